@@ -1,0 +1,1 @@
+"""Batched augmentation: one operation a file, parameters drawn per image and view."""

@@ -1,0 +1,1 @@
+"""One subcommand a file: settle settings, import the engine late, show its events."""

@@ -1,0 +1,1 @@
+"""Settings: the frozen tree, and where its values come from."""

@@ -1,0 +1,142 @@
+"""The settings tree: frozen, validated once, at the edge. Names are those of the papers (design.md, section 4)."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny
+
+from ssl_cli.config.augment import AugmentSettings
+from ssl_cli.config.branch import Branch
+from ssl_cli.config.units import Bytes, Seconds
+
+
+class MethodSettings(Branch):
+    """What every method has: a temperature and a projector of `head_layers` layers to `head_dim` dimensions."""
+
+    name: str
+    temperature: float = Field(0.1, gt=0)
+    head_layers: int = Field(2, ge=0, le=3, description="0: none (h itself), 1: linear, 2 and 3: with hidden layers")
+    head_hidden: int | None = Field(None, gt=0, description="width of hidden layers; default: the width of h")
+    head_dim: int = Field(128, gt=0, description="dimensions of the embedding z")
+    head_batchnorm: bool = Field(False, description="BatchNorm after each head layer, as in SimCLR's code")
+
+
+class SimCLRSettings(MethodSettings):
+    """SimCLR, Chen et al. 2020, arXiv 2002.05709."""
+
+    name: Literal["simclr"] = "simclr"
+
+
+class MoCoSettings(MethodSettings):
+    """MoCo, He et al. 2020, arXiv 1911.05722; v2: Chen et al. 2020, arXiv 2003.04297."""
+
+    name: Literal["moco-v2"] = "moco-v2"
+    temperature: float = Field(0.2, gt=0)
+    queue: int = Field(65536, gt=0, description="K, keys in the queue; capped at the number of images")
+    ema: float = Field(0.999, ge=0, le=1, description="m, momentum of the key encoder")
+    symmetric: bool = Field(False, description="both views serve as query and as key; the mean of both losses")
+
+
+class CustomMethodSettings(MethodSettings):
+    """A user's own `module:Class`; further names are handed to the class as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+_METHOD_SETTINGS: dict[str, type[MethodSettings]] = {"simclr": SimCLRSettings, "moco-v2": MoCoSettings}
+
+
+def _method_settings(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return _METHOD_SETTINGS.get(value.get("name", ""), CustomMethodSettings).model_validate(value)
+
+
+class ModelSettings(Branch):
+    """The backbone f, and which rows share BatchNorm statistics."""
+
+    backbone: str = "resnet18"
+    width: float = Field(1.0, gt=0, le=8, description="width multiplier")
+    stem: Literal["auto", "cifar", "imagenet"] = Field("auto", description="auto: cifar up to 64 pixels")
+    zero_init: bool = Field(False, description="last BatchNorm gamma of each block starts at 0")
+    bn_group: Annotated[int, Field(ge=2)] | Literal["global"] = Field(512, description="rows per BatchNorm group")
+
+
+class DataSettings(Branch):
+    """Images: where from, how many, how large."""
+
+    source: str | None = Field(None, description="folder or NAME[:SPLIT] of a torchvision data set; absent: shapes")
+    test: str | None = Field(None, description="folder of test images")
+    folder: str = Field("data", description="where torchvision data sets are found")
+    images: int = Field(16384, gt=0, description="training images of the embedded set")
+    size: int = Field(224, ge=8, le=4096, description="side of a view in pixels")
+    limit: int | None = Field(None, gt=0, description="first N images of each class, or of an unlabelled set")
+    threads: int | None = Field(None, gt=0, description="decode threads; default: the processors at hand")
+    cache: Literal["auto", "ram", "none"] = Field("auto", description="keep decoded images in memory; auto: where they fit")
+    download: bool = Field(False, description="allow torchvision to download")
+
+
+class OptimSettings(Branch):
+    """The optimiser and its learning rate: `lr` as it is, or `base_lr` scaled by `lr_rule` with the batch."""
+
+    name: Literal["lars", "sgd", "adamw"] = "sgd"
+    lr: float | None = Field(None, gt=0, description="final rate; default: base_lr by lr_rule")
+    base_lr: float = Field(0.03, gt=0)
+    lr_rule: Literal["linear", "sqrt", "none"] = Field("linear", description="x batch/256, x sqrt(batch), or as it is")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(1e-4, ge=0)
+    decay_norm_bias: bool = Field(True, description="weight decay also on BatchNorm parameters and biases")
+    adapt_norm_bias: bool = Field(False, description="LARS trust ratio also on BatchNorm parameters and biases")
+    trust: float = Field(0.001, gt=0, description="LARS coefficient eta")
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class ScheduleSettings(Branch):
+    """The learning rate over time."""
+
+    epochs: int = Field(200, gt=0)
+    warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up from 0")
+    kind: Literal["cosine", "step", "constant"] = "cosine"
+    every: Literal["step", "epoch"] = Field("step", description="when the rate moves: each step, or each epoch as in MoCo")
+    milestones: tuple[int, ...] = Field((), description="epochs after which the step schedule multiplies by gamma")
+    gamma: float = Field(0.1, gt=0)
+
+
+class RunSettings(Branch):
+    """The run itself: where it lives, its seed, its batch, how often it speaks and saves."""
+
+    out: str | None = Field(None, description="run folder; default: runs/<date-time>-<method>")
+    recipe: str | None = Field(None, description="family (shapes, cifar, imagenet) or a TOML file")
+    seed: int = Field(0, ge=0, lt=2**31)
+    batch: int = Field(256, gt=0, description="images per optimiser step; never changed silently")
+    max_time: Seconds | None = Field(None, gt=0, description="stop, resumable, after this time")
+    checkpoint_every: int | None = Field(None, gt=0, description="steps between checkpoints; default: once a minute")
+    keep: int = Field(3, ge=2, description="checkpoints kept")
+    log_every: int = Field(10, gt=0, description="steps between log lines")
+    evaluate: bool = Field(True, description="kNN at the end, where there are labels")
+
+
+def _memory(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+class HardwareSettings(Branch):
+    """The machine: all `auto` unless given."""
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    micro_batch: int | None = Field(None, gt=0, description="rows through the network at once")
+    memory: Annotated[Bytes | None, BeforeValidator(_memory)] = Field(None, gt=0, description="budget, e.g. 8GB")
+
+
+class Settings(Branch):
+    """All of a run's settings."""
+
+    method: Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_method_settings)]
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    optim: OptimSettings = OptimSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    run: RunSettings = RunSettings()
+    hardware: HardwareSettings = HardwareSettings()

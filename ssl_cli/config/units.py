@@ -1,0 +1,52 @@
+"""Words for amounts: `8GB` of memory, `10m` of time."""
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+_BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def _amount(value: object, units: dict[str, int], example: str) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+    if match is None or match[2].lower() not in units:
+        raise ValueError(f"cannot read '{value}' as an amount, write it like {example}")
+    return float(match[1]) * units[match[2].lower()]
+
+
+def parse_bytes(value: object) -> object:
+    """Bytes in `8GB`, `512MiB` or a plain number; anything that is no string is returned as it is."""
+    amount = _amount(value, _BYTES, "8GB")
+    return int(amount) if isinstance(amount, float) else amount
+
+
+def parse_seconds(value: object) -> object:
+    """Seconds in `90s`, `10m`, `2h` or a plain number; anything that is no string is returned as it is."""
+    return _amount(value, _SECONDS, "10m")
+
+
+def format_bytes(count: float) -> str:
+    """`3.2 GB`: decimal units, two significant places."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit in {"B", "kB"} or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def format_seconds(seconds: float) -> str:
+    """`4 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds)]

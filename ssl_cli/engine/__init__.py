@@ -1,0 +1,1 @@
+"""Drives any objective: plan, loop, memory, checkpoints, evaluation."""

@@ -1,0 +1,74 @@
+"""Every error a user can cause: one sentence, what to try next, and the process's exit code.
+
+```
+SslcliError            1  a fault of ours
+├── UsageError         2  a command line or setting that cannot be obeyed
+├── DataError          3  images that are missing, unreadable or too few
+├── CheckpointError    4  a checkpoint or model file that is damaged, foreign or fails its check
+├── ResourceError      5  not enough memory or disk
+├── DivergedError      6  the loss is no longer finite, or the representation collapsed
+└── LockedError        7  another process works in this run folder
+```
+A run that was asked to stop and can be resumed ends with `STOPPED`; Ctrl-C ends with `INTERRUPTED`.
+"""
+
+from typing import ClassVar
+
+DONE = 0
+STOPPED = 75
+INTERRUPTED = 130
+
+
+class SslcliError(Exception):
+    """An error with a sentence for the user, a hint on what to try next, and an exit code."""
+
+    code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(SslcliError):
+    """A command line or setting that cannot be obeyed."""
+
+    code = 2
+
+
+class DataError(SslcliError):
+    """Images that are missing, unreadable or too few."""
+
+    code = 3
+
+
+class CheckpointError(SslcliError):
+    """A checkpoint or model file that is damaged, foreign or fails its check."""
+
+    code = 4
+
+
+class ResourceError(SslcliError):
+    """Not enough memory or disk."""
+
+    code = 5
+
+
+class DivergedError(SslcliError):
+    """The loss is no longer finite, or the representation collapsed."""
+
+    code = 6
+
+
+class LockedError(SslcliError):
+    """Another process works in this run folder."""
+
+    code = 7
+
+
+EXIT_CODES: dict[int, str] = {
+    DONE: "done",
+    **{kind.code: (kind.__doc__ or "").rstrip(".") for kind in (SslcliError, *SslcliError.__subclasses__())},
+    STOPPED: "stopped, resumable",
+    INTERRUPTED: "Ctrl-C",
+}

@@ -1,0 +1,114 @@
+"""What a running command tells the world: frozen events, and their JSON form for `metrics.jsonl`."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened at `step`, `time` seconds after the epoch."""
+
+    step: int = 0
+    time: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One resolved choice of a plan and the reason for it."""
+
+    name: str
+    value: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned(Event):
+    """The run as it will be: each resolved choice with its reason."""
+
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(Event):
+    """Training begins, or goes on from `step` when it was resumed."""
+
+    out: str
+    steps: int
+    resumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepped(Event):
+    """Numbers of one optimiser step.
+
+    `chance` is the loss of an encoder that tells nothing apart; `rate` is images per second and `data_wait` the share
+    of time spent waiting for data since the last such event; `memory` is bytes resident; `numbers` come from `observe`.
+    """
+
+    epoch: float
+    loss: float
+    chance: float | None
+    lr: float
+    rate: float
+    step_seconds: float
+    data_wait: float
+    memory: int
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(Event):
+    """A quality measurement, e.g. `knn` with `result` {"top1": 0.81, ...}; accuracies are fractions."""
+
+    name: str
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned(Event):
+    """Something the user should know, and what to do about it."""
+
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped(Event):
+    """A file that could not be read; another image took its place."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved(Event):
+    """A checkpoint is on disk."""
+
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped(Event):
+    """Training ended before its last step, with this exit code."""
+
+    exit_code: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Event):
+    """Training reached its last step after `seconds` of this process."""
+
+    steps: int
+    seconds: float
+    peak_memory: int
+
+
+def record(event: Event) -> dict[str, Any]:
+    """The event as a JSON-ready mapping: `schema`, `event` and its fields."""
+    return {"schema": SCHEMA, "event": type(event).__name__.lower(), **dataclasses.asdict(event)}

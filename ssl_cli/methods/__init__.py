@@ -1,0 +1,1 @@
+"""One method a file, each in the words of its paper."""

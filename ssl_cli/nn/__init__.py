@@ -1,0 +1,1 @@
+"""Networks and the state that methods keep: backbones, heads, BatchNorm, momentum copies, queues."""

@@ -1,0 +1,80 @@
+"""The contract between methods and the engine: a batch of images, and the four verbs that train on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Targets = Tensor | tuple[Tensor, ...] | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step, before augmentation; sliceable by rows.
+
+    Attributes:
+        image: uint8 `(N,C,H,W)`, or a list of N tensors `(C,H_i,W_i)` where sizes differ.
+        label: int64 `(N,)`, -1 where there is none.
+        index: int64 `(N,)`, stable for the data set's life.
+        epoch: from 0.
+        step: optimiser steps taken before this one.
+    """
+
+    image: Tensor | Sequence[Tensor]
+    label: Tensor
+    index: Tensor
+    epoch: int = 0
+    step: int = 0
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def rows(self, rows: Tensor) -> Batch:
+        """The batch of these rows, an int64 `(M,)` selection, in this order; images are left behind."""
+        return Batch([], self.label[rows], self.index[rows], self.epoch, self.step)
+
+
+class Objective(nn.Module):
+    """What a method says; the engine does the rest.
+
+    `forward` is the only gradient path and, like `targets`, row-wise up to BatchNorm: the engine may call both on
+    any whole BatchNorm groups of a batch. `loss` is pure. State moves in `after_step` and nowhere else, and all of it
+    is a buffer or a parameter without gradient, so that a checkpoint holds it.
+    """
+
+    gradient_views: int = 2
+    """How many of the views pass through `forward`; the first ones."""
+    views: int = 2
+    """How many views an image gets."""
+
+    def represent(self, x: Tensor) -> Tensor:
+        """Representation h `(M,F)` of images `(M,3,H,W)`: the backbone alone."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings z `(M,D)` of images `(M,3,H,W)`."""
+        raise NotImplementedError
+
+    def targets(self, views: Sequence[Tensor], batch: Batch) -> Targets:
+        """What the loss compares with, N rows first, no gradient: keys, teacher outputs, noise rows."""
+        return None
+
+    def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
+        """Scalar loss of z `(gradient_views * N, D)`, view by view; float32 or float64; moves no state."""
+        raise NotImplementedError
+
+    def chance(self, images: int) -> float | None:
+        """The loss of an encoder that tells nothing apart, for a batch of `images`."""
+        return None
+
+    @torch.no_grad()
+    def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:
+        """Move the state, after the optimiser; `progress` is the share of steps taken, 0 to 1."""
+
+    @torch.no_grad()
+    def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float]:
+        """Numbers for the display, asked for at log steps only."""
+        return {}

@@ -1,0 +1,79 @@
+"""Everything that has a name: dictionaries of strings, imported only when a name is used."""
+
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from ssl_cli.errors import UsageError
+
+METHODS = {
+    "moco-v2": "ssl_cli.methods.moco:MoCo",
+    "simclr": "ssl_cli.methods.simclr:SimCLR",
+}
+BACKBONES = {
+    "resnet18": "ssl_cli.nn.resnet:resnet18",
+    "resnet34": "ssl_cli.nn.resnet:resnet34",
+    "resnet50": "ssl_cli.nn.resnet:resnet50",
+}
+OPS = {
+    "crop": "ssl_cli.augment.crop:Crop",
+    "flip": "ssl_cli.augment.flip:Flip",
+    "jitter": "ssl_cli.augment.jitter:Jitter",
+    "gray": "ssl_cli.augment.gray:Gray",
+    "blur": "ssl_cli.augment.blur:Blur",
+    "normalize": "ssl_cli.augment.normalize:Normalize",
+}
+FAMILIES = ("shapes", "cifar", "imagenet")
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """A hint that names the closest of `words`, or lists them all."""
+    known = sorted(words)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(known)}."
+
+
+def method_path(name: str) -> str:
+    """The import path `module:Class` of a method: built in, from an entry point, or the user's own name as it is.
+
+    Raises:
+        UsageError: no such method.
+    """
+    if ":" in name:
+        return name
+    if name in METHODS:
+        return METHODS[name]
+    plugins = {point.name: point.value for point in entry_points(group="sslcli.methods")}
+    if name in plugins:
+        return plugins[name]
+    raise UsageError(f"There is no method '{name}'.", did_you_mean(name, [*METHODS, *plugins]))
+
+
+def load(path: str) -> Any:
+    """The object named by `module:Name` or `file.py:Name`.
+
+    Raises:
+        UsageError: the module, the file or the name does not exist.
+    """
+    module_name, _, name = path.rpartition(":")
+    try:
+        if module_name.endswith(".py"):
+            module = _module_from_file(Path(module_name))
+        else:
+            module = importlib.import_module(module_name)
+        return getattr(module, name)
+    except (ModuleNotFoundError, FileNotFoundError, AttributeError) as error:
+        raise UsageError(f"Cannot load '{path}': {error}.", "Write it as module:Class or file.py:Class.") from error
+
+
+def _module_from_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,1 @@
+"""Events made visible: screen (state), view (rendering), sinks (where it goes)."""
