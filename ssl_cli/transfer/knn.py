@@ -1,0 +1,65 @@
+"""Weighted nearest-neighbour classification of frozen features: Wu et al. 2018, arXiv 1805.01978, section 3.4."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SIMILARITIES = 16_000_000  # entries of the similarity matrix held at once: 64 MB
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What the neighbours said.
+
+    Attributes:
+        scores: float32 `(Q, classes)`, the sum of exp((s - s_max) / T) over the neighbours of a class, where s_max is
+            the query's largest similarity: the paper's vote up to one factor a query, and safe for any T.
+        k: neighbours that voted, which is less than was asked where the bank is smaller.
+    """
+
+    scores: Tensor
+    k: int
+
+
+@torch.no_grad()
+def knn(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, *, classes: int, k: int = 200, temperature: float = 0.1
+) -> Votes:
+    """Let the k most similar rows of the bank (cosine) vote on each query with weight exp(s / T).
+
+    Args:
+        bank: `(B,F)` representations of labelled images.
+        bank_labels: int64 `(B,)`, 0 to `classes - 1`.
+        queries: `(Q,F)` on the bank's device.
+        classes: number of classes.
+        k: neighbours asked for; at most B vote.
+        temperature: T, positive.
+
+    Raises:
+        ValueError: an empty bank, or a k or temperature that is not positive.
+    """
+    if len(bank) == 0 or k < 1 or temperature <= 0:
+        raise ValueError(f"needs bank rows, k >= 1 and T > 0, got {len(bank)} rows, k = {k}, T = {temperature}")
+    k = min(k, len(bank))
+    bank = F.normalize(bank.float(), dim=1).T
+    scores = torch.zeros(len(queries), classes, device=bank.device)
+    step = max(1, SIMILARITIES // bank.shape[1])
+    for query, score in zip(queries.split(step), scores.split(step), strict=True):
+        similarity, neighbour = (F.normalize(query.float(), dim=1) @ bank).topk(k)
+        weight = ((similarity - similarity[:, :1]) / temperature).exp_()
+        score.scatter_add_(1, bank_labels[neighbour], weight)
+    return Votes(scores, k)
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Top-1 and top-5 accuracy, as fractions, of scores `(Q,C)` for labels `(Q,)`.
+
+    A class counts as found only if it beats enough others outright, so that a tie, a class without a vote, or a score
+    that is not a number never flatters.
+    """
+    own = scores.gather(1, labels[:, None])
+    rank = scores.shape[1] - (own > scores).sum(1)  # 1 is best
+    top1, top5 = ((rank <= best).double().mean().item() for best in (1, 5))
+    return top1, top5
