@@ -46,7 +46,7 @@ def knn(
     bank = F.normalize(bank.float(), dim=1).T
     scores = torch.zeros(len(queries), classes, device=bank.device)
     step = max(1, SIMILARITIES // bank.shape[1])
-    for query, score in zip(queries.split(step), scores.split(step), strict=True):
+    for query, score in zip(torch.split(queries, step), torch.split(scores, step), strict=True):
         similarity, neighbour = (F.normalize(query.float(), dim=1) @ bank).topk(k)
         weight = ((similarity - similarity[:, :1]) / temperature).exp_()
         score.scatter_add_(1, bank_labels[neighbour], weight)

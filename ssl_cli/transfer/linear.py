@@ -1,0 +1,91 @@
+"""Linear probe: multinomial logistic regression on frozen representations, by L-BFGS.
+
+The transfer protocol of SimCLR (Chen et al. 2020, arXiv 2002.05709, appendix B.8): representations of unaugmented
+images, no learning rate, the L2 penalty chosen on held-out training images. It is no `Objective`: representations are
+computed once, the problem is convex and solved on all rows at once, so the training loop has nothing to offer it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_cli.transfer.knn import accuracy
+
+PROTOCOL = "logistic regression on frozen h, L-BFGS, no augmentation (SimCLR, appendix B.8)"
+PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # strongest first: each fit starts from the one before
+HELD_OUT = 0.1
+ITERATIONS = 100
+
+
+class Probe(nn.Module):
+    """A linear classifier on standardised representations `(N,F)`; starts at zero, so without randomness."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, h: Tensor, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(h.shape[1], classes, device=h.device)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("mean", h.mean(0))
+        # a feature that never varies on the training rows must not be blown up on others
+        self.register_buffer("scale", h.std(0, unbiased=False).clamp(min=1e-6))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Logits `(N, classes)`."""
+        return self.linear((h - self.mean) / self.scale)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A probe at its optimum, the L2 penalty chosen for it, and its accuracy on the held-out rows (None if none)."""
+
+    probe: Probe
+    l2: float
+    held_out_top1: float | None
+
+
+def linear_probe(h: Tensor, labels: Tensor, *, classes: int, seed: int = 0) -> Fit:
+    """Choose the L2 penalty on a held-out tenth of the rows, then fit on all of them.
+
+    Args:
+        h: `(N,F)` representations of the training images.
+        labels: int64 `(N,)`, 0 to `classes - 1`, on the device of h.
+        classes: number of classes.
+        seed: of the held-out rows, the only draw there is.
+    """
+    h = h.float()
+    order = torch.randperm(len(h), generator=torch.Generator().manual_seed(seed)).to(h.device)
+    held, rest = order.tensor_split([int(HELD_OUT * len(h))])
+    best, l2 = None, PENALTIES[len(PENALTIES) // 2]
+    if len(held):
+        trial = Probe(h[rest], classes)
+        for penalty in PENALTIES:
+            fit(trial, h[rest], labels[rest], penalty)
+            with torch.no_grad():
+                top1 = accuracy(trial(h[held]), labels[held])[0]
+            if best is None or top1 > best:
+                best, l2 = top1, penalty
+    probe = Probe(h, classes)
+    fit(probe, h, labels, l2)
+    return Fit(probe, l2, best)
+
+
+def fit(probe: Probe, h: Tensor, labels: Tensor, l2: float) -> None:
+    """Minimise mean cross-entropy + l2 / 2 * |W|^2 over the probe's weights, from where they are; bias unpenalised."""
+    x = (h - probe.mean) / probe.scale
+    weight, bias = probe.linear.weight, probe.linear.bias
+    optimiser = torch.optim.LBFGS(
+        [weight, bias], max_iter=ITERATIONS, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = F.cross_entropy(F.linear(x, weight, bias), labels) + l2 / 2 * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]

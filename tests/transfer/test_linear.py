@@ -1,0 +1,46 @@
+"""The linear probe: the optimum of its convex problem, against scikit-learn, and the same twice."""
+
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from ssl_cli.transfer.knn import accuracy
+from ssl_cli.transfer.linear import PENALTIES, Probe, fit, linear_probe
+
+
+def clusters(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Three overlapping clusters in six dimensions, one of them constant."""
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.arange(rows) % 3
+    h = torch.randn(rows, 6, generator=draw) * torch.tensor([1.0, 5, 0.1, 2, 1, 0]) + 3
+    h[:, :3] += 0.8 * torch.eye(3)[labels] * torch.tensor([1.0, 5, 0.1])
+    return h, labels
+
+
+@pytest.mark.parametrize("l2", [1e-1, 1e-3])
+def test_agrees_with_scikit_learn(l2: float) -> None:
+    h, labels = clusters(300)
+    probe = Probe(h, 3)
+    fit(probe, h, labels, l2)
+    standard = ((h - h.mean(0)) / h.std(0, unbiased=False).clamp(min=1e-6)).double().numpy()
+    oracle = LogisticRegression(C=1 / (l2 * len(h)), tol=1e-8, max_iter=1000).fit(standard, labels.numpy())
+    probabilities = torch.from_numpy(oracle.predict_proba(standard)).float()
+    torch.testing.assert_close(probe(h).softmax(1), probabilities, rtol=1e-3, atol=1e-4)
+
+
+def test_separates_what_can_be_separated_and_repeats_itself() -> None:
+    h, labels = clusters(400)
+    test_h, test_labels = clusters(300, seed=1)
+    first, second = (linear_probe(h, labels, classes=3, seed=5) for _ in range(2))
+    assert first.l2 in PENALTIES
+    assert first.held_out_top1 is not None
+    scores = first.probe(test_h).detach()
+    assert accuracy(scores, test_labels)[0] > 0.45
+    assert torch.equal(scores, second.probe(test_h).detach())
+
+
+def test_a_few_rows_are_enough() -> None:
+    found = linear_probe(torch.eye(3), torch.arange(3), classes=3)
+    assert found.held_out_top1 is None
+    assert accuracy(found.probe(torch.eye(3)).detach(), torch.arange(3))[0] == 1.0
