@@ -1,0 +1,155 @@
+"""The embedded data set: glyphs strewn over a noisy gray ground, made from a seed, no files.
+
+The class of an image is its glyph, and the only thing constant over it: position, rotation, colour and size are drawn
+anew for every glyph, so that neither pixels nor colours tell the class, and two crops of one image share nothing else.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssl_cli import draws
+from ssl_cli.data.glyphs import GLYPHS
+
+CLASSES = tuple(GLYPHS)
+GROUND, NOISE = 0.5, 0.03
+GRID, JITTER, HOLES = 3, 0.04, 0.05
+CELLS = GRID**2
+RADIUS = (0.15, 0.19)
+"""In units of the image's side, as is JITTER."""
+LUMINANCE_GAP = 0.25
+LUMA = (0.299, 0.587, 0.114)
+
+Stream = Literal["train", "test", "validation"]
+_EPOCH: dict[Stream, int] = {"train": -1, "test": -2, "validation": -3}
+"""Each stream draws in an epoch of its own; negative, where no augmentation ever draws."""
+
+
+class Shapes:
+    """A stream of the embedded set as a source: image i depends on (seed, stream, i, size) and nothing else."""
+
+    def __init__(self, count: int, size: int, seed: int, stream: Stream = "train") -> None:
+        self.name = f"shapes:{stream}"
+        self.classes = CLASSES
+        self.size, self.seed, self.stream = size, seed, stream
+        self.labels = torch.arange(count) % len(CLASSES)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, index: int) -> str:
+        """What to call image `index`."""
+        return f"{self.name}[{index}]"
+
+    def read(self, index: int, cap: int | None = None) -> Tensor:
+        """Image `index`, uint8 `(3,S,S)`; made at its size, so there is nothing to cap."""
+        return self.read_many(torch.tensor([index]))[0]
+
+    def read_many(self, indices: Tensor) -> Tensor:
+        """Images uint8 `(N,3,S,S)` of int64 indices `(N,)`."""
+        images = torch.empty(len(indices), 3, self.size, self.size, dtype=torch.uint8)
+        rows = max(1, 2**18 // self.size**2)  # intermediate results stay in the processor's cache
+        for start in range(0, len(indices), rows):
+            chunk = indices[start : start + rows]
+            images[start : start + rows] = render(self.seed, self.stream, chunk, self.size)
+        return images
+
+
+class _Glyphs(NamedTuple):
+    """Nine glyphs an image, all fields `(N,9)` or `(N,9,3)`; lengths in units of the image's side."""
+
+    x: Tensor
+    y: Tensor
+    radius: Tensor
+    angle: Tensor
+    colour: Tensor
+    present: Tensor
+
+
+def render(seed: int, stream: Stream, index: Tensor, size: int) -> Tensor:
+    """Images uint8 `(N,3,S,S)` of int64 indices `(N,)`."""
+    epoch = _EPOCH[stream]
+    canvas = torch.full((len(index), 3, size * size), GROUND)
+    _paint(canvas, _strew(seed, epoch, index), index % len(CLASSES), size)
+    canvas += _noise(seed, epoch, index, 3 * size * size).view_as(canvas)
+    return canvas.mul_(255).round_().clamp_(0, 255).byte().view(-1, 3, size, size)
+
+
+def _strew(seed: int, epoch: int, index: Tensor) -> _Glyphs:
+    cells = index[:, None] * CELLS + torch.arange(CELLS)
+
+    def uniform(slot: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        return low + (high - low) * draws.uniform(seed, epoch, cells.flatten(), 0, slot).view_as(cells)
+
+    middle = (torch.arange(GRID) + 0.5) / GRID
+    return _Glyphs(
+        x=middle.repeat(GRID) + uniform(0, -JITTER, JITTER),
+        y=middle.repeat_interleave(GRID) + uniform(1, -JITTER, JITTER),
+        radius=uniform(2, *RADIUS),
+        angle=uniform(3, 0, math.tau),
+        colour=_colour(uniform(4), uniform(5), uniform(6), uniform(7)),
+        present=uniform(8) >= HOLES,
+    )
+
+
+def _paint(canvas: Tensor, glyphs: _Glyphs, label: Tensor, size: int) -> None:
+    """Lay each glyph of class `label` `(N,)` over the canvas `(N,3,S*S)`, in place.
+
+    Only a window around a glyph is touched. It holds any glyph with its antialiased rim; pushed inside the canvas, it
+    still holds what is visible of one.
+    """
+    side = min(size, math.ceil(2 * RADIUS[1] * size) + 2)
+    left = (glyphs.x * size - side / 2).round().clamp(0, size - side)[..., None] + torch.arange(side)
+    top = (glyphs.y * size - side / 2).round().clamp(0, size - side)[..., None] + torch.arange(side)
+    cover = _coverage(glyphs, label, left, top, size)
+    pixels = (top[..., :, None] * size + left[..., None, :]).long().flatten(2)
+    for cell in range(CELLS):  # one after the other, as neighbours may overlap
+        where = pixels[:, cell, None].expand(-1, 3, -1)
+        below = canvas.gather(2, where)
+        canvas.scatter_(2, where, below.lerp_(glyphs.colour[:, cell, :, None], cover[:, cell, None]))
+
+
+def _coverage(glyphs: _Glyphs, label: Tensor, left: Tensor, top: Tensor, size: int) -> Tensor:
+    """The share `(N,9,P*P)` of each window's pixels that the glyph covers; window columns and rows `(N,9,P)`."""
+    x = (((left + 0.5) / size - glyphs.x[..., None]) / glyphs.radius[..., None])[..., None, :]
+    y = (((top + 0.5) / size - glyphs.y[..., None]) / glyphs.radius[..., None])[..., :, None]
+    cos, sin = glyphs.angle.cos()[..., None, None], glyphs.angle.sin()[..., None, None]
+    u, v = x * cos + y * sin, y * cos - x * sin
+    distance = torch.empty_like(u)
+    for number, glyph in enumerate(GLYPHS.values()):
+        rows = (label == number).nonzero()[:, 0]
+        if len(rows):
+            distance[rows] = glyph(u[rows], v[rows])
+    cover = (0.5 - distance * (glyphs.radius * size)[..., None, None]).clamp_(0, 1)
+    return (cover * glyphs.present[..., None, None]).flatten(2)
+
+
+def _colour(hue: Tensor, bright: Tensor, distance: Tensor, pale: Tensor) -> Tensor:
+    """RGB `(...,3)` of a hue, at least LUMINANCE_GAP brighter or darker than the ground."""
+    shift = torch.tensor([5.0, 3.0, 1.0])
+    k = (shift + hue[..., None] * 6) % 6
+    pure = 1 - torch.minimum(k, 4 - k).clamp(0, 1)  # HSV at full saturation and value
+    luma = torch.tensor(LUMA)
+    own = (pure * luma).sum(-1, keepdim=True)
+    gap = LUMINANCE_GAP + 0.15 * distance[..., None]
+    target = torch.where(bright[..., None] < 0.5, GROUND - gap, GROUND + gap)
+    # Towards black or white, whichever way the wanted luminance lies; both keep the hue.
+    colour = torch.where(target < own, pure * (target / own), 1 - (1 - pure) * ((1 - target) / (1 - own)))
+    return colour.lerp(target, 0.4 * pale[..., None])
+
+
+def _noise(seed: int, epoch: int, index: Tensor, values: int) -> Tensor:
+    """Normal noise `(N, values)`: each 64-bit hash gives four 16-bit steps into a table of quantiles."""
+    words = (index[:, None] << 26) + torch.arange(math.ceil(values / 4))
+    hashed = draws.bits(seed, epoch, words.flatten(), 1, 0).view(len(index), -1)
+    return _QUANTILES[hashed.view(torch.int16)[:, :values].int() + 2**15]
+
+
+def _quantiles() -> Tensor:
+    middle = (torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16
+    return (NOISE * torch.special.ndtri(middle)).float()
+
+
+_QUANTILES = _quantiles()
