@@ -66,9 +66,10 @@ class LockedError(SslcliError):
     code = 7
 
 
+_KINDS: tuple[type[SslcliError], ...] = (SslcliError, *SslcliError.__subclasses__())
 EXIT_CODES: dict[int, str] = {
     DONE: "done",
-    **{kind.code: (kind.__doc__ or "").rstrip(".") for kind in (SslcliError, *SslcliError.__subclasses__())},
+    **{kind.code: (kind.__doc__ or "").rstrip(".") for kind in _KINDS},
     STOPPED: "stopped, resumable",
     INTERRUPTED: "Ctrl-C",
 }

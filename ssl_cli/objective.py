@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-Targets = Tensor | tuple[Tensor, ...] | None
+Targets = Tensor | None
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
+    def to(self, device: torch.device) -> Batch:
+        """The batch on `device`."""
+        image = self.image.to(device) if isinstance(self.image, Tensor) else [one.to(device) for one in self.image]
+        return Batch(image, self.label.to(device), self.index.to(device), self.epoch, self.step)
+
     def rows(self, rows: Tensor) -> Batch:
         """The batch of these rows, an int64 `(M,)` selection, in this order; images are left behind."""
         return Batch([], self.label[rows], self.index[rows], self.epoch, self.step)
@@ -45,6 +50,8 @@ class Objective(nn.Module):
     is a buffer or a parameter without gradient, so that a checkpoint holds it.
     """
 
+    backbone: nn.Module
+    """f, what survives pretraining: evaluation and export read it from a checkpoint by this name."""
     gradient_views: int = 2
     """How many of the views pass through `forward`; the first ones."""
     views: int = 2
@@ -52,7 +59,7 @@ class Objective(nn.Module):
 
     def represent(self, x: Tensor) -> Tensor:
         """Representation h `(M,F)` of images `(M,3,H,W)`: the backbone alone."""
-        raise NotImplementedError
+        return self.backbone(x)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
         """Embeddings z `(M,D)` of images `(M,3,H,W)`."""

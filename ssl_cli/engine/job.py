@@ -1,0 +1,206 @@
+"""A run assembled: what the loop drives, from settings or from a checkpoint."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_cli.augment.pipeline import Pipeline
+from ssl_cli.config.tree import Settings
+from ssl_cli.data.loader import Loader
+from ssl_cli.engine import checkpoint, memory, plan
+from ssl_cli.engine.backward import Rowwise, autocast, cached_backward, plain_backward, stack
+from ssl_cli.engine.groups import bn_groups
+from ssl_cli.engine.run_folder import RunFolder
+from ssl_cli.engine.signals import StopRequest
+from ssl_cli.errors import STOPPED, CheckpointError, DivergedError
+from ssl_cli.events import Event, Saved, Skipped, Stepped, Stopped, Warned
+from ssl_cli.nn.batchnorm import Moments
+from ssl_cli.objective import Batch, Objective, Targets
+from ssl_cli.optim.build import build_optimiser, set_rate
+from ssl_cli.optim.schedule import peak_rate, rate
+
+SAVE_SECONDS = 60.0
+BAD_STEPS = 3
+# Streams of random numbers, apart from each other and from the augmentation's.
+QUERIES, TARGETS = 1, 2
+
+
+class Job:
+    """Everything a step needs; moves only in `update` and `after_step`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        resolved: plan.Resolved,
+        objective: Objective,
+        loader: Loader,
+        folder: RunFolder,
+        request: StopRequest,
+    ) -> None:
+        self.settings, self.resolved, self.folder, self.request = settings, resolved, folder, request
+        self.device = torch.device(resolved.device)
+        self.objective, self.loader = objective.train(), loader
+        self.steps_per_epoch = loader.steps_per_epoch
+        self.steps = self.steps_per_epoch * settings.schedule.epochs
+        self.peak = peak_rate(settings.optim, settings.run.batch)
+        self.optimiser = build_optimiser(objective, settings.optim, self.peak)
+        self.pipeline = Pipeline(settings.augment, settings.data.size, settings.run.seed)
+        self.autocast = autocast(self.device, resolved.precision)
+        self.moments = Moments()
+        self.start = 0
+        self.bad_steps = 0
+        self.began = self.saved = self.lap = time.monotonic()
+        self.lap_step, self.lap_wait = 0, 0.0
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: its tensors do not fit these settings.
+        """
+        try:
+            self.objective.load_state_dict(state["objective"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"The checkpoint does not fit its own settings: {str(error).splitlines()[0]}"
+            ) from error
+        self.start = self.lap_step = int(state["step"])
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches from where the run stands to its end."""
+        return self.loader.batches(self.start, self.steps)
+
+    def augment(self, batch: Batch) -> list[Tensor]:
+        """V views `(N,3,H,W)` of each image."""
+        return self.pipeline(batch.to(self.device), self.objective.views)
+
+    def targets(self, views: Sequence[Tensor], batch: Batch) -> Targets:
+        """The objective's targets, in micro-batches of their own BatchNorm groups."""
+        if type(self.objective).targets is Objective.targets:
+            return None
+        parts = self._rowwise(
+            lambda rows: self.objective.targets([view[rows] for view in views], batch.rows(rows)),  # type: ignore[arg-type,return-value]
+            1,
+            batch.step,
+            TARGETS,
+        )
+        return parts.without_gradient(self.moments)
+
+    def backward(self, views: Sequence[Tensor], targets: Targets, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss and z of the whole batch; the gradient is in the parameters."""
+        x = stack(views, self.objective.gradient_views)
+        rowwise = self._rowwise(
+            lambda rows: self.objective(x[rows]), self.objective.gradient_views, batch.step, QUERIES
+        )
+        backward = plain_backward if self.resolved.mode == "direct" else cached_backward
+        return backward(rowwise, lambda z: self.objective.loss(z, targets, batch), self.moments)
+
+    def lr(self, step: int) -> float:
+        """The learning rate of a step."""
+        return rate(self.settings.schedule, self.peak, step, self.steps_per_epoch)
+
+    def update(self, loss: Tensor, step: int) -> bool:
+        """Move weights and running statistics; leave everything as it was where the loss is not finite.
+
+        Raises:
+            DivergedError: the third such loss in a row.
+        """
+        finite = bool(torch.isfinite(loss))
+        if finite:
+            set_rate(self.optimiser, self.lr(step))
+            self.optimiser.step()
+            self.moments.commit()
+            self.bad_steps = 0
+        else:
+            self.moments.clear()
+            self.bad_steps += 1
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.bad_steps >= BAD_STEPS:
+            raise DivergedError(
+                f"The loss was not finite in {BAD_STEPS} steps in a row, up to step {step + 1}.",
+                "Lower --lr or lengthen --set schedule.warmup; the last checkpoint is from before.",
+            )
+        return finite
+
+    def report(self, step: int, loss: Tensor, z: Tensor, targets: Targets, batch: Batch) -> Iterator[Event]:
+        """What there is to say after `step` steps: files skipped, steps lost, numbers when they are due."""
+        for skipped in self.loader.drain():
+            yield Skipped(step=step, path=skipped.path, reason=skipped.reason)
+        if self.bad_steps:
+            yield Warned(step=step, message="The loss was not finite; this step was left out.")
+        if step % self.settings.run.log_every and step != self.steps:
+            return
+        now = time.monotonic()
+        seconds, steps = max(now - self.lap, 1e-9), max(step - self.lap_step, 1)
+        wait, self.lap_wait = self.loader.wait_seconds - self.lap_wait, self.loader.wait_seconds
+        self.lap, self.lap_step = now, step
+        yield Stepped(
+            step=step,
+            epoch=step / self.steps_per_epoch,
+            loss=float(loss),
+            chance=self.objective.chance(self.settings.run.batch),
+            lr=self.lr(step - 1),
+            rate=steps * self.settings.run.batch / seconds,
+            step_seconds=seconds / steps,
+            data_wait=min(wait / seconds, 1.0),
+            memory=memory.resident(),
+            numbers=self.objective.observe(z, targets, batch),
+        )
+
+    def save_if_due(self, step: int, *, now: bool = False) -> Iterator[Event]:
+        """A checkpoint after `step` steps, where one is due."""
+        every = self.settings.run.checkpoint_every
+        due = step % every == 0 if every else time.monotonic() - self.saved >= SAVE_SECONDS
+        if not (due or now or step == self.steps):
+            return
+        if not all(bool(torch.isfinite(p).all()) for p in self.objective.parameters()):
+            raise DivergedError(
+                f"Weights are no longer finite at step {step}; they were not saved.",
+                "Lower --lr, then go on from the last checkpoint with --resume in a copy of the run.",
+            )
+        path = checkpoint.save(self.folder.checkpoints, self.state(step), self.settings.run.keep)
+        self.saved = time.monotonic()
+        yield Saved(step=step, path=str(path))
+
+    def state(self, step: int) -> dict[str, Any]:
+        """All that `restore` needs, as tensors and primitives."""
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "resolved": plan.as_dict(self.resolved),
+            "objective": self.objective.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": step,
+            "epoch": step // self.steps_per_epoch,
+            "cursor": step % self.steps_per_epoch,
+            # every draw is a hash of seed, epoch, image, view and slot: there is no generator to save
+            "rng": {"seed": self.settings.run.seed},
+        }
+
+    def peak_memory(self) -> int:
+        """The most bytes held at once: on the card where there is one, else by this process."""
+        return int(torch.cuda.max_memory_allocated()) if self.device.type == "cuda" else memory.peak()
+
+    def asked_to_stop(self, step: int) -> Stopped | None:
+        """The event that ends the run early, if a signal came or its time is over."""
+        if step == self.steps:
+            return None
+        if self.request.signal is not None:
+            return Stopped(
+                step=step, exit_code=self.request.exit_code, reason=f"{self.request.signal.name} was received"
+            )
+        limit = self.settings.run.max_time
+        if limit is not None and time.monotonic() - self.began >= limit:
+            return Stopped(step=step, exit_code=STOPPED, reason=f"its time of {limit:g} s is over")
+        return None
+
+    def _rowwise(self, call: Any, views: int, step: int, stream: int) -> Rowwise:
+        seed = self.settings.run.seed
+        groups = bn_groups(self.settings.run.batch, views, self.settings.model.bn_group, seed, step, stream).to(
+            self.device
+        )
+        draw = (seed * 1_000_003 + step) * 7 + stream
+        return Rowwise(self.objective, call, groups, self.resolved.micro_batch, self.autocast, draw * 65_537)

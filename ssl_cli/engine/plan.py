@@ -1,0 +1,171 @@
+"""What a run will be: every open choice resolved once, with its reason, before the first step."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ssl_cli.config.tree import Settings
+from ssl_cli.config.units import format_bytes
+from ssl_cli.engine import memory, probe
+from ssl_cli.engine.groups import bn_groups
+from ssl_cli.errors import ResourceError, UsageError
+from ssl_cli.events import Choice
+from ssl_cli.objective import Objective
+from ssl_cli.optim.schedule import peak_rate
+
+AUTO_MEMORY_CPU = 4 * 10**9
+# Forward and backward hold, beside what autograd keeps, the gradients and outputs of a few layers in flight.
+WORKSPACE = 1.35
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The choices a resumed run takes over as they are."""
+
+    device: str
+    precision: str
+    memory_format: str
+    mode: str
+    micro_batch: int
+    threads: int
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"There is no device '{name}' here.", "Use --device cpu, or auto.") from error
+    return device
+
+
+def resolve(settings: Settings, objective: Objective, device: torch.device) -> tuple[Resolved, list[Choice]]:
+    """Settle precision, mode and micro-batch for an objective already on its device.
+
+    Raises:
+        ResourceError: not even the smallest micro-batch fits the memory.
+    """
+    precision, why_precision = _precision(settings, objective, device)
+    rows = settings.run.batch * objective.gradient_views
+    per_row = int(probe.bytes_per_row(objective, settings.data.size, device, precision) * WORKSPACE)
+    budget, why_budget = _budget(settings, device)
+    room = budget - _resident(settings, objective, device)
+    largest = max(_group_sizes(settings, objective))
+    mode, micro = _micro_batch(settings, rows, largest, per_row, room, budget)
+    resolved = Resolved(device.type, precision, "channels_last", mode, micro, torch.get_num_threads())
+    peak = budget - room + per_row * (rows if mode == "direct" else micro)
+    why_mode = {
+        "direct": "the whole batch fits; every activation is kept",
+        "cached": "the batch does not fit at once; exact, each row passes twice",
+    }[mode]
+    choices = [
+        Choice(name="device", value=str(device), reason="given" if settings.hardware.device != "auto" else "found"),
+        Choice(name="precision", value=precision, reason=why_precision),
+        Choice(name="memory", value=format_bytes(budget), reason=why_budget),
+        Choice(name="mode", value=mode, reason=why_mode),
+        Choice(name="micro-batch", value=f"{micro} rows", reason=f"{format_bytes(per_row)} a row"),
+        Choice(name="peak memory", value=format_bytes(peak), reason="estimate"),
+    ]
+    return resolved, choices
+
+
+def describe(settings: Settings, objective: Objective, images: int, steps_per_epoch: int) -> list[Choice]:
+    """The choices that settings alone decide."""
+    peak = peak_rate(settings.optim, settings.run.batch)
+    rule = "given" if settings.optim.lr else f"{settings.optim.base_lr:g} by the {settings.optim.lr_rule} rule"
+    params = sum(p.numel() for p in objective.parameters() if p.requires_grad)
+    sizes = _group_sizes(settings, objective)
+    group = "one group, as in the papers" if len(sizes) == 1 else f"{len(sizes)} groups, drawn anew each step"
+    chance = objective.chance(settings.run.batch)
+    return [
+        Choice(name="method", value=settings.method.name, reason=f"recipe {settings.run.recipe}"),
+        Choice(
+            name="backbone",
+            value=f"{settings.model.backbone}, width {settings.model.width:g}",
+            reason=f"{params / 1e6:.2f} M parameters trained with the head",
+        ),
+        Choice(
+            name="images", value=f"{images:,} of {settings.data.size} pixels", reason=settings.data.source or "shapes"
+        ),
+        Choice(
+            name="steps",
+            value=f"{steps_per_epoch * settings.schedule.epochs:,}",
+            reason=f"{settings.schedule.epochs} epochs of {steps_per_epoch}, batch {settings.run.batch}",
+        ),
+        Choice(name="learning rate", value=f"{peak:.4g}", reason=f"{settings.optim.name}, {rule}"),
+        Choice(name="BatchNorm", value=f"{max(sizes)} rows a group", reason=group),
+        *([Choice(name="chance loss", value=f"{chance:.2f}", reason="nothing told apart")] if chance else []),
+    ]
+
+
+def as_dict(resolved: Resolved) -> dict[str, Any]:
+    """Primitives, for plan.json and the checkpoint."""
+    return dataclasses.asdict(resolved)
+
+
+def _precision(settings: Settings, objective: Objective, device: torch.device) -> tuple[str, str]:
+    asked = settings.hardware.precision
+    if asked != "auto":
+        return asked, "given"
+    if device.type == "cuda":
+        return ("bf16", "this GPU has it") if torch.cuda.is_bf16_supported() else ("fp32", "this GPU lacks bf16")
+    if device.type == "mps":
+        return "fp32", "safest on this device"
+    return probe.faster_precision(objective, settings.data.size, device)
+
+
+def _budget(settings: Settings, device: torch.device) -> tuple[int, str]:
+    asked = settings.hardware.memory
+    if asked is not None:
+        return asked, "given"
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * 0.9), "nine tenths of what is free on the card"
+    half = (memory.available() + memory.resident()) // 2
+    if half < AUTO_MEMORY_CPU:
+        return half, "half of what is free; --memory gives more"
+    return AUTO_MEMORY_CPU, "leaves room for other work; --memory gives more"
+
+
+def _resident(settings: Settings, objective: Objective, device: torch.device) -> int:
+    """Bytes held whatever the micro-batch: process, weights with gradients and momentum, views, embeddings."""
+    trained = sum(p.numel() * p.element_size() for p in objective.parameters() if p.requires_grad)
+    views = settings.run.batch * objective.views * 3 * settings.data.size**2 * 4
+    process = memory.resident() if device.type != "cuda" else sum(p.numel() * 4 for p in objective.parameters())
+    # views are made, stacked and read by micro-batch; the batch's uint8 source waits beside them
+    return process + 3 * trained + int(2.5 * views)
+
+
+def _group_sizes(settings: Settings, objective: Objective) -> tuple[int, ...]:
+    return bn_groups(settings.run.batch, objective.gradient_views, settings.model.bn_group, settings.run.seed).sizes
+
+
+def _micro_batch(settings: Settings, rows: int, largest: int, per_row: int, room: int, budget: int) -> tuple[str, int]:
+    asked = settings.hardware.micro_batch
+    if asked is not None:
+        if asked < largest:
+            raise UsageError(
+                f"--micro-batch {asked} is smaller than a BatchNorm group of {largest} rows.",
+                f"Pass at least {largest}, or change who shares statistics with --set model.bn_group={asked}.",
+            )
+        return ("direct", rows) if asked >= rows else ("cached", asked)
+    if per_row * rows <= room:
+        return "direct", rows
+    fitting = max(room, 0) // per_row // largest * largest
+    if not fitting:
+        need = format_bytes(budget - room + per_row * largest)
+        smaller = max(2 ** (max(room // per_row, 2)).bit_length() // 2, 2)
+        raise ResourceError(
+            f"One BatchNorm group of {largest} rows needs {need}, the budget is {format_bytes(budget)}.",
+            f"Pass --memory {need.replace(' ', '')}, or smaller groups: --set model.bn_group={smaller}.",
+        )
+    return "cached", fitting

@@ -1,0 +1,181 @@
+"""The run folder: everything a run leaves behind, held by one process at a time."""
+
+import dataclasses
+import fcntl
+import json
+import os
+import platform
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+import tomli_w
+
+from ssl_cli import __version__, events
+from ssl_cli.config.tree import Settings
+from ssl_cli.engine import disk
+from ssl_cli.errors import LockedError, ResourceError, UsageError
+
+SCHEMA = 1
+
+
+class RunFolder:
+    """An open run folder, locked against other processes until closed or dead.
+
+    Args:
+        path: the folder.
+        resume: whether a folder that holds a run may be continued.
+        overwrite: whether a folder that holds a run may be emptied first.
+
+    Raises:
+        UsageError: the folder is not empty and neither applies, or holds no run.
+        LockedError: another process works in it.
+        ResourceError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        _refuse_unfit(path, (path / "status.json").is_file(), resume, overwrite)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(path / ".lock")
+            if overwrite:
+                _empty(path)
+            self.write_status("running")  # first of all: it marks the folder as a run, whenever we are killed
+            self.checkpoints.mkdir(exist_ok=True)
+            for folder in (path, self.checkpoints):
+                disk.remove_leftovers(folder)
+            self._metrics = (path / "metrics.jsonl").open("a", encoding="utf-8")
+            self._log = (path / "train.log").open("a", encoding="utf-8")
+        except OSError as error:
+            raise ResourceError(f"Cannot write in {path}: {error.strerror}.", "Choose another --out.") from error
+
+    @property
+    def settings_file(self) -> Path:
+        """Where the run's settings are."""
+        return self.path / "settings.toml"
+
+    def write_settings(self, settings: Settings) -> None:
+        """Write `settings.toml`, all values settled."""
+        text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+        disk.write_text(self.settings_file, text)
+
+    def write_plan(self, choices: list[dict[str, Any]], resolved: dict[str, Any]) -> None:
+        """Write `plan.json`: the choices with their reasons, and what they resolved to."""
+        disk.write_text(
+            self.path / "plan.json", json.dumps({"schema": SCHEMA, "choices": choices, "resolved": resolved}, indent=1)
+        )
+
+    def write_environment(self, versions: dict[str, str]) -> None:
+        """Write `env.json`: versions and the machine."""
+        facts = {
+            "schema": SCHEMA,
+            "sslcli": __version__,
+            "python": sys.version.split()[0],
+            **versions,
+            "system": platform.platform(),
+            "processors": os.cpu_count(),
+            "memory": psutil.virtual_memory().total,
+        }
+        disk.write_text(self.path / "env.json", json.dumps(facts, indent=1))
+
+    def write_status(self, state: str, exit_code: int | None = None, reason: str = "") -> None:
+        """Write `status.json`; `state` is running, finished, stopped or failed."""
+        facts = {
+            "schema": SCHEMA,
+            "state": state,
+            "exit_code": exit_code,
+            "reason": reason,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "time": time.time(),
+        }
+        disk.write_text(self.path / "status.json", json.dumps(facts, indent=1))
+
+    def record(self, event: events.Event) -> None:
+        """Append the event to `metrics.jsonl`; skipped files to `bad_images.jsonl`, warnings to `train.log` too."""
+        try:
+            line = json.dumps(events.record(event), default=dict)
+            self._metrics.write(line + "\n")
+            self._metrics.flush()
+            if isinstance(event, events.Skipped):
+                with (self.path / "bad_images.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+        except OSError as error:
+            raise ResourceError(f"Cannot write in {self.path}: {error.strerror}.", "Free some space.") from error
+
+    def log(self, text: str) -> None:
+        """Append a dated line to `train.log`; a log that cannot be written stops nothing."""
+        try:
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self._log.flush()
+        except OSError:
+            return
+
+    def log_event(self, event: events.Event) -> None:
+        """Append the event to `train.log` in words."""
+        fields = {k: v for k, v in dataclasses.asdict(event).items() if k not in {"time", "choices"}}
+        self.log(f"{type(event).__name__.lower()} " + " ".join(f"{k}={v}" for k, v in fields.items()))
+
+    def close(self) -> None:
+        """Let others in."""
+        for file in (self._metrics, self._log, self._lock):
+            file.close()
+
+
+def default_path(method: str) -> Path:
+    """`runs/<date-time>-<method>`, a name not taken yet."""
+    stem = time.strftime("%Y%m%d-%H%M%S") + "-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in method)
+    path, count = Path("runs") / stem, 1
+    while path.exists():
+        count += 1
+        path = Path("runs") / f"{stem}-{count}"
+    return path
+
+
+def _refuse_unfit(path: Path, is_run: bool, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other.", "Give one of them.")
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--out {path} is a file.", "Give a folder.")
+    filled = path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir())
+    if not filled:
+        return
+    if not is_run and (resume or overwrite):
+        raise UsageError(f"{path} is not empty and holds no run.", "Choose another --out; nothing was touched.")
+    if not (resume or overwrite):
+        raise UsageError(
+            f"{path} is not empty.", "Go on with --resume, replace it with --overwrite, or choose another --out."
+        )
+
+
+def _lock(path: Path) -> IO[str]:
+    """Hold the file by a POSIX record lock: unlike flock it is not inherited, so it dies with this process."""
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
+        raise LockedError(
+            f"{path.parent} is in use by {holder}.", "Wait for it to end, or choose another --out."
+        ) from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file
+
+
+def _empty(path: Path) -> None:
+    """Delete what a run writes, and nothing else that may lie in the folder."""
+    names = ("settings.toml", "plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "status.json")
+    for name in names:
+        (path / name).unlink(missing_ok=True)
+    for name in ("checkpoints", "eval", "export"):
+        shutil.rmtree(path / name, ignore_errors=True)

@@ -1,0 +1,22 @@
+"""NT-Xent, the loss of SimCLR (Chen et al. 2020, arXiv 2002.05709, equation 1): the dense reference."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def nt_xent(z: Tensor, temperature: float) -> Tensor:
+    """Mean over all 2N rows of -log softmax at the row's other view, among all rows but itself.
+
+    Args:
+        z: unit rows `(2N,D)`, first views then second views; row i and row i + N are one image.
+        temperature: divides every similarity.
+
+    Returns:
+        Scalar; `log(2N - 1)` where nothing is told apart. Memory O(N^2).
+    """
+    rows = len(z)
+    logits = z @ z.T / temperature
+    logits.fill_diagonal_(-torch.inf)  # a row is no candidate for itself
+    positives = (torch.arange(rows, device=z.device) + rows // 2) % rows
+    return F.cross_entropy(logits, positives)

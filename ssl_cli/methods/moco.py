@@ -1,0 +1,70 @@
+"""MoCo: momentum contrast (He et al. 2020, arXiv 1911.05722), and v2 (Chen et al. 2020, arXiv 2003.04297).
+
+The versions differ in their recipes alone: v2 has SimCLR's two-layer head, blur, and a cosine schedule.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ssl_cli.config.tree import MoCoSettings
+from ssl_cli.losses.info_nce import info_nce
+from ssl_cli.nn.ema import follow, momentum_copy
+from ssl_cli.nn.heads import projector, unit
+from ssl_cli.nn.queue import Queue
+from ssl_cli.objective import Batch, Objective, Targets
+
+
+class MoCo(Objective):
+    """A query meets its key from the momentum encoder, against a queue of earlier keys (algorithm 1)."""
+
+    def __init__(self, backbone: nn.Module, features: int, cfg: MoCoSettings) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.gradient_views = 2 if cfg.symmetric else 1
+        self.backbone = backbone
+        self.projector = projector(features, cfg.head_layers, cfg.head_hidden, cfg.head_dim, cfg.head_batchnorm)
+        self.key = momentum_copy(self.online)
+        self.queue = Queue(cfg.queue, cfg.head_dim if cfg.head_layers else features)
+
+    @property
+    def online(self) -> nn.Sequential:
+        """The query encoder: g after f, the one that learns by gradient."""
+        return nn.Sequential(self.backbone, self.projector)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Queries q, unit rows `(M,D)`."""
+        return unit(self.online(x))
+
+    def targets(self, views: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Keys `(N,V,D)`: of the second view, and if symmetric of the first beside it, so key v suits query v."""
+        partners = (views[1], views[0])[: self.gradient_views]
+        return torch.stack([unit(self.key(view)) for view in partners], dim=1)
+
+    def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
+        """InfoNCE, equation 1, with the queue as it was; the mean of both directions if symmetric."""
+        assert isinstance(targets, Tensor)
+        return info_nce(z, targets.transpose(0, 1).flatten(0, 1), self.queue.rows, self.cfg.temperature)
+
+    def chance(self, images: int) -> float:
+        """log(K + 1): one positive and K negatives."""
+        return math.log(len(self.queue.rows) + 1)
+
+    @torch.no_grad()
+    def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:
+        """The queue takes the keys, newest in, oldest out; the momentum encoder follows, equation 2."""
+        assert isinstance(targets, Tensor)
+        self.queue.push(targets.transpose(0, 1).flatten(0, 1))
+        follow(self.key, self.online, self.cfg.ema)
+
+    @torch.no_grad()
+    def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float]:
+        """Similarity of queries and keys, and the spread of q: std * sqrt(D), near 1 when rows fill the sphere."""
+        assert isinstance(targets, Tensor)
+        keys = targets.transpose(0, 1).flatten(0, 1)
+        return {
+            "positive_similarity": float((z * keys).sum(1).mean()),
+            "spread": float(z.std(0).mean() * z.shape[1] ** 0.5),
+        }

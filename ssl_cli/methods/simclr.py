@@ -1,0 +1,43 @@
+"""SimCLR: a simple framework for contrastive learning (Chen et al. 2020, arXiv 2002.05709)."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ssl_cli.config.tree import SimCLRSettings
+from ssl_cli.losses.nt_xent_tiled import nt_xent_tiled
+from ssl_cli.nn.heads import projector, unit
+from ssl_cli.objective import Batch, Objective, Targets
+
+
+class SimCLR(Objective):
+    """Two views of each image agree, against all other views of the batch (algorithm 1)."""
+
+    def __init__(self, backbone: nn.Module, features: int, cfg: SimCLRSettings) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.backbone = backbone
+        self.projector = projector(features, cfg.head_layers, cfg.head_hidden, cfg.head_dim, cfg.head_batchnorm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings z = g(f(x)), unit rows `(M,D)`; both views pass together."""
+        return unit(self.projector(self.backbone(x)))
+
+    def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
+        """NT-Xent over both views, equation 1."""
+        return nt_xent_tiled(z, self.cfg.temperature)
+
+    def chance(self, images: int) -> float:
+        """log(2N - 1): one positive among 2N - 1 candidates."""
+        return math.log(2 * images - 1)
+
+    @torch.no_grad()
+    def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float]:
+        """Similarity of positives, and the spread of z: std * sqrt(D), near 1 when rows fill the sphere."""
+        first, second = z.chunk(2)
+        return {
+            "positive_similarity": float((first * second).sum(1).mean()),
+            "spread": float(z.std(0).mean() * z.shape[1] ** 0.5),
+        }

@@ -1,0 +1,110 @@
+"""BatchNorm over stated groups of rows, whose forward never touches running statistics.
+
+Who shares statistics is maths and belongs to the recipe; how many rows pass at once is memory and belongs to the
+engine. So a layer normalises each group by itself, and reports the moments it saw to a `Moments` collector. The
+engine pools those of a whole step and commits them once, however often rows were passed or recomputed.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class Moments:
+    """Count, mean and summed squares of every layer, pooled over groups by Chan's parallel update."""
+
+    def __init__(self) -> None:
+        self._pooled: dict[_Grouped, tuple[int, Tensor, Tensor]] = {}
+
+    def add(self, layer: "_Grouped", count: int, mean: Tensor, var: Tensor) -> None:
+        """Pool the biased variance `var` and `mean` `(C,)` of `count` values a channel."""
+        if layer not in self._pooled:
+            self._pooled[layer] = (count, mean, var * count)
+            return
+        seen, old, squares = self._pooled[layer]
+        total, delta = seen + count, mean - old
+        squares = squares + var * count + delta.square() * (seen * count / total)
+        self._pooled[layer] = (total, old + delta * (count / total), squares)
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Move each layer's running statistics by one step of its momentum; the variance is the unbiased one."""
+        for layer, (count, mean, squares) in self._pooled.items():
+            if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
+                continue
+            layer.num_batches_tracked += 1
+            weight = layer.momentum if layer.momentum is not None else 1 / int(layer.num_batches_tracked)
+            layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), weight)
+            layer.running_var.lerp_((squares / max(count - 1, 1)).to(layer.running_var.dtype), weight)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was collected."""
+        self._pooled.clear()
+
+
+class _Grouped(_BatchNorm):
+    """Training statistics by group; state_dict and evaluation as in torch."""
+
+    sizes: tuple[int, ...] | None = None
+    moments: Moments | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `(M,C,...)`; in training each group of `sizes` rows by its own mean and biased variance.
+
+        Raises:
+            ValueError: the group sizes do not add up to the rows.
+        """
+        if not self.training:
+            return super().forward(x)
+        sizes = self.sizes or (len(x),)
+        if sum(sizes) != len(x):
+            raise ValueError(f"BatchNorm groups of {sizes} rows do not add up to {len(x)} rows")
+        if len(sizes) == 1:
+            return self._normalise(x)
+        return torch.cat([self._normalise(group) for group in torch.split(x, list(sizes))])
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        # native_batch_norm also hands back the statistics it computed: the moments cost nothing
+        out, mean, invstd = torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps)
+        if self.moments is not None:
+            variance = (invstd.detach().pow(-2) - self.eps).clamp_(min=0)
+            self.moments.add(self, x.numel() // x.shape[1], mean.detach(), variance)
+        return out
+
+
+class BatchNorm1d(_Grouped, nn.BatchNorm1d):
+    """`torch.nn.BatchNorm1d` over groups of rows."""
+
+
+class BatchNorm2d(_Grouped, nn.BatchNorm2d):
+    """`torch.nn.BatchNorm2d` over groups of rows."""
+
+
+@contextmanager
+def grouped(net: nn.Module, sizes: Sequence[int], moments: Moments | None = None) -> Iterator[None]:
+    """Within the block, rows through `net` form groups of `sizes`, and their statistics go to `moments`."""
+    layers = [layer for layer in net.modules() if isinstance(layer, _Grouped)]
+    for layer in layers:
+        layer.sizes, layer.moments = tuple(sizes), moments
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.sizes = layer.moments = None
+
+
+def convert(net: nn.Module) -> nn.Module:
+    """Replace every torch BatchNorm in `net` by ours, as `SyncBatchNorm.convert_sync_batchnorm` does."""
+    for name, child in net.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(child, _Grouped):
+            kind = BatchNorm2d if isinstance(child, nn.BatchNorm2d) else BatchNorm1d
+            ours = kind(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
+            ours.load_state_dict(child.state_dict())
+            setattr(net, name, ours.train(child.training))
+        else:
+            convert(child)
+    return net

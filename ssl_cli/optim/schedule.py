@@ -1,0 +1,36 @@
+"""The learning rate as a pure function of the step."""
+
+import math
+
+from ssl_cli.config.tree import OptimSettings, ScheduleSettings
+
+
+def peak_rate(optim: OptimSettings, batch: int) -> float:
+    """The rate at the end of warm-up: as given, or `base_lr` by the rule.
+
+    `linear`: base_lr * batch / 256; `sqrt`: base_lr * sqrt(batch) (SimCLR, appendix B.1); `none`: base_lr.
+    """
+    if optim.lr is not None:
+        return optim.lr
+    factor = {"linear": batch / 256, "sqrt": math.sqrt(batch), "none": 1.0}[optim.lr_rule]
+    return optim.base_lr * factor
+
+
+def rate(schedule: ScheduleSettings, peak: float, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of `step` (from 0).
+
+    Linear warm-up from 0 over `warmup` epochs (its first step already moves), then cosine to 0 over the epochs that
+    are left (SimCLR), drops at milestones, or constant. With `every = "epoch"` the rate after warm-up moves once an
+    epoch (MoCo's code).
+    """
+    warmup = round(schedule.warmup * steps_per_epoch)
+    total = schedule.epochs * steps_per_epoch
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    if schedule.every == "epoch":
+        step = max(step // steps_per_epoch * steps_per_epoch, warmup)
+    if schedule.kind == "cosine":
+        return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+    if schedule.kind == "step":
+        return float(peak * schedule.gamma ** sum(step >= epoch * steps_per_epoch for epoch in schedule.milestones))
+    return peak
