@@ -2,19 +2,27 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from ssl_cli.config.branch import Branch
 from ssl_cli.registry import OPS, did_you_mean
 
+
+def _rising(ends: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < ends[0] <= ends[1]:
+        raise ValueError("a range is two positive numbers, the smaller one first")
+    return ends
+
+
 Probability = Annotated[float, Field(ge=0, le=1)]
+Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class CropSettings(Branch):
     """RandomResizedCrop: area and aspect ranges, interpolation; always the first operation."""
 
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    scale: Range = (0.08, 1.0)
+    ratio: Range = (3 / 4, 4 / 3)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
 
@@ -31,7 +39,7 @@ class JitterSettings(Branch):
     brightness: float = Field(0.4, ge=0)
     contrast: float = Field(0.4, ge=0)
     saturation: float = Field(0.4, ge=0)
-    hue: float = Field(0.1, ge=0)
+    hue: float = Field(0.1, ge=0, le=0.5)
     strength: float = Field(1.0, ge=0)
 
 
@@ -45,8 +53,8 @@ class BlurSettings(Branch):
     """Gaussian blur; `kernel` is the kernel's width as a share of the image side, or `full` for three sigmas a side."""
 
     p: Probability = 0.5
-    sigma: tuple[float, float] = (0.1, 2.0)
-    kernel: float | Literal["full"] = 0.1
+    sigma: Range = (0.1, 2.0)
+    kernel: Annotated[float, Field(gt=0, le=1)] | Literal["full"] = 0.1
 
 
 class NormalizeSettings(Branch):
@@ -77,4 +85,6 @@ class AugmentSettings(Branch):
             raise ValueError("an operation stands twice")
         if not order or order[0] != "crop":
             raise ValueError("the first operation must be 'crop': it gives images of any size one size")
+        if "normalize" in order[:-1]:
+            raise ValueError("'normalize' must be the last operation: the others need values from 0 to 1")
         return order

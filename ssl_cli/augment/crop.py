@@ -1,0 +1,83 @@
+"""Random resized crop: a random box of each image, resized to one side length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssl_cli import draws
+from ssl_cli.augment.resample import filters, separable
+from ssl_cli.config.augment import CropSettings
+
+TRIES = 10
+DENSE_SIDE = 64
+"""On the CPU, images of one size up to this side are resized together, whole; larger ones one by one, cut out first."""
+
+
+class Box(NamedTuple):
+    """The rectangle that is kept, in pixels of the source; int64 `(N,)` each."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+
+class Crop:
+    """A box of random area, aspect ratio and place, resized (Szegedy et al. 2015; sampled as torchvision does)."""
+
+    slots = draws.slots("crop", 2 * TRIES + 2)
+
+    def __init__(self, settings: CropSettings, size: int) -> None:
+        self.settings = settings
+        self.size = size
+
+    def draw(self, key: draws.Key, sides: Tensor) -> Box:
+        """A box for every image, from heights and widths `sides`, int64 `(N,2)`.
+
+        Of ten boxes the first that fits; if none does, the largest centred box within the range of aspect ratios.
+        """
+        u = draws.uniform(*key, self.slots).double()
+        h, w = sides[:, :1].double(), sides[:, 1:].double()
+        low, high = self.settings.scale
+        flat, wide = self.settings.ratio
+        area = h * w * (low + (high - low) * u[:, :TRIES])
+        ratio = (math.log(flat) + math.log(wide / flat) * u[:, TRIES : 2 * TRIES]).exp()
+        heights, widths = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
+        fits = (heights > 0) & (heights <= h) & (widths > 0) & (widths <= w)
+        first = fits.int().argmax(1, keepdim=True)
+        any_fits = fits.any(1)
+        height = torch.where(any_fits, heights.gather(1, first)[:, 0], torch.minimum(h, (w / flat).round())[:, 0])
+        width = torch.where(any_fits, widths.gather(1, first)[:, 0], torch.minimum(w, (h * wide).round())[:, 0])
+        height, width = height.clamp(min=1).long(), width.clamp(min=1).long()
+        free_y, free_x = sides[:, 0] - height, sides[:, 1] - width
+        top = (u[:, -2] * (free_y + 1)).long()
+        left = (u[:, -1] * (free_x + 1)).long()
+        return Box(torch.where(any_fits, top, free_y // 2), torch.where(any_fits, left, free_x // 2), height, width)
+
+    def apply(self, images: Tensor | Sequence[Tensor], box: Box) -> Tensor:
+        """The boxes of uint8 images, `(N,C,H,W)` or N of `(C,H,W)`, as float32 `(N,C,size,size)` in [0, 1]."""
+        if isinstance(images, Tensor) and (images.is_cuda or max(images.shape[2:]) <= DENSE_SIDE):
+            return self._resize(images, box)
+        corners = torch.stack(box, 1).tolist()
+        whole = [
+            self._resize(image[None, :, top : top + h, left : left + w], _whole(h, w, image.device))
+            for image, (top, left, h, w) in zip(images, corners, strict=True)
+        ]
+        return torch.cat(whole)
+
+    def _resize(self, x: Tensor, box: Box) -> Tensor:
+        top, left, height, width = (side.to(x.device, non_blocking=True) for side in box)
+        how = self.settings.interpolation
+        rows = filters(top, height, x.shape[2], self.size, how).div_(255)
+        columns = filters(left, width, x.shape[3], self.size, how)
+        return separable(x.float(), rows, columns).clamp_(0, 1)
+
+
+def _whole(height: int, width: int, device: torch.device) -> Box:
+    zero = torch.zeros(1, dtype=torch.int64, device=device)
+    return Box(zero, zero, zero + height, zero + width)

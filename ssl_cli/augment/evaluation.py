@@ -1,0 +1,50 @@
+"""The deterministic transform of evaluation: resize the short side, cut out the centre."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ssl_cli.augment.normalize import Normalize
+from ssl_cli.augment.resample import filters, separable
+from ssl_cli.config.augment import AugmentSettings
+
+SMALL_SIDE = 64
+"""Up to this side an image is resized to the side itself; above it to 256/224 of it, as ImageNet's protocol does."""
+
+
+def fit(images: Tensor | Sequence[Tensor], size: int, settings: AugmentSettings) -> Tensor:
+    """uint8 images, `(N,C,H,W)` or N of `(C,H,W)`, as float32 `(N,C,size,size)`, channels_last.
+
+    Images of that size already are taken as they are. Values lie in [0, 1], or are normalised if `settings.order`
+    says so. Antialiased, with the crop's interpolation.
+    """
+    if isinstance(images, Tensor):
+        x = _fit(images, size, settings)
+    else:
+        x = torch.cat([_fit(image[None], size, settings) for image in images])
+    if "normalize" in settings.order:
+        x = Normalize(settings.normalize, size).apply(x)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _fit(x: Tensor, size: int, settings: AugmentSettings) -> Tensor:
+    """Images of one shape: only those lines of the resized image are computed that lie in the centre."""
+    height, width = x.shape[2:]
+    if height == width == size:
+        return x.float().div_(255)
+    short = size if size <= SMALL_SIDE else round(size * 256 / 224)
+    rows, columns = (
+        _centre(side, side * short // min(height, width), size, settings).to(x.device) for side in (height, width)
+    )
+    rows, columns = (band.expand(len(x), -1, -1) for band in (rows, columns))
+    return separable(x.float(), rows / 255, columns).clamp_(0, 1)
+
+
+def _centre(source: int, resized: int, size: int, settings: AugmentSettings) -> Tensor:
+    """Weights `(1,size,source)`: the middle `size` of `resized` lines."""
+    start = round((resized - size) / 2)
+    weight = filters(torch.tensor([0]), torch.tensor([source]), source, resized, settings.crop.interpolation)
+    return weight[:, start : start + size]

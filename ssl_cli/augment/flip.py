@@ -1,0 +1,34 @@
+"""Horizontal flip."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ssl_cli import draws
+from ssl_cli.augment.rows import on_rows
+from ssl_cli.config.augment import FlipSettings
+
+
+class Flipped(NamedTuple):
+    """Which images are mirrored: bool `(N,)`."""
+
+    on: Tensor
+
+
+class Flip:
+    """Mirrors an image with probability p."""
+
+    slots = draws.slots("flip", 1)
+
+    def __init__(self, settings: FlipSettings, size: int) -> None:
+        self.settings = settings
+
+    def draw(self, key: draws.Key, sides: Tensor) -> Flipped:
+        """A coin for every image."""
+        return Flipped(draws.uniform(*key, self.slots[0]) < self.settings.p)
+
+    def apply(self, x: Tensor, params: Flipped) -> Tensor:
+        """Images `(N,C,H,W)`, some of them mirrored; in place."""
+        return on_rows(x, params.on, lambda some, rows: some.flip(3))

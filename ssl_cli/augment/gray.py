@@ -1,0 +1,45 @@
+"""Conversion to gray."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ssl_cli import draws
+from ssl_cli.augment.rows import on_rows
+from ssl_cli.config.augment import GraySettings
+
+LUMA = (0.2989, 0.587, 0.114)
+"""Weights of red, green and blue in brightness (ITU-R BT.601, rounded as in torchvision)."""
+
+
+class Grayed(NamedTuple):
+    """Which images lose their colour: bool `(N,)`."""
+
+    on: Tensor
+
+
+class Gray:
+    """Replaces all three channels by the brightness, with probability p; other images than RGB stay as they are."""
+
+    slots = draws.slots("gray", 1)
+
+    def __init__(self, settings: GraySettings, size: int) -> None:
+        self.settings = settings
+
+    def draw(self, key: draws.Key, sides: Tensor) -> Grayed:
+        """A coin for every image."""
+        return Grayed(draws.uniform(*key, self.slots[0]) < self.settings.p)
+
+    def apply(self, x: Tensor, params: Grayed) -> Tensor:
+        """Images `(N,C,H,W)`, some of them gray; in place."""
+        if x.shape[1] != len(LUMA):
+            return x
+        return on_rows(x, params.on, lambda some, rows: luma(some).expand_as(some))
+
+
+def luma(x: Tensor) -> Tensor:
+    """Brightness `(N,1,H,W)` of RGB images `(N,3,H,W)`."""
+    red, green, blue = LUMA
+    return (x[:, :1] * red).add_(x[:, 1:2], alpha=green).add_(x[:, 2:], alpha=blue)

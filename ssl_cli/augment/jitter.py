@@ -1,0 +1,113 @@
+"""Colour jitter: brightness, contrast, saturation and hue, each image in its own random order."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssl_cli import draws
+from ssl_cli.augment.gray import LUMA
+from ssl_cli.augment.rows import on_rows
+from ssl_cli.config.augment import JitterSettings
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+ORDERS = torch.tensor(list(permutations(range(4))))
+
+
+class Jittered(NamedTuple):
+    """Which images are jittered, in which order, and how strongly.
+
+    Attributes:
+        on: bool `(N,)`.
+        order: int64 `(N,4)`, which of brightness 0, contrast 1, saturation 2, hue 3 comes first, second, ...
+        factor: float32 `(N,4)`, of brightness, contrast, saturation (1 changes nothing) and the hue's turn (0 to 1).
+    """
+
+    on: Tensor
+    order: Tensor
+    factor: Tensor
+
+
+class Jitter:
+    """Colour jitter with probability p; clamps to [0, 1] after each step (SimCLR; factors as in torchvision).
+
+    Brightness, contrast and saturation blend the image with black, with its mean gray and with its own gray: affine
+    maps of the colour, `x -> M x + t`, one 3x3 matrix per image. Images of other than three channels have no
+    saturation and no hue, and their gray is the mean of the channels.
+    """
+
+    slots = draws.slots("jitter", 6)
+
+    def __init__(self, settings: JitterSettings, size: int) -> None:
+        self.settings = settings
+        s = settings.strength
+        self.reach = torch.tensor([settings.brightness, settings.contrast, settings.saturation, settings.hue]) * s
+
+    def draw(self, key: draws.Key, sides: Tensor) -> Jittered:
+        """A coin, one of 24 orders and four factors for every image."""
+        u = draws.uniform(*key, self.slots)
+        reach = self.reach.to(u.device)
+        centre = torch.ones_like(reach)
+        low = (centre - reach).clamp_(min=0)
+        low[HUE], centre[HUE] = -reach[HUE], 0
+        factor = low + (centre + reach - low) * u[:, 2:]
+        order = ORDERS.to(u.device)[(u[:, 1] * len(ORDERS)).long()]
+        return Jittered(u[:, 0] < self.settings.p, order, factor)
+
+    def apply(self, x: Tensor, params: Jittered) -> Tensor:
+        """Images `(N,C,H,W)` in [0, 1], some of them jittered; in place."""
+        return on_rows(x, params.on, lambda some, rows: _jitter(some, params.order[rows], params.factor[rows]))
+
+
+def _jitter(x: Tensor, order: Tensor, factor: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    gray = torch.tensor(LUMA if c == len(LUMA) else [1 / c] * c, device=x.device)
+    scale, to_gray, to_mean = (t.to(x.device, non_blocking=True) for t in _blends(order, factor, colour=c == len(LUMA)))
+    eye = torch.eye(c, device=x.device)
+    flat = x.view(n, c, h * w)
+    for k in range(order.shape[1]):
+        mix = scale[:, k, None, None] * eye + to_gray[:, k, None, None] * gray
+        shift = to_mean[:, k] * (flat.mean(2) @ gray)
+        flat = torch.baddbmm(shift[:, None, None], mix, flat).clamp_(0, 1)
+        if c == len(LUMA):
+            flat = on_rows(flat, order[:, k] == HUE, lambda some, rows: turn_hue(some, factor[rows, HUE].to(x.device)))
+    return flat.view(n, c, h, w)
+
+
+def _blends(order: Tensor, factor: Tensor, *, colour: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights `(N,4)` of the image, its own gray and its mean gray in each step; a hue step leaves it alone."""
+    f = factor.gather(1, order)
+    still = order == HUE if colour else order >= SATURATION
+    rest = 1 - f
+    zero = torch.zeros_like(f)
+    return (
+        torch.where(still, torch.ones_like(f), f),
+        torch.where((order == SATURATION) & ~still, rest, zero),
+        torch.where(order == CONTRAST, rest, zero),
+    )
+
+
+def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
+    """RGB rows x `(N,3,L)` with their HSV hue turned by `turn`, `(N,)` in turns; saturation and value are kept.
+
+    A channel is the value less the chroma times a trapezoid of the hue's distance, in sixths, from the hue at which
+    that channel is darkest: 3 for red, 5 for green, 1 for blue.
+    """
+    red, green, blue = x.unbind(1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    unit = 1 / chroma.clamp(min=1e-20)
+    hue = torch.where(
+        value == red,
+        (green - blue).mul_(unit),
+        torch.where(value == green, (blue - red).mul_(unit).add_(2), (red - green).mul_(unit).add_(4)),
+    )
+    hue = hue.add_(6 * turn[:, None]).remainder_(6)
+    out = torch.empty_like(x)
+    for channel, darkest in enumerate((3.0, 5.0, 1.0)):
+        share = (hue - darkest).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
+        torch.addcmul(value, share, chroma, value=-1, out=out[:, channel])
+    return out

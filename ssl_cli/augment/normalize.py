@@ -1,0 +1,31 @@
+"""Normalisation of the channels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ssl_cli import draws
+from ssl_cli.config.augment import NormalizeSettings
+
+
+class Normalize:
+    """Subtracts a mean and divides by a standard deviation, per channel; draws nothing."""
+
+    slots = draws.slots("normalize", 0)
+
+    def __init__(self, settings: NormalizeSettings, size: int) -> None:
+        self.mean = torch.tensor(settings.mean)[:, None, None]
+        self.std = torch.tensor(settings.std)[:, None, None]
+
+    def draw(self, key: draws.Key, sides: Tensor) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def apply(self, x: Tensor, params: tuple[()] = ()) -> Tensor:
+        """Images `(N,C,H,W)` in [0, 1], normalised; in place."""
+        return x.sub_(self.mean.to(x.device)).div_(self.std.to(x.device))
+
+    def undo(self, x: Tensor) -> Tensor:
+        """Images `(N,C,H,W)` as they were before `apply`; a new tensor."""
+        return x * self.std.to(x.device) + self.mean.to(x.device)

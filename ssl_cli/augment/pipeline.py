@@ -1,0 +1,85 @@
+"""From a batch of uint8 images to its random views.
+
+An operation is one file with one class, one line in `registry.OPS` and one settings table in `config/augment.py`:
+
+    class Op:
+        slots: range                            # its own random numbers: draws.slots(name, count)
+        def __init__(self, settings, size): ... # its settings table, and the side of the images it will see
+        def draw(self, key, sides): ...         # -> a NamedTuple of tensors, one row per image
+        def apply(self, x, params): ...         # -> images (N,C,size,size); x may be overwritten
+
+`draw` alone is random; `apply` is a plain function, so a test can hand its parameters to another library and
+`inspect-augs` can print them. The first operation is the crop: it alone sees uint8 images of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ssl_cli.config.augment import AugmentSettings
+from ssl_cli.draws import Key
+from ssl_cli.objective import Batch
+from ssl_cli.registry import OPS, load
+
+CHUNK_BYTES = 1 << 20
+"""On the CPU, images pass through all operations in groups of this size, so that they stay in a core's cache."""
+
+
+class Op(Protocol):
+    """One operation of the pipeline; see the head of this file."""
+
+    slots: range
+
+    def draw(self, key: Key, sides: Tensor) -> Any:
+        """Parameters for the images of `key`, a NamedTuple of tensors with N rows; `sides` int64 `(N,2)`."""
+
+    def apply(self, x: Any, params: Any) -> Tensor:
+        """Images x `(N,C,size,size)` after this operation."""
+
+
+class Pipeline:
+    """Random views of images; a function of (seed, epoch, image index, view) and of nothing else."""
+
+    def __init__(self, settings: AugmentSettings, size: int, seed: int) -> None:
+        self.size = size
+        self.seed = seed
+        self.ops: dict[str, Op] = {name: load(OPS[name])(getattr(settings, name), size) for name in settings.order}
+
+    def __call__(self, batch: Batch, views: int = 2) -> list[Tensor]:
+        """`views` tensors `(N,C,size,size)`, float32, channels_last, in [0, 1] unless normalised."""
+        return [self.apply(batch.image, self.draw(batch, view)) for view in range(views)]
+
+    def draw(self, batch: Batch, view: int) -> dict[str, Any]:
+        """What every operation drew for every image of the batch, by the operation's name."""
+        key = Key(self.seed, batch.epoch, batch.index, view)
+        sides = _sides(batch.image).to(batch.index.device)
+        return {name: op.draw(key, sides) for name, op in self.ops.items()}
+
+    def apply(self, images: Tensor | Sequence[Tensor], params: dict[str, Any]) -> Tensor:
+        """One view of `images`, uint8 `(N,C,H,W)` or N of `(C,H,W)`, by these parameters."""
+        n, channels, device = len(images), images[0].shape[0], images[0].device
+        shape = (n, channels, self.size, self.size)
+        out = torch.empty(shape, device=device, memory_format=torch.channels_last)
+        step = n if device.type == "cuda" else max(1, CHUNK_BYTES // (4 * channels * self.size**2))
+        for start in range(0, n, step):
+            rows = slice(start, start + step)
+            x: Any = images[rows]
+            for name, op in self.ops.items():
+                x = op.apply(x, _rows(params[name], rows))
+            out[rows] = x
+        return out
+
+
+def _rows(params: Any, rows: slice) -> Any:
+    return type(params)(*(field[rows] for field in params))
+
+
+def _sides(images: Tensor | Sequence[Tensor]) -> Tensor:
+    """Heights and widths, int64 `(N,2)`."""
+    if isinstance(images, Tensor):
+        return torch.tensor(images.shape[2:]).expand(len(images), 2)
+    return torch.tensor([image.shape[1:] for image in images])

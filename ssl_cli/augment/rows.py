@@ -1,0 +1,21 @@
+"""Change only those images of a batch that drew an operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+
+def on_rows(x: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Images x `(N,...)` after `change(x[rows], rows)` on the rows where `chosen`, bool `(N,)`, is true.
+
+    Works in place. Rows are found where `chosen` lives: with the draws on the CPU, nothing waits for a GPU.
+    """
+    rows = chosen.nonzero().squeeze(1)
+    if len(rows) == 0:
+        return x
+    if len(rows) == len(x):
+        return change(x, rows)
+    there = rows.to(x.device, non_blocking=True)
+    return x.index_copy_(0, there, change(x.index_select(0, there), rows))
