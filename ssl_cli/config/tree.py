@@ -45,10 +45,15 @@ class CustomMethodSettings(MethodSettings):
 _METHOD_SETTINGS: dict[str, type[MethodSettings]] = {"simclr": SimCLRSettings, "moco-v2": MoCoSettings}
 
 
+def method_settings(name: str) -> type[MethodSettings]:
+    """The settings class of this method; a user's own method gets one that takes any further name."""
+    return _METHOD_SETTINGS.get(name, CustomMethodSettings)
+
+
 def _method_settings(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    return _METHOD_SETTINGS.get(value.get("name", ""), CustomMethodSettings).model_validate(value)
+    return method_settings(str(value.get("name", ""))).model_validate(value)
 
 
 class ModelSettings(Branch):
@@ -71,7 +76,9 @@ class DataSettings(Branch):
     size: int = Field(224, ge=8, le=4096, description="side of a view in pixels")
     limit: int | None = Field(None, gt=0, description="first N images of each class, or of an unlabelled set")
     threads: int | None = Field(None, gt=0, description="decode threads; default: the processors at hand")
-    cache: Literal["auto", "ram", "none"] = Field("auto", description="keep decoded images in memory; auto: where they fit")
+    cache: Literal["auto", "ram", "none"] = Field(
+        "auto", description="keep decoded images in memory; auto: where they fit"
+    )
     download: bool = Field(False, description="allow torchvision to download")
 
 
@@ -97,7 +104,9 @@ class ScheduleSettings(Branch):
     epochs: int = Field(200, gt=0)
     warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up from 0")
     kind: Literal["cosine", "step", "constant"] = "cosine"
-    every: Literal["step", "epoch"] = Field("step", description="when the rate moves: each step, or each epoch as in MoCo")
+    every: Literal["step", "epoch"] = Field(
+        "step", description="when the rate moves: each step, or each epoch as in MoCo"
+    )
     milestones: tuple[int, ...] = Field((), description="epochs after which the step schedule multiplies by gamma")
     gamma: float = Field(0.1, gt=0)
 
