@@ -25,6 +25,7 @@ LUMA = (0.299, 0.587, 0.114)
 Stream = Literal["train", "test", "validation"]
 _EPOCH: dict[Stream, int] = {"train": -1, "test": -2, "validation": -3}
 """Each stream draws in an epoch of its own; negative, where no augmentation ever draws."""
+_SLOTS = draws.slots("shapes", 9)
 
 
 class Shapes:
@@ -79,18 +80,16 @@ def render(seed: int, stream: Stream, index: Tensor, size: int) -> Tensor:
 
 def _strew(seed: int, epoch: int, index: Tensor) -> _Glyphs:
     cells = index[:, None] * CELLS + torch.arange(CELLS)
-
-    def uniform(slot: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        return low + (high - low) * draws.uniform(seed, epoch, cells.flatten(), 0, slot).view_as(cells)
-
+    numbers = draws.uniform(seed, epoch, cells.flatten(), 0, _SLOTS).view(*cells.shape, len(_SLOTS))
+    dx, dy, radius, angle, hue, side, gap, pale, hole = numbers.unbind(-1)
     middle = (torch.arange(GRID) + 0.5) / GRID
     return _Glyphs(
-        x=middle.repeat(GRID) + uniform(0, -JITTER, JITTER),
-        y=middle.repeat_interleave(GRID) + uniform(1, -JITTER, JITTER),
-        radius=uniform(2, *RADIUS),
-        angle=uniform(3, 0, math.tau),
-        colour=_colour(uniform(4), uniform(5), uniform(6), uniform(7)),
-        present=uniform(8) >= HOLES,
+        x=middle.repeat(GRID) + JITTER * (2 * dx - 1),
+        y=middle.repeat_interleave(GRID) + JITTER * (2 * dy - 1),
+        radius=RADIUS[0] + (RADIUS[1] - RADIUS[0]) * radius,
+        angle=math.tau * angle,
+        colour=_colour(hue, side, gap, pale),
+        present=hole >= HOLES,
     )
 
 
@@ -126,15 +125,15 @@ def _coverage(glyphs: _Glyphs, label: Tensor, left: Tensor, top: Tensor, size: i
     return (cover * glyphs.present[..., None, None]).flatten(2)
 
 
-def _colour(hue: Tensor, bright: Tensor, distance: Tensor, pale: Tensor) -> Tensor:
-    """RGB `(...,3)` of a hue, at least LUMINANCE_GAP brighter or darker than the ground."""
+def _colour(hue: Tensor, side: Tensor, gap: Tensor, pale: Tensor) -> Tensor:
+    """RGB `(...,3)` of numbers in 0 to 1; at least LUMINANCE_GAP darker or brighter than the ground."""
     shift = torch.tensor([5.0, 3.0, 1.0])
     k = (shift + hue[..., None] * 6) % 6
     pure = 1 - torch.minimum(k, 4 - k).clamp(0, 1)  # HSV at full saturation and value
     luma = torch.tensor(LUMA)
     own = (pure * luma).sum(-1, keepdim=True)
-    gap = LUMINANCE_GAP + 0.15 * distance[..., None]
-    target = torch.where(bright[..., None] < 0.5, GROUND - gap, GROUND + gap)
+    apart = LUMINANCE_GAP + 0.15 * gap[..., None]
+    target = torch.where(side[..., None] < 0.5, GROUND - apart, GROUND + apart)
     # Towards black or white, whichever way the wanted luminance lies; both keep the hue.
     colour = torch.where(target < own, pure * (target / own), 1 - (1 - pure) * ((1 - target) / (1 - own)))
     return colour.lerp(target, 0.4 * pale[..., None])
@@ -143,13 +142,14 @@ def _colour(hue: Tensor, bright: Tensor, distance: Tensor, pale: Tensor) -> Tens
 def _noise(seed: int, epoch: int, index: Tensor, values: int) -> Tensor:
     """Normal noise `(N, values)`: each 64-bit hash gives four 16-bit steps into a table of quantiles."""
     words = (index[:, None] << 26) + torch.arange(math.ceil(values / 4))
-    hashed = draws.bits(seed, epoch, words.flatten(), 1, 0).view(len(index), -1)
+    hashed = draws.bits(seed, epoch, words.flatten(), 1, _SLOTS[0]).view(len(index), -1)
     return _QUANTILES[hashed.view(torch.int16)[:, :values].int() + 2**15]
 
 
 def _quantiles() -> Tensor:
     middle = (torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16
-    return (NOISE * torch.special.ndtri(middle)).float()
+    quantiles: Tensor = torch.special.ndtri(middle)
+    return (NOISE * quantiles).float()
 
 
 _QUANTILES = _quantiles()
