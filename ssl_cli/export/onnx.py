@@ -62,6 +62,9 @@ def convert(encoder: nn.Module, size: int, opset: int) -> onnx.ModelProto:
     except Exception as error:  # the exporter raises whatever the unsupported construct happens to break
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"The encoder cannot be written as ONNX: {type(error).__name__}: {reason}") from error
+    written = {part.domain: part.version for part in model.opset_import}
+    if written.get("") != opset:  # where a conversion fails, torch keeps its own opset and goes on
+        raise CheckpointError(f"The encoder cannot be written in opset {opset}.", "Try another --opset.")
     if model.ByteSize() > LARGEST:
         raise CheckpointError(f"The encoder has {model.ByteSize() / 1e9:.1f} GB, more than one ONNX file can hold.")
     _strip(model)
