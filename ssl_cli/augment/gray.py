@@ -36,7 +36,7 @@ class Gray:
         """Images `(N,C,H,W)`, some of them gray; in place."""
         if x.shape[1] != len(LUMA):
             return x
-        return on_rows(x, params.on, lambda some, rows: luma(some).expand_as(some))
+        return on_rows(x, params.on, lambda some, rows: luma(some).repeat(1, 3, 1, 1))
 
 
 def luma(x: Tensor) -> Tensor:
