@@ -1,0 +1,68 @@
+"""BatchNorm over groups against torch's own, group by group."""
+
+import pytest
+import torch
+from torch import nn
+
+from ssl_cli.nn.batchnorm import BatchNorm1d, BatchNorm2d, Moments, convert, grouped
+
+
+def images(rows: int = 12) -> torch.Tensor:
+    return torch.randn(rows, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 + 1
+
+
+def test_one_group_is_torch() -> None:
+    ours, theirs = BatchNorm2d(3).double(), nn.BatchNorm2d(3).double()
+    x = images()
+    moments = Moments()
+    with grouped(ours, (12,), moments):
+        torch.testing.assert_close(ours(x), theirs(x))
+    moments.commit()
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, atol=1e-12, rtol=0)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+def test_groups_are_separate_batches() -> None:
+    layer = BatchNorm2d(3).double()
+    x = images()
+    with grouped(layer, (5, 4, 3)):
+        together = layer(x)
+    alone = torch.cat([nn.BatchNorm2d(3).double()(part) for part in torch.split(x, [5, 4, 3])])
+    torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("cuts", [(12,), (6, 6), (5, 4, 3)])
+def test_running_statistics_are_those_of_the_whole_batch_and_move_once(cuts: tuple[int, ...]) -> None:
+    layer, whole = BatchNorm2d(3).double(), nn.BatchNorm2d(3).double()
+    x = images()
+    moments = Moments()
+    for part in torch.split(x, list(cuts)):  # several micro-batches of one group each
+        with grouped(layer, (len(part),), moments):
+            layer(part)
+    assert int(layer.num_batches_tracked or 0) == 0  # the forward pass moves nothing
+    moments.commit()
+    whole(x)
+    torch.testing.assert_close(layer.running_mean, whole.running_mean, atol=1e-12, rtol=0)
+    torch.testing.assert_close(layer.running_var, whole.running_var, atol=1e-12, rtol=0)
+    assert int(layer.num_batches_tracked or 0) == 1
+    moments.commit()  # nothing is left to commit
+    assert int(layer.num_batches_tracked or 0) == 1
+
+
+def test_sizes_must_add_up() -> None:
+    layer = BatchNorm2d(3).double()
+    with grouped(layer, (5,)), pytest.raises(ValueError, match="do not add up"):
+        layer(images())
+
+
+def test_convert_keeps_weights_statistics_and_mode() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Flatten(), nn.Sequential(nn.BatchNorm1d(48))).double()
+    net(images())
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    converted = convert(net)
+    assert isinstance(converted[1], BatchNorm2d)  # type: ignore[index]
+    assert isinstance(converted[3][0], BatchNorm1d)  # type: ignore[index]
+    assert all(torch.equal(before[name], value) for name, value in converted.state_dict().items())
+    assert converted[1].training  # type: ignore[index]
