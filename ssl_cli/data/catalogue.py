@@ -1,0 +1,122 @@
+"""torchvision data sets by name: found in the data folder, downloaded only when that is asked for."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision.datasets as tv
+
+from ssl_cli.config.tree import DataSettings
+from ssl_cli.data.arrays import Arrays
+from ssl_cli.data.folder import Files
+from ssl_cli.data.names import shown
+from ssl_cli.errors import DataError
+from ssl_cli.registry import did_you_mean
+
+FAKE_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set: its class, and the arguments that each split means; `files` if images lie in files of their own."""
+
+    make: Callable[..., Any]
+    splits: Mapping[str, Mapping[str, Any]]
+    files: bool = False
+
+
+def _flags() -> dict[str, Mapping[str, Any]]:
+    return {"train": {"train": True}, "test": {"train": False}}
+
+
+def _splits(*names: str, **other: str) -> dict[str, Mapping[str, Any]]:
+    """Splits called as torchvision calls them, and some called otherwise."""
+    return {name: {"split": theirs} for name, theirs in [*((n, n) for n in names), *other.items()]}
+
+
+CATALOGUE: dict[str, Entry] = {
+    "cifar10": Entry(tv.CIFAR10, _flags()),
+    "cifar100": Entry(tv.CIFAR100, _flags()),
+    "mnist": Entry(tv.MNIST, _flags()),
+    "fashionmnist": Entry(tv.FashionMNIST, _flags()),
+    "svhn": Entry(tv.SVHN, _splits("train", "test", "extra")),
+    "stl10": Entry(tv.STL10, {**_splits("train", "test", "unlabeled"), "all": {"split": "train+unlabeled"}}),
+    "imagenette": Entry(tv.Imagenette, _splits("train", test="val"), files=True),
+    "food101": Entry(tv.Food101, _splits("train", "test"), files=True),
+    "flowers102": Entry(tv.Flowers102, _splits("train", "val", "test"), files=True),
+    "dtd": Entry(tv.DTD, _splits("train", "val", "test"), files=True),
+    "aircraft": Entry(tv.FGVCAircraft, _splits("test", "val", train="trainval"), files=True),
+    "country211": Entry(tv.Country211, _splits("train", "test", val="valid"), files=True),
+    "fake": Entry(tv.FakeData, {"train": {"random_offset": 0}, "test": {"random_offset": 10**6}}),
+}
+
+
+def open_named(source: str, settings: DataSettings, split: str | None = None) -> Files | Arrays:
+    """The data set NAME[:SPLIT]; `split` overrides the one in the name, and `train` is the default.
+
+    Raises:
+        DataError: no such name or split, or the files are not there.
+    """
+    name, _, own = source.lower().partition(":")
+    split = split or own or "train"
+    if name not in CATALOGUE:
+        raise DataError(
+            f"There is no folder and no data set called '{shown(source)}'.",
+            did_you_mean(shown(name), [*CATALOGUE, "shapes"]),
+        )
+    entry = CATALOGUE[name]
+    if split not in entry.splits:
+        raise DataError(f"'{name}' has no split '{shown(split)}'.", did_you_mean(shown(split), entry.splits))
+    if name == "fake":
+        return _fake(split, entry, settings.size)
+    dataset = _make(name, entry, split, settings)
+    return _files(f"{name}:{split}", dataset) if entry.files else _arrays(f"{name}:{split}", dataset)
+
+
+def _make(name: str, entry: Entry, split: str, settings: DataSettings) -> Any:
+    kwargs = dict(entry.splits[split])
+    if entry.files:
+        kwargs["loader"] = str  # an image is then its path, and decoding is ours
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+        try:
+            return entry.make(root=settings.folder, download=False, **kwargs)
+        except (RuntimeError, OSError) as error:
+            if not settings.download:
+                raise DataError(
+                    f"'{name}' is not in the data folder '{shown(settings.folder)}'.",
+                    "Add --download, or say where it is with --set data.folder=DIR.",
+                ) from error
+        try:
+            return entry.make(root=settings.folder, download=True, **kwargs)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise DataError(f"'{name}' could not be downloaded: {shown(str(error))}.", "Try again later.") from error
+
+
+def _files(name: str, dataset: Any) -> Files:
+    pairs = [dataset[k] for k in range(len(dataset))]
+    classes = tuple(c[0] if isinstance(c, tuple) else str(c) for c in getattr(dataset, "classes", ()))
+    return Files(name, [path for path, _ in pairs], torch.tensor([label for _, label in pairs]), classes)
+
+
+def _arrays(name: str, dataset: Any) -> Arrays:
+    images = torch.as_tensor(dataset.data)
+    if images.dim() == 3:
+        images = images[:, None]
+    elif images.shape[-1] == 3:
+        images = images.permute(0, 3, 1, 2).contiguous()
+    labels = dataset.targets if hasattr(dataset, "targets") else dataset.labels
+    labels = torch.as_tensor(np.asarray(labels)).long()
+    classes = getattr(dataset, "classes", None) or [str(k) for k in range(int(labels.max()) + 1)]
+    return Arrays(name, images, labels, tuple(map(str, classes)))
+
+
+def _fake(split: str, entry: Entry, size: int) -> Arrays:
+    dataset = entry.make(FAKE_IMAGES, (3, size, size), **entry.splits[split])
+    pairs = [dataset[k] for k in range(len(dataset))]
+    images = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image, _ in pairs])
+    labels = torch.tensor([int(label) for _, label in pairs])
+    return Arrays(f"fake:{split}", images, labels, tuple(map(str, range(dataset.num_classes))))

@@ -1,0 +1,193 @@
+"""Batches in an order that is a permutation by (seed, epoch) and a cursor: any step can be the first."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssl_cli import draws
+from ssl_cli.data.bad import BadImages
+from ssl_cli.data.cache import Cache, Policy, joined
+from ssl_cli.data.names import shown
+from ssl_cli.data.reader import DEADLINE, Reader, Ticket
+from ssl_cli.data.source import BatchedSource, Source
+from ssl_cli.errors import DataError
+from ssl_cli.events import Skipped
+from ssl_cli.objective import Batch
+
+_REPLACEMENT = draws.slots("replacement", 1)[0]
+
+
+def cap_for(size: int) -> int:
+    """The short side to keep of an image whose views have side `size`: crops of it are rarely enlarged much."""
+    return max(56, round(1.75 * size))
+
+
+@dataclass
+class _Begun:
+    """A batch whose images are being read."""
+
+    step: int
+    epoch: int
+    index: Tensor
+    tickets: dict[int, Ticket]
+
+
+class Loader:
+    """Batches of a source, read ahead in threads, kept in memory where they fit.
+
+    Args:
+        source: the images.
+        batch: images a step; what is left of an epoch is dropped.
+        seed: of the order.
+        threads: that decode; default: the processors at hand.
+        cache: see `Cache`.
+        cap: short side of an image, at most; see `cap_for`.
+        deadline: seconds a read may take.
+
+    Attributes:
+        skipped: one event for each bad image, for the engine to take away.
+        wait_seconds: time spent in waiting for images.
+
+    Raises:
+        DataError: fewer images than the batch.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch: int,
+        seed: int,
+        *,
+        threads: int | None = None,
+        cache: Policy = "auto",
+        cap: int | None = None,
+        deadline: float = DEADLINE,
+    ) -> None:
+        if batch > len(source):
+            raise DataError(
+                f"{shown(source.name)} holds {len(source)} images, fewer than the batch of {batch}.",
+                f"Pass --batch {len(source)} or less.",
+            )
+        self.source, self.batch, self.seed = source, batch, seed
+        self.threads, self.cap, self.deadline = threads, cap, deadline
+        self.steps_per_epoch = len(source) // batch
+        self.wait_seconds = 0.0
+        self._bad = BadImages(source)
+        self._cache = Cache(len(source), cache)
+        self._order = (-1, torch.empty(0, dtype=torch.int64))
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """One event for each bad image, for the engine to take away."""
+        return self._bad.skipped
+
+    def batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
+        """The batches of steps `start_step` to `stop_step` (exclusive), the same wherever one starts.
+
+        Raises:
+            DataError: too many images cannot be read.
+        """
+        ahead = 2 if self.batch <= 1024 else 1
+        with Reader(self.source, self.threads, self.cap, self.deadline) as reader:
+            begun: deque[_Begun] = deque()
+            for step in range(start_step, stop_step):
+                last = min(step + ahead, stop_step - 1)
+                begun.extend(self._begin(reader, later) for later in range(step + len(begun), last + 1))
+                since = time.perf_counter()
+                batch = self._finish(reader, begun.popleft())
+                self.wait_seconds += time.perf_counter() - since
+                yield batch
+
+    def _begin(self, reader: Reader, step: int) -> _Begun:
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if self._order[0] != epoch:
+            self._order = (epoch, draws.permutation(self.seed, len(self.source), epoch))
+        index = self._order[1][position * self.batch : (position + 1) * self.batch]
+        tickets = {}
+        if not isinstance(self.source, BatchedSource):
+            missing = index[~self._cache.has[index]].tolist()
+            tickets = {k: reader.ask(k) for k in missing if k not in self._bad}
+        return _Begun(step, epoch, index, tickets)
+
+    def _finish(self, reader: Reader, begun: _Begun) -> Batch:
+        index = begun.index
+        missing = ~self._cache.has[index]
+        if not missing.any():
+            image = self._cache.take(index)
+        elif isinstance(self.source, BatchedSource):
+            image = self._read_many(self.source, index, missing)
+        else:
+            pairs = [self._read(reader, begun, k) for k in index.tolist()]
+            index = torch.tensor([k for k, _ in pairs])
+            image = joined([pixels for _, pixels in pairs])
+            self._cache.put(index, image)
+        return Batch(image, self.source.labels[index], index, begun.epoch, begun.step)
+
+    def _read_many(self, source: BatchedSource, index: Tensor, missing: Tensor) -> Tensor:
+        fresh = source.read_many(index[missing])
+        self._cache.put(index[missing], fresh)
+        if missing.all():
+            return fresh
+        images = fresh.new_empty(len(index), *fresh.shape[1:])
+        images[missing] = fresh
+        held = self._cache.take(index[~missing])
+        images[~missing] = held if isinstance(held, Tensor) else torch.stack(held)
+        return images
+
+    def _read(self, reader: Reader, begun: _Begun, index: int) -> tuple[int, Tensor]:
+        """Image `index`, or the first good one of a series of draws in its place; and which it is."""
+        chosen, attempt = index, 0
+        while True:
+            if self._cache.has[chosen]:
+                return chosen, self._cache.take(torch.tensor([chosen]))[0]
+            if chosen not in self._bad:
+                try:
+                    return chosen, reader.wait(begun.tickets.get(chosen) or reader.ask(chosen))
+                except DataError as error:
+                    self._bad.add(chosen, error.message, begun.step)
+            attempt += 1
+            key = draws.Key(self.seed, begun.epoch, torch.tensor([index]), attempt)
+            chosen = int(draws.integer(*key, _REPLACEMENT, len(self.source)))
+
+
+def read_all(
+    source: Source,
+    indices: Tensor | None = None,
+    *,
+    threads: int | None = None,
+    cap: int | None = None,
+    batch: int = 256,
+    skipped: list[Skipped] | None = None,
+    deadline: float = DEADLINE,
+) -> Iterator[tuple[Tensor | list[Tensor], Tensor, Tensor]]:
+    """Images, labels and indices in order, `batch` at a time, bad ones left out and added to `skipped`.
+
+    Raises:
+        DataError: too many images cannot be read.
+    """
+    wanted = torch.arange(len(source)) if indices is None else indices
+    bad = BadImages(source)
+    with Reader(source, threads, cap, deadline) as reader:
+        begun: deque[list[Ticket]] = deque()
+        for start in range(0, len(wanted), batch):
+            chunk = wanted[start : start + batch]
+            if isinstance(source, BatchedSource):
+                yield source.read_many(chunk), source.labels[chunk], chunk
+                continue
+            for later in range(start + batch * len(begun), min(start + 2 * batch, len(wanted)), batch):
+                begun.append([reader.ask(k) for k in wanted[later : later + batch].tolist()])
+            good, images = [], []
+            for ticket in begun.popleft():
+                try:
+                    images.append(reader.wait(ticket))
+                    good.append(ticket.index)
+                except DataError as error:
+                    bad.add(ticket.index, error.message)
+            if images:
+                yield joined(images), source.labels[good], torch.tensor(good)
+    if skipped is not None:
+        skipped += bad.skipped

@@ -1,0 +1,128 @@
+"""From the settings to images: what to pretrain on, and what to evaluate with."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl_cli.config.tree import DataSettings
+from ssl_cli.data.catalogue import open_named
+from ssl_cli.data.folder import is_folder, open_folder
+from ssl_cli.data.names import shown
+from ssl_cli.data.shapes import CLASSES, Shapes, Stream
+from ssl_cli.data.source import Source
+from ssl_cli.data.split import labelled, limited, relabelled, stratified
+from ssl_cli.errors import DataError
+
+_SHAPES = "shapes"
+_TESTS = ("test", "val")
+_TEST_IMAGES = 2048
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Labelled images to learn from (a bank, or a training set) and to be asked about, labels in common.
+
+    Attributes:
+        bank: what is known.
+        queries: what is asked.
+        note: how the two were told apart.
+    """
+
+    bank: Source
+    queries: Source
+    note: str
+
+
+def open_pretraining(settings: DataSettings, seed: int) -> Source:
+    """The images to pretrain on.
+
+    Raises:
+        DataError: there is no such folder or data set, or no image in it.
+    """
+    return limited(_training(settings, seed), settings.limit)
+
+
+def open_evaluation(settings: DataSettings, seed: int, split: str = "test") -> Evaluation:
+    """Bank and queries; with `split="validation"` neither touches a test image (to tune recipes on).
+
+    Raises:
+        DataError: as for pretraining; or there are no labels, or none in common.
+    """
+    bank, queries, note = _pair(settings, seed, split)
+    bank = _known(bank, settings)
+    if queries is None:
+        bank, queries = stratified(bank, seed)
+    else:
+        queries = _known(queries, settings)
+        strange = sorted(set(queries.classes) - set(bank.classes))
+        if len(strange) == len(queries.classes):
+            raise DataError(
+                f"The test images' classes ({shown(', '.join(strange[:3]))}, ...) are not among the training images'.",
+                "Both need folders of the same names.",
+            )
+        queries = relabelled(queries, bank.classes)
+        if strange:
+            note += f"; {len(strange)} of its classes are not in the bank, such as '{shown(strange[0])}'"
+    if not len(queries):
+        raise DataError(
+            f"{shown(bank.name)} holds one image of each class; a split needs two.", "Give --test-data DIR."
+        )
+    return Evaluation(bank, queries, note)
+
+
+def _training(settings: DataSettings, seed: int) -> Source:
+    folder = _folder(settings.source)
+    if folder is not None:
+        return open_folder(folder / "train" if is_folder(folder / "train") else folder)
+    if _is_shapes(settings.source):
+        return Shapes(settings.images, settings.size, seed)
+    return open_named(str(settings.source), settings)
+
+
+def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source | None, str]:
+    """Bank, queries and a note; no queries where the bank is yet to be split."""
+    by_seed = f"a fifth of each class held out by seed {seed}"
+    folder = _folder(settings.source)
+    if folder is None and _is_shapes(settings.source):
+        stream: Stream = "validation" if split == "validation" else "test"
+        count = max(len(CLASSES), min(_TEST_IMAGES, settings.images // 8))
+        queries = Shapes(count, settings.size, seed, stream)
+        return Shapes(settings.images, settings.size, seed), queries, f"the embedded set's {stream} stream"
+    if folder is None:
+        # The bank is the training split, also of a name such as stl10:unlabeled.
+        bank: Source = open_named(str(settings.source), settings, "train")
+    else:
+        bank = _training(settings, seed)
+    if split == "validation":
+        return bank, None, f"the training images, {by_seed}"
+    if settings.test is not None:
+        return bank, open_folder(Path(settings.test).expanduser()), f"the images of {shown(settings.test)}"
+    if folder is None:
+        return bank, open_named(str(settings.source), settings, "test"), "the data set's own test split"
+    for name in _TESTS if is_folder(folder / "train") else ():
+        if is_folder(folder / name):
+            return bank, open_folder(folder / name), f"the folder's own {name}/"
+    return bank, None, f"no test images were given: {by_seed}"
+
+
+def _known(source: Source, settings: DataSettings) -> Source:
+    source = limited(labelled(source), settings.limit)
+    if not len(source):
+        raise DataError(
+            f"The images of {shown(source.name)} have no labels, so there is nothing to evaluate with.",
+            "Put them into one folder per class, or give a labelled folder as DATA.",
+        )
+    return source
+
+
+def _is_shapes(source: str | None) -> bool:
+    return source is None or source.lower() == _SHAPES
+
+
+def _folder(source: str | None) -> Path | None:
+    """The path that `source` means; None for a name. An existing path wins, and what can only be a path is one."""
+    if source is None:
+        return None
+    path = Path(source).expanduser()
+    meant = os.sep in source or source.startswith((".", "~"))
+    return path if meant or path.exists() else None
