@@ -79,7 +79,7 @@ def settle(
         origins.update(dict.fromkeys(flat, layer.origin))
     values.setdefault("method.name", method)
     if "run.recipe" not in values:
-        values["run.recipe"], origins["run.recipe"] = family, "chosen for the data"
+        values["run.recipe"], origins["run.recipe"] = family, "default"
     return Settled(_validated(values, origins), origins)
 
 

@@ -1,0 +1,47 @@
+"""`sslcli knn-eval`: how good a representation is, by its nearest neighbours."""
+
+from typing import Annotated
+
+import typer
+
+from ssl_cli.commands import options
+
+EPILOG = options.examples(
+    "The run's own test images: sslcli knn-eval runs/photos",
+    "Beside raw pixels and the untrained network: sslcli knn-eval runs/photos --baselines",
+    "Other images, one folder a class: sslcli knn-eval runs/photos birds/ -k 20 --temperature 0.07",
+)
+Neighbours = Annotated[int, typer.Option("--k", "-k", metavar="N", min=1, help="Neighbours that vote.")]
+Temperature = Annotated[float, typer.Option(metavar="T", min=1e-6, help="A vote weighs exp(similarity / T).")]
+Baselines = Annotated[bool, typer.Option("--baselines", help="Also raw pixels, and the same network untrained.")]
+
+
+def knn_eval(
+    run: options.Run,
+    data: options.EvalData = None,
+    k: Neighbours = 200,
+    temperature: Temperature = 0.1,
+    baselines: Baselines = False,
+    test_data: options.TestData = None,
+    limit: options.Limit = None,
+    device: options.Device = None,
+    method: options.RunMethod = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Weighted nearest-neighbour accuracy of a run's representation h."""
+    from ssl_cli.engine.evaluate import knn_eval as evaluate
+    from ssl_cli.ui.sinks import present
+
+    events = evaluate(
+        run,
+        data,
+        k=k,
+        temperature=temperature,
+        baselines=baselines,
+        test_data=test_data,
+        limit=limit,
+        device=device or "auto",
+        method=method,
+    )
+    return present("knn-eval", events, as_json=json)

@@ -1,0 +1,188 @@
+"""The options that commands share: their words, their help, and which setting each one is.
+
+Every default is None and its value stands in the help as text: only what was really typed may override a file.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ssl_cli.registry import BACKBONES, FAMILIES, METHODS
+
+SETTINGS = {
+    "data": "data.source",
+    "method": "method.name",
+    "backbone": "model.backbone",
+    "width": "model.width",
+    "batch": "run.batch",
+    "epochs": "schedule.epochs",
+    "image_size": "data.size",
+    "lr": "optim.lr",
+    "recipe": "run.recipe",
+    "seed": "run.seed",
+    "device": "hardware.device",
+    "precision": "hardware.precision",
+    "micro_batch": "hardware.micro_batch",
+    "memory": "hardware.memory",
+    "max_time": "run.max_time",
+    "out": "run.out",
+    "test_data": "data.test",
+    "download": "data.download",
+    "threads": "data.threads",
+}
+FLAG_NAMES = {
+    key: "DATA" if name == "data" else f"--{name.replace('_', '-')}" for name, key in SETTINGS.items()
+}  # the origin to name in messages
+
+
+def flags(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings among a command's parameters, as nested tables."""
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value in given.items():
+        if name in SETTINGS:
+            section, _, key = SETTINGS[name].partition(".")
+            tables.setdefault(section, {})[key] = value
+    return tables
+
+
+def examples(*lines: str) -> str:
+    """Worked examples for the end of a command's help; each is a sentence, `: `, and a command line."""
+    parts = ["[bold]Examples[/bold]"]
+    for line in lines:
+        what, _, command = line.partition(": ")
+        parts.append(f"[dim]{what}[/dim]")
+        parts.append(f"  $ {command}")
+    return "\n\n".join(parts)
+
+
+def _starting(words: list[str], incomplete: str) -> list[str]:
+    return [word for word in words if word.startswith(incomplete)]
+
+
+def complete_method(incomplete: str) -> list[str]:
+    """Methods that begin so."""
+    return _starting(sorted(METHODS), incomplete)
+
+
+def complete_backbone(incomplete: str) -> list[str]:
+    """Backbones that begin so."""
+    return _starting(list(BACKBONES), incomplete)
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Recipe families that begin so."""
+    return _starting(list(FAMILIES), incomplete)
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Run folders that begin so."""
+    root = Path(incomplete).parent if incomplete else Path("runs")
+    found = (str(path.parent) for path in root.glob("*/status.json"))
+    return sorted(path for path in found if path.startswith(incomplete))
+
+
+DATA, TRAINING, HARDWARE, OUTPUT, SETTING = "Data", "Training", "Hardware", "Output", "Settings"
+
+Data = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DATA]",
+        help="Folder of images at any depth, or NAME[:SPLIT] of a torchvision data set. Absent: the embedded shapes.",
+        show_default=False,
+    ),
+]
+EvalData = Annotated[
+    str | None, typer.Argument(metavar="[DATA]", help="Labelled images. Absent: the run's own.", show_default=False)
+]
+Run = Annotated[str, typer.Argument(help="Run folder, or a checkpoint file.", autocompletion=complete_run)]
+TestData = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Folder of test images [default: split off]", rich_help_panel=DATA)
+]
+Download = Annotated[
+    bool | None, typer.Option("--download", help="Allow torchvision to download.", rich_help_panel=DATA)
+]
+Threads = Annotated[
+    int | None, typer.Option(metavar="N", help="Decode threads [default: all processors]", rich_help_panel=DATA)
+]
+ImageSize = Annotated[
+    int | None, typer.Option(metavar="N", help="Side of a view in pixels [default: recipe]", rich_help_panel=DATA)
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="First N images of each class [default: all]", rich_help_panel=DATA),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="simclr, moco-v2, or file.py:Class [default: simclr]",
+        autocompletion=complete_method,
+        rich_help_panel=TRAINING,
+    ),
+]
+RunMethod = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The run's file.py:Class, to allow its import.", rich_help_panel=SETTING),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="resnet18, 34, 50 [default: recipe]",
+        autocompletion=complete_backbone,
+        rich_help_panel=TRAINING,
+    ),
+]
+Width = Annotated[
+    float | None, typer.Option(metavar="W", help="Width multiplier [default: recipe]", rich_help_panel=TRAINING)
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Images per step, at any memory [default: recipe]", rich_help_panel=TRAINING),
+]
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", help="Passes over the images [default: recipe]", rich_help_panel=TRAINING)
+]
+Lr = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Final learning rate [default: recipe's rule]", rich_help_panel=TRAINING),
+]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Random seed [default: 0]", rich_help_panel=TRAINING)]
+MaxTime = Annotated[
+    str | None, typer.Option(metavar="T", help="Stop, resumable, after 90s, 10m, 2h.", rich_help_panel=TRAINING)
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="D", help="cpu, cuda, mps [default: auto]", rich_help_panel=HARDWARE)
+]
+Precision = Annotated[
+    str | None, typer.Option(metavar="P", help="fp32, bf16 [default: auto]", rich_help_panel=HARDWARE)
+]
+MicroBatch = Annotated[
+    int | None, typer.Option(metavar="N", help="Rows at once: memory only [default: auto]", rich_help_panel=HARDWARE)
+]
+Memory = Annotated[
+    str | None, typer.Option(metavar="M", help="Budget, like 4GB [default: auto]", rich_help_panel=HARDWARE)
+]
+Out = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Run folder [default: runs/<time>-<method>]", rich_help_panel=OUTPUT)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=OUTPUT)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.", rich_help_panel=OUTPUT)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=OUTPUT)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OUTPUT)]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R",
+        help="shapes, cifar, imagenet, or FILE [default: by the data]",
+        autocompletion=complete_recipe,
+        rich_help_panel=SETTING,
+    ),
+]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file of settings.", rich_help_panel=SETTING)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting; repeatable.", rich_help_panel=SETTING),
+]

@@ -1,0 +1,52 @@
+"""`sslcli pretrain`: train an encoder without labels."""
+
+import typer
+
+from ssl_cli.commands import options
+
+EPILOG = options.examples(
+    "The embedded shapes, about three minutes on two cores: sslcli pretrain",
+    "A batch of any size, on any machine: sslcli pretrain --method simclr --batch 4096",
+    "A folder of photographs: sslcli pretrain photos/ --method moco-v2 --epochs 100 --out runs/photos",
+    "Go on after an interruption: sslcli pretrain --resume --out runs/photos",
+    "Settings without a flag: sslcli pretrain --set method.temperature=0.5 --set data.images=65536",
+)
+
+
+def pretrain(
+    ctx: typer.Context,
+    data: options.Data = None,
+    method: options.Method = None,
+    backbone: options.Backbone = None,
+    width: options.Width = None,
+    batch: options.BatchSize = None,
+    epochs: options.Epochs = None,
+    lr: options.Lr = None,
+    seed: options.Seed = None,
+    max_time: options.MaxTime = None,
+    image_size: options.ImageSize = None,
+    test_data: options.TestData = None,
+    download: options.Download = None,
+    threads: options.Threads = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    micro_batch: options.MicroBatch = None,
+    memory: options.Memory = None,
+    recipe: options.Recipe = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    out: options.Out = None,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Train an encoder on images without labels."""
+    from ssl_cli.config.sources import settle
+    from ssl_cli.ui.sinks import present
+
+    settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
+    from ssl_cli.engine.pretrain import pretrain as run  # torch; only once the settings are known to be good
+
+    events = run(settled.settings, origins=settled.origins, resume=resume, overwrite=overwrite)
+    return present("pretrain", events, as_json=json)

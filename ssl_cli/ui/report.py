@@ -1,0 +1,153 @@
+"""What a command found, at its end: lines for people, a document for programs."""
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ssl_cli.config.units import format_bytes, format_seconds
+from ssl_cli.errors import DONE, EXIT_CODES, INTERRUPTED, STOPPED
+from ssl_cli.events import SCHEMA
+from ssl_cli.ui.screen import Screen
+from ssl_cli.ui.text import percent, safe
+
+FEW_STEPS = 100
+SMALL_GAIN = 0.05
+Line = tuple[str, str]
+"""A label and what is said of it; a label that is empty continues the line above."""
+
+
+def document(command: str, screen: Screen) -> dict[str, Any]:
+    """The one JSON document of `--json`."""
+    head: dict[str, Any] = {"schema": SCHEMA, "command": command}
+    if command != "pretrain":
+        body = {key: value for result in screen.results.values() for key, value in result.items()}
+    else:
+        body = {
+            "out": screen.started.out if screen.started else None,
+            "steps": screen.step,
+            "of_steps": screen.steps,
+            "loss": screen.latest.loss if screen.latest and math.isfinite(screen.latest.loss) else None,
+            "checkpoint": screen.saved.path if screen.saved else None,
+            "seconds": screen.finished.seconds if screen.finished else None,
+            "peak_memory": screen.finished.peak_memory if screen.finished else None,
+            "skipped": screen.skipped,
+            **screen.results,
+            "verdict": _verdict(screen),
+        }
+    body["warnings"] = [warning.message for warning in screen.warnings]
+    if screen.stopped:
+        code, reason = screen.stopped.exit_code, screen.stopped.reason
+        body["error"] = {"code": code, "message": f"Stopped: {reason}.", "hint": _resume(screen)}
+    return {**head, **body}
+
+
+def lines(command: str, screen: Screen) -> Iterator[Line]:
+    """The summary for people: quality first, then where things are and what to do next."""
+    if command == "pretrain":
+        yield from _pretrain(screen)
+    for name, result in screen.results.items():
+        if name in {"knn", "linear"} and command != "pretrain":
+            yield from _accuracy(name, result)
+        elif name == "export":
+            yield from _export(result)
+        elif name == "sheet":
+            yield "sheet", safe(result["path"])
+            yield "shows", f"{result.get('images', 'some')} images and {result.get('views', 'some')} views of each"
+
+
+def _pretrain(screen: Screen) -> Iterator[Line]:
+    out = screen.started.out if screen.started else ""
+    if screen.finished:
+        took = format_seconds(screen.finished.seconds)
+        peak = format_bytes(screen.finished.peak_memory)
+        yield "trained", f"{screen.finished.steps:,} steps in {took}, peak memory {peak}"
+    if screen.stopped:
+        why = EXIT_CODES.get(screen.stopped.exit_code, "stopped")
+        yield "stopped", f"at step {screen.step:,} of {screen.steps:,}: {safe(screen.stopped.reason)} ({why})"
+    if screen.latest:
+        chance = f" (chance {screen.latest.chance:.2f})" if screen.latest.chance is not None else ""
+        yield "loss", f"{screen.latest.loss:.4f}{chance}"
+    if "knn" in screen.results:
+        yield from _accuracy("knn", screen.results["knn"])
+    if screen.skipped:
+        yield "skipped", f"{screen.skipped:,} unreadable images, listed in {safe(out)}/bad_images.jsonl"
+    if screen.saved:
+        yield "encoder", safe(screen.saved.path)
+    verdict = _verdict(screen)
+    if verdict:
+        yield "note", verdict
+    yield from _next(screen, out)
+
+
+def _next(screen: Screen, out: str) -> Iterator[Line]:
+    run = shlex.quote(safe(out))
+    if screen.stopped:
+        if screen.stopped.exit_code in {STOPPED, INTERRUPTED}:
+            yield "next", _resume(screen)
+        return
+    if _verdict(screen) and screen.latest:
+        epochs = max(1, math.ceil(screen.latest.epoch))
+        more = max(2 * epochs, math.ceil(epochs * 3 * FEW_STEPS / max(screen.steps, 1)))
+        yield "next", f"sslcli pretrain --resume --out {run} --epochs {more}"
+    else:
+        yield "next", f"sslcli knn-eval {run} --baselines"
+    yield "", f"sslcli linear-eval {run}"
+    yield "", f"sslcli export {run} -o encoder.onnx"
+
+
+def _resume(screen: Screen) -> str:
+    return f"sslcli pretrain --resume --out {shlex.quote(safe(screen.started.out))}" if screen.started else ""
+
+
+def _verdict(screen: Screen) -> str:
+    """A sentence where the run cannot have taught the encoder much; else nothing."""
+    if screen.exit_code != DONE or not screen.finished:
+        return ""
+    if screen.steps < FEW_STEPS:
+        return (
+            f"Only {screen.steps:,} steps: too few to learn much. Train for more epochs, or take a smaller batch,"
+            " which makes more steps of the same images."
+        )
+    knn = screen.results.get("knn", {})
+    untrained = knn.get("baselines", {}).get("untrained")
+    if untrained is not None and knn["top1"] - untrained < SMALL_GAIN:
+        points = 100 * (knn["top1"] - untrained)
+        return (
+            f"kNN moved by only {points:+.1f} points against the untrained network: not much was learnt."
+            " Train for longer, or look at the views with sslcli inspect-augs."
+        )
+    return ""
+
+
+def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
+    label = "kNN" if name == "knn" else name
+    top5 = f", top-5 {percent(result['top5'])}" if result.get("top5") is not None else ""
+    yield label, f"top-1 {percent(result['top1'])}{top5}"
+    names = {"untrained": "the same network untrained", "pixels": "raw pixels"}
+    for baseline, top1 in result.get("baselines", {}).items():
+        yield "", f"top-1 {percent(top1)} by {names.get(baseline, safe(baseline))}"
+    if name == "knn":
+        yield (
+            "",
+            f"k {result['k']}, temperature {result['temperature']}, on {result['feature']}, "
+            f"{result['queries']:,} queries in a bank of {result['bank']:,}",
+        )
+    else:
+        yield "protocol", safe(result["protocol"])
+        yield "images", f"{result['train']:,} for training, {result['test']:,} for testing"
+    if result.get("note"):
+        yield "note", safe(result["note"])
+
+
+def _export(result: Mapping[str, Any]) -> Iterator[Line]:
+    yield "encoder", safe(result["path"])
+    yield "size", f"{format_bytes(result['bytes'])}, ONNX opset {result['opset']}"
+    yield "input", safe(result["input"])
+    yield "output", safe(result["output"])
+    sizes = ", ".join(str(size) for size in result["batch_sizes"])
+    yield (
+        "checked",
+        f"onnxruntime against torch at batch sizes {sizes}: largest difference {result['max_error']:.1e}, "
+        f"cosine {result['cosine']:.6f}",
+    )

@@ -1,0 +1,37 @@
+"""Text for terminals: strings that are safe to show, numbers that are easy to read, curves of one line."""
+
+import math
+from collections.abc import Sequence
+
+from ssl_cli.data.names import shown
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def safe(text: object) -> str:
+    """The text on one line, without anything that a terminal would obey."""
+    return shown(str(text), limit=2000)
+
+
+def percent(share: float) -> str:
+    """`81.2 %` of 0.8123."""
+    return f"{100 * share:.1f} %"
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The values as bars, at most `width` of them, each the mean of its share; what is not finite shows as a gap."""
+    if not values or width < 1:
+        return ""
+    count = min(width, len(values))
+    bins = [values[i * len(values) // count : (i + 1) * len(values) // count] for i in range(count)]
+    means = [_mean([value for value in part if math.isfinite(value)]) for part in bins]
+    known = [mean for mean in means if mean is not None]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(" " if mean is None else BARS[round((mean - low) * scale)] for mean in means)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
