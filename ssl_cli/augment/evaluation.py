@@ -21,10 +21,11 @@ def fit(images: Tensor | Sequence[Tensor], size: int, settings: AugmentSettings)
     Images of that size already are taken as they are. Values lie in [0, 1], or are normalised if `settings.order`
     says so. Antialiased, with the crop's interpolation.
     """
-    if isinstance(images, Tensor):
-        x = _fit(images, size, settings)
-    else:
-        x = torch.cat([_fit(image[None], size, settings) for image in images])
+    with torch.autocast(images[0].device.type, enabled=False):
+        if isinstance(images, Tensor):
+            x = _fit(images, size, settings)
+        else:
+            x = torch.cat([_fit(image[None], size, settings) for image in images])
     if "normalize" in settings.order:
         x = Normalize(settings.normalize, size).apply(x)
     return x.contiguous(memory_format=torch.channels_last)

@@ -65,12 +65,13 @@ class Pipeline:
         shape = (n, channels, self.size, self.size)
         out = torch.empty(shape, device=device, memory_format=torch.channels_last)
         step = n if device.type == "cuda" else max(1, CHUNK_BYTES // (4 * channels * self.size**2))
-        for start in range(0, n, step):
-            rows = slice(start, start + step)
-            x: Any = images[rows]
-            for name, op in self.ops.items():
-                x = op.apply(x, _rows(params[name], rows))
-            out[rows] = x
+        with torch.autocast(device.type, enabled=False):  # a training step's bf16 would round the pixels
+            for start in range(0, n, step):
+                rows = slice(start, start + step)
+                x: Any = images[rows]
+                for name, op in self.ops.items():
+                    x = op.apply(x, _rows(params[name], rows))
+                out[rows] = x
         return out
 
 
