@@ -58,7 +58,8 @@ class Cache:
             self._break_up()
             if self._used + image.numel() > self.budget or index in self._single:
                 return
-            self._single[index] = image.clone()  # a row of a batch would keep the batch alive
+            alone = image.untyped_storage().nbytes() == image.numel()
+            self._single[index] = image if alone else image.clone()  # a row of a batch would keep the batch alive
             self._used += image.numel()
         self.has[index] = True
 

@@ -1,6 +1,10 @@
-"""From a file's bytes to pixels: uint8 `(3,H,W)`, upright, opaque, aspect kept."""
+"""From a file's bytes to pixels: uint8 `(3,H,W)`, upright, opaque, aspect kept.
+
+Pillow alone: torchvision's decoders are a fifth faster on photographs, but deprecated, and would need it as a fallback.
+"""
 
 import io
+import math
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -9,8 +13,6 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.nn import functional as F
-from torchvision.io import ImageReadMode, decode_image
 
 from ssl_cli.data.names import shown
 from ssl_cli.errors import DataError
@@ -20,7 +22,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
 MAX_PIXELS = 178_956_970
 """Pillow's own hard limit."""
 
-_FAST = {("JPEG", "RGB"), ("JPEG", "L"), ("MPO", "RGB"), ("PNG", "RGB"), ("PNG", "L"), ("WEBP", "RGB")}
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,12 +40,14 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 def decode(data: bytes | Path, cap: int | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
     """The image in these bytes, or in the file of this path, as uint8 `(3,H,W)`; the short side is at most `cap`.
 
+    In memory it is laid out as Pillow does, channels last.
+
     Raises:
         DataError: not an image, damaged or larger than `max_pixels`; the message is the reason, without the name.
     """
     try:
         with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as file:
-            return _capped(_decode(file, cap, max_pixels), cap)
+            return _decode(file, cap, max_pixels)
     except (DataError, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -61,31 +64,15 @@ def _decode(file: BinaryIO, cap: int | None, max_pixels: int) -> Tensor:
         if width * height > max_pixels:
             raise DataError(f"it has {width} x {height} pixels; at most {max_pixels} are read")
         turn = _UPRIGHT.get(_orientation(picture))
-        shrinks = picture.format in ("JPEG", "MPO") and cap is not None and min(width, height) >= 2 * cap
-        plain = not picture.has_transparency_data and not getattr(picture, "is_animated", False)
-        if (picture.format, picture.mode) in _FAST and plain and turn is None and not shrinks:
-            fast = _fast(file)
-            if fast is not None:
-                return fast
-            file.seek(0)
-        if shrinks and cap is not None:
-            scale = cap / min(width, height)
-            picture.draft(None, (round(width * scale), round(height * scale)))  # a JPEG decodes at 1/2, 1/4, 1/8
+        if cap is not None and picture.format in ("JPEG", "MPO"):  # these decode at 1/2, 1/4 or 1/8 for less
+            scale = min(1.0, cap / min(width, height))
+            picture.draft(None, (math.ceil(width * scale), math.ceil(height * scale)))
         picture.load()
-        rgb = _rgb(picture)
+        rgb = _capped(_rgb(picture), cap)
     if turn is not None:
         rgb = rgb.transpose(turn)
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
-
-
-def _fast(file: BinaryIO) -> Tensor | None:
-    """The whole file by torchvision, or None where it cannot or finds more than 8 bits."""
-    file.seek(0)
-    try:
-        image = decode_image(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8), ImageReadMode.RGB)
-    except RuntimeError:
-        return None
-    return image if image.dtype == torch.uint8 and image.dim() == 3 else None
+    # A view: who batches images copies them anyway. No torch operation here: each would start threads of its own.
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -116,10 +103,9 @@ def _gray(share: np.ndarray) -> Image.Image:
     return Image.fromarray((share * 255).round().astype(np.uint8)).convert("RGB")
 
 
-def _capped(image: Tensor, cap: int | None) -> Tensor:
-    height, width = image.shape[1:]
-    short = min(height, width)
+def _capped(picture: Image.Image, cap: int | None) -> Image.Image:
+    short = min(picture.size)
     if cap is None or short <= cap:
-        return image
-    size = [round(height * cap / short), round(width * cap / short)]
-    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+        return picture
+    width, height = (round(side * cap / short) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BILINEAR)  # antialiased, as Pillow shrinks

@@ -116,27 +116,24 @@ class Loader:
     def _finish(self, reader: Reader, begun: _Begun) -> Batch:
         index = begun.index
         missing = ~self._cache.has[index]
-        if not missing.any():
-            image = self._cache.take(index)
-        elif isinstance(self.source, BatchedSource):
-            image = self._read_many(self.source, index, missing)
+        if isinstance(self.source, BatchedSource):
+            fresh: Tensor | list[Tensor] = self.source.read_many(index[missing])
         else:
-            pairs = [self._read(reader, begun, k) for k in index.tolist()]
-            index = torch.tensor([k for k, _ in pairs])
-            image = joined([pixels for _, pixels in pairs])
-            self._cache.put(index, image)
+            pairs = [self._read(reader, begun, k) for k in index[missing].tolist()]
+            index = index.masked_scatter(missing, torch.tensor([k for k, _ in pairs], dtype=torch.int64))
+            fresh = joined([pixels for _, pixels in pairs])
+        image = self._merged(index, missing, fresh)
         return Batch(image, self.source.labels[index], index, begun.epoch, begun.step)
 
-    def _read_many(self, source: BatchedSource, index: Tensor, missing: Tensor) -> Tensor:
-        fresh = source.read_many(index[missing])
+    def _merged(self, index: Tensor, missing: Tensor, fresh: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+        """The images of a batch: `fresh` in the rows that were `missing` `(N,)`, the others from the cache."""
         self._cache.put(index[missing], fresh)
         if missing.all():
             return fresh
-        images = fresh.new_empty(len(index), *fresh.shape[1:])
-        images[missing] = fresh
-        held = self._cache.take(index[~missing])
-        images[~missing] = held if isinstance(held, Tensor) else torch.stack(held)
-        return images
+        if self._cache.has[index].all():
+            return self._cache.take(index)
+        held, new = iter(self._cache.take(index[~missing])), iter(fresh)
+        return joined([next(new) if absent else next(held) for absent in missing.tolist()])
 
     def _read(self, reader: Reader, begun: _Begun, index: int) -> tuple[int, Tensor]:
         """Image `index`, or the first good one of a series of draws in its place; and which it is."""
