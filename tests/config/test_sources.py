@@ -1,0 +1,221 @@
+"""Where settings come from: the precedence of every pair of places, and what is said of wrong ones."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from ssl_cli.config.layer import env_name, nest
+from ssl_cli.config.sources import Settled, settle
+from ssl_cli.config.tree import CustomMethodSettings
+from ssl_cli.errors import UsageError
+
+PLACES = ("flag", "set", "env", "config", "project", "recipe", "default")
+KEYS: dict[str, tuple[Any, Any]] = {
+    "run.batch": (111, 222),
+    "optim.lr": (0.5, 0.25),
+    "method.temperature": (0.3, 0.7),
+    "augment.jitter.strength": (0.1, 0.9),
+    "augment.crop.scale": ([0.1, 1.0], [0.2, 0.8]),
+}
+
+
+@pytest.fixture
+def settled(tmp_path: Path) -> Callable[..., Settled]:
+    """`settle` in an empty folder, with an empty environment and no user file unless given."""
+
+    def call(flags: dict[str, Any] | None = None, sets: tuple[str, ...] = (), **more: Any) -> Settled:
+        more = {"env": {}, "cwd": tmp_path, "user_file": tmp_path / "user.toml", **more}
+        return settle(flags or {}, sets, **more)
+
+    return call
+
+
+def value_at(settled: Settled, key: str) -> Any:
+    value: Any = settled.settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def write(path: Path, *pairs: tuple[str, Any]) -> Path:
+    path.write_bytes(tomli_w.dumps(nest(dict(pairs))).encode())
+    return path
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(("stronger", "weaker"), list(itertools.combinations(PLACES[:-1], 2)))
+def test_a_stronger_place_wins(
+    settled: Callable[..., Settled], tmp_path: Path, key: str, stronger: str, weaker: str
+) -> None:
+    given: dict[str, Any] = {}
+    for place, value in zip((stronger, weaker), KEYS[key], strict=True):
+        if place == "flag":
+            given["flags"] = nest({key: value})
+        elif place == "set":
+            given["sets"] = (f"{key}={value}",)
+        elif place == "env":
+            given["env"] = {env_name(key): str(value)}
+        elif place == "config":
+            given["config"] = write(tmp_path / "run.toml", (key, value))
+        elif place == "project":
+            write(tmp_path / "sslcli.toml", (key, value))
+        else:
+            recipe = write(tmp_path / "recipe.toml", (key, value))
+    if "recipe" in (stronger, weaker):
+        given.setdefault("flags", {}).setdefault("run", {})["recipe"] = str(recipe)
+    result = settled(**given)
+    assert value_at(result, key) == KEYS[key][0]
+    origin = {
+        "flag": "the command line",
+        "set": "--set",
+        "env": env_name(key),
+        "config": str(tmp_path / "run.toml"),
+        "project": str(tmp_path / "sslcli.toml"),
+    }[stronger]
+    assert result.origins[key] == origin
+
+
+def test_tables_of_several_places_are_merged(settled: Callable[..., Settled], tmp_path: Path) -> None:
+    write(tmp_path / "sslcli.toml", ("optim.weight_decay", 0.5), ("optim.momentum", 0.5))
+    result = settled({"optim": {"lr": 3.0}}, ("optim.momentum=0.25",))
+    assert (result.settings.optim.lr, result.settings.optim.momentum) == (3.0, 0.25)
+    assert result.settings.optim.weight_decay == 0.5
+    assert result.origins["optim.name"] == "recipe simclr.shapes"
+    assert result.origins["run.keep"] == "default"
+
+
+def test_without_anything_it_is_simclr_on_shapes(settled: Callable[..., Settled]) -> None:
+    settings = settled().settings
+    assert (settings.method.name, settings.run.recipe, settings.model.width) == ("simclr", "shapes", 0.25)
+
+
+def test_a_flag_that_was_not_given_overrides_nothing(settled: Callable[..., Settled]) -> None:
+    assert settled({"run": {"batch": None}}, ("run.batch=77",)).settings.run.batch == 77
+
+
+def test_the_last_set_wins(settled: Callable[..., Settled]) -> None:
+    assert settled({}, ("run.batch=1", "run.batch=2")).settings.run.batch == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "value"),
+    [
+        ("run.out=1e3", "run.out", "1e3"),
+        ("run.out='quoted'", "run.out", "quoted"),
+        ("data.source=2024-01-01", "data.source", "2024-01-01"),
+        ("run.max_time=10m", "run.max_time", 600.0),
+        ("hardware.memory=4GB", "hardware.memory", 4_000_000_000),
+        ("hardware.memory=auto", "hardware.memory", None),
+        ("model.bn_group=global", "model.bn_group", "global"),
+        ("model.bn_group=64", "model.bn_group", 64),
+        ("optim={lr=2.0}", "optim.lr", 2.0),
+        ("run.out=a=b", "run.out", "a=b"),
+        ("run.evaluate=false", "run.evaluate", False),
+    ],
+)
+def test_values_as_they_are_typed(settled: Callable[..., Settled], typed: str, key: str, value: Any) -> None:
+    assert value_at(settled({}, (typed,)), key) == value
+
+
+def test_the_users_file_speaks_of_the_machine_alone(settled: Callable[..., Settled], tmp_path: Path) -> None:
+    user = write(tmp_path / "user.toml", ("hardware.device", "cpu"), ("data.threads", 3), ("data.folder", "/data"))
+    result = settled()
+    assert (result.settings.hardware.device, result.settings.data.threads) == ("cpu", 3)
+    assert result.origins["data.folder"] == str(user)
+    assert settled({"data": {"threads": 1}}).settings.data.threads == 1
+    write(tmp_path / "user.toml", ("run.batch", 3))
+    with pytest.raises(UsageError, match=r"run\.batch.*has no place"):
+        settled()
+
+
+def test_a_users_own_method_takes_names_of_its_own(settled: Callable[..., Settled]) -> None:
+    result = settled({"method": {"name": "mine.py:Mine"}}, ("method.margin=[1, 2]", "method.temperature=0.4"))
+    method = result.settings.method
+    assert isinstance(method, CustomMethodSettings)
+    assert method.model_dump()["margin"] == [1, 2]
+    assert (method.name, method.temperature, method.head_layers) == ("mine.py:Mine", 0.4, 2)
+    assert result.settings.optim.name == "adamw"
+
+
+WRONG = [
+    ({"sets": ("run.bach=3",)}, "'run.bach' (from --set)", "'run.batch'"),
+    ({"sets": ("batch=3",)}, "'batch' (from --set)", "'run.batch'"),
+    ({"sets": ("optim.learning=3",)}, "'optim.learning'", ""),
+    ({"sets": ("method.queue=3",)}, "'method.queue'", ""),
+    ({"sets": ("nonsense=3",)}, "'nonsense'", "run"),
+    ({"sets": ("x",)}, "--set x", "section.key=value"),
+    ({"sets": ("=x",)}, "--set =x", ""),
+    ({"sets": ("optim=3",)}, "'optim' is a table", "optim.name"),
+    ({"sets": ("optim.lr=nan",)}, "optim.lr = nan (from --set)", ""),
+    ({"sets": ("run.batch=" + "9" * 40,)}, "too large", ""),
+    ({"sets": ("run.batch=" + "9" * 9000,)}, "run.batch", ""),
+    ({"sets": ("model.bn_group=x",)}, "valid integer or 'global'", ""),
+    ({"sets": ("augment.order=['crop','blurr']",)}, "there is no operation 'blurr'", ""),
+    (
+        {"flags": {"run": {"batch": -3}}, "flag_names": {"run.batch": "--batch"}},
+        "run.batch = -3 (from --batch)",
+        "--set",
+    ),
+    ({"flags": {"method": {"name": "simcrl"}}}, "'simcrl'", "'simclr'"),
+    ({"flags": {"run": {"recipe": "cifr"}}}, "'cifr'", "'cifar'"),
+    ({"env": {"SSLCLI_BATCH": "3"}}, "SSLCLI_BATCH", "SSLCLI_RUN__BATCH"),
+    ({"env": {"SSLCLI_RUN__BATCH": "3x"}}, "run.batch = '3x' (from SSLCLI_RUN__BATCH)", ""),
+    ({"env": {"SSLCLI_RUN__BACH": "3"}}, "SSLCLI_RUN__BACH", "SSLCLI_RUN__BATCH"),
+]
+
+
+@pytest.mark.parametrize(("given", "message", "hint"), WRONG)
+def test_what_is_wrong_is_named_with_its_origin(
+    settled: Callable[..., Settled], given: dict[str, Any], message: str, hint: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        settled(**given)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert len(caught.value.message) < 300
+    assert "\n" not in caught.value.message
+
+
+def test_debugging_is_no_setting(settled: Callable[..., Settled]) -> None:
+    settled(env={"SSLCLI_DEBUG": "1", "PATH": "/bin"})
+
+
+HOSTILE = {
+    "nested": b"a = " + b"[" * 50_000 + b"]" * 50_000,
+    "inline": b"a = " + b"{a = " * 5_000 + b"1" + b"}" * 5_000,
+    "not UTF-8": b"a = '\xff'",
+    "not TOML": b"[run\nbatch",
+    "nan": b"[optim]\nlr = nan",
+    "infinite": b"[schedule]\nwarmup = inf",
+    "huge": b"[run]\nbatch = " + b"9" * 10_000,
+    "large": b"#" * 2_000_000,
+    "date": b"[run]\nbatch = 2024-01-01",
+    "list": b"[[run]]\nbatch = 3",
+    "unknown": b'[run]\n"ba\\u001btch" = 3',
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_files_are_refused_in_one_sentence(
+    settled: Callable[..., Settled], tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "sslcli.toml").write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        settled()
+    assert len(caught.value.message) < 500
+
+
+def test_a_missing_config_is_named(settled: Callable[..., Settled], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.toml.*No such file"):
+        settled(config=tmp_path / "none.toml")
+
+
+def test_settings_survive_a_file(settled: Callable[..., Settled], tmp_path: Path) -> None:
+    settings = settled({"method": {"name": "moco-v2"}}).settings
+    text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+    (tmp_path / "again.toml").write_text(text, encoding="utf-8")
+    assert settled(config=tmp_path / "again.toml").settings == settings
