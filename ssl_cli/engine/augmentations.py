@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.augment.sheet import contact_sheet, save_png
@@ -23,8 +24,9 @@ def augmentation_sheet(settings: Settings, output: Path, images: int = 8, views:
     """
     source = open_pretraining(settings.data, settings.run.seed)
     wanted = torch.arange(min(images, len(source)))
-    originals, indices = [], []
-    for part, _, index in read_all(source, wanted, settings.data.threads, settings.data.size):
+    originals: list[Tensor] = []
+    indices = []
+    for part, _, index in read_all(source, wanted, threads=settings.data.threads, cap=settings.data.size):
         originals.extend(part)
         indices.append(index)
     if not originals:

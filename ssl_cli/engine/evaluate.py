@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_cli.config.tree import Settings
@@ -14,7 +15,7 @@ from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine import disk
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.features import Features, Represent, Trained, encode, evaluating, fingerprint, open_run, pixels
-from ssl_cli.errors import DataError, DivergedError, SslcliError
+from ssl_cli.errors import DivergedError, SslcliError
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.objective import Objective
 from ssl_cli.transfer.knn import accuracy, knn
@@ -84,14 +85,12 @@ def linear_eval(
 
 
 def quality(objective: Objective, settings: Settings, resolved: Mapping[str, Any], *, step: int) -> Iterator[Event]:
-    """What training's end tells of an objective in memory: kNN with baselines, or nothing where there are no labels.
+    """What training's end tells of an objective in memory: kNN with baselines.
 
-    Whatever goes wrong here is a warning: the training it follows is done and safe.
+    Whatever goes wrong here, such as data without labels, is a warning: the training it follows is done and safe.
     """
     try:
         found = open_evaluation(settings.data, settings.run.seed)
-        if not _labelled(found):
-            return
         result = knn_of(objective, settings, resolved["precision"], found, baselines=True)
         yield Evaluated(step=step, name="knn", result=result)
     except SslcliError as error:
@@ -111,21 +110,21 @@ def knn_of(
     """Weighted kNN accuracy of an objective in memory, as pinned in contracts.md; it is left as it was."""
 
     def score(bank: Tensor, bank_label: Tensor, query: Tensor, query_label: Tensor) -> Mapping[str, Any]:
-        votes = knn(bank, bank_label, query, classes=len(data.bank.classes), k=k, temperature=temperature)
+        votes = knn(bank, bank_label, query, classes=len(data.queries.classes), k=k, temperature=temperature)
         top1, top5 = accuracy(votes.scores, query_label)
         return {"top1": top1, "top5": top5, "k": votes.k}
 
     bank, queries = _encode_both(objective, settings, precision, data, baselines)
     results = _score_each(score, bank, queries, next(objective.parameters()).device)
     result = results.pop(ENCODER)
-    short = f"k is {result['k']}, not {k}: the bank has no more images." if result["k"] < k else ""
+    short = f"k is {result['k']}, not {k}: the bank has no more images" if result["k"] < k else ""
     return {
         **result,
         "temperature": temperature,
         "feature": ENCODER,
         "bank": len(bank.label),
         "queries": len(queries.label),
-        "note": " ".join(filter(None, (data.note, short))),
+        "note": _note(data, bank, queries, short),
         "baselines": {name: other["top1"] for name, other in results.items()},
     }
 
@@ -140,9 +139,11 @@ def linear_of(
     """
 
     def score(train: Tensor, train_label: Tensor, test: Tensor, test_label: Tensor) -> Mapping[str, Any]:
-        fit = linear_probe(train, train_label, classes=len(data.bank.classes), seed=settings.run.seed)
-        with torch.no_grad():
-            top1, top5 = accuracy(fit.probe(test), test_label)
+        known = len(data.bank.classes)
+        fit = linear_probe(train, train_label, classes=known, seed=settings.run.seed)
+        with torch.no_grad():  # a class that only the test images have is never answered
+            scores = F.pad(fit.probe(test), (0, len(data.queries.classes) - known), value=-torch.inf)
+        top1, top5 = accuracy(scores, test_label)
         return {"top1": top1, "top5": top5, "l2": fit.l2, "held_out_top1": fit.held_out_top1}
 
     before = fingerprint(objective.backbone)
@@ -165,7 +166,7 @@ def linear_of(
             "iterations": ITERATIONS,
             "seed": settings.run.seed,
         },
-        "note": data.note,
+        "note": _note(data, train, test),
         "baselines": {name: other["top1"] for name, other in results.items()},
     }
 
@@ -182,20 +183,10 @@ def _with_data(settings: Settings, data: str | None, test_data: str | None, limi
     return settings.model_copy(update={"data": settings.data.model_copy(update=changed)})
 
 
-def _labelled(data: Evaluation) -> bool:
-    return all(bool((source.labels >= 0).any()) for source in (data.bank, data.queries))
-
-
 def _encode_both(
     objective: Objective, settings: Settings, precision: str, data: Evaluation, baselines: bool
 ) -> tuple[Features, Features]:
-    """Labelled rows of the bank and of the queries, by the encoder and, if asked, by the baselines."""
-    if not _labelled(data):
-        raise DataError(
-            f"{data.bank.name} has no labels to compare with.", "Put the images of each class in a folder of its own."
-        )
-    if list(data.bank.classes) != list(data.queries.classes):
-        raise DataError(f"{data.bank.name} and {data.queries.name} do not have the same classes.")
+    """Rows of the bank and of the queries, by the encoder and, if asked, by the baselines."""
     device = next(objective.parameters()).device
     represents: dict[str, Represent] = {ENCODER: objective.represent}
     networks = [objective]
@@ -205,7 +196,7 @@ def _encode_both(
         represents |= {PIXELS: pixels, UNTRAINED: untrained.represent}
     with evaluating(*networks):
         bank, queries = (
-            _labelled_rows(encode(represents, source, settings, device=device, precision=precision))
+            encode(represents, source, settings, device=device, precision=precision)
             for source in (data.bank, data.queries)
         )
     if not all(bool(rows.h[ENCODER].isfinite().all()) for rows in (bank, queries)):
@@ -215,11 +206,10 @@ def _encode_both(
     return bank, queries
 
 
-def _labelled_rows(rows: Features) -> Features:
-    has = rows.label >= 0
-    if not bool(has.any()):
-        raise DataError("None of the labelled images can be read.")
-    return Features({name: h[has] for name, h in rows.h.items()}, rows.label[has], rows.index[has])
+def _note(data: Evaluation, bank: Features, queries: Features, *more: str) -> str:
+    skipped = bank.skipped + queries.skipped
+    left_out = f"{skipped} images could not be read and are left out" if skipped else ""
+    return "; ".join(filter(None, (data.note, left_out, *more)))
 
 
 def _score_each(score: Score, train: Features, test: Features, device: torch.device) -> dict[str, Mapping[str, Any]]:

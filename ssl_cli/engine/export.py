@@ -83,7 +83,7 @@ def _real(settings: Settings) -> Tensor:
     wanted = torch.arange(min(REAL_IMAGES, len(source)))
     parts = [
         evaluation.fit(images, settings.data.size, settings.augment)
-        for images, _, _ in read_all(source, wanted, settings.data.threads, 2 * settings.data.size)
+        for images, _, _ in read_all(source, wanted, threads=settings.data.threads, cap=2 * settings.data.size)
     ]
     return torch.cat(parts).contiguous()
 

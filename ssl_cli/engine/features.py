@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
-from ssl_cli.data.sources import Source
+from ssl_cli.data.source import Source
 from ssl_cli.engine import checkpoint
 from ssl_cli.engine.backward import autocast
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.plan import resolve_device
 from ssl_cli.errors import CheckpointError, DataError, UsageError
+from ssl_cli.events import Skipped
 from ssl_cli.objective import Objective
 
 Represent = Callable[[Tensor], Tensor]
@@ -34,11 +35,13 @@ class Features:
         h: by encoder, float32 `(N,F)`.
         label: int64 `(N,)`, -1 where there is none.
         index: int64 `(N,)`.
+        skipped: images that could not be read, and have no row.
     """
 
     h: Mapping[str, Tensor]
     label: Tensor
     index: Tensor
+    skipped: int
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,9 @@ def encode(
     """
     size, context = settings.data.size, autocast(device, precision)
     rows: dict[str, list[Tensor]] = {name: [] for name in represents}
-    labels, indices = [], []
+    labels, indices, skipped = [], [], list[Skipped]()
     # decoding may halve large images on the way, but the test transform has the last word on every pixel
-    for images, label, index in read_all(source, None, settings.data.threads, 2 * size):
+    for images, label, index in read_all(source, threads=settings.data.threads, cap=2 * size, skipped=skipped):
         for start in range(0, len(label), micro):
             x = evaluation.fit(images[start : start + micro], size, settings.augment).to(device)
             x = x.contiguous(memory_format=torch.channels_last)
@@ -135,7 +138,8 @@ def encode(
         indices.append(index)
     if not labels:
         raise DataError(f"None of the images of {source.name} can be read.")
-    return Features({name: torch.cat(parts) for name, parts in rows.items()}, torch.cat(labels), torch.cat(indices))
+    joined = {name: torch.cat(parts) for name, parts in rows.items()}
+    return Features(joined, torch.cat(labels), torch.cat(indices), len(skipped))
 
 
 def pixels(x: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def fit(probe: Probe, h: Tensor, labels: Tensor, l2: float) -> None:
     x = (h - probe.mean) / probe.scale
     weight, bias = probe.linear.weight, probe.linear.bias
     optimiser = torch.optim.LBFGS(
-        [weight, bias], max_iter=ITERATIONS, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=ITERATIONS, history_size=10, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_cli.data.sources import open_evaluation
+from ssl_cli.data.sources import Evaluation, open_evaluation
+from ssl_cli.data.split import subset
 from ssl_cli.engine import evaluate, features
 from ssl_cli.engine.evaluate import knn_eval, linear_eval, quality
 from ssl_cli.errors import DataError, DivergedError, SslcliError
@@ -91,14 +92,14 @@ def test_quality_never_fails_the_training_it_follows(tmp_path: Path, monkeypatch
     assert "no such folder" in event.message
 
 
-def test_without_labels(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = toy_settings()
-    data = open_evaluation(settings.data, 0)
-    data.bank.labels = torch.full((len(data.bank),), -1)
-    monkeypatch.setattr(evaluate, "open_evaluation", lambda *_: data)
-    with pytest.raises(DataError, match="no labels"):
-        list(knn_eval(str(run), device="cpu"))
-    assert list(quality(write_run(tmp_path, settings), settings, RESOLVED, step=0)) == []
+def test_classes_that_the_bank_has_not_are_misses(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_evaluation(toy_settings().data, 0)
+    classes = (*data.bank.classes, "strange", "stranger")
+    queries = subset(data.queries, torch.arange(8), torch.full((8,), len(classes) - 1), classes)
+    monkeypatch.setattr(evaluate, "open_evaluation", lambda *_: Evaluation(data.bank, queries, "two sets"))
+    for evaluation in (knn_eval, linear_eval):
+        result = last(evaluation(str(run), device="cpu")).result
+        assert (result["top1"], result["top5"]) == (0, 0)
 
 
 def test_a_representation_that_is_not_finite(tmp_path: Path) -> None:
