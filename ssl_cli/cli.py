@@ -23,7 +23,6 @@ app = typer.Typer(
         "See how good it is: sslcli knn-eval runs/first --baselines",
         "Take it with you: sslcli export runs/first -o encoder.onnx",
     ),
-    no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -43,13 +42,17 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
+    ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+        bool,
+        typer.Option("--version", metavar=options.SWITCH, help="Show the version.", callback=_version, is_eager=True),
     ] = False,
 ) -> None:
     """Contrastive self-supervised pretraining of image encoders."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -86,12 +89,12 @@ def _reader_left() -> int:
 
 def _understood(error: Exception) -> SslcliError:
     """Any error as one of ours."""
+    if isinstance(error, typer.Abort) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # typer takes every EOFError for a prompt left by Ctrl-D
     if isinstance(error, SslcliError):
         return error
     if isinstance(error, TyperException):  # what typer says of a wrong command line
-        sentence, _, hint = error.format_message().partition(" Did you mean ")
-        known = f"Did you mean {hint}" if hint else "See sslcli --help, or sslcli COMMAND --help."
-        return UsageError(sentence.strip(), known)
+        return _command_line(error)
     if isinstance(error, MemoryError):
         return ResourceError("There is not enough memory.", "Lower --memory or --micro-batch.")
     what = " ".join(str(error).split()) or "no further words"
@@ -99,6 +102,17 @@ def _understood(error: Exception) -> SslcliError:
         f"This is a fault of ours: {type(error).__name__}: {what}.",
         "Run it again with --debug, and report what it shows.",
     )
+
+
+def _command_line(error: TyperException) -> UsageError:
+    """Typer's message in our form: a sentence, then the closest word there is."""
+    sentence, meant = error.format_message(), ""
+    for before, after in ((" (Possible options: ", ")"), (" Did you mean ", "?")):
+        if before in sentence:
+            sentence, _, rest = sentence.partition(before)
+            meant = rest.removesuffix(after).strip("'")
+    sentence = sentence.replace("Input should be", "it should be").partition(", unable to")[0].rstrip(".")
+    return UsageError(f"{sentence}.", f"Did you mean {meant}?" if meant else "See sslcli COMMAND --help.")
 
 
 def _report(error: SslcliError, *, as_json: bool) -> int:

@@ -144,7 +144,7 @@ def _suggestion(key: str, origin: str, known: Mapping[str, FieldInfo]) -> str:
     """A hint: the setting of that name elsewhere, the closest one, or those of the same table."""
     section, _, name = key.rpartition(".")
     elsewhere = [other for other in known if other.rpartition(".")[2] == name]
-    close = elsewhere or difflib.get_close_matches(key, known, n=1)
+    close = difflib.get_close_matches(key, elsewhere or known, n=1, cutoff=0.0 if elsewhere else 0.6)
     if close:
         return f"Did you mean '{env_name(close[0]) if origin.startswith(ENV) else close[0]}'?"
     near = [other for other in known if other.startswith(f"{section}.")] if section else []

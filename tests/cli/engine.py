@@ -1,0 +1,58 @@
+"""Stands in for the engine: takes what the commands pass on, and yields what an engine would."""
+
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ssl_cli.events import Evaluated, Event
+from tests.ui.events import knn, training
+
+RESULTS = {
+    "linear_eval": Evaluated(name="linear", result={"top1": 0.8, "top5": 0.9, "protocol": "p", "train": 2, "test": 1}),
+    "export_run": Evaluated(
+        name="export",
+        result={
+            "path": "e.onnx", "bytes": 1, "opset": 18, "max_error": 0.0, "cosine": 1.0, "batch_sizes": [1],
+            "input": "images", "output": "h",
+        },
+    ),
+    "augmentation_sheet": Evaluated(name="sheet", result={"path": "s.png", "images": 8, "views": 6}),
+}  # fmt: skip
+
+
+class FakeEngine:
+    """Remembers the calls; `answers` may be replaced by a test."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.answers: dict[str, Callable[[], list[Event]]] = {
+            "pretrain": training,
+            "knn_eval": lambda: [knn()],
+            **{name: (lambda event=event: [event]) for name, event in RESULTS.items()},  # type: ignore[misc]
+        }
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Put it in the place of the engine's modules."""
+        for module, names in {
+            "pretrain": ["pretrain"],
+            "evaluate": ["knn_eval", "linear_eval"],
+            "export": ["export_run"],
+            "augmentations": ["augmentation_sheet"],
+        }.items():
+            fake = ModuleType(f"ssl_cli.engine.{module}")
+            for name in names:
+                setattr(fake, name, self._call(name))
+            monkeypatch.setitem(sys.modules, fake.__name__, fake)
+
+    def _call(self, name: str) -> Callable[..., Any]:
+        def events(*args: Any, **kwargs: Any) -> Iterator[Event]:
+            self.calls.append((name, args, kwargs))
+            yield from self.answers[name]()
+
+        def event(*args: Any, **kwargs: Any) -> Event:
+            return next(events(*args, **kwargs))
+
+        return event if name == "augmentation_sheet" else events

@@ -1,0 +1,141 @@
+"""Every error is one sentence, a hint and an exit code; never a traceback unless it is asked for."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from ssl_cli import errors
+from ssl_cli.cli import main
+from ssl_cli.events import Event
+from tests.cli.engine import FakeEngine
+
+TYPOS = {
+    "pretrian": "pretrain", "knn-evl": "knn-eval", "linear": "linear-eval", "exprot": "export",
+    "inspect": "inspect-augs",
+    "pretrain --lrr 3": "--lr", "pretrain --bacth 3": "--batch", "pretrain --epoch 3": "--epochs",
+    "pretrain --overwrit": "--overwrite", "pretrain --micro_batch 3": "--micro-batch",
+    "pretrain --presicion bf16": "--precision",
+    "pretrain --method simcrl": "simclr", "pretrain --method moco": "moco-v2", "pretrain --recipe cifr": "cifar",
+    "pretrain --set run.bach=3": "run.batch", "pretrain --set temperature=3": "method.temperature",
+    "pretrain --set shedule.epochs=3": "schedule.epochs", "knn-eval x --baseline": "--baselines",
+    "export x --ouput y": "--output", "inspect-augs -o x --view 3": "--views",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", TYPOS)
+def test_a_typo_gets_the_right_word(engine: FakeEngine, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    assert main(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert TYPOS[line] in err.split("Did you mean")[1]
+    assert "Traceback" not in err
+
+
+USAGE = [
+    ["export", "x"],
+    ["knn-eval"],
+    ["knn-eval", "x", "-k", "0"],
+    ["pretrain", "--batch", "x"],
+    ["pretrain", "--batch", "-3"],
+    ["pretrain", "--lr", "nan"],
+    ["pretrain", "--memory", "much"],
+    ["pretrain", "--config", "none.toml"],
+    ["pretrain", "a", "b"],
+    ["inspect-augs", "-o", "x", "--views", "0"],
+]
+
+
+@pytest.mark.parametrize("words", USAGE, ids=" ".join)
+def test_a_wrong_command_line_ends_with_2(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert main([*words, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == 2
+    assert error["message"].endswith(".")
+    assert "\n" not in error["message"]
+    assert engine.calls == []
+
+
+def raising(error: BaseException) -> Callable[[], list[Event]]:
+    def answer() -> list[Event]:
+        raise error
+
+    return answer
+
+
+ERRORS = [
+    (errors.DataError("No images here.", "Look elsewhere."), 3),
+    (errors.CheckpointError("No checkpoint."), 4),
+    (errors.ResourceError("No room."), 5),
+    (errors.DivergedError("It diverged."), 6),
+    (errors.LockedError("It is in use."), 7),
+    (errors.SslcliError("Our fault."), 1),
+    (MemoryError(), 5),
+    (RuntimeError("tensors\nof many lines"), 1),
+    (KeyError(161), 1),
+    (EOFError(), 1),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), ERRORS, ids=lambda value: repr(value)[:30])
+def test_errors_of_the_engine(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    engine.answers["pretrain"] = raising(error)
+    assert main(["pretrain"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.strip().startswith("error: ")
+    assert len(err.strip().splitlines()) <= 2
+    assert main(["pretrain", "--json"]) == code
+    document = json.loads(capsys.readouterr().out)
+    assert set(document) == {"error"}
+    assert document["error"]["code"] == code
+    assert set(document["error"]) == {"code", "message", "hint"}
+
+
+def test_control_bytes_in_a_message_are_not_obeyed(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "--method", "\x1b[31mred"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["pretrain", "--debug"], ["pretrain"]])
+def test_a_traceback_is_there_for_who_asks(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    if "--debug" not in words:
+        monkeypatch.setenv("SSLCLI_DEBUG", "1")
+    engine.answers["pretrain"] = raising(RuntimeError("deep inside"))
+    assert main(words) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c(engine: FakeEngine) -> None:
+    engine.answers["pretrain"] = raising(KeyboardInterrupt())
+    assert main(["pretrain"]) == 130
+
+
+def test_a_reader_that_left_is_no_error() -> None:
+    command = f"{sys.executable} -m ssl_cli pretrain --help; echo $? >&2"
+    done = subprocess.run(
+        ["bash", "-c", f"({command}) | true"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.strip() == "0"
+
+
+def test_a_terminal_that_knows_ascii_alone_ends_no_run(engine: FakeEngine) -> None:
+    program = "import sys; from ssl_cli.cli import main; sys.exit(main(['pretrain', '--method', 'é写\\udcff']))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONIOENCODING": "ascii", "HOME": "."},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "There is no method" in done.stderr

@@ -1,0 +1,78 @@
+"""The surface answers without the heavy libraries, and its help is short and worked through."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ssl_cli.cli import main
+
+COMMANDS = ["pretrain", "inspect-augs", "knn-eval", "linear-eval", "export"]
+HEAVY = ("torch", "torchvision", "numpy", "PIL", "onnx", "onnxruntime", "onnxscript", "sklearn", "safetensors")
+PROBE = """
+import sys
+from ssl_cli.cli import main
+code = main(sys.argv[1:])
+heavy = sorted({name.partition(".")[0] for name in sys.modules} & set(HEAVY))
+sys.exit(f"code {code}, imported {heavy}" if heavy or code != EXPECTED else 0)
+"""
+
+
+def probe(words: list[str], expected: int) -> None:
+    program = f"HEAVY = {HEAVY!r}\nEXPECTED = {expected}\n{PROBE}"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)], ids=" ".join
+)
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    probe(words, 0)
+
+
+@pytest.mark.parametrize("words", [["pretrain", "--set", "x=1"], ["pretrain", "--method", "x"], ["pretrian"]])
+def test_a_wrong_word_ends_before_anything_heavy(words: list[str]) -> None:
+    probe(words, 2)
+
+
+def test_every_surface_module_imports_nothing_heavy() -> None:
+    program = (
+        "import sys, pkgutil, importlib, ssl_cli.cli, ssl_cli.errors, ssl_cli.events, ssl_cli.registry\n"
+        "for name in ('commands', 'ui', 'config'):\n"
+        "    package = importlib.import_module(f'ssl_cli.{name}')\n"
+        "    for module in pkgutil.iter_modules(package.__path__, f'{package.__name__}.'):\n"
+        "        importlib.import_module(module.name)\n"
+        f"sys.exit(str(sorted(set(sys.modules) & {set(HEAVY)!r}) or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_short_and_worked_through(
+    command: str, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert len(re.findall(r"^│ \*?\s*--\w", text, re.MULTILINE)) <= 25
+    assert "Examples" in text
+    assert text.count(f"  sslcli {command}") >= 2
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "\x1b" not in text
+
+
+def test_flags_without_a_typed_default_say_theirs(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["pretrain", "--help"])
+    assert capsys.readouterr().out.count("(default:") >= 15
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.match(r"sslcli \d+\.\d+\.\d+", capsys.readouterr().out)

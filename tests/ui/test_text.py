@@ -1,0 +1,40 @@
+"""Text that is safe on a terminal, and curves of one line."""
+
+import math
+
+import pytest
+
+from ssl_cli.ui.text import percent, safe, sparkline
+from tests.ui.events import HOSTILE
+
+
+def test_nothing_that_a_terminal_obeys_remains() -> None:
+    assert safe(HOSTILE).isprintable()
+    assert safe(HOSTILE).encode("utf-8")
+    assert safe("naïve/写真 [red]") == "naïve/写真 [red]"
+    assert "\n" not in safe("two\nlines")
+
+
+def test_percent() -> None:
+    assert percent(0.8123) == "81.2 %"
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "line"),
+    [
+        ([], 5, ""),
+        ([1.0, 2.0], 0, ""),
+        ([1.0, 1.0], 5, "▁▁"),
+        ([7.0, 0.0], 5, "█▁"),
+        ([8.0, 6.0, 0.0, 0.0], 2, "█▁"),
+        ([math.nan, 0.0, 7.0], 3, " ▁█"),
+        ([math.nan, math.inf], 3, ""),
+    ],
+)
+def test_sparkline(values: list[float], width: int, line: str) -> None:
+    assert sparkline(values, width) == line
+
+
+def test_a_sparkline_is_no_wider_than_asked() -> None:
+    for count in range(1, 50):
+        assert len(sparkline([float(i) for i in range(count)], 20)) == min(count, 20)
