@@ -1,0 +1,103 @@
+"""Finding images: at any depth, each once, in an order that is their names' alone; no trap holds it up."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from ssl_cli.data.folder import open_folder
+from ssl_cli.errors import DataError
+from tests.data.pictures import folder, save
+
+
+def names(root: Path) -> list[str]:
+    source = open_folder(root)
+    return [os.path.relpath(source.path(k), root) for k in range(len(source))]
+
+
+def test_labels_are_the_first_folders(tmp_path: Path) -> None:
+    folder(tmp_path, {"dog": 2, "cat/black": 1, "cat": 1, "cat/white/old": 1})
+    save(tmp_path / "stray.png")
+    source = open_folder(tmp_path)
+    assert source.classes == ("cat", "dog")
+    assert names(tmp_path) == sorted(names(tmp_path))
+    assert source.labels.tolist() == [0, 0, 0, 1, 1, -1]
+    assert source.read(0).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("classes", [{".": 3}, {"only": 3}, {"only/one": 2, "only/two": 2}])
+def test_no_labels_below_two_folders(tmp_path: Path, classes: dict[str, int]) -> None:
+    source = open_folder(folder(tmp_path, classes))
+    assert source.classes == ()
+    assert set(source.labels.tolist()) == {-1}
+
+
+def test_suffixes(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.JPG", "b.JPEG", "c.tif", "notes.txt", ".hidden.png", "d.png.part", "e"):
+        save(tmp_path / name)
+    assert names(tmp_path) == ["a.JPG", "a.jpg", "b.JPEG", "c.tif"]
+
+
+def test_traps(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root", {"x/y": 2, "z": 1})
+    (root / "x" / "loop").symlink_to(root)
+    (root / "x" / "y" / "up").symlink_to(root / "x")
+    (root / "self").symlink_to(root / "self")
+    (root / "x" / "again.png").symlink_to(root / "z" / "000.png")
+    (root / "gone.png").symlink_to(root / "nothing.png")
+    (root / "folder.png").mkdir()
+    os.mkfifo(root / "pipe.png")
+    (root / "device.png").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(root / "socket.png"))
+    outside = save(tmp_path / "outside" / "far.png")
+    (root / "a-link").symlink_to(outside.parent)
+    (root / "z" / "near.png").symlink_to(outside)
+    assert names(root) == ["a-link/far.png", "x/y/000.png", "x/y/001.png", "z/000.png"]
+
+
+def test_a_folder_of_links(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root", {"a": 2, "b": 1})
+    links = tmp_path / "links"
+    links.mkdir()
+    for k, path in enumerate(sorted(root.rglob("*.png"))):
+        (links / f"{k}.png").symlink_to(path)
+    assert names(links) == ["0.png", "1.png", "2.png"]
+
+
+def test_odd_names(tmp_path: Path) -> None:
+    for name in ("\x1b[31mred.png", "line\nbreak.png", "[red].png", "n" * 251 + ".png", os.fsdecode(b"\xff\xfe.png")):
+        save(tmp_path / name)
+    source = open_folder(tmp_path)
+    assert len(source) == 5
+    assert all(source.read(k).shape == (3, 8, 8) for k in range(5))
+
+
+def test_a_folder_that_cannot_be_opened_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, real = folder(tmp_path, {"a": 1, "shut": 1}), os.scandir
+
+    def guarded(path: str) -> object:
+        if path.endswith("shut"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)  # chmod does not stop root
+    source = open_folder(root)
+    assert len(source) == 1
+    assert [skip.path for skip in source.skipped] == [str(root / "shut")]
+
+
+def test_nothing_to_find(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        open_folder(tmp_path / "gone")
+    with pytest.raises(DataError, match="no image in"):
+        open_folder(tmp_path)
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(DataError, match="no image in"):
+        open_folder(tmp_path)
+    with pytest.raises(DataError, match="is a file"):
+        open_folder(tmp_path / "notes.txt")
+    with pytest.raises(DataError) as caught:
+        open_folder(tmp_path / "a\x1b[31m")
+    assert caught.value.message.isprintable()
