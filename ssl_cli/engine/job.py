@@ -1,5 +1,6 @@
 """A run assembled: what the loop drives, from settings or from a checkpoint."""
 
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from ssl_cli.engine.groups import bn_groups
 from ssl_cli.engine.run_folder import RunFolder
 from ssl_cli.engine.signals import StopRequest
 from ssl_cli.errors import STOPPED, CheckpointError, DivergedError
-from ssl_cli.events import Event, Saved, Skipped, Stepped, Stopped, Warned
+from ssl_cli.events import Event, Saved, Stepped, Stopped, Warned
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
@@ -128,8 +129,8 @@ class Job:
 
     def report(self, step: int, loss: Tensor, z: Tensor, targets: Targets, batch: Batch) -> Iterator[Event]:
         """What there is to say after `step` steps: files skipped, steps lost, numbers when they are due."""
-        for skipped in self.loader.drain():
-            yield Skipped(step=step, path=skipped.path, reason=skipped.reason)
+        yield from (dataclasses.replace(skipped, step=step) for skipped in self.loader.skipped)
+        self.loader.skipped.clear()
         if self.bad_steps:
             yield Warned(step=step, message="The loss was not finite; this step was left out.")
         if step % self.settings.run.log_every and step != self.steps:

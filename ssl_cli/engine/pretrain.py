@@ -10,7 +10,7 @@ import torch
 import torchvision
 
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.loader import Loader
+from ssl_cli.data.loader import Loader, cap_for
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine import checkpoint, plan
 from ssl_cli.engine.build import build_objective
@@ -81,7 +81,7 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, r
         notes += capped
     loader = Loader(
         source, settings.run.batch, settings.run.seed,
-        threads=settings.data.threads, cache=settings.data.cache, cap=settings.data.size,
+        threads=settings.data.threads, cache=settings.data.cache, cap=cap_for(settings.data.size),
     )  # fmt: skip
     device = torch.device(state["resolved"]["device"]) if state else plan.resolve_device(settings.hardware.device)
     objective = build_objective(settings, device)

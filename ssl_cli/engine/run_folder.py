@@ -50,6 +50,7 @@ class RunFolder:
             self.checkpoints.mkdir(exist_ok=True)
             for folder in (path, self.checkpoints):
                 disk.remove_leftovers(folder)
+            _end_last_line(path / "metrics.jsonl")
             self._metrics = (path / "metrics.jsonl").open("a", encoding="utf-8")
             self._log = (path / "train.log").open("a", encoding="utf-8")
         except OSError as error:
@@ -170,6 +171,13 @@ def _lock(path: Path) -> IO[str]:
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
     return file
+
+
+def _end_last_line(path: Path) -> None:
+    """A killed process may leave half a line; what comes next shall not stand on it."""
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
 
 
 def _empty(path: Path) -> None:

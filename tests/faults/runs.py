@@ -1,0 +1,107 @@
+"""Runs of the real command in processes of their own, and how to tell that two ended alike."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_cli.engine import checkpoint
+
+STEPS = 60
+# Small enough that starting up dominates; BatchNorm groups, cached steps and a wrapping queue are all in it.
+COMMON = [
+    "--batch", "32", "--epochs", "5", "--image-size", "16", "--width", "0.25", "--precision", "fp32", "--seed", "3",
+    "--micro-batch", "16", "--set", "model.bn_group=16", "--set", "data.images=384", "--set", "run.log_every=1",
+    "--set", "run.checkpoint_every=5", "--set", "run.evaluate=false",
+]  # fmt: skip
+METHODS = {"simclr": [], "moco-v2": ["--set", "method.queue=100"]}
+
+
+def start(method: str, out: Path, *extra: str) -> subprocess.Popen[str]:
+    """Start, or go on, in a process group of its own, so that it can be killed whole."""
+    command = [sys.executable, "-m", "ssl_cli", "pretrain", "--method", method, "--out", str(out), "--resume"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "true"}
+    return subprocess.Popen(
+        [*command, *COMMON, *METHODS[method], *extra],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
+    """Exit code and what stood on stderr."""
+    _, stderr = process.communicate(timeout=timeout)
+    return process.returncode, stderr
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill -9 from outside, the whole group."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def steps_logged(out: Path) -> int:
+    """How many steps stand in metrics.jsonl, repeated ones counted again."""
+    path = out / "metrics.jsonl"
+    return path.read_text().count('"event": "stepped"') if path.exists() else 0
+
+
+def wait_for_steps(process: subprocess.Popen[str], out: Path, count: int, timeout: float = 60) -> None:
+    """Return once `count` more steps are logged, or the process ended."""
+    target, deadline = steps_logged(out) + count, time.monotonic() + timeout
+    while steps_logged(out) < target and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def tensors(value: Any, name: str = "") -> dict[str, Tensor]:
+    """All tensors of a nested state by their path."""
+    if isinstance(value, Tensor):
+        return {name: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return {path: tensor for key, part in items for path, tensor in tensors(part, f"{name}.{key}").items()}
+
+
+def final_state(out: Path) -> dict[str, Any]:
+    """The last checkpoint of a finished run."""
+    path = checkpoint.find(str(out))
+    assert path.name == f"step_{STEPS:08d}.pt"
+    return checkpoint.load(path)
+
+
+def metrics(out: Path) -> dict[int, dict[str, Any]]:
+    """What was logged for each step, the last word counting; times left out."""
+    found = {}
+    for line in (out / "metrics.jsonl").read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # a killed process may leave half a line
+        if record["event"] == "stepped":
+            found[record["step"]] = {key: record[key] for key in ("epoch", "loss", "lr", "chance", "numbers")}
+    return found
+
+
+def assert_ended_alike(out: Path, reference: Path) -> None:
+    """Weights, queue, momentum encoder, optimiser, cursor and metrics are equal to the last bit."""
+    ours, theirs = final_state(out), final_state(reference)
+    for part in ("step", "epoch", "cursor", "rng", "resolved"):
+        assert ours[part] == theirs[part]
+    for part in ("objective", "optimiser"):
+        a, b = tensors(ours[part]), tensors(theirs[part])
+        assert a.keys() == b.keys()
+        assert len(a) > 50
+        different = [name for name in a if not torch.equal(a[name], b[name])]
+        assert not different
+    assert metrics(out) == metrics(reference)
+    assert sorted(metrics(out)) == list(range(1, STEPS + 1))
+    assert json.loads((out / "status.json").read_text())["state"] == "finished"

@@ -1,0 +1,96 @@
+"""Kill -9 from outside at random moments: the run goes on as if nothing had happened."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ssl_cli.errors import INTERRUPTED, STOPPED
+from tests.faults import runs
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each method's run without interruption."""
+    folder = tmp_path_factory.mktemp("reference")
+    for method in runs.METHODS:
+        code, stderr = runs.finish(runs.start(method, folder / method))
+        assert code == 0, stderr
+    return {method: folder / method for method in runs.METHODS}
+
+
+def run_with_kills(method: str, out: Path, kills: int, seed: int) -> int:
+    """Kill `kills` times, every fifth time while the process is starting; then let it end. Returns how many struck."""
+    chance = random.Random(seed)
+    struck = 0
+    for number in range(kills):
+        process = runs.start(method, out)
+        if number % 5 == 4:
+            time.sleep(chance.uniform(0, 4))
+        else:
+            # few enough steps a life that the run outlasts all of them; some lives end before their first checkpoint
+            runs.wait_for_steps(process, out, chance.randint(1, max(2, 2 * runs.STEPS // kills)))
+            time.sleep(chance.uniform(0, 0.03))
+        struck += process.poll() is None
+        runs.kill(process)
+    code, stderr = runs.finish(runs.start(method, out))
+    assert code == 0, stderr
+    return struck
+
+
+@pytest.mark.parametrize("method", list(runs.METHODS))
+def test_three_kills(method: str, references: dict[str, Path], tmp_path: Path) -> None:
+    assert run_with_kills(method, tmp_path / "run", kills=3, seed=1) >= 2
+    runs.assert_ended_alike(tmp_path / "run", references[method])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", list(runs.METHODS))
+def test_ten_kills(method: str, references: dict[str, Path], tmp_path: Path) -> None:
+    assert run_with_kills(method, tmp_path / "run", kills=10, seed=2) >= 8
+    runs.assert_ended_alike(tmp_path / "run", references[method])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, STOPPED), (signal.SIGINT, INTERRUPTED)])
+def test_a_signal_loses_no_step(number: signal.Signals, code: int, references: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = runs.start("simclr", out)
+    runs.wait_for_steps(process, out, 7)
+    process.send_signal(number)
+    assert runs.finish(process)[0] == code
+    logged = max(runs.metrics(out))
+    assert (out / "checkpoints" / f"step_{logged:08d}.pt").exists()
+    assert runs.finish(runs.start("simclr", out))[0] == 0
+    runs.assert_ended_alike(out, references["simclr"])
+    assert runs.steps_logged(out) == runs.STEPS  # nothing was done twice
+
+
+def test_a_damaged_newest_checkpoint_costs_some_steps_and_nothing_else(
+    references: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = runs.start("simclr", out)
+    runs.wait_for_steps(process, out, 12)
+    runs.kill(process)
+    newest = max((out / "checkpoints").glob("*.pt"))
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 4
+    newest.write_bytes(data)
+    code, stderr = runs.finish(runs.start("simclr", out))
+    assert code == 0
+    assert "damaged" in stderr
+    runs.assert_ended_alike(out, references["simclr"])
+
+
+def test_all_checkpoints_damaged_is_no_silent_restart(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = runs.start("simclr", out)
+    runs.wait_for_steps(process, out, 12)
+    runs.kill(process)
+    for path in (out / "checkpoints").glob("*.pt"):
+        path.write_bytes(b"")
+    code, stderr = runs.finish(runs.start("simclr", out))
+    assert code == 4
+    assert "Traceback" not in stderr
