@@ -13,7 +13,9 @@ EPILOG = options.examples(
 )
 Neighbours = Annotated[int, typer.Option("--k", "-k", metavar="N", min=1, help="Neighbours that vote.")]
 Temperature = Annotated[float, typer.Option(metavar="T", min=1e-6, help="A vote weighs exp(similarity / T).")]
-Baselines = Annotated[bool, typer.Option("--baselines", help="Also raw pixels, and the same network untrained.")]
+Baselines = Annotated[
+    bool, typer.Option("--baselines", metavar=options.SWITCH, help="Also raw pixels, and the same network untrained.")
+]
 
 
 def knn_eval(

@@ -11,7 +11,9 @@ EPILOG = options.examples(
     "Other images, with a test folder: sslcli linear-eval runs/photos birds/train --test-data birds/test",
     "For a program: sslcli linear-eval runs/photos --json",
 )
-Baselines = Annotated[bool, typer.Option("--baselines", help="Also raw pixels, and the same network untrained.")]
+Baselines = Annotated[
+    bool, typer.Option("--baselines", metavar=options.SWITCH, help="Also raw pixels, and the same network untrained.")
+]
 
 
 def linear_eval(

@@ -52,8 +52,7 @@ def examples(*lines: str) -> str:
     parts = ["[bold]Examples[/bold]"]
     for line in lines:
         what, _, command = line.partition(": ")
-        parts.append(f"[dim]{what}[/dim]")
-        parts.append(f"  $ {command}")
+        parts.append(f"[dim]{what}:[/dim]\n  {command}")
     return "\n\n".join(parts)
 
 
@@ -83,41 +82,44 @@ def complete_run(incomplete: str) -> list[str]:
     return sorted(path for path in found if path.startswith(incomplete))
 
 
+SWITCH = " "  # typer would write <bool> behind a flag that takes no value
 DATA, TRAINING, HARDWARE, OUTPUT, SETTING = "Data", "Training", "Hardware", "Output", "Settings"
 
 Data = Annotated[
     str | None,
     typer.Argument(
-        metavar="[DATA]",
+        metavar="DATA",
         help="Folder of images at any depth, or NAME[:SPLIT] of a torchvision data set. Absent: the embedded shapes.",
         show_default=False,
     ),
 ]
 EvalData = Annotated[
-    str | None, typer.Argument(metavar="[DATA]", help="Labelled images. Absent: the run's own.", show_default=False)
+    str | None, typer.Argument(metavar="DATA", help="Labelled images. Absent: the run's own.", show_default=False)
 ]
-Run = Annotated[str, typer.Argument(help="Run folder, or a checkpoint file.", autocompletion=complete_run)]
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="Run folder, or a checkpoint file.", autocompletion=complete_run)
+]
 TestData = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Folder of test images [default: split off]", rich_help_panel=DATA)
+    str | None, typer.Option(metavar="DIR", help="Folder of test images (default: split off)", rich_help_panel=DATA)
 ]
 Download = Annotated[
-    bool | None, typer.Option("--download", help="Allow torchvision to download.", rich_help_panel=DATA)
+    bool | None, typer.Option("--download", metavar=SWITCH, help="Allow torchvision to download.", rich_help_panel=DATA)
 ]
 Threads = Annotated[
-    int | None, typer.Option(metavar="N", help="Decode threads [default: all processors]", rich_help_panel=DATA)
+    int | None, typer.Option(metavar="N", help="Decode threads (default: all processors)", rich_help_panel=DATA)
 ]
 ImageSize = Annotated[
-    int | None, typer.Option(metavar="N", help="Side of a view in pixels [default: recipe]", rich_help_panel=DATA)
+    int | None, typer.Option(metavar="N", help="Side of a view in pixels (default: recipe)", rich_help_panel=DATA)
 ]
 Limit = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="First N images of each class [default: all]", rich_help_panel=DATA),
+    typer.Option(metavar="N", min=1, help="First N images of each class (default: all)", rich_help_panel=DATA),
 ]
 Method = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="simclr, moco-v2, or file.py:Class [default: simclr]",
+        help="simclr, moco-v2, or file.py:Class (default: simclr)",
         autocompletion=complete_method,
         rich_help_panel=TRAINING,
     ),
@@ -130,53 +132,59 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="resnet18, 34, 50 [default: recipe]",
+        help="resnet18, 34, 50 (default: recipe)",
         autocompletion=complete_backbone,
         rich_help_panel=TRAINING,
     ),
 ]
 Width = Annotated[
-    float | None, typer.Option(metavar="W", help="Width multiplier [default: recipe]", rich_help_panel=TRAINING)
+    float | None, typer.Option(metavar="W", help="Width multiplier (default: recipe)", rich_help_panel=TRAINING)
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Images per step, at any memory [default: recipe]", rich_help_panel=TRAINING),
+    typer.Option(metavar="N", help="Images per step, at any memory (default: recipe)", rich_help_panel=TRAINING),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(metavar="N", help="Passes over the images [default: recipe]", rich_help_panel=TRAINING)
+    int | None, typer.Option(metavar="N", help="Passes over the images (default: recipe)", rich_help_panel=TRAINING)
 ]
 Lr = Annotated[
     float | None,
-    typer.Option(metavar="X", help="Final learning rate [default: recipe's rule]", rich_help_panel=TRAINING),
+    typer.Option(metavar="X", help="Final learning rate (default: recipe's rule)", rich_help_panel=TRAINING),
 ]
-Seed = Annotated[int | None, typer.Option(metavar="N", help="Random seed [default: 0]", rich_help_panel=TRAINING)]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Random seed (default: 0)", rich_help_panel=TRAINING)]
 MaxTime = Annotated[
     str | None, typer.Option(metavar="T", help="Stop, resumable, after 90s, 10m, 2h.", rich_help_panel=TRAINING)
 ]
 Device = Annotated[
-    str | None, typer.Option(metavar="D", help="cpu, cuda, mps [default: auto]", rich_help_panel=HARDWARE)
+    str | None, typer.Option(metavar="D", help="cpu, cuda, mps (default: auto)", rich_help_panel=HARDWARE)
 ]
 Precision = Annotated[
-    str | None, typer.Option(metavar="P", help="fp32, bf16 [default: auto]", rich_help_panel=HARDWARE)
+    str | None, typer.Option(metavar="P", help="fp32, bf16 (default: auto)", rich_help_panel=HARDWARE)
 ]
 MicroBatch = Annotated[
-    int | None, typer.Option(metavar="N", help="Rows at once: memory only [default: auto]", rich_help_panel=HARDWARE)
+    int | None, typer.Option(metavar="N", help="Rows at once: memory only (default: auto)", rich_help_panel=HARDWARE)
 ]
 Memory = Annotated[
-    str | None, typer.Option(metavar="M", help="Budget, like 4GB [default: auto]", rich_help_panel=HARDWARE)
+    str | None, typer.Option(metavar="M", help="Budget, like 4GB (default: auto)", rich_help_panel=HARDWARE)
 ]
 Out = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Run folder [default: runs/<time>-<method>]", rich_help_panel=OUTPUT)
+    str | None, typer.Option(metavar="DIR", help="Run folder (default: runs/<time>-<method>)", rich_help_panel=OUTPUT)
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=OUTPUT)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.", rich_help_panel=OUTPUT)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=OUTPUT)]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OUTPUT)]
+Resume = Annotated[
+    bool, typer.Option("--resume", metavar=SWITCH, help="Go on with the run in --out.", rich_help_panel=OUTPUT)
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", metavar=SWITCH, help="Replace the run in --out.", rich_help_panel=OUTPUT)
+]
+Json = Annotated[
+    bool, typer.Option("--json", metavar=SWITCH, help="One JSON document on stdout.", rich_help_panel=OUTPUT)
+]
+Debug = Annotated[bool, typer.Option("--debug", metavar=SWITCH, help="Show tracebacks.", rich_help_panel=OUTPUT)]
 Recipe = Annotated[
     str | None,
     typer.Option(
         metavar="R",
-        help="shapes, cifar, imagenet, or FILE [default: by the data]",
+        help="shapes, cifar, imagenet, or FILE (default: by the data)",
         autocompletion=complete_recipe,
         rich_help_panel=SETTING,
     ),

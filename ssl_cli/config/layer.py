@@ -112,6 +112,8 @@ def _flatten(
         elif free and prefix == "method.":
             yield key, _sane(key, _meaning(value, None), origin)
         else:
+            if isinstance(value, Mapping) and value:
+                key = f"{key}.{next(iter(value))}"  # the section is wrong; name the setting that was meant
             raise UsageError(f"There is no setting '{key}' (from {origin}).", _suggestion(key, origin, known))
 
 

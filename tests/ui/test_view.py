@@ -30,9 +30,9 @@ def test_the_panel_fits(width: int) -> None:
 def test_the_panel_says_what_a_user_asks_for() -> None:
     picture = drawn(training()[:-2], now=START + 906.0)
     for words in (
-        "sslcli pretrain · simclr · runs/first", "448/448 steps", "measuring quality", "chance 6.24",
-        "learning rate 0.003", "812 images/s", "2.00 s/step", "waiting for data 2.0 %", "1.2 GB", "contrastive top1 0.610",
-        "▁", "█", "step_00000448.pt, 10 s ago", "1 unreadable", "The queue is capped.", "Pass --set method.queue=512.",
+        "sslcli pretrain · simclr · runs/first", "448/448 steps", "measuring quality", "chance 6.24", "2.00 s/step",
+        "learning rate 0.003", "812 images/s", "waiting for data 2.0 %", "1.2 GB", "contrastive top1 0.610", "▁", "█",
+        "step_00000448.pt, 10 s ago", "1 unreadable", "The queue is capped.", "Pass --set method.queue=512.",
     ):  # fmt: skip
         assert words in picture
 
