@@ -1,0 +1,48 @@
+# Every target makes the environment it needs, once: .venv, from pyproject.toml.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Train on the embedded images, measure, export, look: about five minutes on two cores
+	@$(BIN)/sslcli pretrain --out demo/run --overwrite
+	@echo; echo "== Nearest neighbours, beside what needs no training"
+	@$(BIN)/sslcli knn-eval demo/run --baselines
+	@echo; echo "== A linear classifier on the frozen encoder"
+	@$(BIN)/sslcli linear-eval demo/run
+	@echo; echo "== The encoder for use elsewhere"
+	@$(BIN)/sslcli export demo/run -o demo/encoder.onnx
+	@echo; echo "== What the network saw"
+	@$(BIN)/sslcli inspect-augs -o demo/augmentations.png
+	@echo
+	@echo "Everything is in demo/: run/ (checkpoints, metrics.jsonl, plan.json), encoder.onnx, augmentations.png"
+	@echo "Try next:"
+	@echo "  $(BIN)/sslcli pretrain --method moco-v2"
+	@echo "  $(BIN)/sslcli pretrain --method simclr --batch 4096"
+	@echo "  $(BIN)/sslcli pretrain path/to/your/images --out runs/mine"
+	@echo "  $(BIN)/sslcli --help"
+
+test: $(READY) ## The tests
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## Format, lint and strict types, then the tests: what must hold before a commit
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(MAKE) --no-print-directory test
+
+format: $(READY) ## Lay the code out as check wants it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+$(READY): pyproject.toml
+	@echo "Making .venv (a few minutes the first time: PyTorch is large)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
