@@ -84,7 +84,7 @@ class Job:
         if type(self.objective).targets is Objective.targets:
             return None
         parts = self._rowwise(
-            lambda rows: self.objective.targets([view[rows] for view in views], batch.rows(rows)),  # type: ignore[arg-type,return-value]
+            lambda rows: self.objective.targets([view[rows] for view in views], batch.rows(rows)),
             1,
             batch.step,
             TARGETS,
