@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format
+.PHONY: help demo test check faults format
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: $(READY) ## Train on the embedded images, measure, export, look: about fiv
 
 test: $(READY) ## The tests
 	@$(BIN)/python -m pytest
+
+faults: $(READY) ## The slow tests: runs killed at random moments and resumed
+	@$(BIN)/python -m pytest -m slow
 
 check: $(READY) ## Format, lint and strict types, then the tests: what must hold before a commit
 	@$(BIN)/ruff format --check --quiet .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,9 @@ class Batch:
         return len(self.index)
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on `device`."""
+        """The batch with its images on `device`; what is random is a function of the indices, and drawn beside them."""
         image = self.image.to(device) if isinstance(self.image, Tensor) else [one.to(device) for one in self.image]
-        return Batch(image, self.label.to(device), self.index.to(device), self.epoch, self.step)
+        return replace(self, image=image)
 
     def rows(self, rows: Tensor) -> Batch:
         """The batch of these rows, an int64 `(M,)` selection, in this order; images are left behind."""

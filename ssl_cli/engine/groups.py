@@ -33,10 +33,6 @@ class Groups:
             yield self.order[start:stop], tuple(taken)
             start = stop
 
-    def to(self, device: torch.device) -> "Groups":
-        """The same groups, their order on `device`."""
-        return Groups(self.order.to(device), self.sizes)
-
     def restore(self, x: Tensor) -> Tensor:
         """Rows that stand in group order `(M,...)` back in their own order; differentiable."""
         return x[torch.argsort(self.order)]

@@ -101,7 +101,9 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
         lambda step: (
-            (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+            (step + 1) / warmup
+            if step < warmup
+            else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
         ),
     )
     start = time.perf_counter()
