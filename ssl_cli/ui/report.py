@@ -76,7 +76,7 @@ def _pretrain(screen: Screen) -> Iterator[Line]:
         yield "encoder", safe(screen.saved.path)
     verdict = _verdict(screen)
     if verdict:
-        yield "note", verdict
+        yield "verdict", verdict
     yield from _next(screen, out)
 
 

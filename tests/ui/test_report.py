@@ -43,7 +43,7 @@ def test_a_good_run_says_trained_against_untrained_and_what_next() -> None:
         "runs/first/checkpoints/step_00000448.pt", "sslcli linear-eval runs/first", "sslcli export runs/first -o",
     ):  # fmt: skip
         assert words in summary
-    assert "note" not in summary
+    assert "verdict" not in summary
 
 
 @pytest.mark.parametrize(("steps", "few"), [(28, True), (96, True), (100, False)])
