@@ -62,7 +62,9 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> tuple[str, in
             raise
         full = fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         what = "there is no room left for it" if full else str(fault.strerror)
-        raise ResourceError(f"Cannot write {path}: {what}.", "Free some space, then go on with --resume.") from error
+        raise ResourceError(
+            f"Cannot write {path}: {what}.", "Free some space and try again; a run goes on with --resume."
+        ) from error
     return stream.digest.hexdigest(), stream.size
 
 

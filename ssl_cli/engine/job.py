@@ -200,8 +200,6 @@ class Job:
 
     def _rowwise(self, call: Any, views: int, step: int, stream: int) -> Rowwise:
         seed = self.settings.run.seed
-        groups = bn_groups(self.settings.run.batch, views, self.settings.model.bn_group, seed, step, stream).to(
-            self.device
-        )
+        groups = bn_groups(self.settings.run.batch, views, self.settings.model.bn_group, seed, step, stream)
         draw = (seed * 1_000_003 + step) * 7 + stream
         return Rowwise(self.objective, call, groups, self.resolved.micro_batch, self.autocast, draw * 65_537)

@@ -52,7 +52,7 @@ class RunFolder:
                 disk.remove_leftovers(folder)
             _end_last_line(path / "metrics.jsonl")
             self._metrics = (path / "metrics.jsonl").open("a", encoding="utf-8")
-            self._log = (path / "train.log").open("a", encoding="utf-8")
+            self._log = (path / "train.log").open("a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise ResourceError(f"Cannot write in {path}: {error.strerror}.", "Choose another --out.") from error
 
