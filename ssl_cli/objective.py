@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,8 @@ class Objective(nn.Module):
     """f, what survives pretraining: evaluation and export read it from a checkpoint by this name."""
     gradient_views: int = 2
     """How many of the views pass through `forward`; the first ones."""
+    paper_bn_group: int | Literal["global"] | None = None
+    """Rows that share BatchNorm statistics in the paper; the plan says where a run differs."""
     views: int = 2
     """How many views an image gets."""
 

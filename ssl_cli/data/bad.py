@@ -1,9 +1,9 @@
 """Images that could not be read: each reported once, and only so many are put up with."""
 
-from ssl_cli.data.names import shown
 from ssl_cli.data.source import Source
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
+from ssl_cli.names import shown
 
 SHARE, FEW = 0.05, 10
 """A run goes on with FEW bad images, and with this share of the set."""

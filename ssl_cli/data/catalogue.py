@@ -13,8 +13,8 @@ import torchvision.datasets as tv
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.arrays import Arrays
 from ssl_cli.data.folder import Files
-from ssl_cli.data.names import shown
 from ssl_cli.errors import DataError
+from ssl_cli.names import shown
 from ssl_cli.registry import did_you_mean
 
 FAKE_IMAGES = 512

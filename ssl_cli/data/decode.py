@@ -14,8 +14,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ssl_cli.data.names import shown
 from ssl_cli.errors import DataError
+from ssl_cli.names import shown
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
 """What is opened at all; formats that start other programs or hide archives are not."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ssl_cli.data.decode import decode
-from ssl_cli.data.names import shown
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
+from ssl_cli.names import shown
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .ppm .pgm .pbm .pnm".split()  # noqa: SIM905

@@ -11,11 +11,11 @@ from torch import Tensor
 from ssl_cli import draws
 from ssl_cli.data.bad import BadImages
 from ssl_cli.data.cache import Cache, Policy, joined
-from ssl_cli.data.names import shown
 from ssl_cli.data.reader import DEADLINE, Reader, Ticket
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
+from ssl_cli.names import shown
 from ssl_cli.objective import Batch
 
 _REPLACEMENT = draws.slots("replacement", 1)[0]

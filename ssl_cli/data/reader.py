@@ -8,9 +8,9 @@ from types import TracebackType
 
 from torch import Tensor
 
-from ssl_cli.data.names import shown
 from ssl_cli.data.source import Source
 from ssl_cli.errors import DataError
+from ssl_cli.names import shown
 
 DEADLINE = 180.0
 """Seconds until a read is given up: a dead network disk never says no."""

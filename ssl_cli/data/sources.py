@@ -7,11 +7,11 @@ from pathlib import Path
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.catalogue import open_named
 from ssl_cli.data.folder import is_folder, open_folder
-from ssl_cli.data.names import shown
 from ssl_cli.data.shapes import CLASSES, Shapes, Stream
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import labelled, limited, relabelled, stratified
 from ssl_cli.errors import DataError
+from ssl_cli.names import shown
 
 _SHAPES = "shapes"
 _TESTS = ("test", "val")

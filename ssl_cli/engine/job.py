@@ -24,6 +24,7 @@ from ssl_cli.optim.build import build_optimiser, set_rate
 from ssl_cli.optim.schedule import peak_rate, rate
 
 SAVE_SECONDS = 60.0
+QUIET_SECONDS = 5.0  # where steps are slow, each one is told
 BAD_STEPS = 3
 # Streams of random numbers, apart from each other and from the augmentation's.
 QUERIES, TARGETS = 1, 2
@@ -133,9 +134,10 @@ class Job:
         self.loader.skipped.clear()
         if self.bad_steps:
             yield Warned(step=step, message="The loss was not finite; this step was left out.")
-        if step % self.settings.run.log_every and step != self.steps:
-            return
         now = time.monotonic()
+        due = step % self.settings.run.log_every == 0 or step == self.steps or now - self.lap >= QUIET_SECONDS
+        if not due:
+            return
         seconds, steps = max(now - self.lap, 1e-9), max(step - self.lap_step, 1)
         wait, self.lap_wait = self.loader.wait_seconds - self.lap_wait, self.loader.wait_seconds
         self.lap, self.lap_step = now, step

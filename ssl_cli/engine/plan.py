@@ -84,7 +84,6 @@ def describe(settings: Settings, objective: Objective, images: int, steps_per_ep
     rule = "given" if settings.optim.lr else f"{settings.optim.base_lr:g} by the {settings.optim.lr_rule} rule"
     params = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     sizes = _group_sizes(settings, objective)
-    group = "one group, as in the papers" if len(sizes) == 1 else f"{len(sizes)} groups, drawn anew each step"
     chance = objective.chance(settings.run.batch)
     return [
         Choice(name="method", value=settings.method.name, reason=f"recipe {settings.run.recipe}"),
@@ -102,7 +101,7 @@ def describe(settings: Settings, objective: Objective, images: int, steps_per_ep
             reason=f"{settings.schedule.epochs} epochs of {steps_per_epoch}, batch {settings.run.batch}",
         ),
         Choice(name="learning rate", value=f"{peak:.4g}", reason=f"{settings.optim.name}, {rule}"),
-        Choice(name="BatchNorm", value=f"{max(sizes)} rows a group", reason=group),
+        Choice(name="BatchNorm", value=f"{max(sizes)} rows a group", reason=_bn_reason(settings, objective, sizes)),
         *([Choice(name="chance loss", value=f"{chance:.2f}", reason="nothing told apart")] if chance else []),
     ]
 
@@ -143,6 +142,19 @@ def _resident(settings: Settings, objective: Objective, device: torch.device) ->
     process = memory.resident() if device.type != "cuda" else sum(p.numel() * 4 for p in objective.parameters())
     # views are made, stacked and read by micro-batch; the batch's uint8 source waits beside them
     return process + 3 * trained + int(2.5 * views)
+
+
+def _bn_reason(settings: Settings, objective: Objective, sizes: tuple[int, ...]) -> str:
+    """How many groups, and whether the paper has them so."""
+    count = "one group" if len(sizes) == 1 else f"{len(sizes)} groups, drawn anew each step"
+    paper = objective.paper_bn_group
+    if paper is None:
+        return count
+    views = objective.gradient_views
+    if bn_groups(settings.run.batch, views, paper, settings.run.seed).sizes == sizes:
+        return f"{count}, as in the paper"
+    theirs = "all rows in one group" if paper == "global" else f"groups of {paper}"
+    return f"{count}; the paper has {theirs}: --set model.bn_group={paper}"
 
 
 def _group_sizes(settings: Settings, objective: Objective) -> tuple[int, ...]:

@@ -90,6 +90,7 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, r
         resolved, found = plan.resolve(settings, objective, device)
     else:
         resolved, found = plan.Resolved(**state["resolved"]), []
+        torch.set_num_threads(resolved.threads)  # how sums are split decides their last bits
         found = [Choice(name="resumed", value=f"step {state['step']:,}", reason="every choice as it was")]
     folder.write_settings(settings)
     folder.write_plan([vars(choice) for choice in (*choices, *found)], plan.as_dict(resolved))

@@ -20,6 +20,8 @@ from ssl_cli.objective import Batch, Objective, Targets
 class MoCo(Objective):
     """A query meets its key from the momentum encoder, against a queue of earlier keys (algorithm 1)."""
 
+    paper_bn_group = 32  # 256 images on eight devices
+
     def __init__(self, backbone: nn.Module, features: int, cfg: MoCoSettings) -> None:
         super().__init__()
         self.cfg = cfg

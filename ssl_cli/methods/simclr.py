@@ -15,6 +15,8 @@ from ssl_cli.objective import Batch, Objective, Targets
 class SimCLR(Objective):
     """Two views of each image agree, against all other views of the batch (algorithm 1)."""
 
+    paper_bn_group = "global"
+
     def __init__(self, backbone: nn.Module, features: int, cfg: SimCLRSettings) -> None:
         super().__init__()
         self.cfg = cfg

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from ssl_cli.data.names import shown
+from ssl_cli.names import shown
 
 BARS = "▁▂▃▄▅▆▇█"
 

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_cli.data.decode import decode
-from ssl_cli.data.names import shown
 from ssl_cli.errors import DataError
+from ssl_cli.names import shown
 
 
 def picture(height: int = 40, width: int = 60) -> Image.Image:
