@@ -13,7 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ssl_cli.commands import export, inspect_augs, knn_eval, linear_eval, options, pretrain
-from ssl_cli.errors import DONE, INTERRUPTED, ResourceError, SslcliError, UsageError
+from ssl_cli.errors import DONE, INTERRUPTED, SslcliError, UsageError, understood
 
 app = typer.Typer(
     name="sslcli",
@@ -91,17 +91,9 @@ def _understood(error: Exception) -> SslcliError:
     """Any error as one of ours."""
     if isinstance(error, typer.Abort) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # typer takes every EOFError for a prompt left by Ctrl-D
-    if isinstance(error, SslcliError):
-        return error
     if isinstance(error, TyperException):  # what typer says of a wrong command line
         return _command_line(error)
-    if isinstance(error, MemoryError):
-        return ResourceError("There is not enough memory.", "Lower --memory or --micro-batch.")
-    what = " ".join(str(error).split()) or "no further words"
-    return SslcliError(
-        f"This is a fault of ours: {type(error).__name__}: {what}.",
-        "Run it again with --debug, and report what it shows.",
-    )
+    return understood(error)
 
 
 def _command_line(error: TyperException) -> UsageError:

@@ -66,6 +66,20 @@ class LockedError(SslcliError):
     code = 7
 
 
+def understood(error: Exception) -> SslcliError:
+    """Any error as one of ours: memory that ran out, or else a fault of ours."""
+    if isinstance(error, SslcliError):
+        return error
+    what = " ".join(str(error).split()) or "no further words"
+    # torch's allocators raise RuntimeErrors, and this module does not know torch
+    if isinstance(error, MemoryError) or "out of memory" in what.lower() or "can't allocate memory" in what:
+        return ResourceError("There is not enough memory.", "Lower --memory or --micro-batch, or close other programs.")
+    return SslcliError(
+        f"This is a fault of ours: {type(error).__name__}: {what}.",
+        "Run it again with --debug, and report what it shows.",
+    )
+
+
 _KINDS: tuple[type[SslcliError], ...] = (SslcliError, *SslcliError.__subclasses__())
 EXIT_CODES: dict[int, str] = {
     DONE: "done",

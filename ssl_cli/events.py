@@ -1,6 +1,7 @@
 """What a running command tells the world: frozen events, and their JSON form for `metrics.jsonl`."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -111,4 +112,20 @@ class Finished(Event):
 
 def record(event: Event) -> dict[str, Any]:
     """The event as a JSON-ready mapping: `schema`, `event` and its fields."""
-    return {"schema": SCHEMA, "event": type(event).__name__.lower(), **dataclasses.asdict(event)}
+    fields = {field.name: _plain(getattr(event, field.name)) for field in dataclasses.fields(event)}
+    return {"schema": SCHEMA, "event": type(event).__name__.lower(), **fields}
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types; numbers that are not finite, which JSON lacks, are null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)} if _is_record(value) else value
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)

@@ -1,4 +1,8 @@
-"""File names as they may be shown: whatever a name holds, a terminal must not obey it."""
+"""File names: which are images', and how any may be shown, since a terminal must not obey what a name holds."""
+
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
+)
 
 
 def shown(name: str, limit: int = 300) -> str:

@@ -10,9 +10,12 @@ from torch import Tensor
 from ssl_cli.augment.normalize import Normalize
 from ssl_cli.augment.resample import filters, separable
 from ssl_cli.config.augment import AugmentSettings
+from ssl_cli.config.tree import CIFAR_UP_TO
 
-SMALL_SIDE = 64
-"""Up to this side an image is resized to the side itself; above it to 256/224 of it, as ImageNet's protocol does."""
+
+def short_side(size: int) -> int:
+    """What a short side becomes: `size` itself up to 64 pixels, above that 256/224 of it (ImageNet's protocol)."""
+    return size if size <= CIFAR_UP_TO else round(size * 256 / 224)
 
 
 def fit(images: Tensor | Sequence[Tensor], size: int, settings: AugmentSettings) -> Tensor:
@@ -36,7 +39,7 @@ def _fit(x: Tensor, size: int, settings: AugmentSettings) -> Tensor:
     height, width = x.shape[2:]
     if height == width == size:
         return x.float().div_(255)
-    short = size if size <= SMALL_SIDE else round(size * 256 / 224)
+    short = short_side(size)
     rows, columns = (
         _centre(side, side * short // min(height, width), size, settings).to(x.device) for side in (height, width)
     )

@@ -50,8 +50,20 @@ class Pipeline:
         self.ops: dict[str, Op] = {name: load(OPS[name])(getattr(settings, name), size) for name in settings.order}
 
     def __call__(self, batch: Batch, views: int = 2) -> list[Tensor]:
-        """`views` tensors `(N,C,size,size)`, float32, channels_last, in [0, 1] unless normalised."""
-        return [self.apply(batch.image, self.draw(batch, view)) for view in range(views)]
+        """`views` tensors `(N,C,size,size)`, float32, channels_last, in [0, 1] unless normalised.
+
+        They lie one behind the other in memory: see `stacked`.
+        """
+        return list(self.stacked(batch, views).chunk(views))
+
+    def stacked(self, batch: Batch, views: int = 2) -> Tensor:
+        """All views as one tensor `(views * N,C,size,size)`, first views first: how a network takes them in."""
+        images = batch.image
+        shape = (views * len(batch), images[0].shape[0], self.size, self.size)
+        out = torch.empty(shape, device=images[0].device, memory_format=torch.channels_last)
+        for view, rows in enumerate(out.chunk(views)):
+            self._apply(images, self.draw(batch, view), rows)
+        return out
 
     def draw(self, batch: Batch, view: int) -> dict[str, Any]:
         """What every operation drew for every image of the batch, by the operation's name."""
@@ -61,9 +73,14 @@ class Pipeline:
 
     def apply(self, images: Tensor | Sequence[Tensor], params: dict[str, Any]) -> Tensor:
         """One view of `images`, uint8 `(N,C,H,W)` or N of `(C,H,W)`, by these parameters."""
-        n, channels, device = len(images), images[0].shape[0], images[0].device
-        shape = (n, channels, self.size, self.size)
-        out = torch.empty(shape, device=device, memory_format=torch.channels_last)
+        shape = (len(images), images[0].shape[0], self.size, self.size)
+        out = torch.empty(shape, device=images[0].device, memory_format=torch.channels_last)
+        self._apply(images, params, out)
+        return out
+
+    def _apply(self, images: Tensor | Sequence[Tensor], params: dict[str, Any], out: Tensor) -> None:
+        """Write one view of `images` into `out`, as many rows at a time as stay in the processor's cache."""
+        n, channels, device = len(images), out.shape[1], out.device
         step = n if device.type == "cuda" else max(1, CHUNK_BYTES // (4 * channels * self.size**2))
         with torch.autocast(device.type, enabled=False):  # a training step's bf16 would round the pixels
             for start in range(0, n, step):
@@ -72,7 +89,6 @@ class Pipeline:
                 for name, op in self.ops.items():
                     x = op.apply(x, _rows(params[name], rows))
                 out[rows] = x
-        return out
 
 
 def _rows(params: Any, rows: slice) -> Any:

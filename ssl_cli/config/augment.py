@@ -14,6 +14,7 @@ def _rising(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+Positive = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 
@@ -60,8 +61,8 @@ class BlurSettings(Branch):
 class NormalizeSettings(Branch):
     """Subtract `mean`, divide by `std`, per channel of an image in [0, 1]."""
 
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
 
 
 class AugmentSettings(Branch):

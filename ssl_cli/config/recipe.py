@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.layer import Layer, read_toml
-from ssl_cli.config.tree import MethodSettings
+from ssl_cli.config.tree import CIFAR_UP_TO, MethodSettings
 from ssl_cli.errors import UsageError
+from ssl_cli.names import IMAGE_SUFFIXES
 from ssl_cli.registry import FAMILIES, METHODS, did_you_mean
 
-SMALL = 64  # pixels; images up to this side are trained with the CIFAR recipes and stem
 SMALL_SETS = {"cifar10", "cifar100", "svhn", "mnist", "fashionmnist", "kmnist"}
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _PEEKED = 32
 _FOLDER = Path(str(resources.files("ssl_cli") / "recipes"))
 
@@ -50,12 +49,12 @@ def family_of(source: str | None, size: Any) -> str:
     if source is None or source == "shapes":
         return "shapes"
     if size is not None:
-        return "cifar" if _at_most(size, SMALL) else "imagenet"
+        return "cifar" if _at_most(size, CIFAR_UP_TO) else "imagenet"
     path = Path(source)
     if not path.exists():
         return "cifar" if source.partition(":")[0].lower() in SMALL_SETS else "imagenet"
     side = median_side(path)
-    return "cifar" if side is not None and side <= SMALL else "imagenet"
+    return "cifar" if side is not None and side <= CIFAR_UP_TO else "imagenet"
 
 
 def _at_most(size: Any, limit: int) -> bool:

@@ -1,12 +1,16 @@
 """The settings tree: frozen, validated once, at the edge. Names are those of the papers (design.md, section 4)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.config.branch import Branch
 from ssl_cli.config.units import Bytes, Seconds
+from ssl_cli.registry import BACKBONES, did_you_mean
+
+CIFAR_UP_TO = 64
+"""Pixels: images up to this side have the CIFAR recipes, stem and test transform."""
 
 
 class MethodSettings(Branch):
@@ -31,7 +35,7 @@ class MoCoSettings(MethodSettings):
 
     name: Literal["moco-v2"] = "moco-v2"
     temperature: float = Field(0.2, gt=0)
-    queue: int = Field(65536, gt=0, description="K, keys in the queue; capped at the number of images")
+    queue: int = Field(65536, gt=0, description="K, keys in the queue; capped at half the number of images")
     ema: float = Field(0.999, ge=0, le=1, description="m, momentum of the key encoder")
     symmetric: bool = Field(False, description="both views serve as query and as key; the mean of both losses")
 
@@ -56,10 +60,16 @@ def _method_settings(value: Any) -> Any:
     return method_settings(str(value.get("name", ""))).model_validate(value)
 
 
+def _known_backbone(name: str) -> str:
+    if name not in BACKBONES:
+        raise ValueError(f"there is no backbone '{name}'. {did_you_mean(name, BACKBONES)}")
+    return name
+
+
 class ModelSettings(Branch):
     """The backbone f, and which rows share BatchNorm statistics."""
 
-    backbone: str = "resnet18"
+    backbone: Annotated[str, AfterValidator(_known_backbone)] = "resnet18"
     width: float = Field(1.0, gt=0, le=8, description="width multiplier")
     stem: Literal["auto", "cifar", "imagenet"] = Field("auto", description="auto: cifar up to 64 pixels")
     zero_init: bool = Field(False, description="last BatchNorm gamma of each block starts at 0")
@@ -82,6 +92,9 @@ class DataSettings(Branch):
     download: bool = Field(False, description="allow torchvision to download")
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimSettings(Branch):
     """The optimiser and its learning rate: `lr` as it is, or `base_lr` scaled by `lr_rule` with the batch."""
 
@@ -95,7 +108,13 @@ class OptimSettings(Branch):
     decay_norm_bias: bool = Field(True, description="weight decay also on BatchNorm parameters and biases")
     adapt_norm_bias: bool = Field(False, description="LARS trust ratio also on BatchNorm parameters and biases")
     trust: float = Field(0.001, gt=0, description="LARS coefficient eta")
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and (self.name != "sgd" or not self.momentum):
+            raise ValueError("nesterov belongs to sgd with momentum")
+        return self
 
 
 class ScheduleSettings(Branch):

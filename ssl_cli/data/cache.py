@@ -4,13 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import psutil
 import torch
 from torch import Tensor
 
 Policy = Literal["auto", "ram", "none"]
-_AUTO_SHARE = 0.25
-"""Of the memory that is available when the cache is made."""
 
 
 class Cache:
@@ -18,12 +15,12 @@ class Cache:
 
     Args:
         count: images in the set.
-        policy: `ram` keeps everything, `none` nothing, `auto` what fits a quarter of the available memory.
+        policy: `ram` keeps everything, `none` nothing, `auto` what fits `budget`.
+        budget: bytes.
     """
 
-    def __init__(self, count: int, policy: Policy = "auto") -> None:
-        available = _AUTO_SHARE * psutil.virtual_memory().available
-        self.budget = {"auto": available, "ram": math.inf, "none": 0.0}[policy]
+    def __init__(self, count: int, policy: Policy = "auto", budget: float = 1e9) -> None:
+        self.budget = {"auto": budget, "ram": math.inf, "none": 0.0}[policy]
         self.has = torch.zeros(count, dtype=torch.bool)
         self._rows: Tensor | None = None
         self._single: dict[int, Tensor] = {}

@@ -11,11 +11,7 @@ from torch import Tensor
 from ssl_cli.data.decode import decode
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
-from ssl_cli.names import shown
-
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
-)
+from ssl_cli.names import IMAGE_SUFFIXES, shown
 
 
 class Files:
@@ -67,7 +63,7 @@ def open_folder(root: Path) -> Files:
     found, skipped = _find(root)
     if not found:
         raise DataError(
-            f"There is no image in {shown(str(root))}.", f"Looked for {' '.join(sorted(SUFFIXES))}, at any depth."
+            f"There is no image in {shown(str(root))}.", f"Looked for {' '.join(sorted(IMAGE_SUFFIXES))}, at any depth."
         )
     tops = [name.split(os.sep, 1)[0] if os.sep in name else None for name in found]
     classes = tuple(sorted({top for top in tops if top is not None}))
@@ -120,7 +116,7 @@ def _kind(entry: os.DirEntry[str]) -> str | None:
     try:
         if entry.is_dir():
             return "folder"
-        return "image" if os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file() else None  # noqa: PTH122
+        return "image" if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file() else None  # noqa: PTH122
     except OSError:
         return None
 

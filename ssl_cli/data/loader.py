@@ -45,6 +45,7 @@ class Loader:
         seed: of the order.
         threads: that decode; default: the processors at hand.
         cache: see `Cache`.
+        cache_bytes: what an `auto` cache may hold.
         cap: short side of an image, at most; see `cap_for`.
         deadline: seconds a read may take.
 
@@ -64,6 +65,7 @@ class Loader:
         *,
         threads: int | None = None,
         cache: Policy = "auto",
+        cache_bytes: float = 1e9,
         cap: int | None = None,
         deadline: float = DEADLINE,
     ) -> None:
@@ -77,7 +79,7 @@ class Loader:
         self.steps_per_epoch = len(source) // batch
         self.wait_seconds = 0.0
         self._bad = BadImages(source)
-        self._cache = Cache(len(source), cache)
+        self._cache = Cache(len(source), cache, cache_bytes)
         self._order = (-1, torch.empty(0, dtype=torch.int64))
 
     @property

@@ -10,7 +10,7 @@ from ssl_cli.data.folder import is_folder, open_folder
 from ssl_cli.data.shapes import CLASSES, Shapes, Stream
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import labelled, limited, relabelled, stratified
-from ssl_cli.errors import DataError
+from ssl_cli.errors import DataError, UsageError
 from ssl_cli.names import shown
 
 _SHAPES = "shapes"
@@ -84,6 +84,8 @@ def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source
     by_seed = f"a fifth of each class held out by seed {seed}"
     folder = _folder(settings.source)
     if folder is None and _is_shapes(settings.source):
+        if settings.test is not None:
+            raise UsageError("The embedded set has test images of its own.", "Give --test-data together with DATA.")
         stream: Stream = "validation" if split == "validation" else "test"
         count = max(len(CLASSES), min(_TEST_IMAGES, settings.images // 8))
         queries = Shapes(count, settings.size, seed, stream)

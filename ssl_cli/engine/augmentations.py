@@ -8,7 +8,7 @@ from torch import Tensor
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.augment.sheet import contact_sheet, save_png
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.loader import read_all
+from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.errors import DataError, ResourceError
 from ssl_cli.events import Evaluated
@@ -26,7 +26,7 @@ def augmentation_sheet(settings: Settings, output: Path, images: int = 8, views:
     wanted = torch.arange(min(images, len(source)))
     originals: list[Tensor] = []
     indices = []
-    for part, _, index in read_all(source, wanted, threads=settings.data.threads, cap=settings.data.size):
+    for part, _, index in read_all(source, wanted, threads=settings.data.threads, cap=cap_for(settings.data.size)):
         originals.extend(part)
         indices.append(index)
     if not originals:

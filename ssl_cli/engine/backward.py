@@ -1,6 +1,6 @@
 """The gradient of a loss that sees the whole batch, with all activations in memory or those of a micro-batch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -94,8 +94,3 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
             yield
 
     return context
-
-
-def stack(views: Sequence[Tensor], count: int) -> Tensor:
-    """The first `count` views as rows, view by view, `(count * N,3,H,W)`."""
-    return views[0] if count == 1 else torch.cat(list(views[:count]))

@@ -4,24 +4,15 @@ import torch
 from torch import nn
 
 from ssl_cli import registry
-from ssl_cli.config.tree import ModelSettings, Settings
+from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.nn.batchnorm import convert
 from ssl_cli.objective import Objective
 
-CIFAR_STEM_UP_TO = 64
-
 
 def build_backbone(model: ModelSettings, size: int) -> tuple[nn.Module, int]:
-    """The backbone and the width F of its representation; the stem suits images of `size` pixels.
-
-    Raises:
-        UsageError: no such backbone.
-    """
-    if model.backbone not in registry.BACKBONES:
-        hint = registry.did_you_mean(model.backbone, registry.BACKBONES)
-        raise UsageError(f"There is no backbone '{model.backbone}'.", hint)
-    stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_STEM_UP_TO else "imagenet"
+    """The backbone and the width F of its representation; the stem suits images of `size` pixels."""
+    stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"
     net = registry.load(registry.BACKBONES[model.backbone])(width=model.width, stem=stem, zero_init=model.zero_init)
     return net, net.features
 
@@ -30,7 +21,7 @@ def build_objective(settings: Settings, device: torch.device) -> Objective:
     """The method's objective with fresh weights, on its device, in channels_last.
 
     Raises:
-        UsageError: no such method or backbone, or a user's class that is no Objective.
+        UsageError: no such method, or a user's class that is no Objective.
     """
     kind = registry.load(registry.method_path(settings.method.name))
     if not (isinstance(kind, type) and issubclass(kind, Objective)):

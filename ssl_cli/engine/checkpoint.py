@@ -12,6 +12,11 @@ from ssl_cli import __version__
 from ssl_cli.engine import disk
 from ssl_cli.errors import CheckpointError
 
+
+class DamagedError(CheckpointError):
+    """The file's content is not what was written."""
+
+
 SCHEMA = 1
 PARTS = ("schema", "versions", "settings", "resolved", "objective", "optimiser", "step", "epoch", "cursor", "rng")
 
@@ -41,20 +46,24 @@ def save(folder: Path, state: dict[str, Any], keep: int) -> Path:
 def newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest checkpoint that is whole, and a sentence on each newer one that was not.
 
-    A damaged file is set aside as `.corrupt`, so that a later look does not meet it again.
+    A damaged file is set aside as `.corrupt`, so that a later look does not meet it again. One without its digest was
+    cut off before it was finished, which is no damage: it is removed.
 
     Raises:
-        CheckpointError: there are checkpoints, but none is whole; starting over silently would lose the run.
+        CheckpointError: all there were are damaged, and starting over silently would lose the run; or one is whole
+            but cannot be read here.
     """
     warnings: list[str] = []
-    paths = _newest_first(folder)
-    for path in paths:
+    for path in _newest_first(folder):
+        if not path.with_suffix(".json").is_file():
+            path.unlink()
+            continue
         try:
             return load(path), warnings
-        except CheckpointError as error:
+        except DamagedError as error:
             warnings.append(error.message)
             shutil.move(path, path.with_suffix(".corrupt"))
-    if paths or list(folder.glob("*.corrupt")):
+    if list(folder.glob("*.corrupt")):
         raise CheckpointError(
             f"None of the checkpoints in {folder} is whole.", "Start a new run with another --out, or with --overwrite."
         )
@@ -74,7 +83,7 @@ def find(run: str) -> Path:
     for candidate in _newest_first(folder) if folder.is_dir() else []:
         try:
             _verify(candidate)
-        except CheckpointError:
+        except DamagedError:
             continue
         return candidate
     if path.is_dir():
@@ -111,13 +120,15 @@ def _verify(path: Path) -> None:
         facts = path.with_suffix(".json")
         if not facts.is_file():
             if path.parent.name == "checkpoints":  # in a run, a file without its digest was cut off
-                raise CheckpointError(f"{path} was not finished.")
+                raise DamagedError(f"{path} was not finished.")
             return
         expected = json.loads(facts.read_text())["sha256"]
         if disk.sha256(path) != expected:
-            raise CheckpointError(f"{path} is damaged: its sha256 differs from the one written beside it.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be checked: {type(error).__name__}.") from error
+            raise DamagedError(f"{path} is damaged: its sha256 differs from the one written beside it.")
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path} is damaged: its digest cannot be read.") from error
 
 
 def _newest_first(folder: Path) -> list[Path]:

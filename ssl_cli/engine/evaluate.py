@@ -15,7 +15,7 @@ from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine import disk
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.features import Features, Represent, Trained, encode, evaluating, fingerprint, open_run, pixels
-from ssl_cli.errors import DivergedError, SslcliError
+from ssl_cli.errors import DivergedError, SslcliError, understood
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.objective import Objective
 from ssl_cli.transfer.knn import accuracy, knn
@@ -93,8 +93,9 @@ def quality(objective: Objective, settings: Settings, resolved: Mapping[str, Any
         found = open_evaluation(settings.data, settings.run.seed)
         result = knn_of(objective, settings, resolved["precision"], found, baselines=True)
         yield Evaluated(step=step, name="knn", result=result)
-    except SslcliError as error:
-        yield Warned(step=step, message=f"No kNN: {error.message}", hint=error.hint)
+    except (SslcliError, MemoryError, RuntimeError) as error:
+        ours = understood(error)
+        yield Warned(step=step, message=f"No kNN: {ours.message}", hint=ours.hint)
 
 
 def knn_of(

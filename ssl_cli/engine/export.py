@@ -15,7 +15,7 @@ from ssl_cli.data.loader import read_all
 from ssl_cli.data.sources import open_evaluation
 from ssl_cli.engine import disk
 from ssl_cli.engine.features import Trained, open_run
-from ssl_cli.errors import ResourceError, SslcliError
+from ssl_cli.errors import DataError, ResourceError, SslcliError
 from ssl_cli.events import Evaluated, Event, Warned
 from ssl_cli.export.onnx import INPUT, OUTPUT, Agreement, compare, convert, stamp, weights_sha256
 
@@ -85,6 +85,8 @@ def _real(settings: Settings) -> Tensor:
         evaluation.fit(images, settings.data.size, settings.augment)
         for images, _, _ in read_all(source, wanted, threads=settings.data.threads, cap=2 * settings.data.size)
     ]
+    if not parts:
+        raise DataError("none of the first test images can be read")
     return torch.cat(parts).contiguous()
 
 
@@ -94,7 +96,8 @@ def _facts(trained: Trained, digest: str, agreement: Agreement) -> dict[str, str
     normalize = settings.augment.normalize if "normalize" in settings.augment.order else None
     preprocessing = {
         "size": settings.data.size,
-        "resize": "short side, antialiased, then the centre",
+        "resize_short_side": evaluation.short_side(settings.data.size),
+        "then": "the centre, `size` x `size`",
         "interpolation": settings.augment.crop.interpolation,
         "scale": 1 / 255,
         "mean": list(normalize.mean) if normalize else None,

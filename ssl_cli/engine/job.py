@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine import checkpoint, memory, plan
-from ssl_cli.engine.backward import Rowwise, autocast, cached_backward, plain_backward, stack
+from ssl_cli.engine.backward import Rowwise, autocast, cached_backward, plain_backward
 from ssl_cli.engine.groups import bn_groups
 from ssl_cli.engine.run_folder import RunFolder
 from ssl_cli.engine.signals import StopRequest
@@ -40,9 +40,9 @@ class Job:
         objective: Objective,
         loader: Loader,
         folder: RunFolder,
-        request: StopRequest,
     ) -> None:
-        self.settings, self.resolved, self.folder, self.request = settings, resolved, folder, request
+        self.settings, self.resolved, self.folder = settings, resolved, folder
+        self.request = StopRequest()
         self.device = torch.device(resolved.device)
         self.objective, self.loader = objective.train(), loader
         self.steps_per_epoch = loader.steps_per_epoch
@@ -76,14 +76,15 @@ class Job:
         """The batches from where the run stands to its end."""
         return self.loader.batches(self.start, self.steps)
 
-    def augment(self, batch: Batch) -> list[Tensor]:
-        """V views `(N,3,H,W)` of each image."""
-        return self.pipeline(batch.to(self.device), self.objective.views)
+    def augment(self, batch: Batch) -> Tensor:
+        """The V views of each image, view by view, `(V * N,3,H,W)`."""
+        return self.pipeline.stacked(batch.to(self.device), self.objective.views)
 
-    def targets(self, views: Sequence[Tensor], batch: Batch) -> Targets:
+    def targets(self, x: Tensor, batch: Batch) -> Targets:
         """The objective's targets, in micro-batches of their own BatchNorm groups."""
         if type(self.objective).targets is Objective.targets:
             return None
+        views = x.chunk(self.objective.views)
         parts = self._rowwise(
             lambda rows: self.objective.targets([view[rows] for view in views], batch.rows(rows)),
             1,
@@ -92,9 +93,9 @@ class Job:
         )
         return parts.without_gradient(self.moments)
 
-    def backward(self, views: Sequence[Tensor], targets: Targets, batch: Batch) -> tuple[Tensor, Tensor]:
+    def backward(self, x: Tensor, targets: Targets, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and z of the whole batch; the gradient is in the parameters."""
-        x = stack(views, self.objective.gradient_views)
+        # rows of the first views stand first, and those beyond `gradient_views` are never asked for
         rowwise = self._rowwise(
             lambda rows: self.objective(x[rows]), self.objective.gradient_views, batch.step, QUERIES
         )
@@ -106,12 +107,13 @@ class Job:
         return rate(self.settings.schedule, self.peak, step, self.steps_per_epoch)
 
     def update(self, loss: Tensor, step: int) -> bool:
-        """Move weights and running statistics; leave everything as it was where the loss is not finite.
+        """Move weights and running statistics; leave everything as it was where loss or gradient is not finite.
 
         Raises:
             DivergedError: the third such loss in a row.
         """
-        finite = bool(torch.isfinite(loss))
+        grads = [p.grad for p in self.objective.parameters() if p.grad is not None]
+        finite = bool(torch.isfinite(loss + torch.nn.utils.get_total_norm(grads)))
         if finite:
             set_rate(self.optimiser, self.lr(step))
             self.optimiser.step()
@@ -123,17 +125,16 @@ class Job:
         self.optimiser.zero_grad(set_to_none=True)
         if self.bad_steps >= BAD_STEPS:
             raise DivergedError(
-                f"The loss was not finite in {BAD_STEPS} steps in a row, up to step {step + 1}.",
-                "Lower --lr or lengthen --set schedule.warmup; the last checkpoint is from before.",
+                f"Loss or gradient was not finite in {BAD_STEPS} steps in a row, up to step {step + 1}.",
+                "Start again with a lower --lr or a longer --set schedule.warmup; the last checkpoint is from before.",
             )
         return finite
 
     def report(self, step: int, loss: Tensor, z: Tensor, targets: Targets, batch: Batch) -> Iterator[Event]:
         """What there is to say after `step` steps: files skipped, steps lost, numbers when they are due."""
-        yield from (dataclasses.replace(skipped, step=step) for skipped in self.loader.skipped)
-        self.loader.skipped.clear()
+        yield from self.skipped(step)
         if self.bad_steps:
-            yield Warned(step=step, message="The loss was not finite; this step was left out.")
+            yield Warned(step=step, message="Loss or gradient was not finite; this step was left out.")
         now = time.monotonic()
         due = step % self.settings.run.log_every == 0 or step == self.steps or now - self.lap >= QUIET_SECONDS
         if not due:
@@ -154,6 +155,11 @@ class Job:
             numbers=self.objective.observe(z, targets, batch),
         )
 
+    def skipped(self, step: int) -> Iterator[Event]:
+        """The files that could not be read since this was last asked."""
+        found, self.loader.skipped[:] = list(self.loader.skipped), []
+        yield from (dataclasses.replace(event, step=step) for event in found)
+
     def save_if_due(self, step: int, *, now: bool = False) -> Iterator[Event]:
         """A checkpoint after `step` steps, where one is due."""
         every = self.settings.run.checkpoint_every
@@ -163,7 +169,7 @@ class Job:
         if not all(bool(torch.isfinite(p).all()) for p in self.objective.parameters()):
             raise DivergedError(
                 f"Weights are no longer finite at step {step}; they were not saved.",
-                "Lower --lr, then go on from the last checkpoint with --resume in a copy of the run.",
+                "Start again with a lower --lr or a longer --set schedule.warmup; the last checkpoint is from before.",
             )
         path = checkpoint.save(self.folder.checkpoints, self.state(step), self.settings.run.keep)
         self.saved = time.monotonic()
@@ -185,7 +191,7 @@ class Job:
 
     def peak_memory(self) -> int:
         """The most bytes held at once: on the card where there is one, else by this process."""
-        return int(torch.cuda.max_memory_allocated()) if self.device.type == "cuda" else memory.peak()
+        return int(torch.cuda.max_memory_allocated(self.device)) if self.device.type == "cuda" else memory.peak()
 
     def asked_to_stop(self, step: int) -> Stopped | None:
         """The event that ends the run early, if a signal came or its time is over."""

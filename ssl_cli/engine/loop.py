@@ -13,9 +13,9 @@ def train(job: Job) -> Iterator[Event]:
     yield Started(step=job.start, out=str(job.folder.path), steps=job.steps, resumed=job.start > 0)
     began = time.monotonic()
     for batch in job.batches():
-        views = job.augment(batch)
-        targets = job.targets(views, batch)
-        loss, z = job.backward(views, targets, batch)
+        x = job.augment(batch)
+        targets = job.targets(x, batch)
+        loss, z = job.backward(x, targets, batch)
         step = batch.step + 1
         if job.update(loss, batch.step):
             objective.after_step(z, targets, batch, step / job.steps)

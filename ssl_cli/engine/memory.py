@@ -7,21 +7,23 @@ from pathlib import Path
 import psutil
 
 _CGROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
 
 
 def available() -> int:
     """Bytes free to this process: of the machine, or of the container where that is less."""
     free = int(psutil.virtual_memory().available)
-    for limit_file, used_file in _CGROUPS:
+    for folder, limit_name, used_name in _CGROUPS:
         try:
-            limit, used = limit_file.read_text().strip(), used_file.read_text().strip()
-        except OSError:
+            limit, used = (folder / limit_name).read_text().strip(), int((folder / used_name).read_text())
+            facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):
             continue
         if limit.isdigit():
-            free = min(free, max(int(limit) - int(used), 0))
+            used -= int(facts.get("inactive_file", 0))  # cached files make room when it is wanted
+            free = min(free, max(int(limit) - used, 0))
     return free
 
 

@@ -1,6 +1,7 @@
 """What a run will be: every open choice resolved once, with its reason, before the first step."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +27,10 @@ class Resolved:
 
     device: str
     precision: str
-    memory_format: str
     mode: str
     micro_batch: int
     threads: int
+    images: int
 
 
 def resolve_device(name: str) -> torch.device:
@@ -48,7 +49,9 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve(settings: Settings, objective: Objective, device: torch.device) -> tuple[Resolved, list[Choice]]:
+def resolve(
+    settings: Settings, objective: Objective, device: torch.device, images: int
+) -> tuple[Resolved, list[Choice]]:
     """Settle precision, mode and micro-batch for an objective already on its device.
 
     Raises:
@@ -58,10 +61,10 @@ def resolve(settings: Settings, objective: Objective, device: torch.device) -> t
     rows = settings.run.batch * objective.gradient_views
     per_row = int(probe.bytes_per_row(objective, settings.data.size, device, precision) * WORKSPACE)
     budget, why_budget = _budget(settings, device)
-    room = budget - _resident(settings, objective, device)
+    room = budget - _resident(settings, objective, device, images)
     largest = max(_group_sizes(settings, objective))
     mode, micro = _micro_batch(settings, rows, largest, per_row, room, budget)
-    resolved = Resolved(device.type, precision, "channels_last", mode, micro, torch.get_num_threads())
+    resolved = Resolved(str(device), precision, mode, micro, torch.get_num_threads(), images)
     peak = budget - room + per_row * (rows if mode == "direct" else micro)
     why_mode = {
         "direct": "the whole batch fits; every activation is kept",
@@ -76,6 +79,23 @@ def resolve(settings: Settings, objective: Objective, device: torch.device) -> t
         Choice(name="peak memory", value=format_bytes(peak), reason="estimate"),
     ]
     return resolved, choices
+
+
+def cache_bytes(settings: Settings, device: torch.device) -> int:
+    """What decoded images may take: a quarter of the budget, or of the free memory where the budget is a card's."""
+    return (memory.available() if device.type == "cuda" else _budget(settings, device)[0]) // 4
+
+
+def doubts(settings: Settings, objective: Objective) -> list[str]:
+    """What in these settings will not do what the method needs."""
+    asks_for_targets = type(objective).targets is not Objective.targets
+    sizes = bn_groups(settings.run.batch, 1, settings.model.bn_group, settings.run.seed).sizes
+    if asks_for_targets and len(sizes) == 1:
+        return [
+            f"All {settings.run.batch} keys of a step share one BatchNorm group, so shuffling hides nothing; "
+            f"pass --set model.bn_group={max(settings.run.batch // 2, 2)} or a larger --batch."
+        ]
+    return []
 
 
 def describe(settings: Settings, objective: Objective, images: int, steps_per_epoch: int) -> list[Choice]:
@@ -135,13 +155,16 @@ def _budget(settings: Settings, device: torch.device) -> tuple[int, str]:
     return AUTO_MEMORY_CPU, "leaves room for other work; --memory gives more"
 
 
-def _resident(settings: Settings, objective: Objective, device: torch.device) -> int:
-    """Bytes held whatever the micro-batch: process, weights with gradients and momentum, views, embeddings."""
+def _resident(settings: Settings, objective: Objective, device: torch.device, images: int) -> int:
+    """Bytes held whatever the micro-batch: process, weights with gradients and momentum, views, cached images."""
     trained = sum(p.numel() * p.element_size() for p in objective.parameters() if p.requires_grad)
     views = settings.run.batch * objective.views * 3 * settings.data.size**2 * 4
     process = memory.resident() if device.type != "cuda" else sum(p.numel() * 4 for p in objective.parameters())
-    # views are made, stacked and read by micro-batch; the batch's uint8 source waits beside them
-    return process + 3 * trained + int(2.5 * views)
+    if device.type == "cuda":
+        return process + 3 * trained + 2 * views
+    cached = min(images * 3 * settings.data.size**2, cache_bytes(settings, device))
+    # beside the views wait the images of this batch and the next, a quarter of their bytes each
+    return process + 3 * trained + cached + int(1.5 * views)
 
 
 def _bn_reason(settings: Settings, objective: Objective, sizes: tuple[int, ...]) -> str:
@@ -174,10 +197,12 @@ def _micro_batch(settings: Settings, rows: int, largest: int, per_row: int, room
         return "direct", rows
     fitting = max(room, 0) // per_row // largest * largest
     if not fitting:
-        need = format_bytes(budget - room + per_row * largest)
-        smaller = max(2 ** (max(room // per_row, 2)).bit_length() // 2, 2)
+        need = math.ceil((budget - room + per_row * largest) / 1e8) / 10
+        fits = max(room, 0) // per_row
+        smaller = f"--set model.bn_group={2 ** (fits.bit_length() - 1)}" if fits >= 2 else "a smaller --batch"
         raise ResourceError(
-            f"One BatchNorm group of {largest} rows needs {need}, the budget is {format_bytes(budget)}.",
-            f"Pass --memory {need.replace(' ', '')}, or smaller groups: --set model.bn_group={smaller}.",
+            f"The views of a batch and one BatchNorm group of {largest} rows need {need:.1f} GB, the budget is "
+            f"{format_bytes(budget)}.",
+            f"Pass --memory {need:.1f}GB, a smaller --backbone or --image-size, or {smaller}.",
         )
     return "cached", fitting

@@ -1,6 +1,7 @@
 """A pretraining run from its settings to its last event."""
 
-import tomllib
+import contextlib
+import dataclasses
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,16 +18,11 @@ from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluate import quality
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.loop import train
+from ssl_cli.engine.resume import continued
 from ssl_cli.engine.run_folder import RunFolder, default_path
-from ssl_cli.engine.signals import StopRequest, stop_request
-from ssl_cli.errors import DONE, CheckpointError, SslcliError, UsageError
+from ssl_cli.engine.signals import stop_request
+from ssl_cli.errors import DONE, INTERRUPTED, DataError, SslcliError, UsageError, understood
 from ssl_cli.events import Choice, Event, Finished, Planned, Stopped, Warned
-
-# What may differ between a run and its continuation: nothing that changes what a step computes.
-FREE_ON_RESUME = {
-    "schedule.epochs", "run.log_every", "run.checkpoint_every", "run.keep", "run.max_time", "run.out", "run.evaluate",
-    "data.threads", "data.cache",
-}  # fmt: skip
 
 
 def pretrain(settings: Settings, *, origins: Mapping[str, str], resume: bool, overwrite: bool) -> Iterator[Event]:
@@ -34,7 +30,7 @@ def pretrain(settings: Settings, *, origins: Mapping[str, str], resume: bool, ov
 
     Args:
         settings: the settled tree.
-        origins: where each value came from; only `recipe` and `default` ones may differ from a resumed run's.
+        origins: where each value came from; see `continued`.
         resume: continue the run in `run.out`, or start it where there is none.
         overwrite: replace the run in `run.out`.
 
@@ -47,99 +43,112 @@ def pretrain(settings: Settings, *, origins: Mapping[str, str], resume: bool, ov
     folder = RunFolder(out, resume=resume, overwrite=overwrite)
     try:
         last: Event | None = None
-        with stop_request() as request:
-            for last in _events(settings, origins, folder, request):
-                folder.record(last)
-                folder.log_event(last)
-                yield last
+        for last in _events(_with_absolute_paths(settings), origins, folder):
+            folder.record(last)
+            yield last
         if isinstance(last, Stopped):
             folder.write_status("stopped", last.exit_code, last.reason)
         else:
             folder.write_status("finished", DONE)
-    except SslcliError as error:
-        folder.log(traceback.format_exc())
-        folder.write_status("failed", error.code, error.message)
+    except KeyboardInterrupt:
+        folder.write_status("stopped", INTERRUPTED, "Ctrl-C")
         raise
     except Exception as error:
+        ours = understood(error)
         folder.log(traceback.format_exc())
-        folder.write_status("failed", SslcliError.code, repr(error))
+        with contextlib.suppress(SslcliError):  # a full disk may be what is wrong
+            folder.write_status("failed", ours.code, ours.message)
         raise
     finally:
         folder.close()
 
 
-def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, request: StopRequest) -> Iterator[Event]:
+def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -> Iterator[Event]:
     state: dict[str, Any] | None = None
     notes: list[str] = []
     if folder.settings_file.is_file():
-        settings, notes = _continued(settings, origins, folder)
+        settings, notes = continued(settings, origins, folder)
         state, damaged = checkpoint.newest(folder.checkpoints)
         notes += [f"{sentence} The one before it is used." for sentence in damaged]
+    job, choices, more = _assemble(settings, folder, state)
+    yield Planned(choices=choices)
+    for note in (*notes, *more):
+        yield Warned(message=note)
+    finished: Finished | None = None
+    try:
+        with stop_request() as job.request:
+            for event in train(job):
+                if isinstance(event, Finished):
+                    finished = event
+                else:
+                    yield event
+    except DataError:
+        yield from job.skipped(job.start)  # too many files are bad: these are they
+        raise
+    if finished is not None:
+        if settings.run.evaluate:
+            yield from quality(job.objective, settings, plan.as_dict(job.resolved), step=finished.step)
+        yield finished
+
+
+def _assemble(
+    settings: Settings, folder: RunFolder, state: dict[str, Any] | None
+) -> tuple[Job, tuple[Choice, ...], list[str]]:
+    """The job, its plan, and what to warn of; the folder gets the settings and the plan.
+
+    What was resolved before is taken as it is, from the checkpoint or, where none was written yet, from the plan.
+    """
+    kept = state["resolved"] if state else folder.read_resolved()
     source = open_pretraining(settings.data, settings.run.seed)
-    if state is None:
-        settings, capped = _cap_queue(settings, len(source))
-        notes += capped
+    settings, notes = _cap_queue(settings, len(source))
+    device = plan.resolve_device(kept["device"] if kept else settings.hardware.device)
     loader = Loader(
         source, settings.run.batch, settings.run.seed,
-        threads=settings.data.threads, cache=settings.data.cache, cap=cap_for(settings.data.size),
+        threads=settings.data.threads, cache=settings.data.cache,
+        cache_bytes=plan.cache_bytes(settings, device), cap=cap_for(settings.data.size),
     )  # fmt: skip
-    device = torch.device(state["resolved"]["device"]) if state else plan.resolve_device(settings.hardware.device)
     objective = build_objective(settings, device)
     choices = plan.describe(settings, objective, len(source), loader.steps_per_epoch)
-    if state is None:
-        resolved, found = plan.resolve(settings, objective, device)
+    notes += plan.doubts(settings, objective)
+    if kept is None:
+        resolved, found = plan.resolve(settings, objective, device, len(source))
+        folder.write_settings(settings)
+        folder.write_plan([dataclasses.asdict(choice) for choice in (*choices, *found)], plan.as_dict(resolved))
+        folder.write_environment({"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)})
     else:
-        resolved, found = plan.Resolved(**state["resolved"]), []
+        resolved = plan.Resolved(**kept)
+        step = f"step {state['step']:,}" if state else "its beginning"
+        found = [Choice(name="resumed", value=f"from {step}", reason="every choice as it was")]
+        _refuse_another(resolved, state, len(source), loader.steps_per_epoch * settings.schedule.epochs)
+        folder.write_settings(settings)
         torch.set_num_threads(resolved.threads)  # how sums are split decides their last bits
-        found = [Choice(name="resumed", value=f"step {state['step']:,}", reason="every choice as it was")]
-    folder.write_settings(settings)
-    folder.write_plan([vars(choice) for choice in (*choices, *found)], plan.as_dict(resolved))
-    folder.write_environment({"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)})
-    yield Planned(choices=(*choices, *found))
-    for note in notes:
-        yield Warned(message=note)
-    job = Job(settings, resolved, objective, loader, folder, request)
+    job = Job(settings, resolved, objective, loader, folder)
     if state is not None:
         job.restore(state)
-    for event in train(job):
-        if isinstance(event, Finished) and settings.run.evaluate:
-            yield from quality(objective, settings, plan.as_dict(resolved), step=event.step)
-        yield event
+    return job, (*choices, *found), notes
 
 
-def _continued(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -> tuple[Settings, list[str]]:
-    """The settings of the run in `folder`, with what may differ taken from `settings`."""
-    try:
-        kept = Settings.model_validate(tomllib.loads(folder.settings_file.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{folder.settings_file} is damaged.", "Restore it, or start anew with --overwrite."
-        ) from error
-    if ":" in kept.method.name and settings.method.name != kept.method.name:
-        # a file found by a name in another file is not run unasked
-        raise UsageError(
-            f"This run was made by {kept.method.name}, code of your own.", f"Add --method {kept.method.name} to run it."
+def _refuse_another(resolved: plan.Resolved, state: dict[str, Any] | None, images: int, steps: int) -> None:
+    if images != resolved.images:
+        raise DataError(
+            f"This run was on {resolved.images:,} images, and now there are {images:,}.",
+            "Restore the folder as it was, or start another run with another --out.",
         )
-    old, new = kept.model_dump(), settings.model_dump()
-    notes = []
-    for key, origin in origins.items():
-        if origin in {"recipe", "default"} or origin.startswith("recipe"):
-            continue
-        section, _, name = key.partition(".")
-        before, after = old[section].get(name), new[section].get(name)
-        if before == after:
-            continue
-        if key not in FREE_ON_RESUME:
-            raise UsageError(
-                f"{key} is {before} in this run and cannot become {after} ({origin}).",
-                "Leave it out to go on as before, or start another run with another --out.",
-            )
-        old[section][name] = after
-        if key == "schedule.epochs":
-            notes.append(
-                f"The run now has {after} epochs instead of {before}; the learning rate follows a new schedule."
-            )
-    return Settings.model_validate(old), notes
+    if state and state["step"] > steps:
+        raise UsageError(
+            f"The run has taken {state['step']:,} steps, and these epochs have only {steps:,}.", "Pass more --epochs."
+        )
+
+
+def _with_absolute_paths(settings: Settings) -> Settings:
+    """Data folders by their full path, so that the run can be evaluated and resumed from anywhere."""
+    data = settings.data
+    found = {
+        name: str(Path(value).expanduser().absolute())
+        for name in ("source", "test")
+        if (value := getattr(data, name)) is not None and Path(value).expanduser().exists()
+    }
+    return settings.model_copy(update={"data": data.model_copy(update=found)})
 
 
 def _cap_queue(settings: Settings, images: int) -> tuple[Settings, list[str]]:

@@ -50,7 +50,8 @@ class RunFolder:
             self.checkpoints.mkdir(exist_ok=True)
             for folder in (path, self.checkpoints):
                 disk.remove_leftovers(folder)
-            _end_last_line(path / "metrics.jsonl")
+            for name in ("metrics.jsonl", "bad_images.jsonl"):
+                _end_last_line(path / name)
             self._metrics = (path / "metrics.jsonl").open("a", encoding="utf-8")
             self._log = (path / "train.log").open("a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
@@ -71,6 +72,14 @@ class RunFolder:
         disk.write_text(
             self.path / "plan.json", json.dumps({"schema": SCHEMA, "choices": choices, "resolved": resolved}, indent=1)
         )
+
+    def read_resolved(self) -> dict[str, Any] | None:
+        """What an earlier process of this run resolved, if it came so far."""
+        try:
+            resolved: dict[str, Any] = json.loads((self.path / "plan.json").read_text())["resolved"]
+        except (OSError, ValueError, KeyError):
+            return None
+        return resolved
 
     def write_environment(self, versions: dict[str, str]) -> None:
         """Write `env.json`: versions and the machine."""
@@ -99,9 +108,10 @@ class RunFolder:
         disk.write_text(self.path / "status.json", json.dumps(facts, indent=1))
 
     def record(self, event: events.Event) -> None:
-        """Append the event to `metrics.jsonl`; skipped files to `bad_images.jsonl`, warnings to `train.log` too."""
+        """Append the event to `metrics.jsonl` and `train.log`, and a skipped file to `bad_images.jsonl`."""
+        self._log_event(event)
         try:
-            line = json.dumps(events.record(event), default=dict)
+            line = json.dumps(events.record(event), allow_nan=False)
             self._metrics.write(line + "\n")
             self._metrics.flush()
             if isinstance(event, events.Skipped):
@@ -118,8 +128,7 @@ class RunFolder:
         except OSError:
             return
 
-    def log_event(self, event: events.Event) -> None:
-        """Append the event to `train.log` in words."""
+    def _log_event(self, event: events.Event) -> None:
         fields = {k: v for k, v in dataclasses.asdict(event).items() if k not in {"time", "choices"}}
         self.log(f"{type(event).__name__.lower()} " + " ".join(f"{k}={v}" for k, v in fields.items()))
 
@@ -144,6 +153,9 @@ def _refuse_unfit(path: Path, is_run: bool, resume: bool, overwrite: bool) -> No
         raise UsageError("--resume and --overwrite exclude each other.", "Give one of them.")
     if path.exists() and not path.is_dir():
         raise UsageError(f"--out {path} is a file.", "Give a folder.")
+    started = is_run and ((path / "settings.toml").exists() or any((path / "checkpoints").glob("*")))
+    if is_run and not started and not resume:
+        return  # a start that failed before its first step left nothing to lose
     filled = path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir())
     if not filled:
         return
@@ -175,15 +187,15 @@ def _lock(path: Path) -> IO[str]:
 
 def _end_last_line(path: Path) -> None:
     """A killed process may leave half a line; what comes next shall not stand on it."""
-    if path.is_file() and not path.read_bytes().endswith(b"\n"):
-        with path.open("ab") as file:
-            file.write(b"\n")
+    if path.is_file():
+        whole = path.read_bytes().rpartition(b"\n")
+        os.truncate(path, len(whole[0]) + len(whole[1]))
 
 
 def _empty(path: Path) -> None:
     """Delete what a run writes, and nothing else that may lie in the folder."""
-    names = ("settings.toml", "plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "status.json")
-    for name in names:
-        (path / name).unlink(missing_ok=True)
+    # status.json stays: whenever this is interrupted, what is left is still marked as a run
     for name in ("checkpoints", "eval", "export"):
         shutil.rmtree(path / name, ignore_errors=True)
+    for name in ("plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "settings.toml"):
+        (path / name).unlink(missing_ok=True)

@@ -54,6 +54,8 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
         elif name == "sheet":
             yield "sheet", safe(result["path"])
             yield "shows", f"{result.get('images', 'some')} images and {result.get('views', 'some')} views of each"
+    for warning in screen.warnings if command != "pretrain" else ():
+        yield "warning", f"{safe(warning.message)} {safe(warning.hint)}".rstrip()
 
 
 def _pretrain(screen: Screen) -> Iterator[Line]:

@@ -49,6 +49,8 @@ class Screen:
     @property
     def step(self) -> int:
         """Steps taken."""
+        if self.stopped:
+            return self.stopped.step
         if self.latest:
             return self.latest.step
         return self.started.step if self.started else 0

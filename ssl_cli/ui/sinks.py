@@ -144,9 +144,14 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
     live = can_redraw(sys.stderr, os.environ)
     sink: Sink = LiveSink(command, sys.stderr) if live else PlainSink(sys.stderr)
     with sink:
+        watched = True
         for event in events:
             screen = fold(screen, event)
-            sink.show(screen, event)
+            try:
+                if watched:
+                    sink.show(screen, event)
+            except BrokenPipeError:  # whoever read along has left; the work goes on
+                watched = False
     if as_json:
         write_json(report.document(command, screen))
     else:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_cli.config.tree import MoCoSettings, OptimSettings, SimCLRSettings
-from ssl_cli.engine.backward import Rowwise, autocast, cached_backward, plain_backward, stack
+from ssl_cli.engine.backward import Rowwise, autocast, cached_backward, plain_backward
 from ssl_cli.engine.groups import bn_groups
 from ssl_cli.methods.moco import MoCo
 from ssl_cli.methods.simclr import SimCLR
@@ -61,7 +61,7 @@ def _step(
     if isinstance(objective, MoCo):
         keys = rowwise(lambda rows: objective.targets([view[rows] for view in views], batch.rows(rows)), 1, 2)
         targets = keys.without_gradient(moments)
-    x = stack(views, objective.gradient_views)
+    x = torch.cat(list(views[: objective.gradient_views]))
     value, z = backward(
         rowwise(lambda rows: objective(x[rows]), objective.gradient_views, 1),
         lambda z: objective.loss(z, targets, batch),
@@ -136,6 +136,6 @@ def test_targets_and_loss_move_no_state() -> None:
     batch = Batch([], torch.full((6,), -1), torch.arange(6))
     keys = objective.targets(views, batch)
     assert keys is not None
-    objective.loss(objective(stack(views, 2)), keys, batch).backward()  # type: ignore[no-untyped-call]
+    objective.loss(objective(torch.cat(views)), keys, batch).backward()  # type: ignore[no-untyped-call]
     assert all(torch.equal(before[name], value) for name, value in objective.state_dict().items())
     assert all(p.grad is None for p in objective.key.parameters())  # type: ignore[union-attr]
