@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from ssl_cli.transfer.linear import HELD_OUT, ITERATIONS, PENALTIES, PROTOCOL, l
 
 Score = Callable[[Tensor, Tensor, Tensor, Tensor], Mapping[str, Any]]
 """(training rows, their labels, test rows, their labels) -> a result with `top1`."""
+LARGEST_BANK = 20_000
+"""Images that training's end compares with; a million would take longer than it is worth."""
 ENCODER, PIXELS, UNTRAINED = "h", "pixels", "untrained"
 
 
@@ -91,6 +94,10 @@ def quality(objective: Objective, settings: Settings, resolved: Mapping[str, Any
     """
     try:
         found = open_evaluation(settings.data, settings.run.seed)
+        if len(found.bank) > LARGEST_BANK:
+            each = max(LARGEST_BANK // len(found.bank.classes), 1)
+            part = open_evaluation(settings.data.model_copy(update={"limit": each}), settings.run.seed)
+            found = replace(part, note=f"{part.note}; the first {each:,} images of each class, knn-eval takes all")
         result = knn_of(objective, settings, resolved["precision"], found, baselines=True)
         yield Evaluated(step=step, name="knn", result=result)
     except (SslcliError, MemoryError, RuntimeError) as error:

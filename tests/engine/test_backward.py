@@ -128,6 +128,16 @@ def test_dropout_is_replayed() -> None:
         torch.testing.assert_close(twice[name], value, atol=1e-10, rtol=0, msg=name)
 
 
+def test_each_micro_batch_has_dropout_of_its_own() -> None:
+    drop = nn.Dropout(0.5)
+    groups = bn_groups(8, 1, 4, 0, 0, 1)
+    rows = Rowwise(drop, lambda rows: drop(torch.ones(len(rows), 64)), groups, 4, EXACT, 0)
+    (first, second), again = rows.passes(None), list(rows.passes(None))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, again[0])
+    assert torch.equal(second, again[1])
+
+
 def test_targets_and_loss_move_no_state() -> None:
     torch.manual_seed(0)
     objective = moco_symmetric(resnet18(0.25, "cifar")).train()

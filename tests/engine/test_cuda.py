@@ -1,0 +1,39 @@
+"""Whole runs on a CUDA device; they have waited for one so far, and say so by being deselected."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssl_cli.engine.pretrain import pretrain
+from ssl_cli.events import Evaluated, Finished, Stepped
+from tests.engine.test_pretrain import only, run, settings
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco-v2"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_on_the_card(tmp_path: Path, method: str, precision: str) -> None:
+    on_card = {"device": "cuda", "precision": precision}
+    events = run(settings(tmp_path / "run", method={"name": method}, hardware=on_card, run={"evaluate": True}))
+    assert isinstance(events[-1], Finished)
+    assert 0 <= only(events, Evaluated)[0].result["top1"] <= 1
+
+
+def test_cached_follows_direct_on_the_card(tmp_path: Path) -> None:
+    gentle = {"lr": 1e-3}
+    direct = run(settings(tmp_path / "a", optim=gentle, hardware={"device": "cuda"}))
+    cached = run(settings(tmp_path / "b", optim=gentle, hardware={"device": "cuda", "micro_batch": 16}))
+    a, b = ([event.loss for event in only(events, Stepped)] for events in (direct, cached))
+    assert a[:4] == pytest.approx(b[:4], rel=1e-3)
+
+
+def test_a_run_goes_on_on_the_card(tmp_path: Path) -> None:
+    chosen = settings(tmp_path / "run", run={"max_time": 1e-3}, hardware={"device": "cuda:0"})
+    run(chosen)
+    resumed = list(pretrain(settings(tmp_path / "run"), origins={}, resume=True, overwrite=False))
+    assert isinstance(resumed[-1], Finished)
