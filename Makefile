@@ -15,7 +15,7 @@ demo: $(READY) ## Train on the embedded images, measure, export, look: about fiv
 	@echo; echo "== Nearest neighbours, beside what needs no training"
 	@$(BIN)/sslcli knn-eval demo/run --baselines
 	@echo; echo "== A linear classifier on the frozen encoder"
-	@$(BIN)/sslcli linear-eval demo/run
+	@$(BIN)/sslcli linear-eval demo/run --baselines
 	@echo; echo "== The encoder for use elsewhere"
 	@$(BIN)/sslcli export demo/run -o demo/encoder.onnx
 	@echo; echo "== What the network saw"

@@ -17,6 +17,7 @@ from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import peak_rate
 
 AUTO_MEMORY_CPU = 4 * 10**9
+CPU_ROWS = 256
 # Forward and backward hold, beside what autograd keeps, the gradients and outputs of a few layers in flight.
 WORKSPACE = 1.35
 
@@ -63,7 +64,7 @@ def resolve(
     budget, why_budget = _budget(settings, device)
     room = budget - _resident(settings, objective, device, images)
     largest = max(_group_sizes(settings, objective))
-    mode, micro = _micro_batch(settings, rows, largest, per_row, room, budget)
+    mode, micro = _micro_batch(settings, device, rows, largest, per_row, room, budget)
     resolved = Resolved(str(device), precision, mode, micro, torch.get_num_threads(), images)
     peak = budget - room + per_row * (rows if mode == "direct" else micro)
     why_mode = {
@@ -184,7 +185,10 @@ def _group_sizes(settings: Settings, objective: Objective) -> tuple[int, ...]:
     return bn_groups(settings.run.batch, objective.gradient_views, settings.model.bn_group, settings.run.seed).sizes
 
 
-def _micro_batch(settings: Settings, rows: int, largest: int, per_row: int, room: int, budget: int) -> tuple[str, int]:
+def _micro_batch(
+    settings: Settings, device: torch.device, rows: int, largest: int, per_row: int, room: int, budget: int
+) -> tuple[str, int]:
+    """Mode and rows at a time: all `rows` if their activations fit the `room` left of the budget, else whole groups."""
     asked = settings.hardware.micro_batch
     if asked is not None:
         if asked < largest:
@@ -205,4 +209,7 @@ def _micro_batch(settings: Settings, rows: int, largest: int, per_row: int, room
             f"{format_bytes(budget)}.",
             f"Pass --memory {need:.1f}GB, a smaller --backbone or --image-size, or {smaller}.",
         )
+    if device.type == "cpu":
+        # more rows at once gain nothing there: they only leave the processor's cache
+        fitting = min(fitting, max(CPU_ROWS // largest, 1) * largest)
     return "cached", fitting

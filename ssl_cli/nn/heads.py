@@ -11,7 +11,7 @@ def unit(x: Tensor) -> Tensor:
     return nn.functional.normalize(x if x.dtype == torch.float64 else x.float(), dim=1)
 
 
-def projector(features: int, layers: int, hidden: int | None, dim: int, batchnorm: bool = False) -> nn.Module:
+def projector(features: int, layers: int, hidden: int | None, dim: int, batchnorm: bool = False) -> "Projector":
     """An MLP of `layers` layers from `features` to `dim`.
 
     Zero layers is the identity, one a linear map. Hidden layers are `hidden` wide (default: as wide as h) with ReLU.
@@ -32,4 +32,13 @@ def projector(features: int, layers: int, hidden: int | None, dim: int, batchnor
         if not last:
             modules.append(nn.ReLU(inplace=True))
         inputs = outputs
-    return nn.Sequential(*modules)
+    return Projector(*modules)
+
+
+class Projector(nn.Sequential):
+    """Runs in float32 at least, outside autocast: it is small, and what it rounds off no loss gets back."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Embeddings `(M,D)`, before normalisation, of representations `(M,F)`."""
+        with torch.autocast(h.device.type, enabled=False):
+            return super().forward(h if h.dtype == torch.float64 else h.float())  # type: ignore[no-any-return,no-untyped-call]
