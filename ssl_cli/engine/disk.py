@@ -62,9 +62,8 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> tuple[str, in
             raise
         full = fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         what = "there is no room left for it" if full else str(fault.strerror)
-        raise ResourceError(
-            f"Cannot write {path}: {what}.", "Free some space and try again; a run goes on with --resume."
-        ) from error
+        hint = "Free some space and try again; a run goes on with --resume." if full else "Choose another place."
+        raise ResourceError(f"Cannot write {path}: {what}.", hint) from error
     return stream.digest.hexdigest(), stream.size
 
 
