@@ -50,6 +50,8 @@ def method_path(name: str) -> str:
     plugins = {point.name: point.value for point in entry_points(group="sslcli.methods")}
     if name in plugins:
         return plugins[name]
+    if name.endswith(".py"):
+        raise UsageError(f"'{name}' names a file, not a method.", f"Name the class in it: {name}:Class.")
     raise UsageError(f"There is no method '{name}'.", did_you_mean(name, [*METHODS, *plugins]))
 
 
@@ -68,6 +70,13 @@ def load(path: str) -> Any:
         return getattr(module, name)
     except (ModuleNotFoundError, FileNotFoundError, AttributeError) as error:
         raise UsageError(f"Cannot load '{path}': {error}.", "Write it as module:Class or file.py:Class.") from error
+    except Exception as error:
+        if module_name.startswith("ssl_cli."):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise UsageError(
+            f"'{path}' fails when it is imported: {what}.", "Correct the file; --debug shows where."
+        ) from error
 
 
 def _module_from_file(path: Path) -> Any:

@@ -51,6 +51,14 @@ def test_the_readme_s_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_readme_s_method_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SMALL.items():
+        monkeypatch.setenv(name, value)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "mine.py").write_text(block)
+    assert main(["pretrain", "--method", f"{tmp_path}/mine.py:Mine", "--out", str(tmp_path / "run")]) == 0
+
+
 def test_the_readme_names_each_exit_code() -> None:
     from ssl_cli.errors import EXIT_CODES
 

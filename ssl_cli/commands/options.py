@@ -132,7 +132,7 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="resnet18, 34, 50 (default: recipe)",
+        help="resnet18, resnet34, resnet50 (default: recipe)",
         autocompletion=complete_backbone,
         rich_help_panel=TRAINING,
     ),

@@ -136,7 +136,7 @@ class RunSettings(Branch):
     out: str | None = Field(None, description="run folder; default: runs/<date-time>-<method>")
     recipe: str | None = Field(None, description="family (shapes, cifar, imagenet) or a TOML file")
     seed: int = Field(0, ge=0, lt=2**31)
-    batch: int = Field(256, gt=0, description="images per optimiser step; never changed silently")
+    batch: int = Field(256, ge=2, description="images per optimiser step; never changed silently")
     max_time: Seconds | None = Field(None, gt=0, description="stop, resumable, after this time")
     checkpoint_every: int | None = Field(None, gt=0, description="steps between checkpoints; default: once a minute")
     keep: int = Field(3, ge=2, description="checkpoints kept")

@@ -104,7 +104,7 @@ def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source
     for name in _TESTS if is_folder(folder / "train") else ():
         if is_folder(folder / name):
             return bank, open_folder(folder / name), f"the folder's own {name}/"
-    return bank, None, f"no test images were given: {by_seed}"
+    return bank, None, f"no test images were given: {by_seed}, though pretraining saw them"
 
 
 def _known(source: Source, settings: DataSettings) -> Source:

@@ -10,7 +10,7 @@ from ssl_cli.augment.sheet import contact_sheet, save_png
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.errors import DataError, ResourceError
+from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.events import Evaluated
 from ssl_cli.objective import Batch
 
@@ -22,6 +22,8 @@ def augmentation_sheet(settings: Settings, output: Path, images: int = 8, views:
         DataError: nothing could be read.
         ResourceError: the picture cannot be written.
     """
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"{output} would not be a PNG.", "Give -o a name that ends in .png.")
     source = open_pretraining(settings.data, settings.run.seed)
     wanted = torch.arange(min(images, len(source)))
     originals: list[Tensor] = []

@@ -25,9 +25,17 @@ def build_objective(settings: Settings, device: torch.device) -> Objective:
     """
     kind = registry.load(registry.method_path(settings.method.name))
     if not (isinstance(kind, type) and issubclass(kind, Objective)):
-        raise UsageError(f"'{settings.method.name}' is no subclass of ssl_cli.objective.Objective.")
+        hint = "The README shows what a method of your own looks like."
+        raise UsageError(f"'{settings.method.name}' is no subclass of ssl_cli.objective.Objective.", hint)
     torch.manual_seed(settings.run.seed)
     backbone, features = build_backbone(settings.model, settings.data.size)
-    objective = convert(kind(backbone, features, settings.method))
+    try:
+        objective = convert(kind(backbone, features, settings.method))
+    except Exception as error:
+        if ":" not in settings.method.name:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        hint = "It is called as Class(backbone, features, cfg); the README shows one."
+        raise UsageError(f"'{settings.method.name}' cannot be made: {what}.", hint) from error
     assert isinstance(objective, Objective)
     return objective.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -102,7 +102,8 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage happens to break
         raise CheckpointError(
-            f"{path} is not a checkpoint: {type(error).__name__} while reading it.", "Give a file that pretrain wrote."
+            f"{path} is not a checkpoint: it cannot be read as one.",
+            "Give a run folder, or a file that pretrain wrote.",
         ) from error
     if not isinstance(state, dict) or not set(PARTS) <= state.keys():
         raise CheckpointError(f"{path} is not a checkpoint of sslcli.", "Give a file that pretrain wrote.")

@@ -85,13 +85,16 @@ class Job:
         if type(self.objective).targets is Objective.targets:
             return None
         views = x.chunk(self.objective.views)
-        parts = self._rowwise(
+        rowwise = self._rowwise(
             lambda rows: self.objective.targets([view[rows] for view in views], batch.rows(rows)),
             1,
             batch.step,
             TARGETS,
         )
-        return parts.without_gradient(self.moments)
+        with torch.no_grad():
+            parts: list[Targets] = [*rowwise.passes(self.moments)]
+        found = [part for part in parts if part is not None]
+        return rowwise.groups.restore(torch.cat(found)) if found else None
 
     def backward(self, x: Tensor, targets: Targets, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and z of the whole batch; the gradient is in the parameters."""

@@ -102,7 +102,9 @@ def doubts(settings: Settings, objective: Objective) -> list[str]:
 def describe(settings: Settings, objective: Objective, images: int, steps_per_epoch: int) -> list[Choice]:
     """The choices that settings alone decide."""
     peak = peak_rate(settings.optim, settings.run.batch)
-    rule = "given" if settings.optim.lr else f"{settings.optim.base_lr:g} by the {settings.optim.lr_rule} rule"
+    rule = f"{settings.optim.base_lr:g} by the {settings.optim.lr_rule} rule"
+    if settings.optim.lr is not None or settings.optim.lr_rule == "none":
+        rule = "whatever the batch"
     params = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     sizes = _group_sizes(settings, objective)
     chance = objective.chance(settings.run.batch)

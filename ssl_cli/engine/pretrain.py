@@ -43,6 +43,10 @@ def pretrain(settings: Settings, *, origins: Mapping[str, str], resume: bool, ov
     folder = RunFolder(out, resume=resume, overwrite=overwrite)
     try:
         last: Event | None = None
+        if resume and not folder.settings_file.is_file():
+            last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
+            folder.record(last)
+            yield last
         for last in _events(_with_absolute_paths(settings), origins, folder):
             folder.record(last)
             yield last
@@ -58,6 +62,8 @@ def pretrain(settings: Settings, *, origins: Mapping[str, str], resume: bool, ov
         folder.log(traceback.format_exc())
         with contextlib.suppress(SslcliError):  # a full disk may be what is wrong
             folder.write_status("failed", ours.code, ours.message)
+        if settings.run.out is None and not folder.settings_file.is_file():
+            folder.discard()  # nobody asked for this folder, and nothing was begun in it
         raise
     finally:
         folder.close()

@@ -132,6 +132,10 @@ class RunFolder:
         fields = {k: v for k, v in dataclasses.asdict(event).items() if k not in {"time", "choices"}}
         self.log(f"{type(event).__name__.lower()} " + " ".join(f"{k}={v}" for k, v in fields.items()))
 
+    def discard(self) -> None:
+        """Remove a folder in which nothing was begun."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def close(self) -> None:
         """Let others in."""
         for file in (self._metrics, self._log, self._lock):
@@ -159,7 +163,7 @@ def _refuse_unfit(path: Path, is_run: bool, resume: bool, overwrite: bool) -> No
     filled = path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir())
     if not filled:
         return
-    if not is_run and (resume or overwrite):
+    if not is_run:
         raise UsageError(f"{path} is not empty and holds no run.", "Choose another --out; nothing was touched.")
     if not (resume or overwrite):
         raise UsageError(

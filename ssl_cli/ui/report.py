@@ -93,8 +93,12 @@ def _next(screen: Screen, out: str) -> Iterator[Line]:
         more = max(2 * epochs, math.ceil(epochs * 3 * FEW_STEPS / max(screen.steps, 1)))
         yield "next", f"sslcli pretrain --resume --out {run} --epochs {more}"
     else:
-        yield "next", f"sslcli knn-eval {run} --baselines"
-    yield "", f"sslcli linear-eval {run}"
+        yield (
+            "next",
+            f"sslcli knn-eval {run} --baselines" if "knn" in screen.results else f"sslcli knn-eval {run} LABELLED",
+        )
+    if "knn" in screen.results:
+        yield "", f"sslcli linear-eval {run}"
     yield "", f"sslcli export {run} -o encoder.onnx"
 
 
@@ -108,8 +112,8 @@ def _verdict(screen: Screen) -> str:
         return ""
     if screen.steps < FEW_STEPS:
         return (
-            f"Only {screen.steps:,} steps: too few to learn much. Train for more epochs, or take a smaller batch,"
-            " which makes more steps of the same images."
+            f"Only {screen.steps:,} step{'s' * (screen.steps != 1)}: too few to learn much. Train for more epochs, or"
+            " take a smaller batch, which makes more steps of the same images."
         )
     knn = screen.results.get("knn", {})
     untrained = knn.get("baselines", {}).get("untrained")

@@ -205,6 +205,31 @@ def test_code_of_the_user_s_own_is_not_run_unasked(tmp_path: Path) -> None:
     assert isinstance(run(settings(out, method=mine), resume=True)[-1], Finished)
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("def f(:", "fails when it is imported: SyntaxError"),
+        ("from ssl_cli.objective import Objective\nclass Mine(Objective): pass", "cannot be made: TypeError"),
+    ],
+)
+def test_mistakes_in_code_of_the_user_s_own_are_told_as_such(tmp_path: Path, code: str, words: str) -> None:
+    (tmp_path / "mine.py").write_text(code)
+    with pytest.raises(UsageError, match=words):
+        run(settings(tmp_path / "run", method={"name": f"{tmp_path}/mine.py:Mine"}))
+
+
+def test_a_failed_start_leaves_no_folder_nobody_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError):
+        run(settings(tmp_path, run={"out": None, "batch": 97}))
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_resuming_where_there_is_no_run_says_so(tmp_path: Path) -> None:
+    events = run(settings(tmp_path / "run"), resume=True)
+    assert "no run" in only(events, Warned)[0].message
+
+
 def test_a_class_that_is_no_objective(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no subclass"):
         run(settings(tmp_path / "run", method={"name": "json:JSONDecoder"}))
