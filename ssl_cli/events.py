@@ -29,17 +29,23 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned(Event):
-    """The run as it will be: each resolved choice with its reason."""
+    """The run as it will be: each resolved choice with its reason, and numbers to hold against the facts at its end.
+
+    `expected` may have `steps`, `images`, `parameters`, `negatives` (per anchor), `rate` (images per second),
+    `seconds` (of what is left to train), `peak_memory`, `checkpoint` and `disk_free` (bytes).
+    """
 
     choices: tuple[Choice, ...]
+    expected: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
-    """Training begins, or goes on from `step` when it was resumed."""
+    """Training begins, or goes on from `step` when it was resumed; the rate rises in the first `warmup` steps."""
 
     out: str
     steps: int
+    warmup: int = 0
     resumed: bool = False
 
 
@@ -48,7 +54,8 @@ class Stepped(Event):
     """Numbers of one optimiser step.
 
     `chance` is the loss of an encoder that tells nothing apart; `rate` is images per second and `data_wait` the share
-    of time spent waiting for data since the last such event; `memory` is bytes resident; `numbers` come from `observe`.
+    of time spent waiting for data since the last such event; `memory` is bytes in use; `grad_norm` the length of the
+    whole gradient; `numbers` are the method's own observations and the health of its z: see `engine/health.py`.
     """
 
     epoch: float
@@ -59,12 +66,16 @@ class Stepped(Event):
     step_seconds: float
     data_wait: float
     memory: int
+    grad_norm: float | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Event):
-    """A quality measurement, e.g. `knn` with `result` {"top1": 0.81, ...}; accuracies are fractions."""
+    """A quality measurement, e.g. `knn` with `result` {"top1": 0.81, ...}; accuracies are fractions.
+
+    While training goes on they are named `online_knn`.
+    """
 
     name: str
     result: Mapping[str, Any]
@@ -88,9 +99,10 @@ class Skipped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Saved(Event):
-    """A checkpoint is on disk."""
+    """A checkpoint of `size` bytes is on disk."""
 
     path: str
+    size: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +115,22 @@ class Stopped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """Training reached its last step after `seconds` of this process."""
+    """Training reached its last step after `seconds` of this process, in which it took `rate` images per second."""
 
     steps: int
     seconds: float
     peak_memory: int
+    rate: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictured(Event):
+    """A picture for the eye alone: `rgb` holds `height` x `width` x 3 bytes, `captions` stand below it."""
+
+    width: int
+    height: int
+    rgb: bytes
+    captions: tuple[str, ...] = ()
 
 
 def record(event: Event) -> dict[str, Any]:

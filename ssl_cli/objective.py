@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -76,9 +77,14 @@ class Objective(nn.Module):
         """Scalar loss of z `(gradient_views * N, D)`, view by view; float32 or float64; moves no state."""
         raise NotImplementedError
 
-    def chance(self, images: int) -> float | None:
-        """The loss of an encoder that tells nothing apart, for a batch of `images`."""
+    def negatives(self, images: int) -> int | None:
+        """How many rows an anchor is told apart from, for a batch of `images`."""
         return None
+
+    def chance(self, images: int) -> float | None:
+        """The loss of an encoder that tells nothing apart, for a batch of `images`: log(negatives + 1) of a softmax."""
+        negatives = self.negatives(images)
+        return None if negatives is None else math.log(negatives + 1)
 
     @torch.no_grad()
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:

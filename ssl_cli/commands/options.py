@@ -179,7 +179,10 @@ Overwrite = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", metavar=SWITCH, help="One JSON document on stdout.", rich_help_panel=OUTPUT)
 ]
-Debug = Annotated[bool, typer.Option("--debug", metavar=SWITCH, help="Show tracebacks.", rich_help_panel=OUTPUT)]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", metavar=SWITCH, help="Print the plan, train nothing.", rich_help_panel=OUTPUT)
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]  # `sslcli --help` tells of it
 Recipe = Annotated[
     str | None,
     typer.Option(

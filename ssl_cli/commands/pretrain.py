@@ -9,6 +9,7 @@ EPILOG = options.examples(
     "A batch of any size, on any machine: sslcli pretrain --method simclr --batch 4096",
     "A folder of photographs: sslcli pretrain photos/ --method moco-v2 --epochs 100 --out runs/photos",
     "Go on after an interruption: sslcli pretrain --resume --out runs/photos",
+    "What it would do, and what it would need: sslcli pretrain photos/ --batch 4096 --dry-run",
     "Settings without a flag: sslcli pretrain --set method.temperature=0.5 --set data.images=65536",
 )
 
@@ -38,6 +39,7 @@ def pretrain(
     out: options.Out = None,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
@@ -46,6 +48,10 @@ def pretrain(
     from ssl_cli.ui.sinks import present
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
+    if dry_run:
+        from ssl_cli.engine.dry_run import dry_run as planned
+
+        return present("pretrain", planned(settled.settings), as_json=json)
     from ssl_cli.engine.pretrain import pretrain as run  # torch; only once the settings are known to be good
 
     events = run(settled.settings, origins=settled.origins, resume=resume, overwrite=overwrite)

@@ -3,7 +3,6 @@
 The versions differ in their recipes alone: v2 has SimCLR's two-layer head, blur, and a cosine schedule.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -50,9 +49,9 @@ class MoCo(Objective):
         assert isinstance(targets, Tensor)
         return info_nce(z, targets.transpose(0, 1).flatten(0, 1), self.queue.rows, self.cfg.temperature)
 
-    def chance(self, images: int) -> float:
-        """log(K + 1): one positive and K negatives."""
-        return math.log(len(self.queue.rows) + 1)
+    def negatives(self, images: int) -> int:
+        """K, whatever the batch."""
+        return len(self.queue.rows)
 
     @torch.no_grad()
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:

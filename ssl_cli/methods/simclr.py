@@ -1,6 +1,5 @@
 """SimCLR: a simple framework for contrastive learning (Chen et al. 2020, arXiv 2002.05709)."""
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -31,9 +30,9 @@ class SimCLR(Objective):
         """NT-Xent over both views, equation 1."""
         return nt_xent_tiled(z, self.cfg.temperature)
 
-    def chance(self, images: int) -> float:
-        """log(2N - 1): one positive among 2N - 1 candidates."""
-        return math.log(2 * images - 1)
+    def negatives(self, images: int) -> int:
+        """2(N - 1): both views of all other images."""
+        return 2 * (images - 1)
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float]:

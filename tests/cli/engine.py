@@ -30,6 +30,7 @@ class FakeEngine:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.answers: dict[str, Callable[[], list[Event]]] = {
             "pretrain": training,
+            "dry_run": lambda: training()[:1],
             "knn_eval": lambda: [knn()],
             **{name: (lambda event=event: [event]) for name, event in RESULTS.items()},  # type: ignore[misc]
         }
@@ -38,6 +39,7 @@ class FakeEngine:
         """Put it in the place of the engine's modules."""
         for module, names in {
             "pretrain": ["pretrain"],
+            "dry_run": ["dry_run"],
             "evaluate": ["knn_eval", "linear_eval"],
             "export": ["export_run"],
             "augmentations": ["augmentation_sheet"],
