@@ -124,13 +124,22 @@ class Finished(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictured(Event):
-    """A picture for the eye alone: `rgb` holds `height` x `width` x 3 bytes, `captions` stand below it."""
+class Tile:
+    """A picture, `rgb` its `height` x `width` x 3 bytes; a title stands above it, a caption below."""
 
+    title: str
     width: int
     height: int
     rgb: bytes
-    captions: tuple[str, ...] = ()
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictured(Event):
+    """Pictures side by side under a name, for the eye alone."""
+
+    name: str
+    tiles: tuple[Tile, ...]
 
 
 def record(event: Event) -> dict[str, Any]:
