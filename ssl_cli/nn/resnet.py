@@ -1,31 +1,65 @@
-"""ResNets (He et al. 2016, arXiv 1512.03385) with a width multiplier and a CIFAR or ImageNet stem.
+"""ResNets (He et al. 2016, arXiv 1512.03385) with a width multiplier, a CIFAR or ImageNet stem and selective kernels.
 
 Parameter names are torchvision's, without `fc`, so weights travel both ways. Bottlenecks stride in their 3x3
 convolution (v1.5), as torchvision's and the SimCLR authors' do.
+
+Selective kernels come, as in SimCLR v2's code, with two parts of ResNet-D (He et al. 2019, arXiv 1812.01187, figure 2):
+an ImageNet stem of three 3x3 convolutions, and shortcuts that average where the plain ones skip pixels.
 """
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_cli.errors import UsageError
 from ssl_cli.nn.batchnorm import BatchNorm2d
+from ssl_cli.nn.selective_kernel import SelectiveKernel
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
 
 
+def _deep_stem(width: int) -> nn.Sequential:
+    half = max(1, width // 2)
+    first = (_conv(3, half, 3, 2), BatchNorm2d(half), nn.ReLU(inplace=True))
+    second = (_conv(half, half, 3), BatchNorm2d(half), nn.ReLU(inplace=True))
+    return nn.Sequential(*first, *second, _conv(half, width, 3))
+
+
+class _AveragePool(nn.Module):
+    """Means over windows of 2x2 pixels, `stride` apart and never begun outside the image: sides of ceil(side / stride).
+
+    As in SimCLR v2's code, what a window reaches past the right or lower edge is left out at stride 1, and counts as
+    zero at stride 2 (where only an odd side has such a window).
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool `(M,C,H,W)`."""
+        if self.stride == 1:  # torch pads both sides alike: drop the windows begun outside
+            return F.avg_pool2d(x, 2, 1, padding=1, count_include_pad=False)[:, :, 1:, 1:]
+        right, below = x.shape[3] % 2, x.shape[2] % 2
+        return F.avg_pool2d(F.pad(x, (0, right, 0, below)) if right or below else x, 2)
+
+
 class _Block(nn.Module):
-    """The residual pattern: a branch of convolutions beside a shortcut."""
+    """The residual pattern: a branch of convolutions beside a shortcut, which averages first where `sk` is set."""
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, sk: bool = False) -> None:
         super().__init__()
         outputs = width * self.expansion
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
-        if stride != 1 or inputs != outputs:
+        if sk and (stride != 1 or inputs != outputs):
+            self.downsample = nn.Sequential(_AveragePool(stride), _conv(inputs, outputs, 1), BatchNorm2d(outputs))
+        elif stride != 1 or inputs != outputs:
             self.downsample = nn.Sequential(_conv(inputs, outputs, 1, stride), BatchNorm2d(outputs))
 
     def branch(self, x: Tensor) -> Tensor:
@@ -40,9 +74,16 @@ class _Block(nn.Module):
 
 
 class BasicBlock(_Block):
-    """Two 3x3 convolutions."""
+    """Two 3x3 convolutions.
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    Raises:
+        UsageError: `sk` is set; what selective kernels replace is the 3x3 convolution of a bottleneck.
+    """
+
+    def __init__(self, inputs: int, width: int, stride: int, sk: bool = False) -> None:
+        if sk:
+            hint = "Choose resnet50, resnet101 or resnet152."
+            raise UsageError("Selective kernels need bottlenecks, which ResNet-18 and ResNet-34 have not.", hint)
         super().__init__(inputs, width, stride)
         self.conv1, self.bn1 = _conv(inputs, width, 3, stride), BatchNorm2d(width)
         self.conv2, self.bn2 = _conv(width, width, 3), BatchNorm2d(width)
@@ -57,20 +98,25 @@ class BasicBlock(_Block):
 
 
 class Bottleneck(_Block):
-    """1x1, 3x3 and 1x1 convolutions; outputs are four times as wide."""
+    """1x1, 3x3 and 1x1 convolutions; outputs are four times as wide. With `sk` the 3x3 one has selective kernels."""
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__(inputs, width, stride)
+    def __init__(self, inputs: int, width: int, stride: int, sk: bool = False) -> None:
+        super().__init__(inputs, width, stride, sk)
         self.conv1, self.bn1 = _conv(inputs, width, 1), BatchNorm2d(width)
-        self.conv2, self.bn2 = _conv(width, width, 3, stride), BatchNorm2d(width)
+        if sk:
+            self.conv2: nn.Module = SelectiveKernel(width, width, stride)
+        else:
+            self.conv2, self.bn2 = _conv(width, width, 3, stride), BatchNorm2d(width)
         self.conv3, self.bn3 = _conv(width, width * 4, 1), BatchNorm2d(width * 4)
 
     def branch(self, x: Tensor) -> Tensor:
         """The residual branch."""
         x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
+        x = self.conv2(x)
+        if not isinstance(self.conv2, SelectiveKernel):  # which ends in BatchNorm and ReLU itself
+            x = self.relu(self.bn2(x))
         return self.bn3(self.conv3(x))  # type: ignore[no-any-return]
 
     def last_norm(self) -> BatchNorm2d:
@@ -87,6 +133,10 @@ class ResNet(nn.Module):
         width: multiplier of all channel counts; 1 gives the published networks.
         stem: `cifar` (3x3, stride 1, no pooling) or `imagenet` (7x7, stride 2, max-pooling).
         zero_init: the last BatchNorm of each block starts at gamma 0 (Goyal et al. 2017, section 5.1).
+        sk: selective kernels in the blocks, with ResNet-D's shortcuts and `imagenet` stem.
+
+    Raises:
+        UsageError: selective kernels in basic blocks.
     """
 
     layer1: nn.Sequential
@@ -101,11 +151,16 @@ class ResNet(nn.Module):
         width: float = 1.0,
         stem: str = "imagenet",
         zero_init: bool = False,
+        sk: bool = False,
     ) -> None:
         super().__init__()
         base = max(1, round(64 * width))
         self.stem = stem
-        self.conv1 = nn.Conv2d(3, base, 3, padding=1, bias=False) if stem == "cifar" else _conv(3, base, 7, 2)
+        self.conv1: nn.Module
+        if stem == "cifar":
+            self.conv1 = _conv(3, base, 3)
+        else:
+            self.conv1 = _deep_stem(base) if sk else _conv(3, base, 7, 2)
         self.bn1 = BatchNorm2d(base)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool: nn.Module = nn.Identity() if stem == "cifar" else nn.MaxPool2d(3, 2, padding=1)
@@ -113,7 +168,7 @@ class ResNet(nn.Module):
         for stage, depth in enumerate(depths):
             blocks = []
             for i in range(depth):
-                blocks.append(block(inputs, base * 2**stage, 2 if stage and not i else 1))
+                blocks.append(block(inputs, base * 2**stage, 2 if stage and not i else 1, sk))
                 inputs = base * 2**stage * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.features = inputs
@@ -125,6 +180,9 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif zero_init and isinstance(module, _Block):
                 nn.init.zeros_(module.last_norm().weight)
+        for module in self.modules():
+            if isinstance(module, SelectiveKernel):
+                module.initialise()
 
     def forward(self, x: Tensor) -> Tensor:
         """Representations h `(M, features)`: the mean over the last feature map."""
@@ -134,16 +192,26 @@ class ResNet(nn.Module):
         return x.mean((2, 3))
 
 
-def resnet18(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False) -> ResNet:
-    """ResNet-18: 11.2 M parameters at width 1."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), width, stem, zero_init)
+def resnet18(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False) -> ResNet:
+    """ResNet-18: 11.2 M parameters at width 1. It has no bottlenecks, so `sk` raises UsageError."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), width, stem, zero_init, sk)
 
 
-def resnet34(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False) -> ResNet:
-    """ResNet-34: 21.3 M parameters at width 1."""
-    return ResNet(BasicBlock, (3, 4, 6, 3), width, stem, zero_init)
+def resnet34(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False) -> ResNet:
+    """ResNet-34: 21.3 M parameters at width 1. It has no bottlenecks, so `sk` raises UsageError."""
+    return ResNet(BasicBlock, (3, 4, 6, 3), width, stem, zero_init, sk)
 
 
-def resnet50(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False) -> ResNet:
+def resnet50(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False) -> ResNet:
     """ResNet-50: 23.5 M parameters at width 1."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), width, stem, zero_init)
+    return ResNet(Bottleneck, (3, 4, 6, 3), width, stem, zero_init, sk)
+
+
+def resnet101(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False) -> ResNet:
+    """ResNet-101: 42.5 M parameters at width 1."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), width, stem, zero_init, sk)
+
+
+def resnet152(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False) -> ResNet:
+    """ResNet-152: 58.1 M parameters at width 1."""
+    return ResNet(Bottleneck, (3, 8, 36, 3), width, stem, zero_init, sk)
