@@ -3,6 +3,7 @@
 Two 3x3 convolutions see the same input; each row of the batch weighs, channel by channel, the one against the other.
 """
 
+import torch
 from torch import Tensor, nn
 
 from ssl_cli.nn.batchnorm import BatchNorm2d
@@ -38,7 +39,8 @@ class SelectiveKernel(nn.Module):
         x = self.relu(self.bn1(self.paths(x)))
         one, other = x.chunk(2, dim=1)
         # the mean of a sum is the sum of the means, which are small
-        pooled = x.mean((2, 3), keepdim=True).unflatten(1, (2, -1)).sum(1)
+        pooled = torch.stack(x.mean((2, 3), keepdim=True).chunk(2, dim=1)).sum(0)
         logits = self.mix(self.relu(self.bn2(self.squeeze(pooled))))
-        first, second = logits.unflatten(1, (2, -1)).softmax(1).unbind(1)
-        return one * first + other * second  # type: ignore[no-any-return]
+        # autocast gives a softmax in float32, which would make the whole map float32
+        first, second = torch.stack(logits.chunk(2, dim=1)).softmax(0).to(x.dtype).unbind()
+        return one * first + other * second
