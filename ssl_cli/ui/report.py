@@ -2,19 +2,27 @@
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.errors import DONE, EXIT_CODES, INTERRUPTED, STOPPED
-from ssl_cli.events import SCHEMA
+from ssl_cli.events import SCHEMA, Finished
 from ssl_cli.ui.screen import Screen
-from ssl_cli.ui.text import percent, safe
+from ssl_cli.ui.text import percent, rate, safe
 
 FEW_STEPS = 100
 SMALL_GAIN = 0.05
 Line = tuple[str, str]
 """A label and what is said of it; a label that is empty continues the line above."""
+MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "seconds": ("time", format_seconds),
+    "peak_memory": ("memory", format_bytes),
+    "rate": ("images/s", rate),
+    "checkpoint": ("checkpoint", format_bytes),
+    "steps": ("steps", "{:,.0f}".format),
+}
+"""What a plan is held against at the end: its label, and how it is written."""
 
 
 def document(command: str, screen: Screen) -> dict[str, Any]:
@@ -22,6 +30,12 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
     head: dict[str, Any] = {"schema": SCHEMA, "command": command}
     if command != "pretrain":
         body = {key: value for result in screen.results.values() for key, value in result.items()}
+    elif screen.plan_alone:
+        body = {
+            "dry_run": True,
+            "plan": [{"name": c.name, "value": c.value, "reason": c.reason} for c in screen.choices],
+            "expected": dict(screen.expected),
+        }
     else:
         body = {
             "out": screen.started.out if screen.started else None,
@@ -33,6 +47,10 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
             "peak_memory": screen.finished.peak_memory if screen.finished else None,
             "skipped": screen.skipped,
             **screen.results,
+            "online_knn": [{"step": event.step, "top1": event.result["top1"]} for event in screen.online],
+            "plan_against_fact": {
+                name: {"expected": expected, "actual": actual} for name, expected, actual in _compared(screen)
+            },
             "verdict": _verdict(screen),
         }
     body["warnings"] = [warning.message for warning in screen.warnings]
@@ -43,8 +61,11 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
 
 
 def lines(command: str, screen: Screen) -> Iterator[Line]:
-    """The summary for people: quality first, then where things are and what to do next."""
-    if command == "pretrain":
+    """The summary for people: quality, the plan against the fact, then where things are and what to do next.
+
+    Of a plan alone, only what to be warned of: `view.plan` tells the rest.
+    """
+    if command == "pretrain" and not screen.plan_alone:
         yield from _pretrain(screen)
     for name, result in screen.results.items():
         if name in {"knn", "linear"} and command != "pretrain":
@@ -54,32 +75,68 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
         elif name == "sheet":
             yield "sheet", safe(result["path"])
             yield "shows", f"{result.get('images', 'some')} images and {result.get('views', 'some')} views of each"
-    for warning in screen.warnings if command != "pretrain" else ():
+    for warning in screen.warnings if command != "pretrain" or screen.plan_alone else ():
         yield "warning", f"{safe(warning.message)} {safe(warning.hint)}".rstrip()
 
 
 def _pretrain(screen: Screen) -> Iterator[Line]:
     out = screen.started.out if screen.started else ""
-    if screen.finished:
-        took = format_seconds(screen.finished.seconds)
-        peak = format_bytes(screen.finished.peak_memory)
-        yield "trained", f"{screen.finished.steps:,} steps in {took}, peak memory {peak}"
     if screen.stopped:
         why = EXIT_CODES.get(screen.stopped.exit_code, "stopped")
         yield "stopped", f"at step {screen.step:,} of {screen.steps:,}: {safe(screen.stopped.reason)} ({why})"
-    if screen.latest:
-        chance = f" (chance {screen.latest.chance:.2f})" if screen.latest.chance is not None else ""
-        yield "loss", f"{screen.latest.loss:.4f}{chance}"
     if "knn" in screen.results:
         yield from _accuracy("knn", screen.results["knn"])
-    if screen.skipped:
-        yield "skipped", f"{screen.skipped:,} unreadable images, listed in {safe(out)}/bad_images.jsonl"
-    if screen.saved:
-        yield "encoder", safe(screen.saved.path)
+    elif screen.online:
+        last = screen.online[-1]
+        yield "kNN", f"top-1 {percent(last.result['top1'])} at step {last.step:,}, while training"
     verdict = _verdict(screen)
     if verdict:
         yield "verdict", verdict
+    if screen.latest:
+        chance = f" (chance {screen.latest.chance:.2f})" if screen.latest.chance is not None else ""
+        yield "loss", f"{screen.latest.loss:.4f}{chance}"
+    if screen.finished:
+        yield from _facts(screen, screen.finished)
+    if screen.skipped:
+        images = "image" if screen.skipped == 1 else "images"
+        yield "skipped", f"{screen.skipped:,} unreadable {images}, listed in {safe(out)}/bad_images.jsonl"
+    if screen.saved:
+        yield "encoder", safe(screen.saved.path)
     yield from _next(screen, out)
+
+
+def _compared(screen: Screen) -> Iterator[tuple[str, float, float]]:
+    """What the plan expected and what came of it, by name, where both are known."""
+    finished, saved = screen.finished, screen.saved
+    facts = {
+        "seconds": finished.seconds if finished else None,
+        "peak_memory": finished.peak_memory if finished else None,
+        "rate": finished.rate if finished else None,
+        "checkpoint": saved.size if saved and saved.size else None,
+        "steps": finished.steps if finished else None,
+    }
+    for name, actual in facts.items():
+        expected = screen.expected.get(name)
+        if expected is not None and actual is not None:
+            yield name, expected, actual
+
+
+def _facts(screen: Screen, finished: Finished) -> Iterator[Line]:
+    """What the run took, beside what the plan expected: aligned rows of planned, actual, difference."""
+    compared = list(_compared(screen))
+    if not {"steps", "seconds", "peak_memory"} <= {name for name, _, _ in compared}:
+        took, peak = format_seconds(finished.seconds), format_bytes(finished.peak_memory)
+        yield "trained", f"{finished.steps:,} steps in {took}, peak memory {peak}"
+    if not compared:
+        return
+    rows = [("", "planned", "actual", "")]
+    for name, expected, actual in compared:
+        label, written = MEASURES[name]
+        apart = f"{100 * (actual / expected - 1):+.1f} %" if expected > 0 and actual != expected else ""
+        rows.append((label, written(expected), written(actual), apart))
+    left, middle, right = (max(len(row[column]) for row in rows) for column in (1, 2, 3))
+    for label, planned, actually, apart in rows:
+        yield label, f"{planned:>{left}}   {actually:>{middle}}   {apart:>{right}}".rstrip()
 
 
 def _next(screen: Screen, out: str) -> Iterator[Line]:
@@ -123,7 +180,8 @@ def _verdict(screen: Screen) -> str:
             f"kNN moved by only {points:+.1f} points against the untrained network: not much was learnt."
             " Train for longer, or look at the views with sslcli inspect-augs."
         )
-    return ""
+    note, alarming = screen.chance_note()
+    return f"The loss is {note}." if alarming and not knn else ""
 
 
 def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:

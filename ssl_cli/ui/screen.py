@@ -20,6 +20,10 @@ from ssl_cli.events import (
 )
 
 HISTORY = 256
+ONLINE = "online_knn"
+NEAR = 0.03  # a loss this share below chance, or less, tells hardly anything apart
+EARLY = 0.25  # the share of a run in which that is nothing to worry about
+COLLAPSED = 0.1  # a spread of z below which all images look alike
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Screen:
     """All that a display or a report needs to know; times are seconds after the epoch."""
 
     choices: tuple[Choice, ...] = ()
+    expected: Mapping[str, float] = field(default_factory=dict)
+    """What the plan expects, by the names of `Planned.expected`."""
     started: Started | None = None
     latest: Stepped | None = None
     losses: tuple[float, ...] = ()
@@ -38,6 +44,8 @@ class Screen:
     skipped: int = 0
     saved: Saved | None = None
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    online: tuple[Evaluated, ...] = ()
+    """Nearest neighbours measured while training goes on, oldest first."""
     stopped: Stopped | None = None
     finished: Finished | None = None
 
@@ -60,16 +68,69 @@ class Screen:
         """The process's exit code, as far as it is known."""
         return self.stopped.exit_code if self.stopped else DONE
 
+    @property
+    def plan_alone(self) -> bool:
+        """Whether there is a plan, and no training that follows it."""
+        return bool(self.choices) and self.started is None and self.stopped is None
+
+    @property
+    def phase(self) -> str:
+        """What a training is at, in a word or two."""
+        if self.stopped:
+            return "stopped"
+        if self.finished:
+            return "done"
+        if self.started is None:
+            return "planning"
+        if self.step >= self.steps:
+            return "measuring quality"
+        return "warm-up" if self.step < self.started.warmup else "training"
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the engine has warned of a collapse, and the rows of z lie together still."""
+        spread = self.latest.numbers.get("spread") if self.latest else None
+        return (
+            spread is not None
+            and spread < COLLAPSED
+            and any("collaps" in warning.message.lower() for warning in self.warnings)
+        )
+
     def choice(self, name: str) -> str:
         """The plan's value of this name, or nothing."""
         return next((choice.value for choice in self.choices if choice.name == name), "")
 
     def seconds_left(self, now: float) -> float | None:
-        """Time left at the pace so far; None before there is one."""
-        if not (self.started and self.latest) or self.latest.step <= self.started.step:
+        """Time left at the pace so far, or by the plan before there is one; None where neither is known."""
+        if not self.started:
             return None
+        if not self.latest or self.latest.step <= self.started.step:
+            planned = self.expected.get("seconds")
+            return None if planned is None else max(0.0, planned - (now - self.started.time))
         pace = (self.latest.time - self.started.time) / (self.latest.step - self.started.step)
         return max(0.0, pace * (self.steps - self.latest.step) - (now - self.latest.time))
+
+    def chance_note(self) -> tuple[str, bool]:
+        """What the loss is worth beside its chance level, and whether that is alarming."""
+        if not self.latest or not self.steps:
+            return "", False
+        return chance_note(self.latest.loss, self.latest.chance, self.step / self.steps)
+
+
+def chance_note(loss: float, chance: float | None, done: float) -> tuple[str, bool]:
+    """What to say of a loss after a share `done` of the run, and whether it is alarming; nothing of a loss that fell.
+
+    Args:
+        loss: the loss.
+        chance: the loss of an encoder that tells nothing apart, where there is such a number.
+        done: steps taken over steps of the run.
+    """
+    if not chance or not loss >= (1 - NEAR) * chance:
+        return "", False
+    where = "near chance" if loss <= (1 + NEAR) * chance else "above chance"
+    if done < EARLY:
+        return f"{where}, as is normal at first", False
+    return f"still {where}: try a lower --lr or a longer warm-up, or look at the views: sslcli inspect-augs", True
 
 
 def fold(screen: Screen, event: Event) -> Screen:
@@ -77,6 +138,8 @@ def fold(screen: Screen, event: Event) -> Screen:
     match event:
         case Stepped():
             return _stepped(screen, event)
+        case Evaluated(name=name) if name == ONLINE:
+            return replace(screen, online=(*screen.online, event))
         case Evaluated():
             return replace(screen, results={**screen.results, event.name: event.result})
         case Warned():
@@ -91,7 +154,7 @@ def _turned(screen: Screen, event: Event) -> Screen:
     """The screen after one of the events that a run has but a few of."""
     match event:
         case Planned():
-            return replace(screen, choices=event.choices)
+            return replace(screen, choices=event.choices, expected=event.expected)
         case Started():
             return replace(screen, started=event)
         case Saved():

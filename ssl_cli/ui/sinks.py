@@ -13,14 +13,15 @@ from rich.live import Live
 from rich.text import Text
 
 from ssl_cli.config.units import format_bytes, format_seconds
-from ssl_cli.events import Event, Planned, Saved, Skipped, Started, Stepped, Stopped, Warned
+from ssl_cli.events import Evaluated, Event, Pictured, Saved, Skipped, Started, Stepped, Stopped, Warned
 from ssl_cli.ui import report, view
-from ssl_cli.ui.screen import Screen, fold
-from ssl_cli.ui.text import percent, safe
+from ssl_cli.ui.screen import ONLINE, Screen, fold
+from ssl_cli.ui.text import per_step, percent, safe
 
 REFRESH = 4
 LABEL = 11
 SKIPS_SHOWN = 20
+LONGEST_LINE = 160
 
 
 class Sink(Protocol):
@@ -41,7 +42,7 @@ class LiveSink:
 
     def __init__(self, command: str, stream: TextIO) -> None:
         self._command, self._screen, self._began = command, Screen(), time.time()
-        self._console = Console(file=stream)
+        self._console = Console(file=stream, highlight=False)
         self._live = Live(
             console=self._console,
             get_renderable=self._picture,
@@ -61,11 +62,15 @@ class LiveSink:
         self._live.stop()
 
     def show(self, screen: Screen, event: Event) -> None:
-        """Print the plan above the panel; all else is in the panel, which the refresh draws."""
+        """Print the plan and pictures above the panel; all else is in the panel, which the refresh draws."""
         self._screen = screen
         self._live.transient = not screen.steps  # of a training, the last panel stays to be read
-        if isinstance(event, Planned):
-            self._console.print(view.plan(event.choices))
+        if isinstance(event, Started) and screen.choices:
+            self._console.print(view.plan(screen.choices, self._console.width))
+        elif isinstance(event, Pictured) and self._console.color_system and not self._console.no_color:
+            from ssl_cli.ui.preview import render
+
+            self._console.print(render(event, self._console.width))
 
     def _picture(self) -> RenderableType:
         return view.panel(self._command, self._screen, time.time(), self._began, self._console.width)
@@ -75,7 +80,7 @@ class PlainSink:
     """One line for each event: for logs, pipes and terminals that cannot redraw. No control bytes."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream, self._notes = stream, {""}
 
     def __enter__(self) -> Self:
         return self
@@ -93,15 +98,18 @@ class PlainSink:
 
     def _lines(self, screen: Screen, event: Event) -> Iterable[str]:
         match event:
-            case Planned():
-                for choice in event.choices:
-                    reason = f" ({safe(choice.reason)})" if choice.reason else ""
-                    yield f"plan: {safe(choice.name)} = {safe(choice.value)}{reason}"
             case Started():
+                yield from view.plan_lines(screen.choices, Console(file=self._stream).width)
                 goes_on = f", going on from step {event.step:,}" if event.resumed else ""
                 yield f"run: {safe(event.out)}, {event.steps:,} steps{goes_on}"
             case Stepped():
                 yield _step_line(screen, event)
+                note, _ = screen.chance_note()
+                if note not in self._notes:  # said once, not at every step
+                    self._notes.add(note)
+                    yield f"loss: {note}"
+            case Evaluated(name=name) if name == ONLINE:
+                yield _online_line(screen, event)
             case Warned():
                 yield f"warning: {safe(event.message)} {safe(event.hint)}".rstrip()
             case Skipped() if screen.skipped <= SKIPS_SHOWN:
@@ -109,22 +117,78 @@ class PlainSink:
                 if screen.skipped == SKIPS_SHOWN:
                     yield "skipped: more such files are listed in bad_images.jsonl only"
             case Saved():
-                yield f"saved: {safe(event.path)}"
+                yield f"saved: {safe(event.path)}" + (f", {format_bytes(event.size)}" if event.size else "")
             case Stopped():
                 yield f"stopped: {safe(event.reason)}"
             case _:
                 pass  # results go to stdout
 
 
+class Patient:
+    """A sink that waits with a plan until training follows it: alone it is the result. It survives a broken pipe."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink, self._watched = sink, True
+        self._waiting: list[tuple[Screen, Event]] = []
+
+    def __enter__(self) -> Self:
+        self._sink.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._pass_on()
+        self._sink.__exit__(kind, error, trace)
+
+    def show(self, screen: Screen, event: Event) -> None:
+        """Show this event after those that waited, or let it wait too."""
+        self._waiting.append((screen, event))
+        if not screen.plan_alone:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        try:
+            for screen, event in waiting if self._watched else ():
+                self._sink.show(screen, event)
+        except BrokenPipeError:  # whoever read along has left; the work goes on
+            self._watched = False
+
+
 def _step_line(screen: Screen, event: Stepped) -> str:
+    """What there is to say of a step on one line; a method's own numbers while there is room."""
     chance = f" (chance {event.chance:.2f})" if event.chance is not None else ""
     left = screen.seconds_left(event.time)
-    numbers = "".join(f"  {safe(name)} {value:.3f}" for name, value in event.numbers.items())
-    return (
-        f"step {event.step}/{screen.steps}  epoch {event.epoch:.2f}  loss {event.loss:.4f}{chance}  lr {event.lr:.3g}  "
-        f"{event.rate:.0f} images/s  {event.step_seconds:.2f} s/step  data {percent(event.data_wait)}  "
-        f"{format_bytes(event.memory)}{numbers}" + (f"  {format_seconds(left)} left" if left is not None else "")
-    )
+    numbers = dict(event.numbers)
+    top1, spread = numbers.pop("top1", None), numbers.pop("spread", None)
+    words = [
+        f"step {event.step}/{screen.steps}",
+        f"loss {event.loss:.4f}{chance}",
+        f"lr {event.lr:.3g}",
+        f"grad {event.grad_norm:.3g}" if event.grad_norm is not None else "",
+        f"{event.rate:.0f} images/s",
+        f"{per_step(event.step_seconds)}/step",
+        f"data {100 * event.data_wait:.0f} %",
+        format_bytes(event.memory),
+        f"top-1 {100 * top1:.0f} %" if top1 is not None else "",
+        f"spread {spread:.2f}" if spread is not None else "",
+        f"{format_seconds(left)} left" if left is not None else "",
+    ]
+    line = "  ".join(word for word in words if word)
+    for name, value in numbers.items():
+        if name not in view.NUMBERS and len(longer := f"{line}  {safe(name)} {value:.3g}") <= LONGEST_LINE:
+            line = longer
+    return line
+
+
+def _online_line(screen: Screen, event: Evaluated) -> str:
+    result, first = event.result, screen.online[0]
+    then = "untrained" if first.step == 0 else f"at step {first.step}"
+    beside = f" ({then} {percent(first.result['top1'])})" if first is not event else f" ({then})"
+    where = f"k {result['k']}, {result['queries']:,} queries in a bank of {result['bank']:,}"
+    return f"online kNN: step {event.step}  top-1 {percent(result['top1'])}{beside}  {where}"
 
 
 def can_redraw(stream: TextIO, env: Mapping[str, str]) -> bool:
@@ -142,20 +206,16 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
     """
     screen = Screen()
     live = can_redraw(sys.stderr, os.environ)
-    sink: Sink = LiveSink(command, sys.stderr) if live else PlainSink(sys.stderr)
-    with sink:
-        watched = True
+    with Patient(LiveSink(command, sys.stderr) if live else PlainSink(sys.stderr)) as sink:
         for event in events:
             screen = fold(screen, event)
-            try:
-                if watched:
-                    sink.show(screen, event)
-            except BrokenPipeError:  # whoever read along has left; the work goes on
-                watched = False
+            sink.show(screen, event)
     if as_json:
         write_json(report.document(command, screen))
-    else:
-        _write_lines(report.lines(command, screen))
+        return screen.exit_code
+    if screen.plan_alone:
+        _write_plan(screen)
+    _write_lines(report.lines(command, screen))
     return screen.exit_code
 
 
@@ -163,6 +223,14 @@ def write_json(document: Mapping[str, object]) -> None:
     """One JSON document on stdout, ASCII alone, so that no name of a file can spoil it."""
     sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
     sys.stdout.flush()
+
+
+def _write_plan(screen: Screen) -> None:
+    console = Console(file=sys.stdout, highlight=False)
+    if console.is_terminal:
+        console.print(view.plan(screen.choices, console.width))
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in view.plan_lines(screen.choices, console.width))
 
 
 def _write_lines(lines: Iterable[report.Line]) -> None:

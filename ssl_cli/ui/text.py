@@ -18,6 +18,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def per_step(seconds: float) -> str:
+    """`2.00 s`, `120 ms`."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+
+
+def rate(per_second: float) -> str:
+    """`812`, `12,345`, `3.2`: images per second."""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
+
+
 def sparkline(values: Sequence[float], width: int) -> str:
     """The values as bars, at most `width` of them, each the mean of its share; what is not finite shows as a gap."""
     if not values or width < 1:

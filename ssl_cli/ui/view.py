@@ -1,9 +1,12 @@
 """The live display as a picture of the state: pure, so that it can be looked at without a run."""
 
+import io
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -12,36 +15,117 @@ from rich.text import Text
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.events import Choice, Stepped, Warned
 from ssl_cli.ui.screen import Screen
-from ssl_cli.ui.text import percent, safe, sparkline
+from ssl_cli.ui.text import per_step, percent, rate, safe, sparkline
 
 SLOW_DATA = 0.3  # share of the time waiting for images from which on it is worth a colour
 WARNINGS_SHOWN = 2
+FRAME = 4  # columns that the panel's border takes
+SHORTEST_BAR = 10
+SHORTEST_REASON = 20
+LONGEST_NAME, ROOM_FOR_VALUE = 19, 11
+FOUR_COLUMNS, ROOMY, TWO_COLUMNS = 114, 70, 54
+PHASES = {"done": "green", "stopped": "yellow", "planning": "dim"}
+
+Fact = tuple[str, Text]
+"""A name and its value."""
+NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "top1": ("contrastive top-1", percent),
+    "positive_similarity": ("positive similarity", "{:.3f}".format),
+    "spread": ("spread", "{:.3f}".format),
+    "alignment": ("alignment", "{:.3f}".format),
+    "uniformity": ("uniformity", "{:.3f}".format),
+    "effective_rank": ("effective rank", "{:.1f}".format),
+}
+"""The health of z as the engine tells it: what each number is called, and how it is written."""
 
 
-def plan(choices: tuple[Choice, ...]) -> RenderableType:
-    """The plan: each choice, its value, its reason."""
+def plan(choices: Sequence[Choice], width: int) -> RenderableType:
+    """The plan on `width` columns: each choice, its value, its reason; reasons wrap under themselves."""
+    cells = [tuple(Text(safe(word)) for word in (choice.name, choice.value, choice.reason)) for choice in choices]
+    names = max((name.cell_len for name, _, _ in cells), default=0)
+    values = min(max((value.cell_len for _, value, _ in cells), default=0), max(2 * width // 5, SHORTEST_REASON))
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_column(style="dim", overflow="fold")
-    for choice in choices:
-        table.add_row(Text(safe(choice.name)), Text(safe(choice.value)), Text(safe(choice.reason)))
+    if width - names - values - 4 >= SHORTEST_REASON:
+        table.add_column(max_width=values, overflow="fold")
+        table.add_column(style="dim", overflow="fold")
+        for row in cells:
+            table.add_row(*row)
+    else:  # too narrow for three columns: a reason stands below its value
+        table.add_column(overflow="fold")
+        for name, value, reason in cells:
+            reason.stylize("dim")
+            table.add_row(name, Text("\n").join([value, reason] if reason else [value]))
     return table
+
+
+def plan_lines(choices: Sequence[Choice], width: int) -> list[str]:
+    """The plan as plain text, no control bytes."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    with console.capture() as written:
+        console.print(plan(choices, width))
+    return [line.rstrip() for line in written.get().splitlines()]
 
 
 def panel(command: str, screen: Screen, now: float, began: float, width: int = 80) -> RenderableType:
     """The display at the time `now` of a command that began at `began`, on a terminal of `width` columns."""
-    rows = Table.grid(padding=(0, 2), expand=True)
-    rows.add_column(style="dim", no_wrap=True, width=10)
-    rows.add_column(ratio=1, overflow="fold")
+    inner = width - FRAME
+    parts: list[RenderableType] = [_progress(command, screen, now, began, inner)]
+    top, bottom, room = _rows(inner), _rows(inner), inner - _label(inner) - _gap(inner)
     if screen.latest:
-        _numbers(rows, screen, screen.latest, now, width)
+        _loss(top, screen, screen.latest, room)
+    if screen.online:
+        top.add_row("online kNN", _online(screen, room))
+    if screen.saved:
+        _saved(bottom, screen, now, room)
     if screen.skipped:
-        rows.add_row("skipped", Text(f"{screen.skipped:,} unreadable images, see bad_images.jsonl", "yellow"))
+        images = "image" if screen.skipped == 1 else "images"
+        bottom.add_row("skipped", Text(f"{screen.skipped:,} unreadable {images}, see bad_images.jsonl", "yellow"))
     for warning in screen.warnings[-WARNINGS_SHOWN:]:
-        rows.add_row(Text("warning", "yellow"), _warning(warning))
-    parts = [_progress(screen, now, began), *([rows] if rows.row_count else [])]
-    return Panel(Group(*parts), title=_title(command, screen), title_align="left", box=box.ROUNDED, border_style="cyan")
+        bottom.add_row(Text("warning", "yellow"), _warning(warning))
+    facts = _facts(screen, screen.latest, inner) if screen.latest else None
+    parts += [part for part in (top, facts, bottom) if part is not None and part.row_count]
+    colour = "red" if screen.collapsed else PHASES.get(screen.phase if screen.steps else "", "cyan")
+    return Panel(Group(*parts), title=_title(command, screen), title_align="left", box=box.ROUNDED, border_style=colour)
+
+
+def _gap(inner: int) -> int:
+    return 2 if inner >= ROOMY else 1
+
+
+def _label(inner: int) -> int:
+    """The width of the first column: where there is room, its values stand in one line with those of the facts."""
+    return len("waiting for data") if inner >= TWO_COLUMNS else len("online kNN")
+
+
+def _rows(inner: int) -> Table:
+    rows = Table.grid(padding=(0, _gap(inner)), expand=True)
+    rows.add_column(style="dim", no_wrap=True, width=_label(inner))
+    rows.add_column(ratio=1, overflow="fold")
+    return rows
+
+
+def _flow(parts: Sequence[Text], width: int) -> Text:
+    """The parts side by side where `width` has room for them, else one below the other; none is broken."""
+    flowing, used = Text(), 0
+    for part in parts:
+        if used and used + 2 + part.cell_len > width:
+            flowing.append("\n")
+            used = 0
+        elif used:
+            flowing.append("  ")
+            used += 2
+        flowing.append_text(part)
+        used += part.cell_len
+    return flowing
+
+
+def _curve(values: Sequence[float], before: Sequence[Text], width: int) -> Text:
+    """`before`, and behind it the values as a curve in what is left of `width`."""
+    line = _flow(before, width)
+    room = width - cell_len(line.plain.rpartition("\n")[2]) - 2
+    curve = sparkline(values, room) if len(values) > 1 and room > 3 else ""
+    return line.append(f"  {curve}", "cyan") if curve else line
 
 
 def _title(command: str, screen: Screen) -> Text:
@@ -49,46 +133,52 @@ def _title(command: str, screen: Screen) -> Text:
     return Text(" · ".join(safe(word) for word in words if word), "bold", overflow="ellipsis", no_wrap=True)
 
 
-def _progress(screen: Screen, now: float, began: float) -> RenderableType:
+def _progress(command: str, screen: Screen, now: float, began: float, inner: int) -> RenderableType:
     if not screen.steps:
-        return Text(f"working, {format_seconds(now - began)}")
-    row = Table.grid(padding=(0, 2), expand=True)
-    row.add_column(ratio=1)
-    row.add_column(no_wrap=True, justify="right")
+        return Text(f"{'planning' if command == 'pretrain' else 'working'}, {format_seconds(now - began)}")
+    done = f" in {format_seconds(screen.finished.seconds)}" if screen.finished and not screen.stopped else ""
+    phase = Text(f"{screen.phase}{done}", f"bold {PHASES.get(screen.phase, 'cyan')}")
+    words = [Text(f"{screen.step:,}/{screen.steps:,} steps")]
     left = screen.seconds_left(now)
-    if screen.stopped:
-        when = "stopped"
-    elif screen.finished:
-        when = f"done in {format_seconds(screen.finished.seconds)}"
-    elif screen.step >= screen.steps:
-        when = "measuring quality"
-    else:
-        when = f"{format_seconds(left)} left" if left is not None else f"first steps, {format_seconds(now - began)}"
-    row.add_row(
-        ProgressBar(total=screen.steps, completed=screen.step, complete_style="cyan", finished_style="green"),
-        Text(f"{screen.step:,}/{screen.steps:,} steps  {when}"),
-    )
+    if screen.phase in {"warm-up", "training"}:
+        words.append(Text(f"{format_seconds(left)} left" if left is not None else "first steps"))
+    row = Table.grid(padding=(0, 2), expand=True)
+    bar = ProgressBar(total=screen.steps, completed=screen.step, complete_style="cyan", finished_style="green")
+    if inner - 4 - phase.cell_len - sum(2 + word.cell_len for word in words) < SHORTEST_BAR:
+        row.add_row(_flow([phase, *words], inner))
+        row.add_row(bar)
+        return row
+    row.add_column(no_wrap=True)
+    row.add_column(ratio=1)
+    row.add_column(no_wrap=True)
+    row.add_row(phase, bar, Text("  ").join(words))
     return row
 
 
-def _numbers(rows: Table, screen: Screen, latest: Stepped, now: float, width: int) -> None:
-    loss = Text(f"{latest.loss:.4f}", "bold")
+def _loss(rows: Table, screen: Screen, latest: Stepped, width: int) -> None:
+    parts = [Text(f"{latest.loss:.4f}", "bold")]
     if latest.chance is not None:
-        loss.append(f"  chance {latest.chance:.2f}", "dim")
-    loss.append("  ")
-    loss.append(sparkline(screen.losses, max(8, width - 20 - len(loss))), "cyan")
-    rows.add_row("loss", loss)
-    rows.add_row("epoch", Text(f"{latest.epoch:.2f}   learning rate {latest.lr:.3g}"))
-    speed = Text(f"{latest.rate:,.0f} images/s   {latest.step_seconds:.2f} s/step   ")
-    speed.append(f"waiting for data {percent(latest.data_wait)}", "yellow" if latest.data_wait > SLOW_DATA else "")
-    rows.add_row("speed", speed)
-    rows.add_row("memory", Text(format_bytes(latest.memory)))
-    if latest.numbers:
-        pairs = (f"{safe(name).replace('_', ' ')} {value:.3f}" for name, value in latest.numbers.items())
-        rows.add_row("observed", Text("   ".join(pairs)))
-    if screen.saved:
-        ago = format_seconds(max(0.0, now - screen.saved.time))
-        rows.add_row("saved", Text(f"{safe(Path(screen.saved.path).name)}, {ago} ago"))
+        parts.append(Text(f"chance {latest.chance:.2f}", "dim"))
+    rows.add_row("loss", _curve(screen.losses, parts, width))
+    note, alarming = screen.chance_note()
+    if note:
+        rows.add_row("", Text(note, "yellow" if alarming else "dim"))
+
+
+def _online(screen: Screen, width: int) -> Text:
+    """The newest measurement, the first one beside it, and the curve of all."""
+    tops = [float(event.result["top1"]) for event in screen.online]
+    first = "untrained" if screen.online[0].step == 0 else f"at step {screen.online[0].step:,}"
+    if len(tops) == 1:
+        return _flow([Text(percent(tops[0]), "bold"), Text(first, "dim")], width)
+    return _curve(tops, [Text(percent(tops[-1]), "bold"), Text(f"{first} {percent(tops[0])}", "dim")], width)
+
+
+def _saved(rows: Table, screen: Screen, now: float, width: int) -> None:
+    assert screen.saved is not None
+    words = [safe(Path(screen.saved.path).name), format_bytes(screen.saved.size) if screen.saved.size else ""]
+    words.append(f"{format_seconds(max(0.0, now - screen.saved.time))} ago")
+    rows.add_row("saved", _flow([Text(word) for word in words if word], width))
 
 
 def _warning(warning: Warned) -> Text:
@@ -96,3 +186,53 @@ def _warning(warning: Warned) -> Text:
     if warning.hint:
         text.append(f" {safe(warning.hint)}", "dim")
     return text
+
+
+def _facts(screen: Screen, latest: Stepped, inner: int) -> Table:
+    """How training goes and what z is like, in one, two or four columns of names and values."""
+    groups = [list(_training(latest)), list(_health(screen, latest))]
+    if inner >= FOUR_COLUMNS:
+        columns = [half for group in groups for half in _halves(group)]
+    elif inner >= TWO_COLUMNS:
+        columns = groups
+    else:
+        columns = [[fact for group in groups for fact in group]]
+    columns = [column for column in columns if column]
+    most = max(LONGEST_NAME, inner // len(columns) - ROOM_FOR_VALUE)
+    table = Table.grid(padding=(0, _gap(inner)), expand=True)
+    for column in columns:
+        longest = max(cell_len(name) for name, _ in column)
+        longest = max(longest, _label(inner)) if column is columns[0] else longest
+        table.add_column(style="dim", no_wrap=True, overflow="ellipsis", width=min(longest, most))
+        table.add_column(ratio=1, no_wrap=True)
+    for row in range(max(len(column) for column in columns)):
+        facts = [column[row] if row < len(column) else ("", Text()) for column in columns]
+        table.add_row(*(cell for name, value in facts for cell in (Text(name), value)))
+    return table
+
+
+def _halves(facts: list[Fact]) -> tuple[list[Fact], list[Fact]]:
+    middle = (len(facts) + 1) // 2
+    return facts[:middle], facts[middle:]
+
+
+def _training(latest: Stepped) -> Iterator[Fact]:
+    yield "epoch", Text(f"{latest.epoch:.2f}")
+    yield "learning rate", Text(f"{latest.lr:.3g}")
+    if latest.grad_norm is not None:
+        yield "gradient norm", Text(f"{latest.grad_norm:.3g}")
+    yield "images/s", Text(rate(latest.rate))
+    yield "time per step", Text(per_step(latest.step_seconds))
+    yield "waiting for data", Text(percent(latest.data_wait), "yellow" if latest.data_wait > SLOW_DATA else "")
+    yield "memory", Text(format_bytes(latest.memory))
+
+
+def _health(screen: Screen, latest: Stepped) -> Iterator[Fact]:
+    """The numbers of z in a settled order, then whatever else the method observes."""
+    for key, (name, written) in NUMBERS.items():
+        if key in latest.numbers:
+            red = "bold red" if key == "spread" and screen.collapsed else ""
+            yield name, Text(written(latest.numbers[key]), red)
+    for key, value in latest.numbers.items():
+        if key not in NUMBERS:
+            yield safe(key).replace("_", " "), Text(f"{value:.3g}")

@@ -1,6 +1,7 @@
 """A training told in events, for the displays."""
 
 import math
+from collections.abc import Mapping
 
 from ssl_cli.events import (
     Choice,
@@ -20,8 +21,32 @@ HOSTILE = "runs/a[red]b[/red]\x1b]0;PWN\x07\r\u202ec\udcff"
 START = 1000.0
 
 
-def stepped(step: int, *, loss: float | None = None, chance: float | None = 6.24) -> Stepped:
+CHOICES = (
+    Choice(name="method", value="simclr", reason="recipe shapes"),
+    Choice(name="backbone", value="resnet18, width 0.25", reason="0.73 M parameters trained with the head"),
+    Choice(name="BatchNorm", value="512 rows a group",
+           reason="one group; the paper has all rows in one group: --set model.bn_group=global"),
+    Choice(name="mode", value="cached", reason="the batch does not fit at once; exact, each row passes twice"),
+    Choice(name="peak memory", value="1.0 GB", reason="estimate"),
+)  # fmt: skip
+EXPECTED = {
+    "steps": 448, "images": 16384, "parameters": 730_000, "negatives": 510, "rate": 850.0, "seconds": 170.0,
+    "peak_memory": 1_000_000_000, "checkpoint": 5_800_000, "disk_free": 9e10,
+}  # fmt: skip
+
+
+def stepped(
+    step: int,
+    *,
+    loss: float | None = None,
+    chance: float | None = 6.24,
+    numbers: Mapping[str, float] | None = None,
+) -> Stepped:
     """A log event two seconds a step into the run."""
+    health = {
+        "top1": 0.61, "positive_similarity": 0.812, "spread": 0.934, "alignment": 0.3, "uniformity": -2.91,
+        "effective_rank": 41.23,
+    }  # fmt: skip
     return Stepped(
         step=step,
         time=START + 2.0 * step,
@@ -33,8 +58,15 @@ def stepped(step: int, *, loss: float | None = None, chance: float | None = 6.24
         step_seconds=2.0,
         data_wait=0.02,
         memory=1_200_000_000,
-        numbers={"contrastive_top1": 0.61, "alignment": 0.3},
+        grad_norm=1.234,
+        numbers=health if numbers is None else numbers,
     )
+
+
+def online(step: int, top1: float) -> Evaluated:
+    """Nearest neighbours while training goes on."""
+    result = {"top1": top1, "k": 20, "bank": 2048, "queries": 512, "seconds": 1.2}
+    return Evaluated(step=step, time=START + 2.0 * step, name="online_knn", result=result)
 
 
 def knn(top1: float = 0.81, untrained: float | None = 0.17) -> Evaluated:
@@ -58,14 +90,17 @@ def knn(top1: float = 0.81, untrained: float | None = 0.17) -> Evaluated:
 def training(steps: int = 448, *, out: str = "runs/first", quality: Evaluated | None = None) -> list[Event]:
     """A run from its plan to its end."""
     return [
-        Planned(choices=(Choice(name="method", value="simclr", reason="recipe shapes"),)),
-        Started(out=out, steps=steps, time=START),
+        Planned(choices=CHOICES, expected=EXPECTED),
+        Started(out=out, steps=steps, warmup=32, time=START),
+        online(0, 0.17),
         *(stepped(step) for step in range(4, steps + 1, 4)),
+        online(64, 0.43),
+        online(128, 0.61),
         Skipped(path=f"{out}/bad.jpg", reason="truncated"),
         Warned(message="The queue is capped.", hint="Pass --set method.queue=512."),
-        Saved(path=f"{out}/checkpoints/step_00000448.pt", time=START + 2.0 * steps),
+        Saved(path=f"{out}/checkpoints/step_00000448.pt", size=5_900_000, time=START + 2.0 * steps),
         quality or knn(),
-        Finished(steps=steps, seconds=178.0, peak_memory=1_100_000_000),
+        Finished(steps=steps, seconds=178.0, peak_memory=1_100_000_000, rate=812.0),
     ]
 
 

@@ -5,10 +5,10 @@ from functools import reduce
 
 import pytest
 
-from ssl_cli.events import Evaluated, Event, Warned
+from ssl_cli.events import Evaluated, Event, Planned, Warned
 from ssl_cli.ui import report
 from ssl_cli.ui.screen import Screen, fold
-from tests.ui.events import HOSTILE, knn, stopped, training
+from tests.ui.events import CHOICES, EXPECTED, HOSTILE, knn, stepped, stopped, training
 
 LINEAR = Evaluated(
     name="linear",
@@ -38,12 +38,71 @@ def document(events: list[Event], command: str = "pretrain") -> dict[str, object
 def test_a_good_run_says_trained_against_untrained_and_what_next() -> None:
     summary = told(training())
     for words in (
-        "448 steps in 2 min 58 s", "top-1 81.0 %, top-5 98.0 %", "top-1 17.0 % by the same network untrained",
+        "top-1 81.0 %, top-5 98.0 %", "top-1 17.0 % by the same network untrained",
         "top-1 16.0 % by raw pixels", "k 200, temperature 0.1, on h, 2,048 queries in a bank of 16,384",
         "runs/first/checkpoints/step_00000448.pt", "sslcli linear-eval runs/first", "sslcli export runs/first -o",
     ):  # fmt: skip
         assert words in summary
     assert "verdict" not in summary
+
+
+def test_quality_comes_first_then_the_facts_then_what_next() -> None:
+    labels = [line.split()[0] for line in told(training()).splitlines()]
+    order = [labels.index(label) for label in ("kNN", "loss", "planned", "time", "encoder", "next")]
+    assert order == sorted(order)
+    assert order[0] == 0
+
+
+def test_the_plan_against_the_fact() -> None:
+    rows = told(training()).splitlines()
+    first = next(number for number, row in enumerate(rows) if "planned" in row)
+    assert rows[first : first + 6] == [
+        "             planned       actual",
+        "time      2 min 50 s   2 min 58 s    +4.7 %",
+        "memory        1.0 GB       1.1 GB   +10.0 %",
+        "images/s         850          812    -4.5 %",
+        "checkpoint    5.8 MB       5.9 MB    +1.7 %",
+        "steps            448          448",
+    ]
+    found = document(training())["plan_against_fact"]
+    assert isinstance(found, dict)
+    assert list(found) == ["seconds", "peak_memory", "rate", "checkpoint", "steps"]
+    assert found["seconds"] == {"expected": 170.0, "actual": 178.0}
+
+
+def test_only_what_is_known_is_compared() -> None:
+    run = training()
+    without_plan = [Planned(choices=CHOICES), *run[1:]]
+    assert "planned" not in told(without_plan)
+    assert "448 steps in 2 min 58 s, peak memory 1.1 GB" in told(without_plan)
+    assert document(without_plan)["plan_against_fact"] == {}
+    partly = [Planned(choices=CHOICES, expected={"seconds": 170.0, "checkpoint": 9.0}), *run[1:-3], run[-1]]
+    assert document(partly)["plan_against_fact"] == {"seconds": {"expected": 170.0, "actual": 178.0}}
+    assert "448 steps in" in told(partly)
+    assert "+4.7 %" in told(partly)
+    assert "planned" not in told(stopped())
+
+
+def test_measurements_on_the_way() -> None:
+    assert document(training())["online_knn"] == [
+        {"step": 0, "top1": 0.17},
+        {"step": 64, "top1": 0.43},
+        {"step": 128, "top1": 0.61},
+    ]
+    assert "top-1 17.0 % at step 0, while training" in told(stopped())
+
+
+def test_a_plan_alone_is_the_result() -> None:
+    events = [*training()[:1], Warned(message="The queue is capped.", hint="Pass less.")]
+    assert document(events) == {
+        "schema": 1,
+        "command": "pretrain",
+        "dry_run": True,
+        "plan": [{"name": c.name, "value": c.value, "reason": c.reason} for c in CHOICES],
+        "expected": EXPECTED,
+        "warnings": ["The queue is capped."],
+    }
+    assert told(events) == "warning   The queue is capped. Pass less."
 
 
 @pytest.mark.parametrize(("steps", "few"), [(28, True), (96, True), (100, False)])
@@ -58,6 +117,12 @@ def test_a_small_gain_is_called_so() -> None:
     assert "only -3.0 points" in told(training(quality=knn(0.14)))
     assert " points " not in told(training(quality=knn(0.19, None)))
     assert document(training(quality=knn(0.19)))["verdict"]
+
+
+def test_a_loss_that_stayed_near_chance_is_called_so_where_no_labels_tell_more() -> None:
+    last = [event for event in training() if not isinstance(event, Evaluated)]
+    assert "The loss is still near chance: try" in told([*last, stepped(448, loss=6.2)])
+    assert "still near chance" not in told(last)
 
 
 def test_a_stopped_run_says_how_to_go_on() -> None:

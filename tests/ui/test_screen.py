@@ -4,9 +4,9 @@ from functools import reduce
 
 import pytest
 
-from ssl_cli.events import Event, Started, Warned
-from ssl_cli.ui.screen import HISTORY, Screen, fold
-from tests.ui.events import START, stepped, stopped, training
+from ssl_cli.events import Event, Started, Stopped, Warned
+from ssl_cli.ui.screen import HISTORY, Screen, chance_note, fold
+from tests.ui.events import EXPECTED, START, knn, online, stepped, stopped, training
 
 
 def folded(events: list[Event]) -> Screen:
@@ -53,6 +53,74 @@ def test_time_left_is_at_the_pace_of_this_process() -> None:
 def test_there_is_no_time_left_before_a_pace() -> None:
     assert Screen().seconds_left(0.0) is None
     assert folded([Started(out="x", steps=100, time=START)]).seconds_left(START + 5) is None
+
+
+def test_before_a_pace_the_plan_knows_the_time() -> None:
+    begun = folded(training()[:2])
+    assert begun.seconds_left(START + 20.0) == pytest.approx(EXPECTED["seconds"] - 20)
+    assert begun.seconds_left(START + 999.0) == 0
+
+
+def test_measurements_on_the_way_are_no_results() -> None:
+    screen = folded([online(0, 0.2), online(10, 0.5), knn()])
+    assert [(event.step, event.result["top1"]) for event in screen.online] == [(0, 0.2), (10, 0.5)]
+    assert list(screen.results) == ["knn"]
+
+
+def test_phases() -> None:
+    run = training()
+    assert Screen().phase == "planning"
+    assert folded(run[:1]).phase == "planning"
+    assert folded(run[:2]).phase == "warm-up"
+    assert folded([*run[:2], stepped(31)]).phase == "warm-up"
+    assert folded([*run[:2], stepped(32)]).phase == "training"
+    assert folded(run[:-1]).phase == "measuring quality"
+    assert folded(run).phase == "done"
+    assert folded(stopped()).phase == "stopped"
+
+
+def test_a_plan_is_alone_until_training_follows() -> None:
+    run = training()
+    assert not Screen().plan_alone
+    assert folded([run[0], Warned(message="x")]).plan_alone
+    assert not folded(run[:2]).plan_alone
+    assert not folded([run[0], Stopped(exit_code=75, reason="x")]).plan_alone
+
+
+@pytest.mark.parametrize(
+    ("loss", "done", "says", "alarming"),
+    [
+        (6.24, 0.01, "near chance, as is normal at first", False),
+        (6.10, 0.24, "near chance, as is normal at first", False),
+        (6.10, 0.25, "still near chance: try a lower --lr", True),
+        (7.00, 0.01, "above chance, as is normal at first", False),
+        (7.00, 0.90, "still above chance: try", True),
+        (6.00, 0.01, "", False),
+        (6.00, 0.90, "", False),
+        (float("nan"), 0.90, "", False),
+    ],
+)
+def test_what_a_loss_near_chance_means(loss: float, done: float, says: str, alarming: bool) -> None:
+    words, alarm = chance_note(loss, 6.24, done)
+    assert words.startswith(says)
+    assert bool(words) is bool(says)
+    assert alarm is alarming
+
+
+def test_without_a_chance_level_nothing_is_said_of_it() -> None:
+    assert chance_note(6.2, None, 0.9) == ("", False)
+    assert Screen().chance_note() == ("", False)
+
+
+def test_a_collapse_is_the_engines_word_and_a_narrow_spread() -> None:
+    warning = Warned(message="The representation has collapsed.")
+    narrow, wide = stepped(4, numbers={"spread": 0.05}), stepped(8, numbers={"spread": 0.5})
+    assert folded([narrow, warning]).collapsed
+    assert not folded([narrow]).collapsed
+    assert not folded([narrow, Warned(message="The queue is capped.")]).collapsed
+    assert not folded([narrow, warning, wide]).collapsed
+    assert not folded([warning, stepped(4, numbers={})]).collapsed
+    assert not folded([warning]).collapsed
 
 
 def test_events_that_are_not_known_change_nothing() -> None:

@@ -1,15 +1,19 @@
 """Displays: a panel only where it can be redrawn, plain lines elsewhere, results on stdout alone."""
 
+import dataclasses
 import io
 import json
+import sys
+from collections.abc import Iterator
 from functools import reduce
+from types import ModuleType
 
 import pytest
 
-from ssl_cli.events import Event, Skipped
+from ssl_cli.events import Choice, Event, Pictured, Planned, Saved, Skipped, Started, Tile, Warned
 from ssl_cli.ui.screen import Screen, fold
-from ssl_cli.ui.sinks import SKIPS_SHOWN, LiveSink, PlainSink, can_redraw, present
-from tests.ui.events import HOSTILE, knn, stopped, training
+from ssl_cli.ui.sinks import LONGEST_LINE, SKIPS_SHOWN, LiveSink, PlainSink, can_redraw, present
+from tests.ui.events import HOSTILE, START, knn, stepped, stopped, training
 
 
 class Terminal(io.StringIO):
@@ -51,12 +55,36 @@ def test_plain_lines_have_no_control_bytes() -> None:
 def test_plain_lines_tell_the_run() -> None:
     text = plain(training())
     for words in (
-        "plan: method = simclr (recipe shapes)", "run: runs/first, 448 steps", "step 4/448  epoch 0.06  loss",
-        "(chance 6.24)", "812 images/s  2.00 s/step  data 2.0 %  1.2 GB", "14 min 48 s left",
-        "skipped: runs/first/bad.jpg", "warning: The queue is capped. Pass", "saved: runs/first/checkpoints",
+        "method       simclr                recipe shapes\n", "run: runs/first, 448 steps",
+        "step 4/448  loss 5.8039 (chance 6.24)  lr 0.003  grad 1.23  812 images/s  2.00 s/step  data 2 %  1.2 GB  "
+        "top-1 61 %  spread 0.93  14 min 48 s left\n",
+        "online kNN: step 0  top-1 17.0 % (untrained)  k 20, 512 queries in a bank of 2,048\n",
+        "online kNN: step 64  top-1 43.0 % (untrained 17.0 %)", "skipped: runs/first/bad.jpg",
+        "warning: The queue is capped. Pass", "saved: runs/first/checkpoints/step_00000448.pt, 5.9 MB",
     ):  # fmt: skip
         assert words in text
     assert "stopped: SIGTERM was received" in plain(stopped())
+
+
+def test_step_lines_stay_short() -> None:
+    mine = {"top1": 1.0, "spread": 0.934, "alignment": 0.3, "bank_drift": 0.0123, "x" * 100: 1.0}
+    step = dataclasses.replace(
+        stepped(12345, numbers=mine), lr=0.000123, rate=12345.0, step_seconds=0.123, data_wait=0.999
+    )
+    text = plain([Started(out="x", steps=99999, time=START), step])
+    line = text.splitlines()[1]
+    assert len(line) <= LONGEST_LINE
+    assert "bank_drift" not in line
+    assert "bank_drift 0.0123" in plain([stepped(8, numbers=mine)])
+    assert "xxx" not in text
+
+
+def test_a_loss_near_chance_is_told_once() -> None:
+    early = [stepped(step, loss=6.2) for step in (4, 8, 12)]
+    late = [stepped(step, loss=6.2) for step in (200, 300, 400)]
+    text = plain([Started(out="x", steps=448), *early, *late])
+    assert text.count("loss: near chance, as is normal at first\n") == 1
+    assert text.count("loss: still near chance: try a lower --lr") == 1
 
 
 def test_a_flood_of_bad_files_is_cut_off() -> None:
@@ -80,6 +108,104 @@ def test_the_live_panel_makes_room_for_an_error() -> None:
         raise ValueError("broken")
     written = stream.getvalue()
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is back
+
+
+def picture() -> Pictured:
+    tile = Tile(title="view 1", width=2, height=2, rgb=bytes(range(12)))
+    return Pictured(name="views", tiles=(tile,))
+
+
+@pytest.mark.parametrize(
+    ("env", "drawn"),
+    [
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_pictures_are_for_terminals_with_colours(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], drawn: bool
+) -> None:
+    preview = ModuleType("ssl_cli.ui.preview")
+    preview.render = lambda picture, width: f"<{picture.name} at {width}>"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, preview.__name__, preview)
+    for name in ("NO_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"COLUMNS": "77", **env}.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal()
+    with LiveSink("pretrain", stream) as sink:
+        sink.show(Screen(), picture())
+    assert ("<views at 77>" in stream.getvalue()) is drawn
+    assert plain([picture()]) == ""
+
+
+def test_a_plan_alone_goes_to_stdout_and_nowhere_else(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [*training()[:1], Warned(message="The queue is capped.")]
+    assert present("pretrain", events, as_json=False) == 0
+    out, err = capsys.readouterr()
+    assert "method       simclr                recipe shapes\n" in out
+    assert "warning    The queue is capped." in out
+    assert "\x1b" not in out
+    assert err == ""
+    assert present("pretrain", events, as_json=True) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["dry_run"] is True
+    assert err == ""
+
+
+def test_a_plan_that_is_followed_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    events = training()
+    events.insert(1, Warned(message="A note on the plan."))
+    present("pretrain", events, as_json=False)
+    out, err = capsys.readouterr()
+    assert "recipe shapes" in err
+    assert "recipe shapes" not in out
+    assert err.count("A note on the plan.") == 1
+
+
+def test_what_waited_is_told_when_training_fails_to_follow(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> Iterator[Event]:
+        yield from training()[:1]
+        yield Warned(message="A note on the plan.")
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        present("pretrain", broken(), as_json=False)
+    assert "A note on the plan." in capsys.readouterr().err
+
+
+def test_the_work_goes_on_when_nobody_reads_along(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert present("pretrain", training(), as_json=False) == 0
+    assert "top-1 81.0 %" in capsys.readouterr().out
+
+
+def test_hostile_words_never_reach_a_terminal_as_they_are() -> None:
+    stream = Terminal()
+    events = [
+        Planned(choices=(Choice(name=HOSTILE, value=HOSTILE, reason=HOSTILE),)),
+        Started(out=HOSTILE, steps=9),
+        stepped(8, numbers={HOSTILE: 1.0}),
+        Warned(message=HOSTILE, hint=HOSTILE),
+        Saved(path=HOSTILE),
+    ]
+    screen = Screen()
+    with LiveSink("pretrain", stream) as sink:
+        for event in events:
+            screen = fold(screen, event)
+            sink.show(screen, event)
+    written = stream.getvalue()
+    assert "PWN" in written
+    assert "\x1b]" not in written
+    assert not set("\x07\u202e\udcff") & set(written)
+    assert "[red]b[/red]" in written
 
 
 def test_results_go_to_stdout_and_all_else_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ssl_cli.ui.text import percent, safe, sparkline
+from ssl_cli.ui.text import per_step, percent, rate, safe, sparkline
 from tests.ui.events import HOSTILE
 
 
@@ -17,6 +17,11 @@ def test_nothing_that_a_terminal_obeys_remains() -> None:
 
 def test_percent() -> None:
     assert percent(0.8123) == "81.2 %"
+
+
+def test_paces() -> None:
+    assert (per_step(2.0), per_step(0.1234), per_step(0.0004)) == ("2.00 s", "123 ms", "0 ms")
+    assert (rate(12345.6), rate(812.4), rate(3.21)) == ("12,346", "812", "3.2")
 
 
 @pytest.mark.parametrize(

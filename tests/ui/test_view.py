@@ -1,16 +1,20 @@
 """The live display, looked at without a run."""
 
+import dataclasses
 import io
+import re
 from functools import reduce
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from ssl_cli.events import Event, Started
+from ssl_cli.events import Choice, Event, Started, Warned
 from ssl_cli.ui import view
 from ssl_cli.ui.screen import Screen, fold
-from tests.ui.events import HOSTILE, START, stepped, stopped, training
+from tests.ui.events import CHOICES, HOSTILE, START, online, stepped, stopped, training
+
+RED, YELLOW = "\x1b[1;31m", "\x1b[33m"
 
 
 def drawn(events: list[Event], width: int = 80, now: float = START + 500.0) -> str:
@@ -21,29 +25,103 @@ def drawn(events: list[Event], width: int = 80, now: float = START + 500.0) -> s
     return file.getvalue()
 
 
-@pytest.mark.parametrize("width", [40, 80, 120])
-def test_the_panel_fits(width: int) -> None:
-    lines = drawn(training(), width).splitlines()
+def coloured(events: list[Event]) -> str:
+    screen = reduce(fold, events, Screen())
+    console = Console(file=io.StringIO(), width=80, color_system="standard", force_terminal=True)
+    with console.capture() as written:
+        console.print(view.panel("pretrain", screen, START + 50.0, START, 80))
+    return written.get()
+
+
+def squeezed(picture: str) -> str:
+    """The picture with every run of blanks as one."""
+    return " ".join(picture.split())
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+@pytest.mark.parametrize("events", [training(), training()[:9], training()[:1], stopped(), []], ids=len)
+def test_the_panel_fits(width: int, events: list[Event]) -> None:
+    lines = drawn(events, width).splitlines()
     assert all(cell_len(line) == width for line in lines)
+    assert all(line[0] in "╭│╰" and line[-1] in "╮│╯" for line in lines)  # nothing runs over the frame
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_every_number_is_whole_at_every_width(width: int) -> None:
+    small = dataclasses.replace(stepped(440), lr=0.000123, rate=123_456.0, step_seconds=0.012, memory=999_000_000)
+    picture = drawn([*training()[:2], small, online(0, 0.17), online(64, 0.61)], width)
+    for words in (
+        "440/448 steps", "1.0614", "chance 6.24", "61.0 %", "untrained 17.0 %", "0.000123", "123,456", "12 ms", "2.0 %",
+        "999 MB", "1.23", "0.812", "0.934", "0.300", "-2.910", "41.2", "6.88",
+    ):  # fmt: skip
+        assert re.search(rf"(?<![\d.]){re.escape(words)}(?![\d.])", picture), words
 
 
 def test_the_panel_says_what_a_user_asks_for() -> None:
-    picture = drawn(training()[:-2], now=START + 906.0)
+    picture = squeezed(drawn(training()[:-2], now=START + 906.0))
     for words in (
-        "sslcli pretrain · simclr · runs/first", "448/448 steps", "measuring quality", "chance 6.24", "2.00 s/step",
-        "learning rate 0.003", "812 images/s", "waiting for data 2.0 %", "1.2 GB", "contrastive top1 0.610", "▁", "█",
-        "step_00000448.pt, 10 s ago", "1 unreadable", "The queue is capped.", "Pass --set method.queue=512.",
+        "sslcli pretrain · simclr · runs/first", "448/448 steps", "measuring quality", "loss 1.0567 chance 6.24 █",
+        "online kNN 61.0 % untrained 17.0 % ▁▅█", "epoch 7.00", "learning rate 0.003", "gradient norm 1.23",
+        "images/s 812", "time per step 2.00 s", "waiting for data 2.0 %", "memory 1.2 GB", "contrastive top-1 61.0 %",
+        "positive similarity 0.812", "spread 0.934", "alignment 0.300", "uniformity -2.910", "effective rank 41.2",
+        "step_00000448.pt 5.9 MB 10 s ago", "1 unreadable image,", "The queue is capped. Pass --set method.queue=512.",
     ):  # fmt: skip
         assert words in picture
 
 
+@pytest.mark.parametrize(("width", "columns"), [(40, 1), (60, 2), (80, 2), (117, 2), (120, 4), (200, 4)])
+def test_wide_terminals_have_more_columns_of_facts(width: int, columns: int) -> None:
+    row = next(line for line in drawn(training(), width).splitlines() if "epoch" in line)
+    named = ("epoch", "time per step", "contrastive top-1", "alignment")
+    assert sum(name in row for name in named) == columns
+
+
+def test_a_method_of_ones_own_is_shown_too() -> None:
+    mine = {"bank_drift": 0.0123, "[red]\x1b[31m": 2.0}
+    picture = squeezed(drawn([*training()[:2], stepped(8, numbers=mine)]))
+    assert "bank drift 0.0123" in picture
+    assert "[red]\\x1b[31m 2" in picture
+    assert "spread" not in picture
+
+
 def test_states_of_a_run() -> None:
-    assert "working, 8 min 20 s" in drawn([])
+    assert "planning, 8 min 20 s" in drawn([])
+    assert "planning" in drawn(training()[:1])
     assert "first steps" in drawn([Started(out="x", steps=10, time=START)])
-    assert "left" in drawn(training()[:20])
+    assert "warm-up" in drawn(training()[:6])
+    assert "2 min 30 s left" in drawn(training()[:2], now=START + 20.0)  # the plan's, before there is a pace
+    assert "training" in drawn(training()[:20])
+    assert "12 min 00 s left" in drawn(training()[:24], now=START + 176.0)
     assert "done in 2 min 58 s" in drawn(training())
     assert "stopped" in drawn(stopped())
     assert "chance" not in drawn([Started(out="x", steps=10, time=START), stepped(5, chance=None)])
+
+
+def test_other_commands_are_working() -> None:
+    file = io.StringIO()
+    Console(file=file, width=60).print(view.panel("knn-eval", Screen(), START + 3, START, 60))
+    assert "working, 3 s" in file.getvalue()
+
+
+def test_a_first_measurement_that_is_not_of_the_start_says_when_it_was() -> None:
+    assert "43.0 %  at step 64" in drawn([*training()[:2], stepped(64), online(64, 0.43)])
+    assert "61.0 %  at step 64 43.0 %  ▁█" in drawn([*training()[:2], online(64, 0.43), online(128, 0.61)])
+
+
+def test_a_loss_near_chance_is_told_and_coloured_only_late() -> None:
+    early, late = ([*training()[:2], stepped(step, loss=6.2)] for step in (8, 400))
+    assert "near chance, as is normal at first" in drawn(early)
+    assert YELLOW not in coloured(early)
+    assert "still near chance: try a lower --lr" in drawn(late)
+    assert YELLOW in coloured(late)
+
+
+def test_a_collapse_is_red_once_the_engine_has_warned() -> None:
+    narrow = [*training()[:2], stepped(8, numbers={"spread": 0.04})]
+    warned = [*narrow, Warned(message="The representation has collapsed.")]
+    assert RED not in coloured(narrow)
+    assert RED in coloured(warned)
+    assert RED not in coloured([*warned, stepped(12, numbers={"spread": 0.5})])
 
 
 def test_hostile_names_are_shown_and_not_obeyed() -> None:
@@ -52,10 +130,34 @@ def test_hostile_names_are_shown_and_not_obeyed() -> None:
     assert picture.replace("\n", "").isprintable()
 
 
-def test_the_plan() -> None:
-    file = io.StringIO()
-    event = training()[0]
-    console = Console(file=file, width=80)
-    console.print(view.plan(getattr(event, "choices")))  # noqa: B009 - a plan is what comes first
-    assert "simclr" in file.getvalue()
-    assert "recipe shapes" in file.getvalue()
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_plan_fits(width: int) -> None:
+    lines = view.plan_lines(CHOICES, width)
+    assert all(cell_len(line) <= width and line == line.rstrip() for line in lines)
+    told = " ".join(" ".join(lines).split())
+    for choice in CHOICES[:2]:
+        assert choice.value in told
+    assert "--set model.bn_group=global" in told
+
+
+def test_reasons_of_the_plan_wrap_under_themselves() -> None:
+    assert view.plan_lines(CHOICES, 80)[:4] == [
+        "method       simclr                recipe shapes",
+        "backbone     resnet18, width 0.25  0.73 M parameters trained with the head",
+        "BatchNorm    512 rows a group      one group; the paper has all rows in one",
+        "                                   group: --set model.bn_group=global",
+    ]
+    assert len(view.plan_lines(CHOICES, 120)) == len(CHOICES)
+    assert view.plan_lines(CHOICES[:2], 40) == [
+        "method    simclr",
+        "          recipe shapes",
+        "backbone  resnet18, width 0.25",
+        "          0.73 M parameters trained with",
+        "          the head",
+    ]
+
+
+def test_a_hostile_plan_is_shown_and_not_obeyed() -> None:
+    lines = view.plan_lines([Choice(name=HOSTILE, value=HOSTILE, reason=HOSTILE)], 200)
+    assert all(line.isprintable() for line in lines)
+    assert "[red]b[/red]" in lines[0]
