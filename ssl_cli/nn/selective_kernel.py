@@ -41,6 +41,6 @@ class SelectiveKernel(nn.Module):
         # the mean of a sum is the sum of the means, which are small
         pooled = torch.stack(x.mean((2, 3), keepdim=True).chunk(2, dim=1)).sum(0)
         logits = self.mix(self.relu(self.bn2(self.squeeze(pooled))))
-        # autocast gives a softmax in float32, which would make the whole map float32
+        # autocast on CUDA gives a softmax in float32, which would make the whole map float32
         first, second = torch.stack(logits.chunk(2, dim=1)).softmax(0).to(x.dtype).unbind()
         return one * first + other * second

@@ -148,9 +148,10 @@ def test_channels_last_gives_the_same_and_stays() -> None:
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_autocast_keeps_the_map_in_half_precision() -> None:
-    ours, x = layer().float(), images().float()
-    with torch.autocast("cpu", torch.bfloat16):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_autocast_keeps_the_map_in_half_precision(device: str) -> None:
+    ours, x = layer().float().to(device), images().float().to(device)
+    with torch.autocast(device, torch.bfloat16):
         found = ours(x)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), ours(x), atol=0.1, rtol=0.1)
