@@ -91,6 +91,6 @@ class Objective(nn.Module):
         """Move the state, after the optimiser; `progress` is the share of steps taken, 0 to 1."""
 
     @torch.no_grad()
-    def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float]:
-        """Numbers for the display, asked for at log steps only."""
+    def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float | Tensor]:
+        """Numbers for the display, 0-d tensors or floats, asked for at log steps only; the engine adds z's geometry."""
         return {}

@@ -142,6 +142,8 @@ class RunSettings(Branch):
     keep: int = Field(3, ge=2, description="checkpoints kept")
     log_every: int = Field(10, gt=0, description="steps between log lines")
     evaluate: bool = Field(True, description="kNN at the end, where there are labels")
+    monitor: bool = Field(True, description="kNN while training, where there are labels, in 3 % of the time at most")
+    stop_on_collapse: bool = Field(False, description="end with exit code 6 when the representation has collapsed")
 
 
 def _memory(value: Any) -> Any:

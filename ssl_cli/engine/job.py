@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,20 +11,20 @@ from torch import Tensor
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
-from ssl_cli.engine import checkpoint, memory, plan
+from ssl_cli.engine import checkpoint, plan
 from ssl_cli.engine.backward import Rowwise, autocast, cached_backward, plain_backward
 from ssl_cli.engine.groups import bn_groups
+from ssl_cli.engine.meter import Meter
 from ssl_cli.engine.run_folder import RunFolder
 from ssl_cli.engine.signals import StopRequest
 from ssl_cli.errors import STOPPED, CheckpointError, DivergedError
-from ssl_cli.events import Event, Saved, Stepped, Stopped, Warned
+from ssl_cli.events import Event, Saved, Stopped, Warned
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
-from ssl_cli.optim.schedule import peak_rate, rate
+from ssl_cli.optim.schedule import peak_rate, rate, warmup_steps
 
 SAVE_SECONDS = 60.0
-QUIET_SECONDS = 5.0  # where steps are slow, each one is told
 BAD_STEPS = 3
 # Streams of random numbers, apart from each other and from the augmentation's.
 QUERIES, TARGETS = 1, 2
@@ -54,8 +54,9 @@ class Job:
         self.moments = Moments()
         self.start = 0
         self.bad_steps = 0
-        self.began = self.saved = self.lap = time.monotonic()
-        self.lap_step, self.lap_wait = 0, 0.0
+        self.grad_norm = torch.zeros(())
+        self.meter = Meter(settings, loader, objective, resolved.precision, self.device, self.steps)
+        self.began = self.saved = time.monotonic()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint.
@@ -70,10 +71,11 @@ class Job:
             raise CheckpointError(
                 f"The checkpoint does not fit its own settings: {str(error).splitlines()[0]}"
             ) from error
-        self.start = self.lap_step = int(state["step"])
+        self.start = int(state["step"])
 
     def batches(self) -> Iterator[Batch]:
         """The batches from where the run stands to its end."""
+        self.meter.begin(self.start)
         return self.loader.batches(self.start, self.steps)
 
     def augment(self, batch: Batch) -> Tensor:
@@ -116,7 +118,8 @@ class Job:
             DivergedError: the third such loss in a row.
         """
         grads = [p.grad for p in self.objective.parameters() if p.grad is not None]
-        finite = bool(torch.isfinite(loss + torch.nn.utils.get_total_norm(grads)))
+        self.grad_norm = torch.nn.utils.get_total_norm(grads)
+        finite = bool(torch.isfinite(loss + self.grad_norm))
         if finite:
             set_rate(self.optimiser, self.lr(step))
             self.optimiser.step()
@@ -133,30 +136,18 @@ class Job:
             )
         return finite
 
-    def report(self, step: int, loss: Tensor, z: Tensor, targets: Targets, batch: Batch) -> Iterator[Event]:
-        """What there is to say after `step` steps: files skipped, steps lost, numbers when they are due."""
+    def observe(self, step: int, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float] | None:
+        """The numbers of z after `step` steps, before any state moves; None where nothing is to be told."""
+        return self.meter.observe(step, z, targets, batch)
+
+    def report(self, step: int, loss: Tensor, numbers: Mapping[str, float] | None) -> Iterator[Event]:
+        """What there is to say after `step` steps: files skipped, steps lost, numbers where there are some."""
         yield from self.skipped(step)
         if self.bad_steps:
             yield Warned(step=step, message="Loss or gradient was not finite; this step was left out.")
-        now = time.monotonic()
-        due = step % self.settings.run.log_every == 0 or step == self.steps or now - self.lap >= QUIET_SECONDS
-        if not due:
-            return
-        seconds, steps = max(now - self.lap, 1e-9), max(step - self.lap_step, 1)
-        wait, self.lap_wait = self.loader.wait_seconds - self.lap_wait, self.loader.wait_seconds
-        self.lap, self.lap_step = now, step
-        yield Stepped(
-            step=step,
-            epoch=step / self.steps_per_epoch,
-            loss=float(loss),
-            chance=self.objective.chance(self.settings.run.batch),
-            lr=self.lr(step - 1),
-            rate=steps * self.settings.run.batch / seconds,
-            step_seconds=seconds / steps,
-            data_wait=min(wait / seconds, 1.0),
-            memory=memory.resident(),
-            numbers=self.objective.observe(z, targets, batch),
-        )
+        if numbers is not None:
+            epoch, lr = step / self.steps_per_epoch, self.lr(step - 1)
+            yield from self.meter.report(step, epoch, float(loss), lr, float(self.grad_norm), numbers)
 
     def skipped(self, step: int) -> Iterator[Event]:
         """The files that could not be read since this was last asked."""
@@ -176,7 +167,7 @@ class Job:
             )
         path = checkpoint.save(self.folder.checkpoints, self.state(step), self.settings.run.keep)
         self.saved = time.monotonic()
-        yield Saved(step=step, path=str(path))
+        yield Saved(step=step, path=str(path), size=path.stat().st_size)
 
     def state(self, step: int) -> dict[str, Any]:
         """All that `restore` needs, as tensors and primitives."""
@@ -192,10 +183,6 @@ class Job:
             "rng": {"seed": self.settings.run.seed},
         }
 
-    def peak_memory(self) -> int:
-        """The most bytes held at once: on the card where there is one, else by this process."""
-        return int(torch.cuda.max_memory_allocated(self.device)) if self.device.type == "cuda" else memory.peak()
-
     def asked_to_stop(self, step: int) -> Stopped | None:
         """The event that ends the run early, if a signal came or its time is over."""
         if step == self.steps:
@@ -208,6 +195,11 @@ class Job:
         if limit is not None and time.monotonic() - self.began >= limit:
             return Stopped(step=step, exit_code=STOPPED, reason=f"its time of {limit:g} s is over")
         return None
+
+    @property
+    def warmup(self) -> int:
+        """Steps in which the learning rate rises."""
+        return warmup_steps(self.settings.schedule, self.steps_per_epoch)
 
     def _rowwise(self, call: Any, views: int, step: int, stream: int) -> Rowwise:
         seed = self.settings.run.seed

@@ -3,26 +3,31 @@
 import time
 from collections.abc import Iterator
 
+from ssl_cli.engine import memory
 from ssl_cli.engine.job import Job
 from ssl_cli.events import Event, Finished, Started
 
 
 def train(job: Job) -> Iterator[Event]:
     """Train from where the job stands to its last step, or until it is asked to stop."""
-    objective = job.objective
-    yield Started(step=job.start, out=str(job.folder.path), steps=job.steps, resumed=job.start > 0)
+    objective, out = job.objective, str(job.folder.path)
+    yield Started(step=job.start, out=out, steps=job.steps, warmup=job.warmup, resumed=job.start > 0)
     began = time.monotonic()
     for batch in job.batches():
+        step = batch.step + 1
         x = job.augment(batch)
         targets = job.targets(x, batch)
         loss, z = job.backward(x, targets, batch)
-        step = batch.step + 1
+        numbers = job.observe(step, z, targets, batch)
         if job.update(loss, batch.step):
             objective.after_step(z, targets, batch, step / job.steps)
-        yield from job.report(step, loss, z, targets, batch)
+        yield from job.report(step, loss, numbers)
         stopped = job.asked_to_stop(step)
         yield from job.save_if_due(step, now=stopped is not None)
         if stopped is not None:
             yield stopped
             return
-    yield Finished(step=job.steps, steps=job.steps, seconds=time.monotonic() - began, peak_memory=job.peak_memory())
+    seconds = time.monotonic() - began
+    rate = (job.steps - job.start) * job.settings.run.batch / max(seconds, 1e-9)
+    peak = memory.peak(job.device)
+    yield Finished(step=job.steps, steps=job.steps, seconds=seconds, peak_memory=peak, rate=rate)

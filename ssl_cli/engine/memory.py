@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import torch
 
 _CGROUPS = (
     (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
@@ -32,7 +33,14 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def peak() -> int:
-    """The most bytes of this process that were ever in memory at once."""
+def in_use(device: torch.device) -> int:
+    """Bytes held now: on the card where there is one, else by this process."""
+    return int(torch.cuda.memory_allocated(device)) if device.type == "cuda" else resident()
+
+
+def peak(device: torch.device) -> int:
+    """The most bytes ever held at once: on the card where there is one, else by this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024

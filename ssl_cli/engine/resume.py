@@ -11,6 +11,7 @@ from ssl_cli.errors import CheckpointError, UsageError
 # What may differ between a run and its continuation: nothing that changes what a step computes.
 FREE = {
     "schedule.epochs", "run.log_every", "run.checkpoint_every", "run.keep", "run.max_time", "run.out", "run.evaluate",
+    "run.monitor", "run.stop_on_collapse",
     "data.threads", "data.cache",
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_cli.config.tree import MoCoSettings
+from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.info_nce import info_nce
 from ssl_cli.nn.ema import follow, momentum_copy
 from ssl_cli.nn.heads import projector, unit
@@ -61,11 +62,7 @@ class MoCo(Objective):
         follow(self.key, self.online, self.cfg.ema)
 
     @torch.no_grad()
-    def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float]:
-        """Similarity of queries and keys, and the spread of q: std * sqrt(D), near 1 when rows fill the sphere."""
+    def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:
+        """How well queries find their keys among the queue's."""
         assert isinstance(targets, Tensor)
-        keys = targets.transpose(0, 1).flatten(0, 1)
-        return {
-            "positive_similarity": float((z * keys).sum(1).mean()),
-            "spread": float(z.std(0).mean() * z.shape[1] ** 0.5),
-        }
+        return agreement(z, targets.transpose(0, 1).flatten(0, 1), self.queue.rows)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_cli.config.tree import SimCLRSettings
+from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.nt_xent_tiled import nt_xent_tiled
 from ssl_cli.nn.heads import projector, unit
 from ssl_cli.objective import Batch, Objective, Targets
@@ -35,10 +36,8 @@ class SimCLR(Objective):
         return 2 * (images - 1)
 
     @torch.no_grad()
-    def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float]:
-        """Similarity of positives, and the spread of z: std * sqrt(D), near 1 when rows fill the sphere."""
+    def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:
+        """How well first views find their second ones among all rows of the batch."""
         first, second = z.chunk(2)
-        return {
-            "positive_similarity": float((first * second).sum(1).mean()),
-            "spread": float(z.std(0).mean() * z.shape[1] ** 0.5),
-        }
+        rows = torch.arange(len(first), device=z.device)
+        return agreement(first, second, z, own=(rows, rows + len(first)))

@@ -16,6 +16,11 @@ def peak_rate(optim: OptimSettings, batch: int) -> float:
     return optim.base_lr * factor
 
 
+def warmup_steps(schedule: ScheduleSettings, steps_per_epoch: int) -> int:
+    """Steps in which the rate rises from 0."""
+    return round(schedule.warmup * steps_per_epoch)
+
+
 def rate(schedule: ScheduleSettings, peak: float, step: int, steps_per_epoch: int) -> float:
     """The learning rate of `step` (from 0).
 
@@ -23,7 +28,7 @@ def rate(schedule: ScheduleSettings, peak: float, step: int, steps_per_epoch: in
     are left (SimCLR), drops at milestones, or constant. With `every = "epoch"` the rate after warm-up moves once an
     epoch (MoCo's code).
     """
-    warmup = round(schedule.warmup * steps_per_epoch)
+    warmup = warmup_steps(schedule, steps_per_epoch)
     total = schedule.epochs * steps_per_epoch
     if step < warmup:
         return peak * (step + 1) / warmup

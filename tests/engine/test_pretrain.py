@@ -14,6 +14,7 @@ from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.errors import DataError, DivergedError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Finished, Planned, Saved, Started, Stepped, Stopped, Warned
 from ssl_cli.methods.simclr import SimCLR
+from ssl_cli.nn.heads import unit
 
 
 def settings(out: Path, **sections: dict[str, Any]) -> Settings:
@@ -49,7 +50,7 @@ def test_a_run_tells_its_story_and_keeps_it(tmp_path: Path, method: str) -> None
     assert only(events, Started)[0].steps == 12
     assert [event.step for event in only(events, Stepped)] == list(range(1, 13))
     assert only(events, Saved)[-1].step == 12
-    result = only(events, Evaluated)[0].result
+    (result,) = (event.result for event in only(events, Evaluated) if event.name == "knn")
     assert 0 <= result["top1"] <= 1
     assert {"pixels", "untrained"} <= set(result["baselines"])
     assert isinstance(events[-1], Finished)
@@ -188,6 +189,20 @@ def test_a_loss_that_is_not_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for path in (tmp_path / "run" / "checkpoints").glob("*.pt"):
         state = torch.load(path, weights_only=True)
         assert all(bool(tensor.isfinite().all()) for tensor in state["objective"].values())
+
+
+def test_a_collapse_is_told_and_ends_the_run_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def everywhere_the_same(self: SimCLR, x: Tensor) -> Tensor:
+        h = self.backbone(x)
+        return unit(torch.ones_like(h) + 1e-4 * h)
+
+    monkeypatch.setattr(SimCLR, "forward", everywhere_the_same)
+    events = run(settings(tmp_path / "a", schedule={"epochs": 5}))
+    (warning,) = only(events, Warned)
+    assert "collapsed" in warning.message
+    assert 20 <= warning.step <= 50
+    with pytest.raises(DivergedError, match="collapsed"):
+        run(settings(tmp_path / "b", schedule={"epochs": 5}, run={"stop_on_collapse": True}))
 
 
 def test_code_of_the_user_s_own_is_not_run_unasked(tmp_path: Path) -> None:
