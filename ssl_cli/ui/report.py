@@ -8,10 +8,9 @@ from typing import Any
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.errors import DONE, EXIT_CODES, INTERRUPTED, STOPPED
 from ssl_cli.events import SCHEMA, Finished
-from ssl_cli.ui.screen import Screen
+from ssl_cli.ui.screen import FEW_STEPS, Screen
 from ssl_cli.ui.text import percent, rate, safe
 
-FEW_STEPS = 100
 SMALL_GAIN = 0.05
 Line = tuple[str, str]
 """A label and what is said of it; a label that is empty continues the line above."""

@@ -22,7 +22,7 @@ from ssl_cli.events import (
 HISTORY = 256
 ONLINE = "online_knn"
 NEAR = 0.03  # a loss this share below chance, or less, tells hardly anything apart
-EARLY = 0.25  # the share of a run in which that is nothing to worry about
+EARLY, FEW_STEPS = 0.25, 100  # the share of a run, and the steps, in which that is nothing to worry about
 COLLAPSED = 0.1  # a spread of z below which all images look alike
 
 
@@ -114,21 +114,18 @@ class Screen:
         """What the loss is worth beside its chance level, and whether that is alarming."""
         if not self.latest or not self.steps:
             return "", False
-        return chance_note(self.latest.loss, self.latest.chance, self.step / self.steps)
+        return chance_note(self.latest.loss, self.latest.chance, self.latest.step, self.steps)
 
 
-def chance_note(loss: float, chance: float | None, done: float) -> tuple[str, bool]:
-    """What to say of a loss after a share `done` of the run, and whether it is alarming; nothing of a loss that fell.
+def chance_note(loss: float, chance: float | None, step: int, steps: int) -> tuple[str, bool]:
+    """What to say of a loss after `step` of `steps` steps, and whether it is alarming; nothing of a loss that fell.
 
-    Args:
-        loss: the loss.
-        chance: the loss of an encoder that tells nothing apart, where there is such a number.
-        done: steps taken over steps of the run.
+    `chance` is the loss of an encoder that tells nothing apart, where there is such a number.
     """
     if not chance or not loss >= (1 - NEAR) * chance:
         return "", False
     where = "near chance" if loss <= (1 + NEAR) * chance else "above chance"
-    if done < EARLY:
+    if step < max(EARLY * steps, FEW_STEPS):
         return f"{where}, as is normal at first", False
     return f"still {where}: try a lower --lr or a longer warm-up, or look at the views: sslcli inspect-augs", True
 

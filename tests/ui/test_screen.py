@@ -88,27 +88,32 @@ def test_a_plan_is_alone_until_training_follows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "done", "says", "alarming"),
+    ("loss", "step", "says", "alarming"),
     [
-        (6.24, 0.01, "near chance, as is normal at first", False),
-        (6.10, 0.24, "near chance, as is normal at first", False),
-        (6.10, 0.25, "still near chance: try a lower --lr", True),
-        (7.00, 0.01, "above chance, as is normal at first", False),
-        (7.00, 0.90, "still above chance: try", True),
-        (6.00, 0.01, "", False),
-        (6.00, 0.90, "", False),
-        (float("nan"), 0.90, "", False),
+        (6.24, 10, "near chance, as is normal at first", False),
+        (6.10, 249, "near chance, as is normal at first", False),
+        (6.10, 250, "still near chance: try a lower --lr", True),
+        (7.00, 10, "above chance, as is normal at first", False),
+        (7.00, 900, "still above chance: try", True),
+        (6.00, 10, "", False),
+        (6.00, 900, "", False),
+        (float("nan"), 900, "", False),
     ],
 )
-def test_what_a_loss_near_chance_means(loss: float, done: float, says: str, alarming: bool) -> None:
-    words, alarm = chance_note(loss, 6.24, done)
+def test_what_a_loss_near_chance_means(loss: float, step: int, says: str, alarming: bool) -> None:
+    words, alarm = chance_note(loss, 6.24, step, 1000)
     assert words.startswith(says)
     assert bool(words) is bool(says)
     assert alarm is alarming
 
 
+def test_a_short_run_is_not_told_off() -> None:
+    assert chance_note(6.2, 6.24, 99, 99) == ("near chance, as is normal at first", False)
+    assert chance_note(6.2, 6.24, 100, 110)[1]
+
+
 def test_without_a_chance_level_nothing_is_said_of_it() -> None:
-    assert chance_note(6.2, None, 0.9) == ("", False)
+    assert chance_note(6.2, None, 900, 1000) == ("", False)
     assert Screen().chance_note() == ("", False)
 
 
