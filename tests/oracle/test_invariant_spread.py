@@ -1,0 +1,82 @@
+"""InvaSpread's loss by the official code's words (BatchAverage.py), in plain loops.
+
+The oracle is analytic, so its exact slope is the imaginary part after a step along the imaginary axis.
+"""
+
+import cmath
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ssl_cli.losses.invariant_spread import invariant_spread, invariant_spread_tiled
+
+
+def oracle(z: list[list[complex]], constants: list[list[float]], temperature: float) -> complex:
+    """Rows meet `constants`, the same embeddings, which no step of the rows moves."""
+    count = len(z)
+    total = 0j
+    for i in range(count):
+        e = [cmath.exp(sum(a * b for a, b in zip(z[i], x, strict=True)) / temperature) for x in constants]
+        everything = sum(e[k] for k in range(count) if k != i)
+        positive = (i + count // 2) % count
+        total -= cmath.log(e[positive] / everything)
+        for j in range(count):
+            if j not in (i, positive):
+                total -= cmath.log(1 - e[j] / everything)
+    return total / count
+
+
+def embeddings(images: int, dim: int = 7) -> Tensor:
+    generator = torch.Generator().manual_seed(images)
+    return normalize(torch.randn(2 * images, dim, dtype=torch.float64, generator=generator)).requires_grad_()
+
+
+@pytest.mark.parametrize("images", [1, 2, 5, 9])
+@pytest.mark.parametrize("temperature", [0.05, 0.1, 0.5, 1.0])
+def test_dense_and_tiled_equal_the_code_in_value_and_gradient(images: int, temperature: float) -> None:
+    dense, tiled = embeddings(images), embeddings(images)
+    constants = dense.tolist()
+    for z, loss in (
+        (dense, invariant_spread(dense, temperature)),
+        (tiled, invariant_spread_tiled(tiled, temperature, tile=3 * len(tiled))),
+    ):
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert float(loss.detach()) == pytest.approx(oracle(constants, constants, temperature).real, abs=1e-9)
+        assert z.grad is not None
+        for i in range(len(z)):
+            for d in range(7):
+                moved = [list(row) for row in constants]
+                moved[i][d] += 1e-30j
+                slope = oracle(moved, constants, temperature).imag / 1e-30
+                assert float(z.grad[i, d]) == pytest.approx(slope, abs=1e-9)
+
+
+@pytest.mark.parametrize("loss", [invariant_spread, invariant_spread_tiled])
+def test_chance_level_and_one_image(loss: Callable[[Tensor, float], Tensor]) -> None:
+    same = normalize(torch.ones(8, 3, dtype=torch.float64))
+    assert float(loss(same, 0.5)) == pytest.approx(math.log(7) + 6 * math.log(7 / 6))
+    alone = embeddings(1)
+    value = loss(alone, 0.5)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert alone.grad is not None
+    assert float(value.detach()) == pytest.approx(0, abs=1e-12)
+    assert float(alone.grad.abs().max()) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", [invariant_spread, invariant_spread_tiled])
+@pytest.mark.parametrize("temperature", [0.002, 0.05])
+def test_a_negative_that_takes_all(loss: Callable[[Tensor, float], Tensor], temperature: float) -> None:
+    """A row's twin is a negative, all else opposite: in float32 1 - P rounds to zero, its logarithm must not follow.
+
+    By hand, but for terms of exp(-2 / temperature): log P(positive) = -2 / temperature, log(1 - P(twin)) = log 2 less
+    the same; the slopes are 2 at the twin, -3/2 at the positive, -1/2 at the third.
+    """
+    z = torch.tensor([[1.0, 0], [1, 0], [-1, 0], [-1, 0]], requires_grad=True)
+    value = loss(z, temperature)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert float(value.detach()) == pytest.approx(4 / temperature - math.log(2), rel=1e-5)
+    torch.testing.assert_close(z.grad, z.detach() / temperature, atol=0, rtol=1e-4)
