@@ -6,32 +6,69 @@ Nothing here imports torch: a command's body does, once its words are understood
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from ssl_cli.commands import export, inspect_augs, knn_eval, linear_eval, options, pretrain
-from ssl_cli.errors import DONE, INTERRUPTED, SslcliError, UsageError, understood
+from ssl_cli.errors import DONE, INTERRUPTED, SHORT_CODES, ResourceError, SslcliError, UsageError, understood
+
+AFTERWORD = (
+    "A traceback is shown with --debug behind any command, or SSLCLI_DEBUG=1. A run's is always in its train.log.\n\n"
+    + "Exit codes: "
+    + ", ".join(f"{code} {meaning}" for code, meaning in SHORT_CODES.items())
+    + "."
+)
+
+
+class Commands(TyperGroup):
+    """The commands in the order of work; flags of typer's own show no <bool> either."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, those without a value marked so."""
+        return options.switches(super().get_params(ctx))
+
+
+class Command(TyperCommand):
+    """One command; its --help shows no <bool> either."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, those without a value marked so."""
+        return options.switches(super().get_params(ctx))
+
 
 app = typer.Typer(
     name="sslcli",
+    cls=Commands,
     help="Contrastive self-supervised pretraining of image encoders.",
     epilog=options.examples(
         "Train on the embedded images: sslcli pretrain --out runs/first",
-        "See how good it is: sslcli knn-eval runs/first --baselines",
+        "What the network sees of them: sslcli inspect-augs",
+        "How good it is, by its neighbours: sslcli knn-eval runs/first --baselines",
+        "How good it is, by a linear classifier: sslcli linear-eval runs/first",
         "Take it with you: sslcli export runs/first -o encoder.onnx",
-    ),
+    )
+    + f"\n\n{AFTERWORD}",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-app.command("pretrain", epilog=pretrain.EPILOG, rich_help_panel="Train")(pretrain.pretrain)
-app.command("inspect-augs", epilog=inspect_augs.EPILOG, rich_help_panel="Train")(inspect_augs.inspect_augs)
-app.command("knn-eval", epilog=knn_eval.EPILOG, rich_help_panel="Measure")(knn_eval.knn_eval)
-app.command("linear-eval", epilog=linear_eval.EPILOG, rich_help_panel="Measure")(linear_eval.linear_eval)
-app.command("export", epilog=export.EPILOG, rich_help_panel="Use")(export.export)
+TRAIN, MEASURE, USE = "1 Train", "2 Measure", "3 Use"
+
+
+def _add(name: str, body: Callable[..., int], epilog: str, panel: str) -> None:
+    app.command(name, cls=Command, epilog=epilog, rich_help_panel=panel)(body)
+
+
+_add("pretrain", pretrain.pretrain, pretrain.EPILOG, TRAIN)
+_add("inspect-augs", inspect_augs.inspect_augs, inspect_augs.EPILOG, TRAIN)
+_add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)
+_add("linear-eval", linear_eval.linear_eval, linear_eval.EPILOG, MEASURE)
+_add("export", export.export, export.EPILOG, USE)
 
 
 def _version(asked: bool) -> None:
@@ -58,9 +95,7 @@ def root(
 def main(args: Sequence[str] | None = None) -> int:
     """Run `sslcli` with these arguments, or the process's own; the exit code. Raises nothing."""
     words = list(sys.argv[1:] if args is None else args)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end a run
+    _open_streams()
     try:
         return _outcome(typer.main.get_command(app)(words, prog_name="sslcli", standalone_mode=False))
     except BrokenPipeError:
@@ -72,18 +107,40 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
-        if "--debug" in words or os.environ.get("SSLCLI_DEBUG"):
-            traceback.print_exc()
-        return _report(_understood(error), as_json="--json" in words)
+        try:
+            if "--debug" in words or os.environ.get("SSLCLI_DEBUG"):
+                traceback.print_exc()
+            return _report(_understood(error), as_json="--json" in words)
+        except BrokenPipeError:
+            _reader_left()
+            return _understood(error).code
+        except OSError:  # a full disk behind stdout
+            _reader_left()
+            return ResourceError.code
+
+
+def _open_streams() -> None:
+    """Streams that take any character, and none that is closed: its number would go to the next file opened."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        if hasattr(getattr(sys, name), "reconfigure"):  # a name that the terminal cannot show must not end a run
+            getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
 def _outcome(returned: Any) -> int:
+    sys.stdout.flush()  # here it can still be told that it failed
     return returned if isinstance(returned, int) else DONE
 
 
 def _reader_left() -> int:
     """Whoever read our output has seen enough (`sslcli --help | head`): no error, and nothing more to flush."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nothing, number)
     return DONE
 
 
@@ -97,23 +154,42 @@ def _understood(error: Exception) -> SslcliError:
 
 
 def _command_line(error: TyperException) -> UsageError:
-    """Typer's message in our form: a sentence, then the closest word there is."""
+    """Typer's message in our form: a sentence, then the closest word there is, or else the help to read."""
     sentence, meant = error.format_message(), ""
     for before, after in ((" (Possible options: ", ")"), (" Did you mean ", "?")):
         if before in sentence:
             sentence, _, rest = sentence.partition(before)
             meant = rest.removesuffix(after).strip("'")
     sentence = sentence.replace("Input should be", "it should be").partition(", unable to")[0].rstrip(".")
-    return UsageError(f"{sentence}.", f"Did you mean {meant}?" if meant else "See sslcli COMMAND --help.")
+    context = getattr(error, "ctx", None)
+    see = f"See {context.command_path if context else 'sslcli'} --help."
+    if not meant and (key := _setting_called(getattr(error, "option_name", ""), context)):
+        return UsageError(f"{sentence}.", f"That is a setting without a flag: --set {key}=VALUE.")
+    return UsageError(f"{sentence}.", f"Did you mean {meant}?" if meant else see)
+
+
+def _setting_called(flag: str, context: Any) -> str | None:
+    """The setting that bears the name of a flag there is not, for a command that takes --set."""
+    if not context or "set_" not in {param.name for param in context.command.params}:
+        return None
+    from ssl_cli.config.layer import leaves
+    from ssl_cli.config.tree import method_settings
+    from ssl_cli.registry import METHODS
+
+    name = flag.lstrip("-").replace("-", "_")
+    keys = [key for method in METHODS for key in leaves(method_settings(method)) if key.rpartition(".")[2] == name]
+    return keys[0] if keys else None
 
 
 def _report(error: SslcliError, *, as_json: bool) -> int:
     from ssl_cli.ui.text import safe
 
+    message, hint = safe(error.message), safe(error.hint)
     if as_json:
         from ssl_cli.ui.sinks import write_json
 
-        write_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        write_json({"error": {"code": error.code, "message": message, "hint": hint}})
     else:
-        sys.stderr.write(f"error: {safe(error.message)}\n" + (f"  {safe(error.hint)}\n" if error.hint else ""))
+        sys.stderr.write(f"error: {message}\n" + (f"  {hint}\n" if hint else ""))
+        sys.stderr.flush()
     return error.code

@@ -12,6 +12,7 @@ SslcliError            1  a fault of ours
 A run that was asked to stop and can be resumed ends with `STOPPED`; Ctrl-C ends with `INTERRUPTED`.
 """
 
+import errno
 from typing import ClassVar
 
 DONE = 0
@@ -74,6 +75,10 @@ def understood(error: Exception) -> SslcliError:
     # torch's allocators raise RuntimeErrors, and this module does not know torch
     if isinstance(error, MemoryError) or "out of memory" in what.lower() or "can't allocate memory" in what:
         return ResourceError("There is not enough memory.", "Lower --memory or --micro-batch, or close other programs.")
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return ResourceError("There is no room left on the disk.", "Free some space and try again.")
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return ResourceError("Too many files are open.", "Raise the limit with ulimit -n, or close other programs.")
     return SslcliError(
         f"This is a fault of ours: {type(error).__name__}: {what}.",
         "Run it again with --debug, and report what it shows.",
@@ -85,5 +90,11 @@ EXIT_CODES: dict[int, str] = {
     DONE: "done",
     **{kind.code: (kind.__doc__ or "").rstrip(".") for kind in _KINDS},
     STOPPED: "stopped, resumable",
+    INTERRUPTED: "Ctrl-C",
+}
+SHORT_CODES: dict[int, str] = {
+    DONE: "done",
+    **dict(enumerate(("our fault", "usage", "data", "checkpoint", "memory or disk", "diverged", "in use"), 1)),
+    STOPPED: "stopped (resumable)",
     INTERRUPTED: "Ctrl-C",
 }

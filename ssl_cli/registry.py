@@ -4,7 +4,6 @@ import difflib
 import importlib
 import importlib.util
 from collections.abc import Iterable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,18 @@ OPS = {
 FAMILIES = ("shapes", "cifar", "imagenet")
 
 
+def closest(word: str, words: Iterable[str]) -> str | None:
+    """The one of `words` that was probably meant, whatever its capitals; None where none is near."""
+    known = {other.lower(): other for other in sorted(words, reverse=True)}
+    close = difflib.get_close_matches(word.lower(), known, n=1)
+    return known[close[0]] if close else None
+
+
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """A hint that names the closest of `words`, or lists them all."""
     known = sorted(words)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(known)}."
+    close = closest(word, known)
+    return f"Did you mean '{close}'?" if close else f"Known: {', '.join(known)}."
 
 
 def method_path(name: str) -> str:
@@ -47,6 +53,8 @@ def method_path(name: str) -> str:
         return name
     if name in METHODS:
         return METHODS[name]
+    from importlib.metadata import entry_points  # late: it reads every installed package's list
+
     plugins = {point.name: point.value for point in entry_points(group="sslcli.methods")}
     if name in plugins:
         return plugins[name]

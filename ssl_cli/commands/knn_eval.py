@@ -11,10 +11,18 @@ EPILOG = options.examples(
     "Beside raw pixels and the untrained network: sslcli knn-eval runs/photos --baselines",
     "Other images, one folder a class: sslcli knn-eval runs/photos birds/ -k 20 --temperature 0.07",
 )
-Neighbours = Annotated[int, typer.Option("--k", "-k", metavar="N", min=1, help="Neighbours that vote.")]
-Temperature = Annotated[float, typer.Option(metavar="T", min=1e-6, help="A vote weighs exp(similarity / T).")]
-Baselines = Annotated[
-    bool, typer.Option("--baselines", metavar=options.SWITCH, help="Also raw pixels, and the same network untrained.")
+Neighbours = Annotated[
+    int, typer.Option("--k", "-k", metavar="N", min=1, help="Neighbours that vote.", rich_help_panel=options.SCORE)
+]
+Temperature = Annotated[
+    float,
+    typer.Option(
+        metavar="T",
+        min=1e-6,
+        callback=options.finite,
+        help="A vote weighs exp(similarity / T).",
+        rich_help_panel=options.SCORE,
+    ),
 ]
 
 
@@ -23,17 +31,21 @@ def knn_eval(
     data: options.EvalData = None,
     k: Neighbours = 200,
     temperature: Temperature = 0.1,
-    baselines: Baselines = False,
+    baselines: options.Baselines = False,
     test_data: options.TestData = None,
     limit: options.Limit = None,
+    download: options.Download = None,
     device: options.Device = None,
     method: options.RunMethod = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
     """Weighted nearest-neighbour accuracy of a run's representation h."""
-    from ssl_cli.engine.evaluate import knn_eval as evaluate
+    from ssl_cli.commands.early import evaluation
     from ssl_cli.ui.sinks import present
+
+    hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
+    from ssl_cli.engine.evaluate import knn_eval as evaluate  # torch; only once the words are known to be good
 
     events = evaluate(
         run,
@@ -43,7 +55,8 @@ def knn_eval(
         baselines=baselines,
         test_data=test_data,
         limit=limit,
-        device=device or "auto",
+        device=hardware,
         method=method,
+        machine=machine,
     )
     return present("knn-eval", events, as_json=json)

@@ -1,9 +1,5 @@
 """`sslcli linear-eval`: how good a representation is, by a linear classifier on top of it."""
 
-from typing import Annotated
-
-import typer
-
 from ssl_cli.commands import options
 
 EPILOG = options.examples(
@@ -11,25 +7,26 @@ EPILOG = options.examples(
     "Other images, with a test folder: sslcli linear-eval runs/photos birds/train --test-data birds/test",
     "For a program: sslcli linear-eval runs/photos --json",
 )
-Baselines = Annotated[
-    bool, typer.Option("--baselines", metavar=options.SWITCH, help="Also raw pixels, and the same network untrained.")
-]
 
 
 def linear_eval(
     run: options.Run,
     data: options.EvalData = None,
-    baselines: Baselines = False,
+    baselines: options.Baselines = False,
     test_data: options.TestData = None,
     limit: options.Limit = None,
+    download: options.Download = None,
     device: options.Device = None,
     method: options.RunMethod = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
     """Accuracy of a linear classifier on a run's frozen representation h."""
-    from ssl_cli.engine.evaluate import linear_eval as evaluate
+    from ssl_cli.commands.early import evaluation
     from ssl_cli.ui.sinks import present
+
+    hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
+    from ssl_cli.engine.evaluate import linear_eval as evaluate  # torch; only once the words are known to be good
 
     events = evaluate(
         run,
@@ -37,7 +34,8 @@ def linear_eval(
         baselines=baselines,
         test_data=test_data,
         limit=limit,
-        device=device or "auto",
+        device=hardware,
         method=method,
+        machine=machine,
     )
     return present("linear-eval", events, as_json=json)

@@ -3,13 +3,14 @@
 Every default is None and its value stands in the help as text: only what was really typed may override a file.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ssl_cli.registry import BACKBONES, FAMILIES, METHODS
+from ssl_cli.commands import complete
 
 SETTINGS = {
     "data": "data.source",
@@ -56,34 +57,28 @@ def examples(*lines: str) -> str:
     return "\n\n".join(parts)
 
 
-def _starting(words: list[str], incomplete: str) -> list[str]:
-    return [word for word in words if word.startswith(incomplete)]
+def switches(params: list[Any]) -> list[Any]:
+    """The parameters, those that take no value marked so; typer's own would show <bool>."""
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = SWITCH
+    return params
 
 
-def complete_method(incomplete: str) -> list[str]:
-    """Methods that begin so."""
-    return _starting(sorted(METHODS), incomplete)
+def finite(value: float) -> float:
+    """The number, which may not be nan or infinite.
 
-
-def complete_backbone(incomplete: str) -> list[str]:
-    """Backbones that begin so."""
-    return _starting(list(BACKBONES), incomplete)
-
-
-def complete_recipe(incomplete: str) -> list[str]:
-    """Recipe families that begin so."""
-    return _starting(list(FAMILIES), incomplete)
-
-
-def complete_run(incomplete: str) -> list[str]:
-    """Run folders that begin so."""
-    root = Path(incomplete).parent if incomplete else Path("runs")
-    found = (str(path.parent) for path in root.glob("*/status.json"))
-    return sorted(path for path in found if path.startswith(incomplete))
+    Raises:
+        typer.BadParameter: it is.
+    """
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 SWITCH = " "  # typer would write <bool> behind a flag that takes no value
-DATA, TRAINING, HARDWARE, OUTPUT, SETTING = "Data", "Training", "Hardware", "Output", "Settings"
+DATA, TRAINING, SCORE = "Data", "Training", "Score"
+HARDWARE, OUTPUT, SETTING = "Hardware", "Output", "Settings"
 
 Data = Annotated[
     str | None,
@@ -97,10 +92,11 @@ EvalData = Annotated[
     str | None, typer.Argument(metavar="DATA", help="Labelled images. Absent: the run's own.", show_default=False)
 ]
 Run = Annotated[
-    str, typer.Argument(metavar="RUN", help="Run folder, or a checkpoint file.", autocompletion=complete_run)
+    str, typer.Argument(metavar="RUN", help="Run folder, or a checkpoint file.", autocompletion=complete.runs)
 ]
 TestData = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Folder of test images (default: split off)", rich_help_panel=DATA)
+    str | None,
+    typer.Option(metavar="DIR", help="Folder of test images (default: DATA's, or split off)", rich_help_panel=DATA),
 ]
 Download = Annotated[
     bool | None, typer.Option("--download", metavar=SWITCH, help="Allow torchvision to download.", rich_help_panel=DATA)
@@ -120,7 +116,7 @@ Method = Annotated[
     typer.Option(
         metavar="NAME",
         help="simclr, moco-v2, or file.py:Class (default: simclr)",
-        autocompletion=complete_method,
+        autocompletion=complete.methods,
         rich_help_panel=TRAINING,
     ),
 ]
@@ -128,12 +124,21 @@ RunMethod = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The run's file.py:Class, to allow its import.", rich_help_panel=SETTING),
 ]
+Baselines = Annotated[
+    bool,
+    typer.Option(
+        "--baselines",
+        metavar=SWITCH,
+        help="Also raw pixels, and the same network untrained.",
+        rich_help_panel=SCORE,
+    ),
+]
 Backbone = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
         help="resnet18, resnet34, resnet50 (default: recipe)",
-        autocompletion=complete_backbone,
+        autocompletion=complete.backbones,
         rich_help_panel=TRAINING,
     ),
 ]
@@ -156,10 +161,22 @@ MaxTime = Annotated[
     str | None, typer.Option(metavar="T", help="Stop, resumable, after 90s, 10m, 2h.", rich_help_panel=TRAINING)
 ]
 Device = Annotated[
-    str | None, typer.Option(metavar="D", help="cpu, cuda, mps (default: auto)", rich_help_panel=HARDWARE)
+    str | None,
+    typer.Option(
+        metavar="D",
+        help="cpu, cuda, mps (default: auto)",
+        autocompletion=complete.devices,
+        rich_help_panel=HARDWARE,
+    ),
 ]
 Precision = Annotated[
-    str | None, typer.Option(metavar="P", help="fp32, bf16 (default: auto)", rich_help_panel=HARDWARE)
+    str | None,
+    typer.Option(
+        metavar="P",
+        help="fp32, bf16 (default: auto)",
+        autocompletion=complete.precisions,
+        rich_help_panel=HARDWARE,
+    ),
 ]
 MicroBatch = Annotated[
     int | None, typer.Option(metavar="N", help="Rows at once: memory only (default: auto)", rich_help_panel=HARDWARE)
@@ -188,7 +205,7 @@ Recipe = Annotated[
     typer.Option(
         metavar="R",
         help="shapes, cifar, imagenet, or FILE (default: by the data)",
-        autocompletion=complete_recipe,
+        autocompletion=complete.recipes,
         rich_help_panel=SETTING,
     ),
 ]

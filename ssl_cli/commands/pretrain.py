@@ -44,10 +44,12 @@ def pretrain(
     debug: options.Debug = False,
 ) -> int:
     """Train an encoder on images without labels."""
+    from ssl_cli.commands import early
     from ssl_cli.config.sources import settle
     from ssl_cli.ui.sinks import present
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
+    early.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run)
     if dry_run:
         from ssl_cli.engine.dry_run import dry_run as planned
 

@@ -1,6 +1,7 @@
 """One layer of settings: a table of values that all come from one place, checked against the tree's names."""
 
 import difflib
+import re
 import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -25,10 +26,11 @@ class Written(str):
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings as nested tables, and the words for where they come from."""
+    """Settings as nested tables, the words for where they come from, and the text of the file if it is one."""
 
     origin: str
     table: Mapping[str, Any]
+    text: str = ""
 
     def get(self, key: str) -> Any:
         """The value at `a.b`, or None."""
@@ -37,23 +39,57 @@ class Layer:
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
 
+    def where(self, key: str) -> str:
+        """Where `a.b` comes from, with its line in a file."""
+        line = _line_of(self.text, key) if self.text else None
+        return f"line {line} of {self.origin}" if line else self.origin
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a TOML file.
+    def remedy(self, key: str) -> str:
+        """What to do about a wrong `a.b`: the flag, variable or file to change."""
+        if self.text:
+            return f"Correct {self.where(key)}."
+        if self.origin.startswith(ENV):
+            return f"Give the variable {self.origin} another value, or unset it."
+        if self.origin == "--set":
+            return f"Give --set {key}=VALUE another value, or leave it out."
+        if self.origin == "the command line":
+            return f"Set it by --set {key}=VALUE, or {env_name(key)}."
+        return f"Give {self.origin} another value, or leave it out."
+
+
+def read_layer(path: Path, origin: str = "") -> Layer:
+    """The settings in a TOML file; its origin is the file's name unless given.
 
     Raises:
         UsageError: the file is missing, unreadable, too large or not TOML.
     """
+    hint = "Settings are lines such as batch = 256 below a header such as [run]."
     try:
         if path.stat().st_size > _LARGEST_FILE:
-            raise UsageError(f"The settings file {path} is larger than 1 MB.", "Is it a settings file?")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+            raise UsageError(f"The settings file {path} is larger than 1 MB.", f"Is it a settings file? {hint}")
+        text = path.read_text(encoding="utf-8")
+        return Layer(origin or str(path), tomllib.loads(text), text)
     except OSError as error:
-        raise UsageError(f"Cannot read the settings file {path}: {error.strerror or error}.") from error
+        raise UsageError(
+            f"Cannot read the settings file {path}: {error.strerror or error}.", "Name a TOML file that you may read."
+        ) from error
     except RecursionError as error:
-        raise UsageError(f"The settings file {path} is nested too deeply.") from error
+        raise UsageError(f"The settings file {path} is nested too deeply.", hint) from error
     except ValueError as error:  # not UTF-8, not TOML, or a number of thousands of digits
-        raise UsageError(f"The settings file {path} is not TOML: {error}.") from error
+        raise UsageError(f"The settings file {path} is not TOML: {error}.", hint) from error
+
+
+def _line_of(text: str, key: str) -> int | None:
+    """The line of a TOML file that sets `a.b`, or that opens the table of which it is part."""
+    section = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([\w.-]+)\s*\]", line):
+            section = f"{header[1]}."
+            if key == header[1]:
+                return number
+        elif (named := re.match(r"\s*([\w.-]+)\s*=", line)) and f"{key}.".startswith(f"{section}{named[1]}."):
+            return number
+    return None
 
 
 def leaves(method: type[MethodSettings]) -> dict[str, FieldInfo]:
@@ -88,33 +124,34 @@ def flatten(layer: Layer, method: type[MethodSettings]) -> dict[str, Any]:
     Raises:
         UsageError: a name that is no setting, a value where a table belongs, or a number beyond all sense.
     """
-    known = leaves(method)
     free = issubclass(method, CustomMethodSettings)
-    return dict(_flatten(layer.table, "", layer.origin, known, free))
+    return dict(_flatten(layer.table, "", layer, leaves(method), free))
 
 
 def _flatten(
-    table: Mapping[str, Any], prefix: str, origin: str, known: Mapping[str, FieldInfo], free: bool
+    table: Mapping[str, Any], prefix: str, layer: Layer, known: Mapping[str, FieldInfo], free: bool
 ) -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
         key = f"{prefix}{name}"
         if key in known:
-            yield key, _sane(key, _meaning(value, known[key].annotation), origin)
+            yield key, _sane(key, _meaning(value, known[key].annotation), layer)
         elif any(other.startswith(f"{key}.") for other in known):
             inner = _meaning(value, None)
             if not isinstance(inner, Mapping):
                 example = next(other for other in known if other.startswith(f"{key}."))
                 raise UsageError(
-                    f"'{key}' is a table of settings, not a value (from {origin}).",
+                    f"'{key}' is a table of settings, not a value (from {layer.where(key)}).",
                     f"Set one of it, such as {example}.",
                 )
-            yield from _flatten(inner, f"{key}.", origin, known, free)
+            yield from _flatten(inner, f"{key}.", layer, known, free)
         elif free and prefix == "method.":
-            yield key, _sane(key, _meaning(value, None), origin)
+            yield key, _sane(key, _meaning(value, None), layer)
         else:
             if isinstance(value, Mapping) and value:
                 key = f"{key}.{next(iter(value))}"  # the section is wrong; name the setting that was meant
-            raise UsageError(f"There is no setting '{key}' (from {origin}).", _suggestion(key, origin, known))
+            raise UsageError(
+                f"There is no setting '{key}' (from {layer.where(key)}).", _suggestion(key, layer.origin, known)
+            )
 
 
 def _meaning(value: Any, annotation: Any) -> Any:
@@ -136,9 +173,12 @@ def _is_text(annotation: Any) -> bool:
     return annotation is str or annotation == (str | None)
 
 
-def _sane(key: str, value: Any, origin: str) -> Any:
+def _sane(key: str, value: Any, layer: Layer) -> Any:
     if isinstance(value, int) and abs(value) >= _LARGEST_NUMBER:
-        raise UsageError(f"{key} = {reprlib.repr(value)} (from {origin}) is too large a number.")
+        shown = reprlib.repr(value)
+        raise UsageError(f"{key} = {shown} (from {layer.where(key)}) is too large a number.", layer.remedy(key))
+    if isinstance(value, str) and "\0" in value:  # no file can have such a name
+        raise UsageError(f"{key} (from {layer.where(key)}) holds a zero byte.", layer.remedy(key))
     return value
 
 

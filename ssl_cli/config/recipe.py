@@ -8,10 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ssl_cli.config.layer import Layer, read_toml
+from ssl_cli.config.layer import Layer, read_layer
 from ssl_cli.config.tree import CIFAR_UP_TO, MethodSettings
 from ssl_cli.errors import UsageError
-from ssl_cli.names import IMAGE_SUFFIXES
+from ssl_cli.names import IMAGE_SUFFIXES, is_file, is_there
 from ssl_cli.registry import FAMILIES, METHODS, did_you_mean
 
 SMALL_SETS = {"cifar10", "cifar100", "svhn", "mnist", "fashionmnist", "kmnist"}
@@ -28,8 +28,8 @@ def recipe_layer(method: str, wanted: str) -> Layer:
     Raises:
         UsageError: there is no such family, no recipe for this method in it, or no such file.
     """
-    if wanted.endswith(".toml") or Path(wanted).is_file():
-        return Layer(f"recipe {wanted}", read_toml(Path(wanted)))
+    if wanted.endswith(".toml") or is_file(Path(wanted)):
+        return read_layer(Path(wanted), f"recipe {wanted}")
     if wanted not in FAMILIES:
         raise UsageError(f"There is no recipe family '{wanted}'.", did_you_mean(wanted, FAMILIES))
     if method in METHODS:
@@ -37,7 +37,7 @@ def recipe_layer(method: str, wanted: str) -> Layer:
         if not path.is_file():
             have = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.toml")))
             raise UsageError(f"There is no recipe '{method}.{wanted}'.", f"There are {have}; or pass --recipe FILE.")
-        return Layer(f"recipe {path.stem}", read_toml(path))
+        return read_layer(path, f"recipe {path.stem}")
     base = recipe_layer("simclr", wanted)
     shared = MethodSettings.model_fields.keys() - {"name"}
     own = {name: value for name, value in base.table["method"].items() if name in shared}
@@ -50,8 +50,8 @@ def family_of(source: str | None, size: Any) -> str:
         return "shapes"
     if size is not None:
         return "cifar" if _at_most(size, CIFAR_UP_TO) else "imagenet"
-    path = Path(source)
-    if not path.exists():
+    path = Path(source).expanduser()
+    if not is_there(path):
         return "cifar" if source.partition(":")[0].lower() in SMALL_SETS else "imagenet"
     side = median_side(path)
     return "cifar" if side is not None and side <= CIFAR_UP_TO else "imagenet"

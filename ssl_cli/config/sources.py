@@ -6,6 +6,7 @@ Each place gives a `Layer`. Layers are flattened to dotted keys, so merging two 
 every key remembers where its value came from.
 """
 
+import contextlib
 import os
 import re
 import reprlib
@@ -16,11 +17,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ssl_cli.config.layer import ENV, Layer, Written, env_name, flatten, leaves, nest, read_toml
+from ssl_cli.config.layer import ENV, Layer, Written, flatten, leaves, nest, read_layer
 from ssl_cli.config.recipe import family_of, recipe_layer
-from ssl_cli.config.tree import Settings, method_settings
+from ssl_cli.config.tree import CustomMethodSettings, MethodSettings, Settings, method_settings
 from ssl_cli.errors import UsageError
-from ssl_cli.registry import method_path
+from ssl_cli.names import is_file
+from ssl_cli.registry import METHODS, closest, method_path
 
 DEFAULT_METHOD = "simclr"
 PROJECT_FILE = "sslcli.toml"
@@ -64,7 +66,7 @@ def settle(
         *_flag_layers(flags, flag_names or {}),
         *_set_layers(sets),
         *_env_layers(env),
-        *([Layer(str(config), read_toml(config))] if config else []),
+        *([read_layer(config)] if config else []),
         *_file_layer((cwd or Path()) / PROJECT_FILE),
         *_user_layers(user_file or _user_file()),
     ]
@@ -80,7 +82,55 @@ def settle(
     values.setdefault("method.name", method)
     if "run.recipe" not in values:
         values["run.recipe"], origins["run.recipe"] = family, "default"
-    return Settled(_validated(values, origins), origins)
+    return Settled(_validated(values, layers), origins)
+
+
+def settle_machine(
+    flags: Mapping[str, Any],
+    *,
+    env: Mapping[str, str] = os.environ,
+    user_file: Path | None = None,
+    flag_names: Mapping[str, str] | None = None,
+    own_method: bool = False,
+) -> dict[str, Any]:
+    """What is said of this machine, by dotted key: all that a command on a finished run takes from outside the run.
+
+    Args:
+        flags: nested tables of what was given on the command line; None counts as not given.
+        env: the environment; a name in it that is no method's setting is refused here too.
+        user_file: file of machine preferences; default: the platform's own place.
+        flag_names: for a dotted key, the flag to name as its origin.
+        own_method: whether the run's method is the user's own, whose settings may have any name.
+
+    Raises:
+        UsageError: an unknown name or an impossible value.
+    """
+    variables = list(_env_layers(env))
+    kinds = [method_settings(name) for name in METHODS]
+    if own_method:
+        kinds.append(CustomMethodSettings)
+    for layer in variables:
+        _require_known(layer, kinds)
+    layers = [*_flag_layers(flags, flag_names or {}), *variables, *_user_layers(user_file or _user_file())]
+    values: dict[str, Any] = {}
+    for layer in reversed(layers):
+        for key in (*MACHINE_KEYS, "data.download") if layer.origin.startswith(ENV) else _dotted(layer.table):
+            if layer.get(key) is not None:
+                values |= flatten(Layer(layer.origin, nest({key: layer.get(key)}), layer.text), kinds[0])
+    settings = _validated({**values, "method.name": DEFAULT_METHOD}, layers).model_dump()
+    return {key: settings[section][name] for key in values for section, _, name in [key.partition(".")]}
+
+
+def _require_known(layer: Layer, kinds: Sequence[type[MethodSettings]]) -> None:
+    """Refuse names that are no setting of any of these methods."""
+    faults: list[UsageError] = []
+    for kind in kinds:
+        try:
+            flatten(layer, kind)
+        except UsageError as error:
+            faults.append(error)
+    if len(faults) == len(kinds):
+        raise faults[0]
 
 
 def _flag_layers(flags: Mapping[str, Any], names: Mapping[str, str], prefix: str = "") -> Iterator[Layer]:
@@ -108,7 +158,7 @@ def _env_layers(env: Mapping[str, str]) -> Iterator[Layer]:
 
 
 def _file_layer(path: Path) -> list[Layer]:
-    return [Layer(str(path), read_toml(path))] if path.is_file() else []
+    return [read_layer(path)] if is_file(path) else []
 
 
 def _user_file() -> Path:
@@ -124,7 +174,7 @@ def _user_layers(path: Path) -> list[Layer]:
         for key in _dotted(layer.table):
             if key not in MACHINE_KEYS:
                 raise UsageError(
-                    f"'{key}' has no place in {path}: that file is for {', '.join(MACHINE_KEYS)}.",
+                    f"'{key}' has no place in {layer.where(key)}: that file is for {', '.join(MACHINE_KEYS)}.",
                     f"Put it into ./{PROJECT_FILE}.",
                 )
     return layers
@@ -145,12 +195,27 @@ def _method_and_recipe(layers: Sequence[Layer]) -> tuple[str, str, Layer]:
     if wanted is None:
         wanted = family_of(_text(_first(layers, "data.source")), _first(layers, "data.size"))
     method = str(named if named is not None else DEFAULT_METHOD)
-    method_path(method)
-    recipe = recipe_layer(method, str(wanted))
+    with _from("method.name", layers):
+        method_path(method)
+    with _from("run.recipe", layers):
+        recipe = recipe_layer(method, str(wanted))
     if named is None and recipe.get("method.name") is not None:  # a recipe file may name its method
         method = str(recipe.get("method.name"))
-        method_path(method)
+        with _from("method.name", [recipe]):
+            method_path(method)
     return method, str(wanted), recipe
+
+
+@contextlib.contextmanager
+def _from(key: str, layers: Sequence[Layer]) -> Iterator[None]:
+    """Say in a refusal where the refused name comes from."""
+    try:
+        yield
+    except UsageError as error:
+        layer = next((layer for layer in layers if layer.get(key) is not None), None)
+        if layer is None:
+            raise
+        raise UsageError(f"{error.message.removesuffix('.')} (from {layer.where(key)}).", error.hint) from error
 
 
 def _first(layers: Iterable[Layer], key: str) -> Any:
@@ -161,24 +226,43 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
+def _validated(values: Mapping[str, Any], layers: Sequence[Layer]) -> Settings:
     try:
         return Settings.model_validate(nest(values))
     except ValidationError as error:
-        raise UsageError(*_sentence(error, values, origins)) from error
+        raise UsageError(*_sentence(error, values, layers)) from error
 
 
-def _sentence(error: ValidationError, values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[str, str]:
-    """The first refused setting in one sentence: key, value, origin and what it must be; and how to set it."""
+def _sentence(error: ValidationError, values: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[str, str]:
+    """The first refused setting in one sentence: key, value, origin and what it must be; and what to do about it."""
     reasons: dict[str, list[str]] = {}
+    words: list[str] = []
     for detail in error.errors(include_url=False):
-        reasons.setdefault(_key_of(detail["loc"], values), []).append(_reason(detail["msg"]))
+        key = _key_of(detail["loc"], values)
+        reasons.setdefault(key, []).append(_reason(detail["msg"]))
+        if key == next(iter(reasons)):
+            words += re.findall(r"'([^']+)'", str(detail.get("ctx", {}).get("expected", "")))
     key, why = next(iter(reasons.items()))
-    value = reprlib.repr(values.get(key, ""))
-    must = " or ".join(why).replace(" or it should be ", " or ")
-    more = f" (And {len(reasons) - 1} more.)" if len(reasons) > 1 else ""
-    sentence = f"{key} = {value} (from {origins.get(key, 'default')}) is refused: {must}.{more}"
-    return sentence, f"Set it by --set {key}=VALUE, {env_name(key)}, or in ./{PROJECT_FILE}."
+    value = values.get(key)
+    must, *tip = re.split(r"\. (?=Did you mean |Known: )", " or ".join(why).replace(" or it should be ", " or "))
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    at, layer = _culprit(key, layers)
+    meant = closest(value, words) if isinstance(value, str) else None
+    hint = tip[0] if tip else (f"Did you mean '{meant}'?" if meant else layer.remedy(at))
+    if key not in values:  # a table whose settings contradict each other
+        return f"The settings of '{key}' are refused (from {layer.where(at)}): {must}{more}.", hint
+    return f"{key} = {reprlib.repr(value)} (from {layer.where(at)}) is refused: {must}{more}.", hint
+
+
+def _culprit(key: str, layers: Sequence[Layer]) -> tuple[str, Layer]:
+    """The strongest place that sets the key, or something below it; and the key that it sets."""
+    for layer in layers:
+        value = layer.get(key)
+        if isinstance(value, Mapping) and value:
+            return f"{key}.{next(iter(value))}", layer
+        if value is not None:
+            return key, layer
+    return key, Layer("the command line", {})
 
 
 def _key_of(loc: Sequence[int | str], values: Mapping[str, Any]) -> str:

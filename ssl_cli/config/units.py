@@ -1,5 +1,6 @@
 """Words for amounts: `8GB` of memory, `10m` of time."""
 
+import math
 import re
 from typing import Annotated
 
@@ -15,7 +16,10 @@ def _amount(value: object, units: dict[str, int], example: str) -> object:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
     if match is None or match[2].lower() not in units:
         raise ValueError(f"cannot read '{value}' as an amount, write it like {example}")
-    return float(match[1]) * units[match[2].lower()]
+    amount = float(match[1]) * units[match[2].lower()]
+    if not math.isfinite(amount):
+        raise ValueError("that is too much")
+    return amount
 
 
 def parse_bytes(value: object) -> object:

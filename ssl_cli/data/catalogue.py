@@ -13,45 +13,36 @@ import torchvision.datasets as tv
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.arrays import Arrays
 from ssl_cli.data.folder import Files
+from ssl_cli.data.places import SPLITS, name_and_split
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
-from ssl_cli.registry import did_you_mean
 
 FAKE_IMAGES = 512
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set: its class, and the arguments that each split means; `files` if images lie in files of their own."""
+    """A data set: its class, the arguments that each split means, and `files` if images lie in files of their own."""
 
     make: Callable[..., Any]
     splits: Mapping[str, Mapping[str, Any]]
     files: bool = False
 
 
-def _flags() -> dict[str, Mapping[str, Any]]:
-    return {"train": {"train": True}, "test": {"train": False}}
-
-
-def _splits(*names: str, **other: str) -> dict[str, Mapping[str, Any]]:
-    """Splits called as torchvision calls them, and some called otherwise."""
-    return {name: {"split": theirs} for name, theirs in [*((n, n) for n in names), *other.items()]}
-
-
 CATALOGUE: dict[str, Entry] = {
-    "cifar10": Entry(tv.CIFAR10, _flags()),
-    "cifar100": Entry(tv.CIFAR100, _flags()),
-    "mnist": Entry(tv.MNIST, _flags()),
-    "fashionmnist": Entry(tv.FashionMNIST, _flags()),
-    "svhn": Entry(tv.SVHN, _splits("train", "test", "extra")),
-    "stl10": Entry(tv.STL10, {**_splits("train", "test", "unlabeled"), "all": {"split": "train+unlabeled"}}),
-    "imagenette": Entry(tv.Imagenette, _splits("train", test="val"), files=True),
-    "food101": Entry(tv.Food101, _splits("train", "test"), files=True),
-    "flowers102": Entry(tv.Flowers102, _splits("train", "val", "test"), files=True),
-    "dtd": Entry(tv.DTD, _splits("train", "val", "test"), files=True),
-    "aircraft": Entry(tv.FGVCAircraft, _splits("test", "val", train="trainval"), files=True),
-    "country211": Entry(tv.Country211, _splits("train", "test", val="valid"), files=True),
-    "fake": Entry(tv.FakeData, {"train": {"random_offset": 0}, "test": {"random_offset": 10**6}}),
+    "cifar10": Entry(tv.CIFAR10, SPLITS["cifar10"]),
+    "cifar100": Entry(tv.CIFAR100, SPLITS["cifar100"]),
+    "mnist": Entry(tv.MNIST, SPLITS["mnist"]),
+    "fashionmnist": Entry(tv.FashionMNIST, SPLITS["fashionmnist"]),
+    "svhn": Entry(tv.SVHN, SPLITS["svhn"]),
+    "stl10": Entry(tv.STL10, SPLITS["stl10"]),
+    "imagenette": Entry(tv.Imagenette, SPLITS["imagenette"], files=True),
+    "food101": Entry(tv.Food101, SPLITS["food101"], files=True),
+    "flowers102": Entry(tv.Flowers102, SPLITS["flowers102"], files=True),
+    "dtd": Entry(tv.DTD, SPLITS["dtd"], files=True),
+    "aircraft": Entry(tv.FGVCAircraft, SPLITS["aircraft"], files=True),
+    "country211": Entry(tv.Country211, SPLITS["country211"], files=True),
+    "fake": Entry(tv.FakeData, SPLITS["fake"]),
 }
 
 
@@ -61,16 +52,8 @@ def open_named(source: str, settings: DataSettings, split: str | None = None) ->
     Raises:
         DataError: no such name or split, or the files are not there.
     """
-    name, _, own = source.lower().partition(":")
-    split = split or own or "train"
-    if name not in CATALOGUE:
-        raise DataError(
-            f"There is no folder and no data set called '{shown(source)}'.",
-            did_you_mean(shown(name), [*CATALOGUE, "shapes"]),
-        )
+    name, split = name_and_split(source, split)
     entry = CATALOGUE[name]
-    if split not in entry.splits:
-        raise DataError(f"'{name}' has no split '{shown(split)}'.", did_you_mean(shown(split), entry.splits))
     if name == "fake":
         return _fake(split, entry, settings.size)
     dataset = _make(name, entry, split, settings)

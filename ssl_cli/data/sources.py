@@ -1,19 +1,18 @@
 """From the settings to images: what to pretrain on, and what to evaluate with."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.catalogue import open_named
-from ssl_cli.data.folder import is_folder, open_folder
+from ssl_cli.data.folder import open_folder
+from ssl_cli.data.places import folder_of, is_shapes, refuse_test_images, training_folder
 from ssl_cli.data.shapes import CLASSES, Shapes, Stream
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import labelled, limited, relabelled, stratified
-from ssl_cli.errors import DataError, UsageError
-from ssl_cli.names import shown
+from ssl_cli.errors import DataError
+from ssl_cli.names import is_folder, shown
 
-_SHAPES = "shapes"
 _TESTS = ("test", "val")
 _TEST_IMAGES = 2048
 
@@ -71,10 +70,10 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test") -> E
 
 
 def _training(settings: DataSettings, seed: int) -> Source:
-    folder = _folder(settings.source)
+    folder = folder_of(settings.source)
     if folder is not None:
-        return open_folder(folder / "train" if is_folder(folder / "train") else folder)
-    if _is_shapes(settings.source):
+        return open_folder(training_folder(folder))
+    if is_shapes(settings.source):
         return Shapes(settings.images, settings.size, seed)
     return open_named(str(settings.source), settings)
 
@@ -82,10 +81,10 @@ def _training(settings: DataSettings, seed: int) -> Source:
 def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source | None, str]:
     """Bank, queries and a note; no queries where the bank is yet to be split."""
     by_seed = f"a fifth of each class held out by seed {seed}"
-    folder = _folder(settings.source)
-    if folder is None and _is_shapes(settings.source):
+    folder = folder_of(settings.source)
+    if folder is None and is_shapes(settings.source):
         if settings.test is not None:
-            raise UsageError("The embedded set has test images of its own.", "Give --test-data together with DATA.")
+            refuse_test_images(settings.source)
         stream: Stream = "validation" if split == "validation" else "test"
         count = max(len(CLASSES), min(_TEST_IMAGES, settings.images // 8))
         queries = Shapes(count, settings.size, seed, stream)
@@ -115,16 +114,3 @@ def _known(source: Source, settings: DataSettings) -> Source:
             "Put them into one folder per class, or give a labelled folder as DATA.",
         )
     return source
-
-
-def _is_shapes(source: str | None) -> bool:
-    return source is None or source.lower() == _SHAPES
-
-
-def _folder(source: str | None) -> Path | None:
-    """The path that `source` means; None for a name. An existing path wins, and what can only be a path is one."""
-    if source is None:
-        return None
-    path = Path(source).expanduser()
-    meant = os.sep in source or source.startswith((".", "~"))
-    return path if meant or path.exists() else None

@@ -40,6 +40,7 @@ def knn_eval(
     limit: int | None = None,
     device: str = "auto",
     method: str | None = None,
+    machine: Mapping[str, Any] | None = None,
 ) -> Iterator[Event]:
     """Weighted kNN accuracy of a run's encoder; ends with `Evaluated` named `knn`.
 
@@ -53,12 +54,14 @@ def knn_eval(
         limit: first images of each class only.
         device: where to compute.
         method: the run's method again, if it is the user's own.
+        machine: the machine's `folder` of data sets, decode `threads`, and whether to `download`; what it leaves out is
+            as it was in the run, but nothing is downloaded unasked.
 
     Raises:
         SslcliError: no such run, data without labels, or a representation that is not finite.
     """
     trained = open_run(run, device, method)
-    settings = _with_data(trained.settings, data, test_data, limit)
+    settings = _with_data(trained.settings, data, test_data, limit, machine or {})
     found = open_evaluation(settings.data, settings.run.seed)
     result = knn_of(
         trained.objective, settings, trained.precision, found, k=k, temperature=temperature, baselines=baselines
@@ -75,13 +78,14 @@ def linear_eval(
     limit: int | None = None,
     device: str = "auto",
     method: str | None = None,
+    machine: Mapping[str, Any] | None = None,
 ) -> Iterator[Event]:
     """Accuracy of a linear probe on a run's frozen encoder; ends with `Evaluated` named `linear`.
 
     Arguments and errors as for `knn_eval`.
     """
     trained = open_run(run, device, method)
-    settings = _with_data(trained.settings, data, test_data, limit)
+    settings = _with_data(trained.settings, data, test_data, limit, machine or {})
     found = open_evaluation(settings.data, settings.run.seed)
     result = linear_of(trained.objective, settings, trained.precision, found, baselines=baselines)
     yield from _conclude(run, trained, found, "linear", result)
@@ -179,11 +183,13 @@ def linear_of(
     }
 
 
-def _with_data(settings: Settings, data: str | None, test_data: str | None, limit: int | None) -> Settings:
+def _with_data(
+    settings: Settings, data: str | None, test_data: str | None, limit: int | None, machine: Mapping[str, Any]
+) -> Settings:
     """The settings with other images in them; a test folder belongs to its data and goes with it."""
-    changed: dict[str, Any] = {}
+    changed: dict[str, Any] = {"download": False, **machine}
     if data is not None:
-        changed = {"source": data, "test": None, "limit": None}
+        changed |= {"source": data, "test": None, "limit": None}
     if test_data is not None:
         changed["test"] = test_data
     if limit is not None:

@@ -1,5 +1,6 @@
 """The run folder: everything a run leaves behind, held by one process at a time."""
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -17,8 +18,10 @@ import tomli_w
 
 from ssl_cli import __version__, events
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.search import neighbour
 from ssl_cli.engine import disk
-from ssl_cli.errors import LockedError, ResourceError, UsageError
+from ssl_cli.errors import CheckpointError, LockedError, ResourceError, UsageError
+from ssl_cli.names import is_file, is_folder, is_there
 
 SCHEMA = 1
 
@@ -40,7 +43,7 @@ class RunFolder:
     def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        _refuse_unfit(path, (path / "status.json").is_file(), resume, overwrite)
+        refuse_unfit(path, resume=resume, overwrite=overwrite)
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path / ".lock")
@@ -152,12 +155,38 @@ def default_path(method: str) -> Path:
     return path
 
 
-def _refuse_unfit(path: Path, is_run: bool, resume: bool, overwrite: bool) -> None:
+def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that a run may not have: cheap, so that a command can ask before it imports torch.
+
+    Args:
+        path: the folder; None where one of a new name is to be made.
+        resume: whether a run in it may be continued.
+        overwrite: whether a run in it may be replaced.
+
+    Raises:
+        UsageError: the folder is not empty and neither applies, or holds no run.
+        LockedError: another process works in it.
+    """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other.", "Give one of them.")
-    if path.exists() and not path.is_dir():
+    if path is None:
+        if resume or overwrite:
+            flag = "--resume" if resume else "--overwrite"
+            raise UsageError(f"{flag} needs to know which run.", "Name its folder with --out.")
+        return
+    if is_there(path) and not is_folder(path):
         raise UsageError(f"--out {path} is a file.", "Give a folder.")
+    try:
+        _refuse_filled(path, resume=resume, overwrite=overwrite)
+    except OSError as error:
+        raise UsageError(f"--out {path} cannot be used: {error.strerror}.", "Choose another --out.") from error
+
+
+def _refuse_filled(path: Path, *, resume: bool, overwrite: bool) -> None:
+    is_run = (path / "status.json").is_file()
     started = is_run and ((path / "settings.toml").exists() or any((path / "checkpoints").glob("*")))
+    if is_run:
+        _refuse_used(path)
     if is_run and not started and not resume:
         return  # a start that failed before its first step left nothing to lose
     filled = path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir())
@@ -171,22 +200,55 @@ def _refuse_unfit(path: Path, is_run: bool, resume: bool, overwrite: bool) -> No
         )
 
 
+def _refuse_used(path: Path) -> None:
+    """Refuse a folder whose lock is held; held for a moment here, the lock is free again when this returns."""
+    with contextlib.suppress(OSError), (path / ".lock").open("r+", encoding="utf-8") as file:
+        _hold(file, path)
+
+
+def require_run(run: str) -> None:
+    """Refuse what can hold no checkpoint: cheap, so that a command can ask before it imports torch.
+
+    Raises:
+        CheckpointError: there is nothing of this name, or a folder without a checkpoint.
+    """
+    path = Path(run)
+    if is_file(path):
+        return
+    if not is_folder(path):
+        near = neighbour(path)
+        hint = f"Did you mean '{near}'?" if near else "Give the folder that pretrain --out named."
+        raise CheckpointError(f"There is no run or checkpoint at {run}.", hint)
+    with contextlib.suppress(OSError):  # a folder that may not be read is told of by who opens it
+        if any((path / "checkpoints").glob("*.pt")):
+            return
+        inside = sorted(path.glob("*/checkpoints/*.pt"), key=lambda file: file.stat().st_mtime)
+        hint = f"Did you mean '{inside[-1].parents[1]}'?" if inside else "Give a run folder that pretrain wrote."
+        raise CheckpointError(f"There is no whole checkpoint in {run}.", hint)
+
+
 def _lock(path: Path) -> IO[str]:
     """Hold the file by a POSIX record lock: unlike flock it is not inherited, so it dies with this process."""
     file = path.open("a+", encoding="utf-8")
+    try:
+        _hold(file, path.parent)
+    except LockedError:
+        file.close()
+        raise
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+    file.flush()
+    return file
+
+
+def _hold(file: IO[str], folder: Path) -> None:
+    """Lock an open file, or say who has locked it."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.seek(0)
         holder = file.read().strip() or "another process"
-        file.close()
-        raise LockedError(
-            f"{path.parent} is in use by {holder}.", "Wait for it to end, or choose another --out."
-        ) from error
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
-    return file
+        raise LockedError(f"{folder} is in use by {holder}.", "Wait for it to end, or choose another --out.") from error
 
 
 def _end_last_line(path: Path) -> None:

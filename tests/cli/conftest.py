@@ -1,4 +1,4 @@
-"""Every test here runs in an empty folder, without the user's own settings, against a fake engine."""
+"""A test with the fake engine runs in a folder of its own, without the user's own settings."""
 
 import os
 from pathlib import Path
@@ -15,6 +15,9 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    for name in ("photos/a.png", "tests/a.png", "runs/x/checkpoints/step_00000001.pt"):  # what early checks look for
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
     fake = FakeEngine()
     fake.install(monkeypatch)
     return fake

@@ -27,7 +27,7 @@ FLAGS = {
     "--micro-batch": ("32", "hardware.micro_batch", 32),
     "--memory": ("4GB", "hardware.memory", 4_000_000_000),
     "--max-time": ("10m", "run.max_time", 600.0),
-    "--out": ("runs/x", "run.out", "runs/x"),
+    "--out": ("runs/y", "run.out", "runs/y"),
     "--test-data": ("tests", "data.test", "tests"),
     "--download": (None, "data.download", True),
     "--threads": ("2", "data.threads", 2),
@@ -45,7 +45,7 @@ def passed(engine: FakeEngine, key: str) -> object:
 @pytest.mark.parametrize("flag", FLAGS)
 def test_every_flag_reaches_its_setting(engine: FakeEngine, flag: str) -> None:
     value, key, meant = FLAGS[flag]
-    assert main(["pretrain", flag, *([value] if value else [])]) == 0
+    assert main(["pretrain", "photos", flag, *([value] if value else [])]) == 0
     assert passed(engine, key) == meant
     origins = engine.calls[-1][2]["origins"]
     assert origins[key] == flag
@@ -65,30 +65,78 @@ def test_the_headline_line(engine: FakeEngine, capsys: pytest.CaptureFixture[str
 def test_data_and_files(engine: FakeEngine) -> None:
     Path("sslcli.toml").write_text("[run]\nbatch = 33\nseed = 4\n", encoding="utf-8")
     Path("more.toml").write_text("[run]\nseed = 5\n", encoding="utf-8")
-    assert main(["pretrain", "cifar10", "--config", "more.toml", "--resume", "--overwrite"]) == 0
+    assert main(["pretrain", "cifar10", "--config", "more.toml", "--out", "x", "--resume"]) == 0
     assert passed(engine, "data.source") == "cifar10"
     assert (passed(engine, "run.batch"), passed(engine, "run.seed")) == (33, 5)
     assert passed(engine, "method.temperature") == 0.5
-    assert (engine.calls[-1][2]["resume"], engine.calls[-1][2]["overwrite"]) == (True, True)
+    assert (engine.calls[-1][2]["resume"], engine.calls[-1][2]["overwrite"]) == (True, False)
 
 
 def test_evaluations(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["knn-eval", "runs/x", "birds", "-k", "20", "--temperature", "0.07", "--baselines", "--json"]) == 0
+    words = ["knn-eval", "runs/x", "photos", "-k", "20", "--temperature", "0.07", "--baselines", "--json"]
+    assert main(words) == 0
     name, args, given = engine.calls[-1]
-    assert (name, args) == ("knn_eval", ("runs/x", "birds"))
+    assert (name, args) == ("knn_eval", ("runs/x", "photos"))
     assert (given["k"], given["temperature"], given["baselines"], given["device"]) == (20, 0.07, True, "auto")
+    assert given["machine"] == {}
     document = json.loads(capsys.readouterr().out)
     assert (document["schema"], document["command"], document["top1"]) == (1, "knn-eval", 0.81)
-    assert main(["linear-eval", "runs/x", "--limit", "5", "--test-data", "t", "--device", "cpu"]) == 0
+    assert main(["linear-eval", "runs/x", "--limit", "5", "--test-data", "tests", "--device", "cpu"]) == 0
     name, args, given = engine.calls[-1]
     assert (name, args) == ("linear_eval", ("runs/x", None))
-    assert (given["limit"], given["test_data"], given["device"]) == (5, "t", "cpu")
+    assert (given["limit"], given["test_data"], given["device"]) == (5, "tests", "cpu")
+
+
+@pytest.mark.parametrize("command", ["knn-eval", "linear-eval"])
+def test_evaluations_take_the_machine_from_flag_variable_and_users_file(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    user = Path("config/sslcli/config.toml")
+    user.parent.mkdir(parents=True)
+    user.write_text("[hardware]\ndevice = 'mps'\n[data]\nthreads = 3\nfolder = 'sets'\n", encoding="utf-8")
+    assert main([command, "runs/x"]) == 0
+    assert engine.calls[-1][2]["device"] == "mps"
+    assert engine.calls[-1][2]["machine"] == {"threads": 3, "folder": "sets"}
+    monkeypatch.setenv("SSLCLI_HARDWARE__DEVICE", "cuda")
+    monkeypatch.setenv("SSLCLI_DATA__THREADS", "2")
+    monkeypatch.setenv("SSLCLI_METHOD__QUEUE", "64")  # a setting of training, and of another method: none of ours here
+    assert main([command, "runs/x", "--download"]) == 0
+    assert engine.calls[-1][2]["device"] == "cuda"
+    assert engine.calls[-1][2]["machine"] == {"threads": 2, "folder": "sets", "download": True}
+    assert main([command, "runs/x", "--device", "cpu"]) == 0
+    assert engine.calls[-1][2]["device"] == "cpu"
+
+
+@pytest.mark.parametrize("command", ["knn-eval", "linear-eval"])
+def test_evaluations_refuse_a_variable_that_is_none(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.setenv("SSLCLI_HARDWARE__DEVISE", "cpu")
+    assert main([command, "runs/x"]) == 2
+    assert "Did you mean 'SSLCLI_HARDWARE__DEVICE'?" in capsys.readouterr().err
+    monkeypatch.delenv("SSLCLI_HARDWARE__DEVISE")
+    monkeypatch.setenv("SSLCLI_METHOD__MARGIN", "1")
+    assert main([command, "runs/x"]) == 2
+    assert main([command, "runs/x", "--method", "mine.py:Mine"]) == 0  # a method of one's own may have a margin
+
+
+def test_a_dry_run_is_refused_what_its_run_would_be(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/old").mkdir()
+    for name in ("status.json", "settings.toml"):
+        Path("runs/old", name).write_text("{}", encoding="utf-8")
+    assert main(["pretrain", "--dry-run", "--out", "runs/old"]) == 2
+    assert main(["pretrain", "--dry-run", "--out", "runs/old", "--resume"]) == 2
+    assert engine.calls == []
+    assert main(["pretrain", "--dry-run", "--out", "runs/old", "--overwrite"]) == 0
+    assert engine.calls[-1][0] == "dry_run"
+    assert Path("runs/old/settings.toml").exists()
+    assert capsys.readouterr().err.count("error: ") == 2
 
 
 def test_export_and_sheet(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "runs/x", "-o", "e.onnx", "--opset", "20"]) == 0
     name, args, given = engine.calls[-1]
-    assert (name, args, given) == ("export_run", ("runs/x", Path("e.onnx")), {"opset": 20, "method": None})
+    assert (name, args, given["opset"]) == ("export_run", ("runs/x", Path("e.onnx")), 20)
     assert main(["inspect-augs", "--method", "moco-v2", "-o", "s.png", "--images", "3", "--views", "4"]) == 0
     settings, output, images, views = engine.calls[-1][1][:4]
     assert (settings.method.name, output, images, views) == ("moco-v2", Path("s.png"), 3, 4)
@@ -99,13 +147,3 @@ def test_export_and_sheet(engine: FakeEngine, capsys: pytest.CaptureFixture[str]
 def test_a_stopped_run_ends_with_its_code(engine: FakeEngine, code: int) -> None:
     engine.answers["pretrain"] = lambda: stopped(code)
     assert main(["pretrain"]) == code
-
-
-def test_completion_knows_methods_backbones_and_runs(engine: FakeEngine) -> None:
-    assert options.complete_method("sim") == ["simclr"]
-    assert options.complete_backbone("resnet5") == ["resnet50"]
-    assert options.complete_recipe("") == ["shapes", "cifar", "imagenet"]
-    Path("runs/a").mkdir(parents=True)
-    Path("runs/a/status.json").write_text("{}", encoding="utf-8")
-    assert options.complete_run("") == ["runs/a"]
-    assert options.complete_run("runs/b") == []

@@ -158,7 +158,7 @@ WRONG = [
     (
         {"flags": {"run": {"batch": -3}}, "flag_names": {"run.batch": "--batch"}},
         "run.batch = -3 (from --batch)",
-        "--set",
+        "Give --batch another value",
     ),
     ({"flags": {"method": {"name": "simcrl"}}}, "'simcrl'", "'simclr'"),
     ({"flags": {"run": {"recipe": "cifr"}}}, "'cifr'", "'cifar'"),

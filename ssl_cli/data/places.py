@@ -1,0 +1,106 @@
+"""What DATA means, before any image is read: a folder, the embedded set, or a torchvision data set. No torch here."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_cli.config.tree import DataSettings
+from ssl_cli.data.search import require_images
+from ssl_cli.errors import DataError, UsageError
+from ssl_cli.names import is_folder, is_there, shown
+from ssl_cli.registry import closest, did_you_mean
+
+SHAPES = "shapes"
+
+
+def _flags() -> dict[str, Mapping[str, Any]]:
+    return {"train": {"train": True}, "test": {"train": False}}
+
+
+def _splits(*names: str, **other: str) -> dict[str, Mapping[str, Any]]:
+    """Splits called as torchvision calls them, and some called otherwise."""
+    return {name: {"split": theirs} for name, theirs in [*((n, n) for n in names), *other.items()]}
+
+
+SPLITS: dict[str, Mapping[str, Mapping[str, Any]]] = {
+    "cifar10": _flags(),
+    "cifar100": _flags(),
+    "mnist": _flags(),
+    "fashionmnist": _flags(),
+    "svhn": _splits("train", "test", "extra"),
+    "stl10": {**_splits("train", "test", "unlabeled"), "all": {"split": "train+unlabeled"}},
+    "imagenette": _splits("train", test="val"),
+    "food101": _splits("train", "test"),
+    "flowers102": _splits("train", "val", "test"),
+    "dtd": _splits("train", "val", "test"),
+    "aircraft": _splits("test", "val", train="trainval"),
+    "country211": _splits("train", "test", val="valid"),
+    "fake": {"train": {"random_offset": 0}, "test": {"random_offset": 10**6}},
+}
+"""Of each torchvision data set, the splits that there are and the arguments that each one means."""
+
+
+def is_shapes(source: str | None) -> bool:
+    """Whether the embedded set is meant."""
+    return source is None or source.lower() == SHAPES
+
+
+def folder_of(source: str | None) -> Path | None:
+    """The path that `source` means; None for a name. An existing path wins, and what can only be a path is one."""
+    if source is None:
+        return None
+    path = Path(source).expanduser()
+    meant = os.sep in source or source.startswith((".", "~"))
+    return path if meant or is_there(path) else None
+
+
+def training_folder(folder: Path) -> Path:
+    """Where a folder's training images are: in its `train/`, if it has one."""
+    return folder / "train" if is_folder(folder / "train") else folder
+
+
+def name_and_split(source: str, split: str | None = None) -> tuple[str, str]:
+    """The parts of NAME[:SPLIT]; `split` overrides the one in the name, and `train` is the default.
+
+    Raises:
+        DataError: no such name or split.
+    """
+    name, _, own = source.lower().partition(":")
+    split = split or own or "train"
+    if name not in SPLITS:
+        what = f"There is no folder and no data set called '{shown(source)}'."
+        known = [*SPLITS, SHAPES]
+        folders = [entry.name for entry in os.scandir() if entry.is_dir() and not entry.name.startswith(".")]
+        meant = closest(name, known) or closest(source, folders)
+        raise DataError(what, f"Did you mean '{shown(meant)}'?" if meant else did_you_mean(name, known))
+    if split not in SPLITS[name]:
+        raise DataError(f"'{name}' has no split '{shown(split)}'.", did_you_mean(split, SPLITS[name]))
+    return name, split
+
+
+def require_data(settings: DataSettings) -> None:
+    """Refuse what could not be opened, before anything is imported that could open it.
+
+    Raises:
+        DataError: no such folder, no image in it, or no such data set or split.
+        UsageError: test images for the embedded set, which has its own.
+    """
+    folder = folder_of(settings.source)
+    if folder is not None:
+        require_images(training_folder(folder))
+    elif not is_shapes(settings.source):
+        name_and_split(str(settings.source))
+    if settings.test is not None:
+        refuse_test_images(settings.source)
+        require_images(Path(settings.test).expanduser())
+
+
+def refuse_test_images(source: str | None) -> None:
+    """Test images belong to DATA.
+
+    Raises:
+        UsageError: for the embedded set, which has its own.
+    """
+    if folder_of(source) is None and is_shapes(source):
+        raise UsageError("The embedded set has test images of its own.", "Give --test-data together with DATA.")

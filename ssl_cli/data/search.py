@@ -1,0 +1,135 @@
+"""Images in a folder, at any depth: found once each, in an order that depends on their names alone. No torch here."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ssl_cli.errors import DataError
+from ssl_cli.events import Skipped
+from ssl_cli.names import IMAGE_SUFFIXES, is_folder, is_there, shown
+from ssl_cli.registry import closest
+
+
+def find_images(root: Path) -> tuple[list[str], tuple[Skipped, ...]]:
+    """Names relative to `root`, sorted, and the folders that could not be opened.
+
+    A linked file counts unless the file itself was found too.
+
+    Raises:
+        DataError: not a folder, or no image in it.
+    """
+    _require_folder(root)
+    skipped: list[Skipped] = []
+    files: list[str] = []
+    links: list[str] = []
+    for path, linked in _walk(root, skipped):
+        (links if linked else files).append(path)
+    files += _new(links, files)
+    if not files:
+        raise _nothing(root, skipped)
+    return sorted(os.path.relpath(path, root) for path in files), tuple(skipped)
+
+
+def require_images(root: Path) -> None:
+    """What `find_images` would refuse is refused here, at the price of the first image.
+
+    Raises:
+        DataError: not a folder, or no image in it.
+    """
+    _require_folder(root)
+    skipped: list[Skipped] = []
+    if next(_walk(root, skipped), None) is None:
+        raise _nothing(root, skipped)
+
+
+def _require_folder(root: Path) -> None:
+    if is_folder(root):
+        return
+    if is_there(root):
+        raise DataError(
+            f"The folder {shown(str(root))} is a file, not a folder of images.",
+            "Give a folder that holds images, at any depth.",
+        )
+    near = neighbour(root)
+    raise DataError(
+        f"The folder {shown(str(root))} does not exist.",
+        f"Did you mean '{shown(near)}'?" if near else "Give a folder that holds images, at any depth.",
+    )
+
+
+def _nothing(root: Path, skipped: list[Skipped]) -> DataError:
+    unopened = next((skip for skip in skipped if skip.path == str(root)), None)
+    if unopened:
+        return DataError(f"Of {shown(str(root))}, {unopened.reason}.", "Give a folder that you may read.")
+    looked = f"Looked for {' '.join(sorted(IMAGE_SUFFIXES))}, at any depth."
+    return DataError(f"There is no image in {shown(str(root))}.", f"Give another folder. {looked}")
+
+
+def neighbour(path: Path) -> str | None:
+    """What lies beside a path that leads nowhere and has nearly its name."""
+    try:
+        near = closest(path.name, [entry.name for entry in os.scandir(path.parent) if not entry.name.startswith(".")])
+    except (OSError, ValueError):
+        return None
+    return str(path.parent / near) if near else None
+
+
+def _walk(root: Path, skipped: list[Skipped]) -> Iterator[tuple[str, bool]]:
+    """Every image file, and whether it is a link; folders that cannot be opened are added to `skipped`.
+
+    A folder is entered once, however many links lead to it, and by its own name rather than by a link's: links are
+    followed last.
+    """
+    entered: set[tuple[int, int]] = set()
+    links = [str(root)]
+    while links:
+        folders, links = sorted(links, reverse=True), []
+        while folders:
+            folder = folders.pop()
+            try:
+                identity = _identity(folder)
+                if identity in entered:
+                    continue
+                with os.scandir(folder) as scan:
+                    entries = sorted(scan, key=lambda entry: entry.name)
+            except OSError as error:
+                skipped.append(Skipped(path=folder, reason=f"the folder cannot be opened: {error.strerror}"))
+                continue
+            entered.add(identity)
+            for entry in entries:
+                kind = _kind(entry)
+                if kind == "folder":
+                    (links if entry.is_symlink() else folders).append(entry.path)
+                elif kind == "image":
+                    yield entry.path, entry.is_symlink()
+
+
+def _kind(entry: os.DirEntry[str]) -> str | None:
+    """`folder` or `image`; None for what is neither: pipes, devices, dangling links, hidden and other files."""
+    if entry.name.startswith("."):
+        return None
+    try:
+        if entry.is_dir():
+            return "folder"
+        return "image" if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file() else None  # noqa: PTH122
+    except OSError:
+        return None
+
+
+def _new(links: Iterable[str], files: Iterable[str]) -> list[str]:
+    links = sorted(links)
+    if not links:
+        return []
+    seen = {_identity(path) for path in files}
+    new = []
+    for link in links:
+        identity = _identity(link)
+        if identity not in seen:
+            seen.add(identity)
+            new.append(link)
+    return new
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116
+    return status.st_dev, status.st_ino
