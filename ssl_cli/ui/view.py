@@ -177,7 +177,8 @@ def _online(screen: Screen, width: int) -> Text:
 def _saved(rows: Table, screen: Screen, now: float, width: int) -> None:
     assert screen.saved is not None
     words = [safe(Path(screen.saved.path).name), format_bytes(screen.saved.size) if screen.saved.size else ""]
-    words.append(f"{format_seconds(max(0.0, now - screen.saved.time))} ago")
+    if not screen.finished and not screen.stopped:  # what stays on the screen would soon be wrong
+        words.append(f"{format_seconds(max(0.0, now - screen.saved.time))} ago")
     rows.add_row("saved", _flow([Text(word) for word in words if word], width))
 
 

@@ -93,6 +93,7 @@ def test_states_of_a_run() -> None:
     assert "training" in drawn(training()[:20])
     assert "12 min 00 s left" in drawn(training()[:24], now=START + 176.0)
     assert "done in 2 min 58 s" in drawn(training())
+    assert " ago" not in drawn(training())
     assert "stopped" in drawn(stopped())
     assert "chance" not in drawn([Started(out="x", steps=10, time=START), stepped(5, chance=None)])
 
