@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli import draws
+from ssl_cli.augment.drawn import Drawn, number
 from ssl_cli.augment.resample import separable
 from ssl_cli.augment.rows import on_rows
 from ssl_cli.config.augment import BlurSettings
@@ -45,6 +46,19 @@ class Blur:
             return separable(some, band, band)
 
         return on_rows(x, params.on, change)
+
+    def describe(self, params: Blurred, row: int, sides: Tensor) -> Drawn | None:
+        """Sigma in pixels of the view, or None for an image that stays sharp."""
+        if not params.on[row]:
+            return None
+        sigma = number(params.sigma[row])
+        return Drawn({"sigma": sigma}, f"blur {sigma:.1f}")
+
+    def sweep(self, sides: Tensor, count: int) -> dict[str, list[Blurred]]:
+        """From the smallest sigma to the largest."""
+        n = len(sides)
+        on = torch.ones(n, dtype=torch.bool)
+        return {"": [Blurred(on, sigma.expand(n)) for sigma in torch.linspace(*self.settings.sigma, count)]}
 
     def filters(self, sigma: Tensor) -> Tensor:
         """The blur of a line as a matrix `(N,size,size)`: a Gaussian band, folded back at the borders."""

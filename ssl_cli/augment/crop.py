@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli import draws
+from ssl_cli.augment.drawn import Drawn
 from ssl_cli.augment.resample import filters, separable
 from ssl_cli.config.augment import CropSettings
 
@@ -69,6 +70,27 @@ class Crop:
             for image, (top, left, h, w) in zip(images, corners, strict=True)
         ]
         return torch.cat(whole)
+
+    def describe(self, params: Box, row: int, sides: Tensor) -> Drawn | None:
+        """The box in pixels of the source; in words its share of the image's area, and left and top."""
+        top, left, height, width = (int(side[row]) for side in params)
+        share = 100 * height * width / int(sides[row].prod())
+        value = {"top": top, "left": left, "height": height, "width": width}
+        return Drawn(value, f"crop {share:.0f} % at {left},{top}")
+
+    def sweep(self, sides: Tensor, count: int) -> dict[str, list[Box]]:
+        """Boxes in the middle, from the largest share of the area to the smallest."""
+        low, high = self.settings.scale
+        return {"": [self.centred(sides, share) for share in torch.linspace(high, low, count).tolist()]}
+
+    def centred(self, sides: Tensor, share: float = 1.0) -> Box:
+        """The box of this share of the area in the middle of every image, within the range of aspect ratios."""
+        h, w = sides.double().unbind(1)
+        flat, wide = self.settings.ratio
+        ratio = (w / h).clamp(flat, wide)
+        height = torch.minimum((share * h * w / ratio).sqrt(), torch.minimum(h, w / ratio)).round().clamp(min=1).long()
+        width = torch.minimum((share * h * w * ratio).sqrt(), torch.minimum(w, h * ratio)).round().clamp(min=1).long()
+        return Box((sides[:, 0] - height) // 2, (sides[:, 1] - width) // 2, height, width)
 
     def _resize(self, x: Tensor, box: Box) -> Tensor:
         top, left, height, width = (side.to(x.device, non_blocking=True) for side in box)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ssl_cli import draws
+from ssl_cli.augment.drawn import Drawn
 from ssl_cli.augment.rows import on_rows
 from ssl_cli.config.augment import FlipSettings
 
@@ -32,3 +34,12 @@ class Flip:
     def apply(self, x: Tensor, params: Flipped) -> Tensor:
         """Images `(N,C,H,W)`, some of them mirrored; in place."""
         return on_rows(x, params.on, lambda some, rows: some.flip(3))
+
+    def describe(self, params: Flipped, row: int, sides: Tensor) -> Drawn | None:
+        """`true`, or None for an image that stays as it is."""
+        return Drawn(True, "flip") if params.on[row] else None
+
+    def sweep(self, sides: Tensor, count: int) -> dict[str, list[Flipped]]:
+        """Off and on."""
+        off = torch.zeros(len(sides), dtype=torch.bool)
+        return {"": [Flipped(off), Flipped(~off)]}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ssl_cli import draws
+from ssl_cli.augment.drawn import Drawn
 from ssl_cli.augment.rows import on_rows
 from ssl_cli.config.augment import GraySettings
 
@@ -37,6 +39,15 @@ class Gray:
         if x.shape[1] != len(LUMA):
             return x
         return on_rows(x, params.on, lambda some, rows: luma(some).repeat(1, 3, 1, 1))
+
+    def describe(self, params: Grayed, row: int, sides: Tensor) -> Drawn | None:
+        """`true`, or None for an image that keeps its colour."""
+        return Drawn(True, "gray") if params.on[row] else None
+
+    def sweep(self, sides: Tensor, count: int) -> dict[str, list[Grayed]]:
+        """Off and on."""
+        off = torch.zeros(len(sides), dtype=torch.bool)
+        return {"": [Grayed(off), Grayed(~off)]}
 
 
 def luma(x: Tensor) -> Tensor:

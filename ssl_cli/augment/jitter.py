@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from ssl_cli import draws
+from ssl_cli.augment.drawn import Drawn, number
 from ssl_cli.augment.gray import LUMA
 from ssl_cli.augment.rows import on_rows
 from ssl_cli.config.augment import JitterSettings
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+NAMES = ("brightness", "contrast", "saturation", "hue")
 ORDERS = torch.tensor(list(permutations(range(4))))
 
 
@@ -60,6 +62,36 @@ class Jitter:
     def apply(self, x: Tensor, params: Jittered) -> Tensor:
         """Images `(N,C,H,W)` in [0, 1], some of them jittered; in place."""
         return on_rows(x, params.on, lambda some, rows: _jitter(some, params.order[rows], params.factor[rows]))
+
+    def describe(self, params: Jittered, row: int, sides: Tensor) -> Drawn | None:
+        """Order and factors by name; in words what changes anything, in that order. None for an image left alone."""
+        if not params.on[row]:
+            return None
+        order = [NAMES[k] for k in params.order[row].tolist()]
+        factor = {name: number(params.factor[row, k]) for k, name in enumerate(NAMES)}
+        words = [_words(name, factor[name]) for name in order]
+        return Drawn({"order": order, **factor}, " ".join(["jitter", *filter(None, words)]))
+
+    def sweep(self, sides: Tensor, count: int) -> dict[str, list[Jittered]]:
+        """Each of the four by itself, from the lowest factor to the highest."""
+        n = len(sides)
+        on, order = torch.ones(n, dtype=torch.bool), ORDERS[:1].expand(n, -1)
+        rows: dict[str, list[Jittered]] = {}
+        for k, (name, reach) in enumerate(zip(NAMES, self.reach.tolist(), strict=True)):
+            low, high = (-reach, reach) if k == HUE else (max(0.0, 1 - reach), 1 + reach)
+            rows[name] = []
+            for value in torch.linspace(low, high, count).tolist():
+                factor = torch.tensor([1.0, 1.0, 1.0, 0.0]).repeat(n, 1)
+                factor[:, k] = value
+                rows[name].append(Jittered(on, order, factor))
+        return rows
+
+
+def _words(name: str, factor: float) -> str:
+    """`bri 1.20` or `hue +0.04`; nothing for what changes nothing."""
+    if name == "hue":
+        return f"hue {factor:+.2f}" if factor else ""
+    return f"{name[:3]} {factor:.2f}" if factor != 1 else ""
 
 
 def _jitter(x: Tensor, order: Tensor, factor: Tensor) -> Tensor:

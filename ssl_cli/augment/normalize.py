@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli import draws
+from ssl_cli.augment.drawn import Drawn
 from ssl_cli.config.augment import NormalizeSettings
 
 
@@ -25,6 +26,14 @@ class Normalize:
     def apply(self, x: Tensor, params: tuple[()] = ()) -> Tensor:
         """Images `(N,C,H,W)` in [0, 1], normalised; in place."""
         return x.sub_(self.mean.to(x.device)).div_(self.std.to(x.device))
+
+    def describe(self, params: tuple[()], row: int, sides: Tensor) -> Drawn | None:
+        """None: it is the same for every view, and undone in a picture."""
+        return None
+
+    def sweep(self, sides: Tensor, count: int) -> dict[str, list[tuple[()]]]:
+        """Nothing: it has no strength."""
+        return {}
 
     def undo(self, x: Tensor) -> Tensor:
         """Images `(N,C,H,W)` as they were before `apply`; a new tensor."""

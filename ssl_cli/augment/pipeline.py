@@ -7,9 +7,11 @@ An operation is one file with one class, one line in `registry.OPS` and one sett
         def __init__(self, settings, size): ... # its settings table, and the side of the images it will see
         def draw(self, key, sides): ...         # -> a NamedTuple of tensors, one row per image
         def apply(self, x, params): ...         # -> images (N,C,size,size); x may be overwritten
+        def describe(self, params, row, sides): ...  # -> Drawn: what happened to one image; None: nothing did
+        def sweep(self, sides, count): ...      # -> parameters from weak to strong, by the name of what is varied
 
 `draw` alone is random; `apply` is a plain function, so a test can hand its parameters to another library and
-`inspect-augs` can print them. The first operation is the crop: it alone sees uint8 images of any size.
+`inspect-augs` can show any. The first operation is the crop: it alone sees uint8 images of any size.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ssl_cli.augment.drawn import Drawn
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.draws import Key
 from ssl_cli.objective import Batch
@@ -39,6 +42,15 @@ class Op(Protocol):
 
     def apply(self, x: Any, params: Any) -> Tensor:
         """Images x `(N,C,size,size)` after this operation."""
+
+    def describe(self, params: Any, row: int, sides: Tensor) -> Drawn | None:
+        """What happened to the image of this row, None where nothing did; `sides` as in `draw`."""
+
+    def sweep(self, sides: Tensor, count: int) -> dict[str, list[Any]]:
+        """By the name of what is varied ("" if there is but one): parameters for all images, from weak to strong.
+
+        Of an operation that is only on or off, these two; of one without strength, none.
+        """
 
 
 class Pipeline:
@@ -68,8 +80,13 @@ class Pipeline:
     def draw(self, batch: Batch, view: int) -> dict[str, Any]:
         """What every operation drew for every image of the batch, by the operation's name."""
         key = Key(self.seed, batch.epoch, batch.index, view)
-        sides = _sides(batch.image).to(batch.index.device)
+        sides = sides_of(batch.image).to(batch.index.device)
         return {name: op.draw(key, sides) for name, op in self.ops.items()}
+
+    def describe(self, params: dict[str, Any], row: int, sides: Tensor) -> dict[str, Drawn]:
+        """What happened to one image by these parameters: the operations that were applied, in their order."""
+        told = {name: self.ops[name].describe(drawn, row, sides) for name, drawn in params.items()}
+        return {name: drawn for name, drawn in told.items() if drawn is not None}
 
     def apply(self, images: Tensor | Sequence[Tensor], params: dict[str, Any]) -> Tensor:
         """One view of `images`, uint8 `(N,C,H,W)` or N of `(C,H,W)`, by these parameters."""
@@ -95,7 +112,7 @@ def _rows(params: Any, rows: slice) -> Any:
     return type(params)(*(field[rows] for field in params))
 
 
-def _sides(images: Tensor | Sequence[Tensor]) -> Tensor:
+def sides_of(images: Tensor | Sequence[Tensor]) -> Tensor:
     """Heights and widths, int64 `(N,2)`."""
     if isinstance(images, Tensor):
         return torch.tensor(images.shape[2:]).expand(len(images), 2)

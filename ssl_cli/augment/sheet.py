@@ -1,58 +1,107 @@
-"""A picture of what the augmentation does: per row an image and its views."""
+"""A picture of what the augmentation does: per row an image and its views, with a caption below each."""
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ssl_cli.augment.normalize import Normalize
-from ssl_cli.config.augment import AugmentSettings
+from ssl_cli.events import Pictured, Tile
 
-TILE = 96
+TILE = 128
 MARGIN = 8
-PAPER = 255
+LINE = 16
+SMALL, LARGE = 12, 14
+"""Sizes of type: captions; titles and names."""
+PAPER, INK, FAINT = (255, 255, 255), (0, 0, 0), (110, 110, 110)
+MOST_PIXELS = 89_000_000
+"""What Pillow, and other viewers, open without a warning."""
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def contact_sheet(originals: Tensor | Sequence[Tensor], views: Sequence[Tensor], settings: AugmentSettings) -> Tensor:
-    """One uint8 picture `(3,H,W)` of N rows: the original uint8 `(C,H,W)`, then its V views, each `(N,C,S,S)`.
+def tile_side(size: int) -> int:
+    """The side of a tile for views of this side: enlarged by a whole factor to at least 128 pixels."""
+    return size * -(-TILE // size)
 
-    Views are enlarged by a whole factor to at least 96 pixels, originals to fit the same tile; normalisation is
-    undone.
+
+def tile(title: str, image: Tensor, caption: str = "") -> Tile:
+    """A picture `(C,H,W)`, uint8 or float in [0, 1], as part of an event."""
+    if image.dtype != torch.uint8:
+        image = image.float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    colour = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    pixels = colour.permute(1, 2, 0).contiguous().cpu().numpy().tobytes()
+    return Tile(title=title, width=image.shape[2], height=image.shape[1], rgb=pixels, caption=caption)
+
+
+def contact_sheet(head: str, rows: Sequence[Pictured], side: int) -> Tensor:
+    """One uint8 picture `(3,H,W)`: a head line, then each row's name, titles, tiles of this side, and captions.
+
+    Tiles are enlarged by a whole factor or shrunk to fit, and stand in the middle of their place.
     """
-    size = views[0].shape[-1]
-    tile = size * -(-TILE // size)
-    if "normalize" in settings.order:
-        views = [Normalize(settings.normalize, size).undo(view.cpu()) for view in views]
-    columns = [[_inside(image.cpu(), tile) for image in originals]]
-    columns += [[_inside(_bytes(image), tile) for image in view] for view in views]
-    pitch = tile + MARGIN
-    sheet = torch.full((3, len(originals) * pitch + MARGIN, len(columns) * pitch + MARGIN), PAPER, dtype=torch.uint8)
-    for j, column in enumerate(columns):
-        for i, picture in enumerate(column):
-            top, left = (
-                k * pitch + MARGIN + (tile - side) // 2 for k, side in zip((i, j), picture.shape[1:], strict=True)
-            )
-            sheet[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
-    return sheet
+    small, large = (ImageFont.load_default(size) for size in (SMALL, LARGE))
+    width = MARGIN + max(len(row.tiles) for row in rows) * (side + MARGIN)
+    header = _wrapped(head, large, width - 2 * MARGIN)
+    captions = [[_wrapped(tile.caption, small, side) for tile in row.tiles] for row in rows]
+    heights = [3 * MARGIN + 2 * LINE + side + LINE * max(map(len, lines)) for lines in captions]
+    sheet = Image.new("RGB", (width, MARGIN + len(header) * LINE + sum(heights)), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    _write(pen, (MARGIN, MARGIN), header, large, INK)
+    y = MARGIN + len(header) * LINE
+    for row, lines, height in zip(rows, captions, heights, strict=True):
+        _write(pen, (MARGIN, y + MARGIN), _wrapped(row.name, large, width - 2 * MARGIN)[:1], large, INK)
+        top = y + MARGIN + LINE
+        for k, (tile, words) in enumerate(zip(row.tiles, lines, strict=True)):
+            left = MARGIN + k * (side + MARGIN)
+            _write(pen, (left, top), [tile.title], small, FAINT)
+            picture = _inside(tile, side)
+            sheet.paste(picture, (left + (side - picture.width) // 2, top + LINE + (side - picture.height) // 2))
+            _write(pen, (left, top + LINE + side + MARGIN // 2), words, small, INK)
+        y += height
+    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
+
+
+def png(image: Tensor) -> bytes:
+    """A uint8 picture `(3,H,W)` as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).save(file, format="PNG")
+    return file.getvalue()
 
 
 def save_png(image: Tensor, path: Path | str) -> None:
     """Write a uint8 picture `(3,H,W)` as a PNG file."""
-    Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).save(path, format="PNG")
+    Path(path).write_bytes(png(image))
 
 
-def _bytes(image: Tensor) -> Tensor:
-    return image.detach().cpu().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+def _inside(tile: Tile, side: int) -> Image.Image:
+    picture = Image.frombytes("RGB", (tile.width, tile.height), tile.rgb)
+    factor = side // max(picture.size)
+    if factor >= 1:
+        return picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)
+    width, height = (max(1, round(length * side / max(picture.size))) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _inside(image: Tensor, tile: int) -> Tensor:
-    """The picture, three channels, scaled to the nearest pixel so that its longer side fills the tile."""
-    height, width = (max(1, side * tile // max(image.shape[1:])) for side in image.shape[1:])
-    y = torch.arange(height) * image.shape[1] // height
-    x = torch.arange(width) * image.shape[2] // width
-    scaled = image[:, y][:, :, x]
-    return scaled[:3] if len(scaled) >= 3 else scaled[:1].expand(3, -1, -1)
+def _wrapped(text: str, font: Font, width: int) -> list[str]:
+    """Lines of at most `width` pixels; a number stays with the word before it, and what is too long is cut."""
+    lines: list[str] = []
+    for word in re.split(r" (?=[^\W\d])", text) if text else ():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            while font.getlength(word) > width and len(word) > 1:
+                word = word[:-1]
+            lines.append(word)
+    return lines
+
+
+def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str], font: Font, ink: object) -> None:
+    for k, line in enumerate(lines):
+        pen.text((at[0], at[1] + k * LINE), line, fill=ink, font=font)  # type: ignore[arg-type]

@@ -6,23 +6,51 @@ from typing import Annotated
 import typer
 
 from ssl_cli.commands import options
+from ssl_cli.errors import UsageError
+from ssl_cli.registry import OPS, did_you_mean
 
 EPILOG = options.examples(
-    "The embedded shapes: sslcli inspect-augs -o sheet.png",
+    "The embedded shapes, as pretraining sees them: sslcli inspect-augs",
     "Your images under MoCo v2: sslcli inspect-augs photos/ --method moco-v2 -o sheet.png",
-    "A change before it is trained with: sslcli inspect-augs -o sheet.png --set augment.jitter.strength=1",
+    "How far one operation goes: sslcli inspect-augs photos/ --op jitter --images 2",
+    "A change before it is trained with: sslcli inspect-augs --set augment.jitter.strength=1",
+    "What was drawn, for a program: sslcli inspect-augs photos/ --images 1 --json",
 )
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The PNG to write.")]
-Images = Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Images, one a row.")]
-Views = Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Views of each image.")]
+PICTURE = "Picture"
+
+
+def complete_op(incomplete: str) -> list[str]:
+    """Operations that begin so."""
+    return [name for name in OPS if name.startswith(incomplete)]
+
+
+Images = Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Images, one a row.", rich_help_panel=PICTURE)]
+Views = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=1, max=64, help="Views of each; the first epoch's come first.", rich_help_panel=PICTURE
+    ),
+]
+Op = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="One operation alone, weak to strong in --views steps.",
+        autocompletion=complete_op,
+        rich_help_panel=PICTURE,
+    ),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="The PNG to write.", rich_help_panel=options.OUTPUT)
+]
 
 
 def inspect_augs(
     ctx: typer.Context,
-    output: Output,
     data: options.Data = None,
     images: Images = 8,
     views: Views = 6,
+    op: Op = None,
     method: options.Method = None,
     image_size: options.ImageSize = None,
     seed: options.Seed = None,
@@ -30,15 +58,22 @@ def inspect_augs(
     recipe: options.Recipe = None,
     config: options.Config = None,
     set_: options.Set = None,
+    output: Output = Path("augmentations.png"),
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Save a picture of the views that pretraining would make."""
+    """Show the views that pretraining would make, in the terminal and as a PNG."""
     from ssl_cli.config.sources import settle
     from ssl_cli.ui.sinks import present
 
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder.", f"Name a file in it: -o {output / 'augmentations.png'}.")
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"{output} would not be a PNG.", "Give -o a name that ends in .png.")
+    if op is not None and op not in OPS:
+        raise UsageError(f"There is no operation '{op}'.", did_you_mean(op, OPS))
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
     from ssl_cli.engine.augmentations import augmentation_sheet  # torch; only once the settings are known to be good
 
-    sheet = (augmentation_sheet(settled.settings, output, images, views) for _ in range(1))  # drawn under the display
-    return present("inspect-augs", sheet, as_json=json)
+    events = augmentation_sheet(settled.settings, output, images, views, op=op)
+    return present("inspect-augs", events, as_json=json)

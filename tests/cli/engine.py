@@ -16,10 +16,11 @@ RESULTS = {
         name="export",
         result={
             "path": "e.onnx", "bytes": 1, "opset": 18, "max_error": 0.0, "cosine": 1.0, "batch_sizes": [1],
-            "input": "images", "output": "h",
+            "input": "images", "output": "h", "input_kind": "float-nchw", "l2": False,
+            "preprocessing": {}, "sha256": "00",
         },
     ),
-    "augmentation_sheet": Evaluated(name="sheet", result={"path": "s.png", "images": 8, "views": 6}),
+    "augmentation_sheet": Evaluated(name="sheet", result={"path": "s.png", "images": 8, "views": 6, "rows": []}),
 }  # fmt: skip
 
 
@@ -54,7 +55,4 @@ class FakeEngine:
             self.calls.append((name, args, kwargs))
             yield from self.answers[name]()
 
-        def event(*args: Any, **kwargs: Any) -> Event:
-            return next(events(*args, **kwargs))
-
-        return event if name == "augmentation_sheet" else events
+        return events
