@@ -6,25 +6,65 @@ from typing import Annotated
 import typer
 
 from ssl_cli.commands import options
+from ssl_cli.export.request import FLOAT, INPUTS, check
 
 EPILOG = options.examples(
-    "ONNX with a free batch size, checked against torch: sslcli export runs/photos -o encoder.onnx",
-    "For an older runtime: sslcli export runs/photos -o encoder.onnx --opset 18",
+    "For images that you have fitted yourself: sslcli export runs/photos -o encoder.onnx",
+    "For images as decoded, of any size: sslcli export runs/photos -o encoder.onnx --input uint8-nhwc",
+    "For search by cosine: sslcli export runs/photos -o search.onnx --input uint8-nhwc --l2",
+    "For a newer runtime, with the facts as JSON: sslcli export runs/photos -o encoder.onnx --opset 23 --json",
 )
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")]
-Opset = Annotated[int, typer.Option(metavar="N", help="ONNX opset, 18 to 23.")]
+ONNX = "ONNX"
+
+
+def complete_input(incomplete: str) -> list[str]:
+    """Inputs that begin so."""
+    return [word for word in INPUTS if word.startswith(incomplete)]
+
+
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The file to write, FILE.onnx; it appears once it agrees with torch.",
+        rich_help_panel=options.OUTPUT,
+    ),
+]
+Input = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        metavar="KIND",
+        help="float-nchw: images by the test transform; uint8-nhwc: as decoded, any size, the transform inside.",
+        autocompletion=complete_input,
+        rich_help_panel=ONNX,
+    ),
+]
+L2 = Annotated[
+    bool,
+    typer.Option(
+        "--l2", metavar=options.SWITCH, help="Divide h by its length (default: as it is)", rich_help_panel=ONNX
+    ),
+]
+Opset = Annotated[int, typer.Option(metavar="N", help="18 to 23; low for reach.", rich_help_panel=ONNX)]
 
 
 def export(
     run: options.Run,
     output: Output,
+    input_kind: Input = FLOAT,
+    l2: L2 = False,
     opset: Opset = 18,
     method: options.RunMethod = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Write a run's encoder, from images to h, as ONNX."""
+    """Write a run's encoder, from images to h, as ONNX: one file, checked in onnxruntime against torch."""
+    check(output, opset, input_kind)  # before torch is imported; the engine asks again for those who call it
     from ssl_cli.engine.export import export_run
     from ssl_cli.ui.sinks import present
 
-    return present("export", export_run(run, output, opset=opset, method=method), as_json=json)
+    events = export_run(run, output, opset=opset, input_kind=input_kind, l2=l2, method=method)
+    return present("export", events, as_json=json)

@@ -1,120 +1,242 @@
 """From a run to an encoder file that is known to work: convert, check on random and real images, then write."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ssl_cli import __version__
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
-from ssl_cli.data.sources import open_evaluation
+from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine import disk
-from ssl_cli.engine.features import Trained, open_run
+from ssl_cli.engine.features import Trained, fingerprint, open_run
 from ssl_cli.errors import DataError, ResourceError, SslcliError
-from ssl_cli.events import Evaluated, Event, Warned
-from ssl_cli.export.onnx import INPUT, OUTPUT, Agreement, compare, convert, stamp, weights_sha256
+from ssl_cli.events import Evaluated, Event, Warned, record
+from ssl_cli.export.onnx import INPUT, OUTPUT, PROVIDER, compare, convert, stamp
+from ssl_cli.export.preprocessing import Preprocessing, prepend
+from ssl_cli.export.request import FLOAT, UINT8, check
 
 RANDOM_BATCHES = (1, 2, 5)
 REAL_IMAGES = 8
+LARGEST_SIDE = 2048  # pixels of a real image's short side, to bound what the check may cost
 
 
-def export_run(run: str, output: Path, *, opset: int = 18, method: str | None = None) -> Iterator[Event]:
+class _Encoder(nn.Module):
+    """What is exported: fitted images `(N,3,S,S)` to h `(N,F)`, or to h of length one."""
+
+    def __init__(self, backbone: nn.Module, l2: bool) -> None:
+        super().__init__()
+        self.backbone, self.l2 = backbone, l2
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.backbone(x)
+        return F.normalize(h) if self.l2 else h
+
+
+def export_run(
+    run: str, output: Path, *, opset: int = 18, input_kind: str = FLOAT, l2: bool = False, method: str | None = None
+) -> Iterator[Event]:
     """Write the backbone of a run as ONNX, images to h; ends with `Evaluated` named `export`.
 
-    `output` appears only after onnxruntime agreed with torch; one that was there before stays until then.
+    `output` appears only after onnxruntime agreed with torch; one that was there before stays until then. A run folder
+    keeps the result in `export/`, under the file's name.
 
     Args:
         run: run folder or checkpoint file.
-        output: the file to write.
+        output: the file to write, `.onnx`.
         opset: of ONNX, 18 to 23.
+        input_kind: `float-nchw`, images by the test transform; or `uint8-nhwc`, images of any size as they were
+            decoded, the transform being part of the graph.
+        l2: whether rows are divided by their length.
         method: the run's method again, if it is the user's own.
 
     Raises:
         CheckpointError: no such run, or the file would not do what torch does.
-        UsageError: an opset that cannot be written.
+        UsageError: an opset, an input or a name that cannot be written.
         ResourceError: `output` cannot be written.
     """
+    check(output, opset, input_kind)
+    _refuse_unwritable(output)
     trained = open_run(run, "cpu", method)
-    settings, encoder = trained.settings, trained.objective.backbone
-    model = convert(encoder, settings.data.size, opset)
-    batches = [_random(n, settings.data.size) for n in RANDOM_BATCHES]
+    settings, digest = trained.settings, fingerprint(trained.objective.backbone)
+    encoder = _Encoder(trained.objective.backbone, l2)
+    model = convert(encoder, settings.data.size, opset, "fitted" if input_kind == UINT8 else INPUT)
+    if input_kind == UINT8:
+        prepend(model, _preprocessing(settings))
+    real: list[Tensor] = []
     try:
-        batches.append(_real(settings))
+        real = _real(settings, input_kind)
     except SslcliError as error:  # the data may have stayed on another machine
         yield Warned(step=trained.step, message=f"Checked on random images only: {error.message}")
-    agreement = compare(model, encoder, batches)
-    stamp(model, "sslcli", __version__, _facts(trained, weights_sha256(model), agreement))
+    batches = [*_random(settings.data.size, input_kind), *real]
+    agreement = compare(model, _reference(encoder, settings, input_kind), batches)
+    form = {
+        "opset": opset,
+        "input_kind": input_kind,
+        "l2": l2,
+        "h_width": model.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
+        "preprocessing": _told(settings, input_kind),
+    }
+    verification = {**asdict(agreement), "real_images": sum(len(batch) for batch in real)}
+    facts = {**_origin(trained), "weights_sha256": digest, **form, "verification": _rounded(verification)}
+    stamp(model, "sslcli", __version__, {f"sslcli.{key}": _text(value) for key, value in facts.items()})
+    sha256, size = _write(output, model.SerializeToString(deterministic=True))
+    result = {
+        "path": str(output),
+        "bytes": size,
+        "input": f"{INPUT}: {_image(settings, input_kind)}",
+        "output": f"{OUTPUT}: float32 (batch, {form['h_width']}){', rows of length one' if l2 else ''}",
+        **form,
+        **verification,
+        "sha256": sha256,
+    }
+    yield from _conclude(run, trained, output, result)
+
+
+def _refuse_unwritable(output: Path) -> None:
+    """Say so now, not after the work is done."""
+    folder = output.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        why = "cannot be written to" if folder.is_dir() else "is a file, not a folder"
+        raise ResourceError(f"Cannot write {output}: {folder} {why}.", "Choose another -o.")
+
+
+def _write(output: Path, data: bytes) -> tuple[str, int]:
+    """Digest and size of the file."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(f"Cannot write {output}: {error.strerror}.", "Choose another -o.") from error
-    data = model.SerializeToString(deterministic=True)
 
     def write(file: BinaryIO) -> None:
         file.write(data)
 
-    digest, size = disk.write_atomic(output, write)
-    result = {
-        "path": str(output),
-        "bytes": size,
-        "opset": opset,
-        "input": f"{INPUT}: float32 (batch, 3, {settings.data.size}, {settings.data.size})",
-        "output": f"{OUTPUT}: float32 (batch, {model.graph.output[0].type.tensor_type.shape.dim[1].dim_value})",
-        "max_error": agreement.max_error,
-        "cosine": agreement.cosine,
-        "batch_sizes": list(agreement.batch_sizes),
-        "sha256": digest,
-    }
-    yield Evaluated(step=trained.step, name="export", result=result)
+    return disk.write_atomic(output, write)
 
 
-def _random(count: int, size: int) -> Tensor:
-    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(count))
+def _conclude(run: str, trained: Trained, output: Path, result: dict[str, Any]) -> Iterator[Event]:
+    """The result as the last event; a run folder keeps it too."""
+    event = Evaluated(step=trained.step, name="export", result=result)
+    if Path(run).is_dir():
+        path = Path(run) / "export" / f"{output.stem}.json"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            disk.write_text(path, json.dumps({**record(event), "checkpoint": trained.checkpoint}, indent=1))
+        except (OSError, SslcliError) as error:  # a finished run may well be read-only
+            yield Warned(step=trained.step, message=f"The result was not kept: {error}")
+    yield event
 
 
-def _real(settings: Settings) -> Tensor:
-    """The first images of the run's test data, by the test transform."""
-    source = open_evaluation(settings.data, settings.run.seed).queries
-    wanted = torch.arange(min(REAL_IMAGES, len(source)))
-    parts = [
-        evaluation.fit(images, settings.data.size, settings.augment)
-        for images, _, _ in read_all(source, wanted, threads=settings.data.threads, cap=2 * settings.data.size)
-    ]
-    if not parts:
-        raise DataError("none of the first test images can be read")
-    return torch.cat(parts).contiguous()
-
-
-def _facts(trained: Trained, digest: str, agreement: Agreement) -> dict[str, str]:
-    """What whoever meets the file needs to know: where it is from, and what to feed it."""
-    settings = trained.settings
+def _preprocessing(settings: Settings) -> Preprocessing:
+    """The test transform, as `evaluation.fit` does it."""
     normalize = settings.augment.normalize if "normalize" in settings.augment.order else None
-    preprocessing = {
-        "size": settings.data.size,
-        "resize_short_side": evaluation.short_side(settings.data.size),
+    size, interpolation = settings.data.size, settings.augment.crop.interpolation
+    return Preprocessing(
+        size,
+        evaluation.short_side(size),
+        interpolation,
+        mean=normalize.mean if normalize else None,
+        std=normalize.std if normalize else None,
+    )
+
+
+def _reference(encoder: nn.Module, settings: Settings, input_kind: str) -> Callable[[Tensor], Tensor]:
+    """What the graph is to compute, by torch."""
+
+    def represent(x: Tensor) -> Tensor:
+        h: Tensor = encoder(evaluation.fit(x.permute(0, 3, 1, 2), settings.data.size, settings.augment))
+        return h
+
+    return represent if input_kind == UINT8 else encoder
+
+
+def _random(size: int, input_kind: str) -> list[Tensor]:
+    """Noise at several batch sizes; as uint8 also of several shapes: taken as they are, shrunk, enlarged."""
+    draw = torch.Generator().manual_seed(size)
+    if input_kind == FLOAT:
+        return [torch.rand(count, 3, size, size, generator=draw) for count in RANDOM_BATCHES]
+    one, few, many = RANDOM_BATCHES
+    shapes = [
+        (one, size, size),
+        (few, 2 * size + 1, 3 * size - 2),
+        (many, size // 2 + 1, size),
+        (one, 2 * size, size + 1),
+    ]
+    return [torch.randint(256, (n, h, w, 3), dtype=torch.uint8, generator=draw) for n, h, w in shapes]
+
+
+def _real(settings: Settings, input_kind: str) -> list[Tensor]:
+    """The first images of the run's data, as the graph takes them: one batch for each shape.
+
+    Raises:
+        DataError: there is none that can be read.
+    """
+    source = open_pretraining(settings.data, settings.run.seed)
+    wanted = torch.arange(min(REAL_IMAGES, len(source)))
+    cap = LARGEST_SIDE if input_kind == UINT8 else 2 * settings.data.size
+    parts = read_all(source, wanted, threads=settings.data.threads, cap=cap)
+    images = [image for part, _, _ in parts for image in part]
+    if not images:
+        raise DataError("none of the first images can be read")
+    if input_kind == FLOAT:
+        return [evaluation.fit(images, settings.data.size, settings.augment).contiguous()]
+    shapes = sorted({tuple(image.shape) for image in images})
+    return [
+        torch.stack([image.permute(1, 2, 0) for image in images if tuple(image.shape) == shape]).contiguous()
+        for shape in shapes
+    ]
+
+
+def _image(settings: Settings, input_kind: str) -> str:
+    size = settings.data.size
+    return "uint8 (batch, height, width, 3)" if input_kind == UINT8 else f"float32 (batch, 3, {size}, {size})"
+
+
+def _origin(trained: Trained) -> dict[str, Any]:
+    """Where the weights are from; of a user's own method only the class, since a path tells of the machine."""
+    settings = trained.settings
+    return {
+        "version": __version__,
+        "method": settings.method.name.rpartition(":")[2],
+        "backbone": f"{settings.model.backbone}, width {settings.model.width:g}",
+        "image_size": settings.data.size,
+        "step": trained.step,
+    }
+
+
+def _told(settings: Settings, input_kind: str) -> dict[str, Any]:
+    """The preprocessing in words: to be done before a float input, done by the graph for a uint8 one."""
+    preprocessing = _preprocessing(settings)
+    return {
+        "in_graph": input_kind == UINT8,
+        "size": preprocessing.size,
+        "resize_short_side": preprocessing.short,
+        "unless": "the image is `size` x `size` already",
         "then": "the centre, `size` x `size`",
-        "interpolation": settings.augment.crop.interpolation,
+        "interpolation": preprocessing.interpolation,
+        "antialias": True,
         "scale": 1 / 255,
-        "mean": list(normalize.mean) if normalize else None,
-        "std": list(normalize.std) if normalize else None,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
         "channels": "RGB",
     }
-    verification = {
-        "max_error": agreement.max_error,
-        "cosine": agreement.cosine,
-        "batch_sizes": list(agreement.batch_sizes),
-    }
-    return {
-        "sslcli.method": settings.method.name,
-        "sslcli.backbone": f"{settings.model.backbone}, width {settings.model.width:g}",
-        "sslcli.image_size": str(settings.data.size),
-        "sslcli.step": str(trained.step),
-        "sslcli.preprocessing": json.dumps(preprocessing),
-        "sslcli.weights_sha256": digest,
-        "sslcli.verification": json.dumps(verification),
-    }
+
+
+def _rounded(verification: dict[str, Any]) -> dict[str, Any]:
+    """Two digits of the error and six of the cosine: more would differ between machines."""
+    max_error, cosine = float(f"{verification['max_error']:.1e}"), round(verification["cosine"], 6)
+    return {**verification, "max_error": max_error, "cosine": cosine, "provider": PROVIDER}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

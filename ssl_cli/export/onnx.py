@@ -1,8 +1,10 @@
 """ONNX: an encoder as one self-contained file, and the proof that it computes what torch computes."""
 
-import hashlib
+import getpass
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_cli.errors import CheckpointError, UsageError
+from ssl_cli.errors import CheckpointError
 
 INPUT, OUTPUT = "image", "h"
-OPSETS = range(18, 24)  # asked for less, torch writes 18 in silence
+PROVIDER = "CPUExecutionProvider"  # in which the file is tried
 LARGEST = 1_800_000_000  # bytes; one protobuf file ends at 2 GB
 TOLERANCE = 1e-4  # largest difference, as a share of the largest value
 COSINE = 0.9999
@@ -23,34 +25,44 @@ COSINE = 0.9999
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two implementations are apart: max|a - b| / max|a|, the least cosine of a row, and the batch sizes."""
+    """How far two implementations are apart.
+
+    Attributes:
+        max_error: max|a - b| / max|a| of the batch where it is largest.
+        cosine: least of all rows.
+        batch_sizes: that were tried, rising.
+    """
 
     max_error: float
     cosine: float
     batch_sizes: tuple[int, ...]
 
 
-def convert(encoder: nn.Module, size: int, opset: int) -> onnx.ModelProto:
+def convert(encoder: nn.Module, size: int, opset: int, name: str = INPUT) -> onnx.ModelProto:
     """The encoder `(N,3,size,size) -> (N,F)` as an ONNX graph, N free; nothing in it tells of this machine.
 
     The encoder is moved, in place, to the CPU, to evaluation mode and to contiguous weights.
 
+    Args:
+        encoder: what to convert.
+        size: side of its images.
+        opset: to write.
+        name: of the graph's input.
+
     Raises:
-        UsageError: an opset that torch does not write.
-        CheckpointError: the encoder cannot be expressed, or is too large for one file.
+        CheckpointError: the encoder cannot be expressed, not in this opset, or is too large for one file.
     """
-    if opset not in OPSETS:
-        raise UsageError(f"Opset {opset} cannot be written.", f"Pass --opset {OPSETS[0]} to {OPSETS[-1]}.")
     # channels_last weights would be traced with their strides
     encoder.cpu().eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 3, size, size)  # a batch of one would be taken for a constant
     try:
-        with warnings.catch_warnings():  # what the exporter deprecates inside itself is not the user's business
+        # what the exporter deprecates inside itself is not the user's business
+        with warnings.catch_warnings(), _some_user():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 encoder,
                 (example,),
-                input_names=[INPUT],
+                input_names=[name],
                 output_names=[OUTPUT],
                 opset_version=opset,
                 dynamo=True,
@@ -71,8 +83,8 @@ def convert(encoder: nn.Module, size: int, opset: int) -> onnx.ModelProto:
     return model
 
 
-def compare(model: onnx.ModelProto, encoder: nn.Module, batches: Sequence[Tensor]) -> Agreement:
-    """Check the graph's form, then run it in onnxruntime on each batch `(N,3,S,S)` beside torch.
+def compare(model: onnx.ModelProto, reference: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> Agreement:
+    """Check the graph's form, then run it in onnxruntime on each batch `(N,...)` beside torch's `reference`.
 
     Raises:
         CheckpointError: the graph is malformed, has no free batch, or computes something else.
@@ -81,24 +93,24 @@ def compare(model: onnx.ModelProto, encoder: nn.Module, batches: Sequence[Tensor
     options.log_severity_level = 3  # errors only
     try:
         onnx.checker.check_model(model, full_check=True)
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[PROVIDER])
         found = [torch.from_numpy(session.run([OUTPUT], {INPUT: batch.numpy()})[0]) for batch in batches]
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"The ONNX file does not run: {type(error).__name__}: {reason}") from error
     with torch.no_grad():
-        wanted = [encoder(batch) for batch in batches]
+        wanted = [reference(batch) for batch in batches]
     if any(a.shape != b.shape for a, b in zip(wanted, found, strict=True)):
         raise CheckpointError("The ONNX file gives outputs of another shape than torch.")
-    agreement = _agreement(torch.cat(wanted), torch.cat(found), tuple(len(batch) for batch in batches))
+    largest, cosine = _distance(wanted, found)
     # so written that a value that is not a number fails
-    if not (agreement.max_error <= TOLERANCE and agreement.cosine >= COSINE):
+    if not (largest <= TOLERANCE and cosine >= COSINE):
         raise CheckpointError(
-            f"The ONNX file disagrees with torch: largest difference {agreement.max_error:.1e} of the largest value, "
-            f"least cosine {agreement.cosine:.6f}.",
+            f"The ONNX file disagrees with torch: largest difference {largest:.1e} of the largest value, "
+            f"least cosine {cosine:.6f}.",
             "Nothing was written; try another --opset.",
         )
-    return agreement
+    return Agreement(largest, cosine, tuple(sorted({len(batch) for batch in batches})))
 
 
 def stamp(model: onnx.ModelProto, producer: str, version: str, facts: Mapping[str, str]) -> None:
@@ -107,20 +119,28 @@ def stamp(model: onnx.ModelProto, producer: str, version: str, facts: Mapping[st
     onnx.helper.set_model_props(model, dict(facts))
 
 
-def weights_sha256(model: onnx.ModelProto) -> str:
-    """Digest of the weights in the graph, in order of their names."""
-    digest = hashlib.sha256()
-    for weight in sorted(model.graph.initializer, key=lambda weight: weight.name):
-        digest.update(weight.name.encode())
-        digest.update(weight.raw_data)
-    return digest.hexdigest()
+def _distance(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> tuple[float, float]:
+    """Largest relative difference of a batch and least cosine of a row; a value that is not a number comes through."""
+    errors, cosines = [], [torch.ones(1)]
+    for a, b in zip(wanted, found, strict=True):
+        errors.append((a - b).abs().max() / a.abs().max().clamp(min=torch.finfo(torch.float32).tiny))
+        cosines.append(F.cosine_similarity(a, b)[a.norm(dim=1) > 0])  # a row of zeros points nowhere
+    return torch.stack(errors).max().item(), torch.cat(cosines).min().item()
 
 
-def _agreement(wanted: Tensor, found: Tensor, batch_sizes: tuple[int, ...]) -> Agreement:
-    scale = wanted.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
-    rows = F.cosine_similarity(wanted, found)[wanted.norm(dim=1) > 0]  # a row of zeros points nowhere
-    cosine = rows.min().item() if len(rows) else 1.0
-    return Agreement(((wanted - found).abs().max() / scale).item(), min(cosine, 1.0), batch_sizes)
+@contextmanager
+def _some_user() -> Iterator[None]:
+    """Within the block there is a user's name: torch may ask for it, and a container's user may have none."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = "sslcli"
+        try:
+            yield
+        finally:
+            os.environ.pop("USER", None)
+    else:
+        yield
 
 
 def _strip(message: Any) -> None:

@@ -1,0 +1,35 @@
+"""What can be asked of an export; free of torch, so that a wrong word is answered at once."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from ssl_cli.errors import UsageError
+from ssl_cli.registry import did_you_mean
+
+FLOAT, UINT8 = "float-nchw", "uint8-nhwc"
+INPUTS = (FLOAT, UINT8)
+"""Images that were fitted before, or as they were decoded."""
+OPSETS = range(18, 24)  # asked for less, torch writes 18 in silence
+SUFFIX = ".onnx"
+_NEEDED = ("onnx", "onnxruntime", "onnxscript")
+
+
+def check(output: Path, opset: int, input_kind: str) -> None:
+    """Refuse what cannot be written.
+
+    Raises:
+        UsageError: no such opset or input, no name of an ONNX file, or a package is missing.
+    """
+    if opset not in OPSETS:
+        raise UsageError(f"Opset {opset} cannot be written.", f"Pass --opset {OPSETS[0]} to {OPSETS[-1]}.")
+    if input_kind not in INPUTS:
+        raise UsageError(f"There is no --input '{input_kind}'.", did_you_mean(input_kind, INPUTS))
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder.", f"Name a file in it: -o {output / 'encoder'}{SUFFIX}")
+    if output.suffix.lower() != SUFFIX:
+        raise UsageError(
+            f"The file is written as ONNX, but '{output}' does not end in {SUFFIX}.", f"Pass -o {output.stem}{SUFFIX}."
+        )
+    for package in _NEEDED:
+        if find_spec(package) is None:
+            raise UsageError(f"Export needs the package {package}, which is not here.", f"pip install {package}")
