@@ -40,7 +40,7 @@ def augmentation_sheet(
     """Show the first readable images and `views` views of each, those of pretraining's first epoch; write a PNG.
 
     Yields a `Pictured` for each row as soon as it is made, and at the end `Evaluated(name="sheet")` with every view's
-    operations and their parameters.
+    operations and their parameters; a box is in pixels of the image as it was read, whose `size` is height and width.
 
     Args:
         settings: the settled tree; what decides the views is decided as in pretraining.
@@ -63,8 +63,10 @@ def augmentation_sheet(
     source = open_pretraining(settings.data, settings.run.seed)
     _refuse_among_images(output, source)
     rows: list[_Row] = []
+    skipped: list[Skipped] = []
     for part in _first(source, settings, images):
         if isinstance(part, Skipped):
+            skipped.append(part)
             yield part
             continue
         for row in _rows(part, source, settings, views, op):
@@ -72,6 +74,9 @@ def augmentation_sheet(
             yield row.picture
     if not rows:
         raise DataError(f"None of the first images of {shown(source.name)} can be read.", "Repair or remove them.")
+    if skipped:
+        names = ", ".join(shown(_relative(bad.path, source), 100) for bad in skipped)
+        yield Warned(message=f"What could not be read is left out: {names}.")
     picture = sheet.contact_sheet(
         _head(settings, op), [row.picture for row in rows], sheet.tile_side(settings.data.size)
     )
@@ -83,6 +88,7 @@ def augmentation_sheet(
         "views": len(records[0]["views"]),
         "order": list(settings.augment.order),
         **({"op": op} if op else {}),
+        "skipped": [{"path": bad.path, "reason": bad.reason} for bad in skipped],
         "rows": records,
     }
     yield Evaluated(name="sheet", result=result)
@@ -132,6 +138,7 @@ def _rows(batch: Batch, source: Source, settings: Settings, views: int, op: str 
                 Pictured(name=label, tiles=tuple(tiles)),
                 {
                     "image": path,
+                    "size": sides[i].tolist(),
                     **({"varied": name} if name else {}),
                     "views": [{key: each.value for key, each in drawn.items()} for drawn in told],
                 },

@@ -1,5 +1,7 @@
 """Pictures in the terminal: a cell shows two pixels, the upper one as a half block, the lower one as its ground."""
 
+import re
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from rich.cells import set_cell_size
@@ -56,13 +58,20 @@ def _layout(tiles: Sequence[Tile], width: int) -> tuple[int, int]:
 def _captions(tiles: Sequence[Tile], width: int) -> Iterator[RenderableType]:
     told = [tile for tile in tiles if tile.caption]
     if told:
+        indent = max(len(safe(tile.title)) for tile in told) + 2
         table = Table.grid(padding=(0, 2, 0, 0))
         table.width = width
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold", ratio=1)
         for tile in told:
-            table.add_row(Text(safe(tile.title)), Text(safe(tile.caption)))
+            table.add_row(Text(safe(tile.title)), Text(_wrapped(safe(tile.caption), width - indent)))
         yield table
+
+
+def _wrapped(words: str, width: int) -> str:
+    """The words in lines; a number stays with the word before it."""
+    tied = re.sub(r" (?![^\W\d])", "\0", words)
+    return "\n".join(textwrap.wrap(tied, max(width, 1), break_on_hyphens=False)).replace("\0", " ")
 
 
 class _Strip:

@@ -71,6 +71,7 @@ def test_rows_then_the_result(tmp_path: Path) -> None:
     assert [row["image"] for row in found["rows"]] == [f"shapes:train[{k}]" for k in range(3)]
     for event, row in zip(pictured(events), found["rows"], strict=True):
         assert [tile.title for tile in event.tiles] == ["original", "view 1", "view 2", "view 3", "view 4"]
+        assert row["size"] == [event.tiles[0].height, event.tiles[0].width]
         for tile, drawn in zip(event.tiles[1:], row["views"], strict=True):
             assert [words.split()[0] for words in tile.caption.split("; ")] == list(drawn)
             assert {"top", "left", "height", "width"} == drawn["crop"].keys()
@@ -158,7 +159,12 @@ def test_bad_images_are_told_and_the_next_ones_take_their_place(tmp_path: Path) 
     assert [event.name for event in pictured(events)] == [
         "001.png", "002.png", "004.png", "005.png", "006.png", "007.png", "008.png", "010.png", "011.png",
     ]  # fmt: skip
-    assert result(events)["images"] == 9
+    found = result(events)
+    assert found["images"] == 9
+    assert [Path(bad["path"]).name for bad in found["skipped"]] == ["000.png", "003.png", "009.png"]
+    assert [event.message for event in events if isinstance(event, Warned)] == [
+        "What could not be read is left out: 000.png, 003.png, 009.png."
+    ]
 
 
 def test_where_too_much_is_bad(tmp_path: Path) -> None:

@@ -108,10 +108,12 @@ def test_small_pictures_are_not_enlarged_and_large_ones_keep_hard_edges() -> Non
     assert [colours(cell)[0] for cell in line] == [(0, 0, 0)] * 20 + [(255, 255, 255)] * 20
 
 
-def test_captions_stand_below_and_are_whole() -> None:
-    lines = text(row(2), 80)
+@pytest.mark.parametrize("width", [40, 52, 60, 80, 88])
+def test_captions_stand_below_and_are_whole(width: int) -> None:
+    lines = text(row(2), width)
     below = lines[max(k for k, line in enumerate(lines) if "▀" in line) + 1 :]
     assert " ".join(" ".join(below).split()) == f"view 1 {CAPTION} view 2 {CAPTION}"
+    assert not any(re.match(r"\s*[-+\d]", line) for line in below)  # a number stays with its name
 
 
 @pytest.mark.parametrize(
