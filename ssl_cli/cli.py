@@ -108,12 +108,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         try:
-            if "--debug" in words or os.environ.get("SSLCLI_DEBUG"):
-                traceback.print_exc()
-            return _report(_understood(error), as_json="--json" in words)
+            if "--debug" in words or os.environ.get("SSLCLI_DEBUG", "0") != "0":
+                _show_traceback()
+            return _report(_understood(error, words), as_json="--json" in words)
         except BrokenPipeError:
             _reader_left()
-            return _understood(error).code
+            return _understood(error, words).code
         except OSError:  # a full disk behind stdout
             _reader_left()
             return ResourceError.code
@@ -144,16 +144,22 @@ def _reader_left() -> int:
     return DONE
 
 
-def _understood(error: Exception) -> SslcliError:
+def _show_traceback() -> None:
+    from ssl_cli.ui.text import safe
+
+    sys.stderr.writelines(f"{safe(line)}\n" for line in traceback.format_exc().splitlines())
+
+
+def _understood(error: Exception, words: Sequence[str]) -> SslcliError:
     """Any error as one of ours."""
     if isinstance(error, typer.Abort) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # typer takes every EOFError for a prompt left by Ctrl-D
     if isinstance(error, TyperException):  # what typer says of a wrong command line
-        return _command_line(error)
+        return _command_line(error, words)
     return understood(error)
 
 
-def _command_line(error: TyperException) -> UsageError:
+def _command_line(error: TyperException, words: Sequence[str]) -> UsageError:
     """Typer's message in our form: a sentence, then the closest word there is, or else the help to read."""
     sentence, meant = error.format_message(), ""
     for before, after in ((" (Possible options: ", ")"), (" Did you mean ", "?")):
@@ -161,8 +167,10 @@ def _command_line(error: TyperException) -> UsageError:
             sentence, _, rest = sentence.partition(before)
             meant = rest.removesuffix(after).strip("'")
     sentence = sentence.replace("Input should be", "it should be").partition(", unable to")[0].rstrip(".")
+    meant = next(iter(getattr(error, "possibilities", None) or ()), meant)  # the closest of several
     context = getattr(error, "ctx", None)
-    see = f"See {context.command_path if context else 'sslcli'} --help."
+    command = next((word for word in words if word in {known.name for known in app.registered_commands}), "")
+    see = f"See {context.command_path if context else f'sslcli {command}'.rstrip()} --help."
     if not meant and (key := _setting_called(getattr(error, "option_name", ""), context)):
         return UsageError(f"{sentence}.", f"That is a setting without a flag: --set {key}=VALUE.")
     return UsageError(f"{sentence}.", f"Did you mean {meant}?" if meant else see)

@@ -65,7 +65,7 @@ def limited(source: Source, limit: int | None) -> Source:
     by_class = source.labels.argsort(stable=True)
     counts = torch.bincount(source.labels + 1)
     rank = torch.arange(len(source)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    return subset(source, by_class[rank < limit].sort().values)
+    return subset(source, by_class[rank < min(limit, len(source))].sort().values)
 
 
 def labelled(source: Source) -> Source:

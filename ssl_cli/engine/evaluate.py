@@ -61,7 +61,7 @@ def knn_eval(
         SslcliError: no such run, data without labels, or a representation that is not finite.
     """
     trained = open_run(run, device, method)
-    settings = _with_data(trained.settings, data, test_data, limit, machine or {})
+    settings = _with_data(trained.settings, data, test_data, limit, machine)
     found = open_evaluation(settings.data, settings.run.seed)
     result = knn_of(
         trained.objective, settings, trained.precision, found, k=k, temperature=temperature, baselines=baselines
@@ -85,7 +85,7 @@ def linear_eval(
     Arguments and errors as for `knn_eval`.
     """
     trained = open_run(run, device, method)
-    settings = _with_data(trained.settings, data, test_data, limit, machine or {})
+    settings = _with_data(trained.settings, data, test_data, limit, machine)
     found = open_evaluation(settings.data, settings.run.seed)
     result = linear_of(trained.objective, settings, trained.precision, found, baselines=baselines)
     yield from _conclude(run, trained, found, "linear", result)
@@ -184,10 +184,14 @@ def linear_of(
 
 
 def _with_data(
-    settings: Settings, data: str | None, test_data: str | None, limit: int | None, machine: Mapping[str, Any]
+    settings: Settings,
+    data: str | None,
+    test_data: str | None,
+    limit: int | None,
+    machine: Mapping[str, Any] | None = None,
 ) -> Settings:
     """The settings with other images in them; a test folder belongs to its data and goes with it."""
-    changed: dict[str, Any] = {"download": False, **machine}
+    changed: dict[str, Any] = {"download": False, **(machine or {})}
     if data is not None:
         changed |= {"source": data, "test": None, "limit": None}
     if test_data is not None:

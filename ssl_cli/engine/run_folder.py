@@ -21,7 +21,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.search import neighbour
 from ssl_cli.engine import disk
 from ssl_cli.errors import CheckpointError, LockedError, ResourceError, UsageError
-from ssl_cli.names import is_file, is_folder, is_there
+from ssl_cli.names import is_file, is_folder, is_there, shown
 
 SCHEMA = 1
 
@@ -70,19 +70,20 @@ class RunFolder:
         text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
         disk.write_text(self.settings_file, text)
 
-    def write_plan(self, choices: list[dict[str, Any]], resolved: dict[str, Any]) -> None:
-        """Write `plan.json`: the choices with their reasons, and what they resolved to."""
-        disk.write_text(
-            self.path / "plan.json", json.dumps({"schema": SCHEMA, "choices": choices, "resolved": resolved}, indent=1)
-        )
+    def write_plan(self, planned: events.Planned, resolved: dict[str, Any]) -> None:
+        """Write `plan.json`: the choices with their reasons, what to expect, and what a resumed run takes over."""
+        facts = {
+            key: value for key, value in events.record(planned).items() if key in {"schema", "choices", "expected"}
+        }
+        disk.write_text(self.path / "plan.json", json.dumps({**facts, "resolved": resolved}, indent=1))
 
-    def read_resolved(self) -> dict[str, Any] | None:
-        """What an earlier process of this run resolved, if it came so far."""
+    def read_plan(self) -> dict[str, Any]:
+        """What an earlier process of this run planned; empty if it did not come so far."""
         try:
-            resolved: dict[str, Any] = json.loads((self.path / "plan.json").read_text())["resolved"]
-        except (OSError, ValueError, KeyError):
-            return None
-        return resolved
+            found = json.loads((self.path / "plan.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def write_environment(self, versions: dict[str, str]) -> None:
         """Write `env.json`: versions and the machine."""
@@ -124,9 +125,10 @@ class RunFolder:
             raise ResourceError(f"Cannot write in {self.path}: {error.strerror}.", "Free some space.") from error
 
     def log(self, text: str) -> None:
-        """Append a dated line to `train.log`; a log that cannot be written stops nothing."""
+        """Append a dated line, or several, to `train.log`; a log that cannot be written stops nothing."""
+        lines = "\n".join(shown(line, limit=5000) for line in text.splitlines())  # it will be read in a terminal
         try:
-            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {lines}\n")
             self._log.flush()
         except OSError:
             return

@@ -1,0 +1,156 @@
+"""Completion in bash, zsh and fish: what the shells ask, through the environment, and what they are told."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ssl_cli.commands import complete
+from ssl_cli.registry import BACKBONES, FAMILIES, METHODS
+from tests.cli.test_surface import HEAVY
+
+SHELLS = ("bash", "zsh", "fish")
+PROGRAM = f"""
+import sys
+from ssl_cli.cli import main
+code = main()
+heavy = sorted({{name.partition(".")[0] for name in sys.modules}} & set({HEAVY!r}))
+sys.exit(f"imported {{heavy}}" if heavy else code)
+"""
+
+
+def asked(shell: str, line: str) -> dict[str, str]:
+    """The environment in which a shell asks how `line` might go on."""
+    words = line.split(" ")
+    own = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)} if shell == "bash" else {}
+    return {
+        **os.environ,
+        **own,
+        "_SSLCLI_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+
+
+def offered(shell: str, line: str, folder: Path) -> set[str]:
+    """What a shell is told; nothing heavy may have been imported for it."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=asked(shell, line),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if shell == "zsh":
+        return set(re.findall(r'^(?:_arguments \'\*: :\(\()?"([^"]+)"', done.stdout, re.MULTILINE))
+    return {answer.partition("\t")[0] for answer in done.stdout.split("\n") if answer}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder with three runs, one of them further down, and what is no run."""
+    for name, state in {"runs/first": "finished", "runs/second": "stopped", "runs/study/third": "running"}.items():
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "status.json").write_text(json.dumps({"state": state}), encoding="utf-8")
+    (tmp_path / "runs" / "notes").mkdir()
+    return tmp_path
+
+
+ANSWERS = {
+    "sslcli ": {"pretrain", "inspect-augs", "knn-eval", "linear-eval", "export"},
+    "sslcli kn": {"knn-eval"},
+    "sslcli pretrain --ba": {"--backbone", "--batch"},
+    "sslcli pretrain --method ": set(METHODS),
+    "sslcli pretrain --backbone resnet": set(BACKBONES),
+    "sslcli pretrain --method simclr --recipe ": set(FAMILIES),
+    "sslcli knn-eval ": {"runs/first", "runs/second", "runs/study/third"},
+    "sslcli knn-eval runs/s": {"runs/second", "runs/study/third"},
+    "sslcli export runs/study/": {"runs/study/third"},
+}
+
+
+@pytest.mark.parametrize("line", ANSWERS)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_is_told(shell: str, line: str, runs: Path) -> None:
+    assert offered(shell, line, runs) >= ANSWERS[line]
+    if line.endswith("s/s"):
+        assert offered(shell, line, runs) == ANSWERS[line]
+
+
+def test_runs_bear_a_mark(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs)
+    marked = dict(complete.runs("runs/"))
+    assert marked == {"runs/first": "finished", "runs/second": "stopped", "runs/study/third": "running"}
+    assert [path for path, _ in complete.runs(str(runs / "runs/f"))] == [str(runs / "runs/first")]
+    done = subprocess.run(
+        [sys.executable, "-m", "ssl_cli"], env=asked("fish", "sslcli export runs/f"), capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == "runs/first\tfinished\n"
+
+
+def test_names_that_a_shell_might_obey_are_not_offered(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (runs / "runs" / "\x1b[31m\nred").mkdir()
+    (runs / "runs" / "\x1b[31m\nred" / "status.json").write_text("{}", encoding="utf-8")
+    (runs / "runs" / "broken").mkdir()
+    (runs / "runs" / "broken" / "status.json").write_text("[", encoding="utf-8")
+    monkeypatch.chdir(runs)
+    assert dict(complete.runs("runs/")).keys() == {"runs/first", "runs/second", "runs/study/third", "runs/broken"}
+    assert dict(complete.runs("runs/b")) == {"runs/broken": "damaged"}
+
+
+def test_a_disk_full_of_folders_is_not_walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1500):
+        (tmp_path / f"{number:04d}" / "deeper").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    began = time.perf_counter()
+    assert complete.runs("") == []
+    assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_shows_and_installs_itself(shell: str, tmp_path: Path) -> None:
+    env = {**os.environ, "HOME": str(tmp_path), "SHELL": f"/bin/{shell}"}
+    env["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # the shell is then named rather than looked for
+    run = [sys.executable, "-m", "ssl_cli"]
+    shown = subprocess.run(
+        [*run, "--show-completion", shell], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f"_SSLCLI_COMPLETE=complete_{shell}" in shown.stdout
+    done = subprocess.run(
+        [*run, "--install-completion", shell], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and "sslcli" in path.name]
+    assert len(written) == 1
+    assert shown.stdout.strip() in written[0].read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_itself_completes(runs: Path) -> None:
+    program = runs / "bin" / "sslcli"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ssl_cli "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    script = """
+        eval "$(sslcli --show-completion bash)"
+        COMP_WORDS=(sslcli knn-eval runs/f) COMP_CWORD=2
+        _sslcli_completion sslcli
+        printf '%s\n' "${COMPREPLY[@]}"
+    """
+    env = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    env["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], env=env, cwd=runs, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("runs/first\n", "")
