@@ -1,7 +1,6 @@
 """From a run to an encoder file that is known to work: convert, check on random and real images, then write."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -64,7 +63,6 @@ def export_run(
         ResourceError: `output` cannot be written.
     """
     check(output, opset, input_kind)
-    _refuse_unwritable(output)
     trained = open_run(run, "cpu", method)
     settings, digest = trained.settings, fingerprint(trained.objective.backbone)
     encoder = _Encoder(trained.objective.backbone, l2)
@@ -99,16 +97,6 @@ def export_run(
         "sha256": sha256,
     }
     yield from _conclude(run, trained, output, result)
-
-
-def _refuse_unwritable(output: Path) -> None:
-    """Say so now, not after the work is done."""
-    folder = output.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        why = "cannot be written to" if folder.is_dir() else "is a file, not a folder"
-        raise ResourceError(f"Cannot write {output}: {folder} {why}.", "Choose another -o.")
 
 
 def _write(output: Path, data: bytes) -> tuple[str, int]:

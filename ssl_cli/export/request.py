@@ -1,9 +1,11 @@
 """What can be asked of an export; free of torch, so that a wrong word is answered at once."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from ssl_cli.errors import UsageError
+from ssl_cli.errors import ResourceError, UsageError
+from ssl_cli.names import shown
 from ssl_cli.registry import did_you_mean
 
 FLOAT, UINT8 = "float-nchw", "uint8-nhwc"
@@ -19,17 +21,35 @@ def check(output: Path, opset: int, input_kind: str) -> None:
 
     Raises:
         UsageError: no such opset or input, no name of an ONNX file, or a package is missing.
+        ResourceError: `output` cannot be written.
     """
     if opset not in OPSETS:
         raise UsageError(f"Opset {opset} cannot be written.", f"Pass --opset {OPSETS[0]} to {OPSETS[-1]}.")
     if input_kind not in INPUTS:
         raise UsageError(f"There is no --input '{input_kind}'.", did_you_mean(input_kind, INPUTS))
-    if output.is_dir():
-        raise UsageError(f"{output} is a folder.", f"Name a file in it: -o {output / 'encoder'}{SUFFIX}")
+    name = shown(str(output))
+    try:
+        is_folder = output.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise ResourceError(f"Cannot write {name}: {error.strerror}.", "Choose another -o.") from error
+    if is_folder:
+        raise UsageError(f"{name} is a folder.", f"Name a file in it: -o {output / 'encoder'}{SUFFIX}")
     if output.suffix.lower() != SUFFIX:
         raise UsageError(
-            f"The file is written as ONNX, but '{output}' does not end in {SUFFIX}.", f"Pass -o {output.stem}{SUFFIX}."
+            f"The file is written as ONNX, but '{name}' does not end in {SUFFIX}.",
+            f"Pass -o {output.with_suffix(SUFFIX)}",
         )
     for package in _NEEDED:
         if find_spec(package) is None:
             raise UsageError(f"Export needs the package {package}, which is not here.", f"pip install {package}")
+    _refuse_unwritable(output, name)
+
+
+def _refuse_unwritable(output: Path, name: str) -> None:
+    """Say so now, not after the work is done."""
+    folder = output.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        why = "cannot be written to" if folder.is_dir() else "is a file, not a folder"
+        raise ResourceError(f"Cannot write {name}: {shown(str(folder))} {why}.", "Choose another -o.")

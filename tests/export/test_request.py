@@ -10,7 +10,7 @@ import pytest
 
 from ssl_cli.cli import main
 from ssl_cli.commands.export import complete_input
-from ssl_cli.errors import UsageError
+from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.export import request
 from ssl_cli.export.request import INPUTS, OPSETS, check
 from tests.cli.engine import FakeEngine
@@ -32,7 +32,7 @@ WRONG = [
     (["--input", "zzz"], "'zzz'", "float-nchw, uint8-nhwc"),
     (["-o", "."], "is a folder", "-o encoder.onnx"),
     (["-o", "encoder.pt"], "does not end in .onnx", "-o encoder.onnx"),
-    (["-o", "encoder"], "does not end in .onnx", "-o encoder.onnx"),
+    (["-o", "new/encoder"], "does not end in .onnx", "-o new/encoder.onnx"),
 ]
 
 
@@ -43,6 +43,18 @@ def test_a_wrong_word(capsys: pytest.CaptureFixture[str], words: list[str], said
     assert said in error["message"]
     assert hint in error["hint"]
     assert "\n" not in error["message"]
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="is a file, not a folder"):
+        check(tmp_path / "file" / "new" / FILE, 18, INPUTS[0])
+    with pytest.raises(ResourceError, match="too long"):
+        check(Path("x" * 300 + ".onnx"), 18, INPUTS[0])
+    monkeypatch.setattr("os.access", lambda *_: False)  # for root every folder can be written to
+    with pytest.raises(ResourceError, match="cannot be written to"):
+        check(tmp_path / "new" / FILE, 18, INPUTS[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
