@@ -27,11 +27,11 @@ HOSTILE = "a\x1b]0;PWN\x07[red].png"
 
 
 def photos(folder: Path, count: int = 6, bad: tuple[int, ...] = ()) -> Path:
-    """A folder of pictures of several shapes, some of them broken."""
+    """A folder of pictures of several shapes, larger than pretraining keeps them, some of them broken."""
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
     for k in range(count):
-        image = torch.randint(0, 256, (3, 30 + k, 60 - k), dtype=torch.uint8, generator=generator)
+        image = torch.randint(0, 256, (3, 90 + k, 160 - k), dtype=torch.uint8, generator=generator)
         save_png(image, folder / f"{k:03}.png")
         if k in bad:
             (folder / f"{k:03}.png").write_bytes(b"no picture")
