@@ -55,11 +55,6 @@ def augmentation_sheet(
         ResourceError: the picture cannot be written.
     """
     _refuse_too_large(settings.data.size, images, views)
-    if op is not None and op not in settings.augment.order:
-        yield Warned(
-            message=f"The recipe {shown(str(settings.run.recipe))} does not use '{op}': this is what it would do.",
-            hint="It is used where augment.order names it.",
-        )
     source = open_pretraining(settings.data, settings.run.seed)
     _refuse_among_images(output, source)
     rows: list[_Row] = []
@@ -74,6 +69,11 @@ def augmentation_sheet(
             yield row.picture
     if not rows:
         raise DataError(f"None of the first images of {shown(source.name)} can be read.", "Repair or remove them.")
+    if op is not None and op not in settings.augment.order:
+        yield Warned(
+            message=f"The recipe {shown(str(settings.run.recipe))} does not use '{op}': this is what it would do.",
+            hint="It is used where augment.order names it.",
+        )
     if skipped:
         names = ", ".join(shown(_relative(bad.path, source), 100) for bad in skipped)
         yield Warned(message=f"What could not be read is left out: {names}.")
