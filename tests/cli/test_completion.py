@@ -8,8 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import typer
 
 from ssl_cli.commands import complete
 from ssl_cli.registry import BACKBONES, FAMILIES, METHODS
@@ -84,6 +87,15 @@ def test_a_shell_is_told(shell: str, line: str, runs: Path) -> None:
     assert offered(shell, line, runs) >= ANSWERS[line]
     if line.endswith("s/s"):
         assert offered(shell, line, runs) == ANSWERS[line]
+
+
+def test_recipes_are_those_of_the_method(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(complete, "FAMILIES", (*FAMILIES, "moon"))
+    for line in ("pretrain --recipe ", "pretrain --method moco-v2 --recipe "):
+        assert offered("bash", f"sslcli {line}", runs) == set(FAMILIES)
+    context = SimpleNamespace(params={"method": "simclr"})
+    assert complete.recipes(cast(typer.Context, context), "") == list(FAMILIES)
+    assert complete.recipes(cast(typer.Context, context), "ci") == ["cifar"]
 
 
 def test_runs_bear_a_mark(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

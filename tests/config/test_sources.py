@@ -9,7 +9,7 @@ import pytest
 import tomli_w
 
 from ssl_cli.config.layer import env_name, nest
-from ssl_cli.config.sources import Settled, settle
+from ssl_cli.config.sources import Settled, settle, settle_machine
 from ssl_cli.config.tree import CustomMethodSettings
 from ssl_cli.errors import UsageError
 
@@ -219,3 +219,52 @@ def test_settings_survive_a_file(settled: Callable[..., Settled], tmp_path: Path
     text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
     (tmp_path / "again.toml").write_text(text, encoding="utf-8")
     assert settled(config=tmp_path / "again.toml").settings == settings
+
+
+def test_of_the_machine_the_strongest_place_wins(tmp_path: Path) -> None:
+    user = write(tmp_path / "user.toml", ("hardware.device", "cpu"), ("data.threads", 3), ("data.folder", "/data"))
+    env = {"SSLCLI_DATA__THREADS": "2", "SSLCLI_RUN__BATCH": "64", "SSLCLI_METHOD__EMA": "0.5"}
+    flags = {"hardware": {"device": "mps"}, "data": {"download": None}}
+    assert settle_machine(flags, env=env, user_file=user) == {
+        "hardware.device": "mps",
+        "data.threads": 2,
+        "data.folder": "/data",
+    }
+    assert settle_machine({}, env={}, user_file=tmp_path / "none.toml") == {}
+
+
+MACHINE = [
+    ({"SSLCLI_DATA__THREADS": "-2"}, "", "data.threads = -2 (from SSLCLI_DATA__THREADS)", "variable"),
+    ({"SSLCLI_DATA__TREADS": "2"}, "", "'data.treads'", "SSLCLI_DATA__THREADS"),
+    ({}, "[data]\nthreads = 0\n", "data.threads = 0 (from line 2 of", "Correct line 2"),
+    ({}, "[data]\ntreads = 1\n", "has no place in line 2 of", "sslcli.toml"),
+]
+
+
+@pytest.mark.parametrize(("env", "text", "message", "hint"), MACHINE)
+def test_a_wrong_word_about_the_machine_is_refused(
+    tmp_path: Path, env: dict[str, str], text: str, message: str, hint: str
+) -> None:
+    (tmp_path / "user.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        settle_machine({}, env=env, user_file=tmp_path / "user.toml")
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+LINES = [
+    ("[run]\n\nbatch = 'x'\n", "line 3"),
+    ("run.batch = 'x'\n", "line 1"),
+    ("# run\nrun = { seed = 1, batch = 'x' }\n", "line 2"),
+    ("[optim]\nlr = 1\n[ run ]\nseed = 1\nbatch = 'x'\n", "line 5"),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), LINES)
+def test_a_value_in_a_file_is_named_with_its_line(
+    settled: Callable[..., Settled], tmp_path: Path, text: str, line: str
+) -> None:
+    (tmp_path / "sslcli.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"run\.batch = 'x' \(from {line} of .*sslcli\.toml\)") as caught:
+        settled()
+    assert caught.value.hint.startswith(f"Correct {line} of ")

@@ -1,0 +1,39 @@
+"""The examples under each command's help really run, on small data and with small settings."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ssl_cli.cli import app, main
+from tests.test_docs import SMALL
+
+
+def examples() -> list[str]:
+    """The command lines of all help pages, in the order of work."""
+    pages = [app.info.epilog, *(command.epilog for command in app.registered_commands)]
+    return [line.strip() for page in pages for line in (page or "").splitlines() if line.startswith("  sslcli ")]
+
+
+def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in [name for name in os.environ if name.startswith("SSLCLI_")]:
+        monkeypatch.delenv(name)
+    for name, value in SMALL.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos/a", "photos/b", "birds/train/a", "birds/train/b", "birds/test/a", "birds/test/b"):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(20):
+            color = (number * 12, 40 * (folder[-1] == "a"), 90)
+            Image.new("RGB", (24, 20), color).save(tmp_path / folder / f"{number}.png")
+    lines = examples()
+    assert len(lines) >= 5 + 2 * 5
+    for line in lines:
+        small = re.sub(r"--batch \d+", "--batch 32", line)
+        small = re.sub(r"--epochs \d+", "--epochs 1", re.sub(r"data.images=\d+", "data.images=64", small))
+        assert main(shlex.split(small)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
+        capsys.readouterr()
