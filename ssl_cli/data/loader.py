@@ -26,6 +26,18 @@ def cap_for(size: int) -> int:
     return max(56, round(1.75 * size))
 
 
+def require_batch(name: str, images: int, batch: int) -> None:
+    """Refuse a batch larger than the data.
+
+    Raises:
+        DataError: fewer images than the batch.
+    """
+    if batch > images:
+        raise DataError(
+            f"{shown(name)} holds {images} images, fewer than the batch of {batch}.", f"Pass --batch {images} or less."
+        )
+
+
 @dataclass
 class _Begun:
     """A batch whose images are being read."""
@@ -69,11 +81,7 @@ class Loader:
         cap: int | None = None,
         deadline: float = DEADLINE,
     ) -> None:
-        if batch > len(source):
-            raise DataError(
-                f"{shown(source.name)} holds {len(source)} images, fewer than the batch of {batch}.",
-                f"Pass --batch {len(source)} or less.",
-            )
+        require_batch(source.name, len(source), batch)
         self.source, self.batch, self.seed = source, batch, seed
         self.threads, self.cap, self.deadline = threads, cap, deadline
         self.steps_per_epoch = len(source) // batch

@@ -22,7 +22,7 @@ def find_images(root: Path) -> tuple[list[str], tuple[Skipped, ...]]:
     skipped: list[Skipped] = []
     files: list[str] = []
     links: list[str] = []
-    for path, linked in _walk(root, skipped):
+    for path, linked in walk(root, skipped):
         (links if linked else files).append(path)
     files += _new(links, files)
     if not files:
@@ -38,7 +38,7 @@ def require_images(root: Path) -> None:
     """
     _require_folder(root)
     skipped: list[Skipped] = []
-    if next(_walk(root, skipped), None) is None:
+    if next(walk(root, skipped), None) is None:
         raise _nothing(root, skipped)
 
 
@@ -74,7 +74,7 @@ def neighbour(path: Path) -> str | None:
     return str(path.parent / near) if near else None
 
 
-def _walk(root: Path, skipped: list[Skipped]) -> Iterator[tuple[str, bool]]:
+def walk(root: Path, skipped: list[Skipped]) -> Iterator[tuple[str, bool]]:
     """Every image file, and whether it is a link; folders that cannot be opened are added to `skipped`.
 
     A folder is entered once, however many links lead to it, and by its own name rather than by a link's: links are

@@ -90,7 +90,10 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
 
     @contextmanager
     def context() -> Iterator[None]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        if precision == "bf16":
+            with torch.autocast(device.type, torch.bfloat16):
+                yield
+        else:
             yield
 
     return context

@@ -1,11 +1,30 @@
-"""The plan alone: what a run would do and need, without a run folder and without reading images."""
+"""The plan alone: what a run would do and need, without a run folder and without reading the images through."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from ssl_cli.config.tree import Settings
-from ssl_cli.events import Event
+from ssl_cli.data.glance import glance
+from ssl_cli.data.loader import require_batch
+from ssl_cli.engine import plan
+from ssl_cli.engine.build import build_objective
+from ssl_cli.events import Event, Planned, Warned
 
 
 def dry_run(settings: Settings) -> Iterator[Event]:
-    """Yield the plan of a run."""
-    raise NotImplementedError
+    """`Planned`, and what to warn of.
+
+    Raises:
+        DataError: no images, or fewer than the batch.
+        ResourceError: the run would not fit the memory.
+        UsageError: no such device or method.
+    """
+    seen = glance(settings.data, settings.run.seed)
+    require_batch(seen.note, seen.images, settings.run.batch)
+    settings, notes = plan.capped(settings, seen.images)
+    objective = build_objective(settings, plan.resolve_device(settings.hardware.device))
+    out = Path(settings.run.out or "runs")
+    found = plan.make(settings, objective, seen.images, few=seen.few, where=seen.note, out=out)
+    yield Planned(choices=found.choices, expected=found.expected)
+    for note in (*notes, *found.warnings):
+        yield Warned(message=note)

@@ -15,6 +15,7 @@ from ssl_cli.engine import checkpoint, plan
 from ssl_cli.engine.backward import Rowwise, autocast, cached_backward, plain_backward
 from ssl_cli.engine.groups import bn_groups
 from ssl_cli.engine.meter import Meter
+from ssl_cli.engine.probe import FORMATS
 from ssl_cli.engine.run_folder import RunFolder
 from ssl_cli.engine.signals import StopRequest
 from ssl_cli.errors import STOPPED, CheckpointError, DivergedError
@@ -44,7 +45,8 @@ class Job:
         self.settings, self.resolved, self.folder = settings, resolved, folder
         self.request = StopRequest()
         self.device = torch.device(resolved.device)
-        self.objective, self.loader = objective.train(), loader
+        self.layout = FORMATS[resolved.memory_format]
+        self.objective, self.loader = objective.train().to(memory_format=self.layout), loader
         self.steps_per_epoch = loader.steps_per_epoch
         self.steps = self.steps_per_epoch * settings.schedule.epochs
         self.peak = peak_rate(settings.optim, settings.run.batch)
@@ -80,7 +82,8 @@ class Job:
 
     def augment(self, batch: Batch) -> Tensor:
         """The V views of each image, view by view, `(V * N,3,H,W)`."""
-        return self.pipeline.stacked(batch.to(self.device), self.objective.views)
+        views = self.pipeline.stacked(batch.to(self.device), self.objective.views)
+        return views.contiguous(memory_format=self.layout)
 
     def targets(self, x: Tensor, batch: Batch) -> Targets:
         """The objective's targets, in micro-batches of their own BatchNorm groups."""

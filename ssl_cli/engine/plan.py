@@ -1,25 +1,23 @@
 """What a run will be: every open choice resolved once, with its reason, before the first step."""
 
 import dataclasses
-import math
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ssl_cli.config.tree import Settings
-from ssl_cli.config.units import format_bytes
-from ssl_cli.engine import memory, probe
+from ssl_cli.config.tree import CIFAR_UP_TO, Settings
+from ssl_cli.config.units import format_bytes, format_seconds
+from ssl_cli.data.source import Source
+from ssl_cli.engine import budget, forecast, probe
 from ssl_cli.engine.groups import bn_groups
-from ssl_cli.errors import ResourceError, UsageError
+from ssl_cli.errors import UsageError
 from ssl_cli.events import Choice
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import peak_rate
-
-AUTO_MEMORY_CPU = 4 * 10**9
-CPU_ROWS = 256
-# Forward and backward hold, beside what autograd keeps, the gradients and outputs of a few layers in flight.
-WORKSPACE = 1.35
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,85 @@ class Resolved:
     micro_batch: int
     threads: int
     images: int
+    memory_format: str = "channels_last"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was resolved, why, what to expect (see `Planned`), and what to warn of."""
+
+    resolved: Resolved
+    choices: tuple[Choice, ...]
+    expected: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+def make(settings: Settings, objective: Objective, images: int, *, few: Source | None, where: str, out: Path) -> Plan:
+    """The plan of a new run. The objective, on its device, is left as it was but for its memory format.
+
+    Args:
+        settings: the settled tree.
+        objective: what will be trained.
+        images: how many there are.
+        few: some of them, to time reading and augmentation on.
+        where: the images are from, in words.
+        out: the run folder, or where it will be.
+
+    Raises:
+        ResourceError: not even the smallest micro-batch fits the memory.
+        UsageError: a micro-batch that would cut BatchNorm groups.
+    """
+    device = next(objective.parameters()).device
+    arithmetic, why = _arithmetic(settings, objective, device)
+    objective.to(memory_format=probe.FORMATS[arithmetic.memory_format])
+    per_row = int(probe.bytes_per_row(objective, settings.data.size, arithmetic.precision) * budget.WORKSPACE)
+    most, why_most = budget.budget(settings, device)
+    held = budget.resident(settings, objective, device, images)
+    mode, micro = budget.micro_batch(settings, objective, device, per_row, most - held, most)
+    rows = settings.run.batch * objective.gradient_views
+    peak = held + per_row * (rows if mode == "direct" else micro)
+    resolved = Resolved(
+        device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format,
+        mode=mode, micro_batch=micro, threads=torch.get_num_threads(), images=images,
+    )  # fmt: skip
+    steps = images // settings.run.batch * settings.schedule.epochs
+    pace = forecast.pace(settings, objective, few, precision=resolved.precision, cached=mode == "cached", micro=micro)
+    in_memory = images * budget.image_bytes(settings) <= budget.cache_bytes(settings, device)
+    seconds = forecast.run_seconds(
+        pace, settings, images=images, steps=steps, in_memory=in_memory, device=resolved.device
+    )
+    size, free = budget.checkpoint_bytes(settings, objective), _free(out)
+    expected: dict[str, float] = {
+        "steps": steps, "images": images, "parameters": _parameters(objective), "seconds": seconds,
+        "rate": steps * settings.run.batch / max(seconds, 1e-9), "peak_memory": peak, "checkpoint": size,
+        "disk_free": free,
+    }  # fmt: skip
+    negatives = objective.negatives(settings.run.batch)
+    if negatives is not None:
+        expected["negatives"] = negatives
+    given = "given" if settings.hardware.device != "auto" else "found"
+    choices = (
+        *describe(settings, objective, images, where),
+        Choice(name="device", value=str(device), reason=f"{given}; {resolved.threads} threads"),
+        Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why),
+        Choice(name="memory", value=format_bytes(most), reason=why_most),
+        Choice(name="mode", value=mode, reason=_WHY_MODE[mode]),
+        Choice(name="micro-batch", value=f"{micro:,} rows", reason=f"{format_bytes(per_row)} a row"),
+        Choice(name="peak memory", value=format_bytes(peak), reason="estimate"),
+        Choice(
+            name="checkpoint",
+            value=format_bytes(size),
+            reason=f"{settings.run.keep} are kept; {format_bytes(free)} free on the disk",
+        ),
+        Choice(name="time", value=format_seconds(seconds), reason=f"estimate: {expected['rate']:,.0f} images/s"),
+    )
+    return Plan(resolved, choices, expected, (*doubts(settings, objective), *_no_room(settings, size, free)))
+
+
+_WHY_MODE = {
+    "direct": "the whole batch fits; every activation is kept",
+    "cached": "the batch does not fit at once; exact, each row passes twice",
+}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -50,41 +127,15 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve(
-    settings: Settings, objective: Objective, device: torch.device, images: int
-) -> tuple[Resolved, list[Choice]]:
-    """Settle precision, mode and micro-batch for an objective already on its device.
-
-    Raises:
-        ResourceError: not even the smallest micro-batch fits the memory.
-    """
-    precision, why_precision = _precision(settings, objective, device)
-    rows = settings.run.batch * objective.gradient_views
-    per_row = int(probe.bytes_per_row(objective, settings.data.size, device, precision) * WORKSPACE)
-    budget, why_budget = _budget(settings, device)
-    room = budget - _resident(settings, objective, device, images)
-    largest = max(_group_sizes(settings, objective))
-    mode, micro = _micro_batch(settings, device, rows, largest, per_row, room, budget)
-    resolved = Resolved(str(device), precision, mode, micro, torch.get_num_threads(), images)
-    peak = budget - room + per_row * (rows if mode == "direct" else micro)
-    why_mode = {
-        "direct": "the whole batch fits; every activation is kept",
-        "cached": "the batch does not fit at once; exact, each row passes twice",
-    }[mode]
-    choices = [
-        Choice(name="device", value=str(device), reason="given" if settings.hardware.device != "auto" else "found"),
-        Choice(name="precision", value=precision, reason=why_precision),
-        Choice(name="memory", value=format_bytes(budget), reason=why_budget),
-        Choice(name="mode", value=mode, reason=why_mode),
-        Choice(name="micro-batch", value=f"{micro} rows", reason=f"{format_bytes(per_row)} a row"),
-        Choice(name="peak memory", value=format_bytes(peak), reason="estimate"),
-    ]
-    return resolved, choices
-
-
-def cache_bytes(settings: Settings, device: torch.device) -> int:
-    """What decoded images may take: a quarter of the budget, or of the free memory where the budget is a card's."""
-    return (memory.available() if device.type == "cuda" else _budget(settings, device)[0]) // 4
+def capped(settings: Settings, images: int) -> tuple[Settings, list[str]]:
+    """A queue of at most half the images: a longer one would hold many a query's own image as a negative."""
+    queue = getattr(settings.method, "queue", None)
+    most = max(images // 2, 1)
+    if not isinstance(queue, int) or queue <= most:
+        return settings, []
+    method = settings.method.model_copy(update={"queue": most})
+    note = f"The queue is capped from {queue:,} to {most:,} keys, half of the {images:,} images."
+    return settings.model_copy(update={"method": method}), [note]
 
 
 def doubts(settings: Settings, objective: Objective) -> list[str]:
@@ -99,34 +150,38 @@ def doubts(settings: Settings, objective: Objective) -> list[str]:
     return []
 
 
-def describe(settings: Settings, objective: Objective, images: int, steps_per_epoch: int) -> list[Choice]:
+def describe(settings: Settings, objective: Objective, images: int, where: str) -> list[Choice]:
     """The choices that settings alone decide."""
-    peak = peak_rate(settings.optim, settings.run.batch)
+    model, batch, epochs = settings.model, settings.run.batch, settings.schedule.epochs
+    peak = peak_rate(settings.optim, batch)
     rule = f"{settings.optim.base_lr:g} by the {settings.optim.lr_rule} rule"
-    if settings.optim.lr is not None or settings.optim.lr_rule == "none":
+    if settings.optim.lr is not None:
+        rule = "given"
+    elif settings.optim.lr_rule == "none":
         rule = "whatever the batch"
-    params = sum(p.numel() for p in objective.parameters() if p.requires_grad)
-    sizes = _group_sizes(settings, objective)
-    chance = objective.chance(settings.run.batch)
-    return [
+    small = settings.data.size <= CIFAR_UP_TO
+    stem = model.stem if model.stem != "auto" else "cifar" if small else "imagenet"
+    why_stem = "given" if model.stem != "auto" else f"images {'up to' if small else 'above'} {CIFAR_UP_TO} pixels"
+    sizes = budget.group_sizes(settings, objective)
+    each = images // batch
+    choices = [
         Choice(name="method", value=settings.method.name, reason=f"recipe {settings.run.recipe}"),
         Choice(
             name="backbone",
-            value=f"{settings.model.backbone}, width {settings.model.width:g}",
-            reason=f"{params / 1e6:.2f} M parameters trained with the head",
+            value=f"{model.backbone}, width {model.width:g}",
+            reason=f"{_parameters(objective) / 1e6:.2f} M parameters trained with the head",
         ),
-        Choice(
-            name="images", value=f"{images:,} of {settings.data.size} pixels", reason=settings.data.source or "shapes"
-        ),
-        Choice(
-            name="steps",
-            value=f"{steps_per_epoch * settings.schedule.epochs:,}",
-            reason=f"{settings.schedule.epochs} epochs of {steps_per_epoch}, batch {settings.run.batch}",
-        ),
+        Choice(name="stem", value=stem, reason=why_stem),
+        Choice(name="images", value=f"{images:,}, views of {settings.data.size} pixels", reason=where),
+        Choice(name="steps", value=f"{each * epochs:,}", reason=f"{epochs} epochs of {each:,}, batch {batch:,}"),
         Choice(name="learning rate", value=f"{peak:.4g}", reason=f"{settings.optim.name}, {rule}"),
         Choice(name="BatchNorm", value=f"{max(sizes)} rows a group", reason=_bn_reason(settings, objective, sizes)),
-        *([Choice(name="chance loss", value=f"{chance:.2f}", reason="nothing told apart")] if chance else []),
     ]
+    negatives, chance = objective.negatives(batch), objective.chance(batch)
+    if negatives is not None:
+        value, reason = f"{negatives:,} an anchor", f"chance loss {chance:.2f}: nothing told apart" if chance else ""
+        choices.append(Choice(name="negatives", value=value, reason=reason))
+    return choices
 
 
 def as_dict(resolved: Resolved) -> dict[str, Any]:
@@ -134,40 +189,26 @@ def as_dict(resolved: Resolved) -> dict[str, Any]:
     return dataclasses.asdict(resolved)
 
 
-def _precision(settings: Settings, objective: Objective, device: torch.device) -> tuple[str, str]:
-    asked = settings.hardware.precision
+def _arithmetic(settings: Settings, objective: Objective, device: torch.device) -> tuple[probe.Arithmetic, str]:
+    """How to compute: as given, as is known to be best on the device, or what a probe finds."""
+    asked, layout = settings.hardware.precision, settings.hardware.memory_format
+    formats: list[str] = [layout] if layout != "auto" else ["contiguous" if device.type == "mps" else "channels_last"]
     if asked != "auto":
-        return asked, "given"
-    if device.type == "cuda":
-        return ("bf16", "this GPU has it") if torch.cuda.is_bf16_supported() else ("fp32", "this GPU lacks bf16")
-    if device.type == "mps":
-        return "fp32", "safest on this device"
-    return probe.faster_precision(objective, settings.data.size, device)
-
-
-def _budget(settings: Settings, device: torch.device) -> tuple[int, str]:
-    asked = settings.hardware.memory
-    if asked is not None:
-        return asked, "given"
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free * 0.9), "nine tenths of what is free on the card"
-    half = (memory.available() + memory.resident()) // 2
-    if half < AUTO_MEMORY_CPU:
-        return half, "half of what is free; --memory gives more"
-    return AUTO_MEMORY_CPU, "leaves room for other work; --memory gives more"
-
-
-def _resident(settings: Settings, objective: Objective, device: torch.device, images: int) -> int:
-    """Bytes held whatever the micro-batch: process, weights with gradients and momentum, views, cached images."""
-    trained = sum(p.numel() * p.element_size() for p in objective.parameters() if p.requires_grad)
-    views = settings.run.batch * objective.views * 3 * settings.data.size**2 * 4
-    process = memory.resident() if device.type != "cuda" else sum(p.numel() * 4 for p in objective.parameters())
-    if device.type == "cuda":
-        return process + 3 * trained + 2 * views
-    cached = min(images * 3 * settings.data.size**2, cache_bytes(settings, device))
-    # beside the views wait the images of this batch and the next, a quarter of their bytes each
-    return process + 3 * trained + cached + int(1.5 * views)
+        precisions: list[str] = [asked]
+        why = "given"
+    elif device.type == "cuda":
+        has = torch.cuda.is_bf16_supported()
+        precisions, why = (["bf16"], "this GPU has bf16") if has else (["fp32"], "this GPU lacks bf16")
+    elif device.type == "mps":
+        precisions, why = ["fp32"], "safest on this device"
+    else:
+        precisions, why = ["fp32", "bf16"], ""
+    if layout == "auto" and device.type == "cpu":
+        formats = ["channels_last", "contiguous"]
+    if len(precisions) == len(formats) == 1:
+        return probe.Arithmetic(precisions[0], formats[0], {}), why
+    found = probe.fastest(objective, settings.data.size, device, precisions, formats)
+    return found, found.reason
 
 
 def _bn_reason(settings: Settings, objective: Objective, sizes: tuple[int, ...]) -> str:
@@ -183,35 +224,23 @@ def _bn_reason(settings: Settings, objective: Objective, sizes: tuple[int, ...])
     return f"{count}; the paper has {theirs}: --set model.bn_group={paper}"
 
 
-def _group_sizes(settings: Settings, objective: Objective) -> tuple[int, ...]:
-    return bn_groups(settings.run.batch, objective.gradient_views, settings.model.bn_group, settings.run.seed).sizes
+def _parameters(objective: Objective) -> int:
+    return sum(p.numel() for p in objective.parameters() if p.requires_grad)
 
 
-def _micro_batch(
-    settings: Settings, device: torch.device, rows: int, largest: int, per_row: int, room: int, budget: int
-) -> tuple[str, int]:
-    """Mode and rows at a time: all `rows` if their activations fit the `room` left of the budget, else whole groups."""
-    asked = settings.hardware.micro_batch
-    if asked is not None:
-        if asked < largest:
-            raise UsageError(
-                f"--micro-batch {asked} is smaller than a BatchNorm group of {largest} rows.",
-                f"Pass at least {largest}, or change who shares statistics with --set model.bn_group={asked}.",
-            )
-        return ("direct", rows) if asked >= rows else ("cached", asked)
-    if per_row * rows <= room:
-        return "direct", rows
-    fitting = max(room, 0) // per_row // largest * largest
-    if not fitting:
-        need = math.ceil((budget - room + per_row * largest) / 1e8) / 10
-        fits = max(room, 0) // per_row
-        smaller = f"--set model.bn_group={2 ** (fits.bit_length() - 1)}" if fits >= 2 else "a smaller --batch"
-        raise ResourceError(
-            f"The views of a batch and one BatchNorm group of {largest} rows need {need:.1f} GB, the budget is "
-            f"{format_bytes(budget)}.",
-            f"Pass --memory {need:.1f}GB, a smaller --backbone or --image-size, or {smaller}.",
-        )
-    if device.type == "cpu":
-        # more rows at once gain nothing there: they only leave the processor's cache
-        fitting = min(fitting, max(CPU_ROWS // largest, 1) * largest)
-    return "cached", fitting
+def _free(out: Path) -> int:
+    """Bytes free where `out` is or will be."""
+    place = out.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _no_room(settings: Settings, size: int, free: int) -> list[str]:
+    need = (settings.run.keep + 1) * size  # the new one is written before the oldest goes
+    if need <= free:
+        return []
+    return [
+        f"Checkpoints may need {format_bytes(need)}, and {format_bytes(free)} are free; "
+        f"choose an --out on another disk, or --set run.keep=2."
+    ]

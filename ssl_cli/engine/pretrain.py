@@ -1,7 +1,6 @@
 """A pretraining run from its settings to its last event."""
 
 import contextlib
-import dataclasses
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,8 +11,9 @@ import torchvision
 
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader, cap_for
+from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine import checkpoint, plan
+from ssl_cli.engine import budget, checkpoint, plan
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluate import quality
 from ssl_cli.engine.job import Job
@@ -23,6 +23,7 @@ from ssl_cli.engine.run_folder import RunFolder, default_path
 from ssl_cli.engine.signals import stop_request
 from ssl_cli.errors import DONE, INTERRUPTED, DataError, SslcliError, UsageError, understood
 from ssl_cli.events import Choice, Event, Finished, Planned, Stopped, Warned
+from ssl_cli.objective import Objective
 
 
 def pretrain(settings: Settings, *, origins: Mapping[str, str], resume: bool, overwrite: bool) -> Iterator[Event]:
@@ -76,8 +77,8 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -
         settings, notes = continued(settings, origins, folder)
         state, damaged = checkpoint.newest(folder.checkpoints)
         notes += [f"{sentence} The one before it is used." for sentence in damaged]
-    job, choices, more = _assemble(settings, folder, state)
-    yield Planned(choices=choices)
+    job, planned, more = _assemble(settings, folder, state)
+    yield planned
     for note in (*notes, *more):
         yield Warned(message=note)
     finished: Finished | None = None
@@ -97,41 +98,55 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -
         yield finished
 
 
-def _assemble(
-    settings: Settings, folder: RunFolder, state: dict[str, Any] | None
-) -> tuple[Job, tuple[Choice, ...], list[str]]:
+def _assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | None) -> tuple[Job, Planned, list[str]]:
     """The job, its plan, and what to warn of; the folder gets the settings and the plan.
 
     What was resolved before is taken as it is, from the checkpoint or, where none was written yet, from the plan.
     """
-    kept = state["resolved"] if state else folder.read_resolved()
+    earlier = folder.read_plan()
+    kept = state["resolved"] if state else earlier.get("resolved")
     source = open_pretraining(settings.data, settings.run.seed)
-    settings, notes = _cap_queue(settings, len(source))
+    settings, notes = plan.capped(settings, len(source))
     device = plan.resolve_device(kept["device"] if kept else settings.hardware.device)
     loader = Loader(
         source, settings.run.batch, settings.run.seed,
         threads=settings.data.threads, cache=settings.data.cache,
-        cache_bytes=plan.cache_bytes(settings, device), cap=cap_for(settings.data.size),
+        cache_bytes=budget.cache_bytes(settings, device), cap=cap_for(settings.data.size),
     )  # fmt: skip
     objective = build_objective(settings, device)
-    choices = plan.describe(settings, objective, len(source), loader.steps_per_epoch)
-    notes += plan.doubts(settings, objective)
     if kept is None:
-        resolved, found = plan.resolve(settings, objective, device, len(source))
+        made = plan.make(settings, objective, len(source), few=source, where=source.name, out=folder.path)
+        resolved, planned = made.resolved, Planned(choices=made.choices, expected=made.expected)
+        notes += made.warnings
         folder.write_settings(settings)
-        folder.write_plan([dataclasses.asdict(choice) for choice in (*choices, *found)], plan.as_dict(resolved))
+        folder.write_plan(planned, plan.as_dict(resolved))
         folder.write_environment({"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)})
     else:
         resolved = plan.Resolved(**kept)
-        step = f"step {state['step']:,}" if state else "its beginning"
-        found = [Choice(name="resumed", value=f"from {step}", reason="every choice as it was")]
-        _refuse_another(resolved, state, len(source), loader.steps_per_epoch * settings.schedule.epochs)
+        steps = loader.steps_per_epoch * settings.schedule.epochs
+        _refuse_another(resolved, state, len(source), steps)
+        planned = _resumed(settings, objective, source, state["step"] if state else 0, steps, earlier)
         folder.write_settings(settings)
         torch.set_num_threads(resolved.threads)  # how sums are split decides their last bits
     job = Job(settings, resolved, objective, loader, folder)
     if state is not None:
         job.restore(state)
-    return job, (*choices, *found), notes
+    return job, planned, notes
+
+
+def _resumed(
+    settings: Settings, objective: Objective, source: Source, step: int, steps: int, earlier: Mapping[str, Any]
+) -> Planned:
+    """The plan of a run that goes on: its choices as they were, its time what is left at the pace planned."""
+    expected = {**earlier.get("expected", {}), "steps": steps}
+    if expected.get("rate"):
+        expected["seconds"] = (steps - step) * settings.run.batch / expected["rate"]
+    where = f"step {step:,}" if step else "its beginning"
+    choices = (
+        *plan.describe(settings, objective, len(source), source.name),
+        Choice(name="resumed", value=f"from {where}", reason="every choice as it was"),
+    )
+    return Planned(choices=choices, expected=expected)
 
 
 def _refuse_another(resolved: plan.Resolved, state: dict[str, Any] | None, images: int, steps: int) -> None:
@@ -155,14 +170,3 @@ def _with_absolute_paths(settings: Settings) -> Settings:
         if (value := getattr(data, name)) is not None and Path(value).expanduser().exists()
     }
     return settings.model_copy(update={"data": data.model_copy(update=found)})
-
-
-def _cap_queue(settings: Settings, images: int) -> tuple[Settings, list[str]]:
-    """A queue of at most half the images: a longer one would hold many a query's own image as a negative."""
-    queue = getattr(settings.method, "queue", None)
-    most = max(images // 2, 1)
-    if not isinstance(queue, int) or queue <= most:
-        return settings, []
-    method = settings.method.model_copy(update={"queue": most})
-    note = f"The queue is capped from {queue:,} to {most:,} keys, half of the {images:,} images."
-    return settings.model_copy(update={"method": method}), [note]

@@ -1,6 +1,9 @@
-"""Short measurements on the machine at hand: which precision is faster, what a row of activations weighs."""
+"""Short measurements: what a row of activations weighs, which arithmetic is fastest here, how long a step takes."""
 
+import copy
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,46 +12,114 @@ from ssl_cli.engine.backward import autocast
 from ssl_cli.nn.batchnorm import grouped
 from ssl_cli.objective import Objective
 
+FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+SIDE = 64
+"""Pixels at which arithmetic is compared: what is faster there is faster on larger images too, and found sooner."""
 ROWS = 64
-REPEATS = 5
+SECONDS = 1.5
+ROUNDS = 6
 WORTHWHILE = 1.1
 
 
-def faster_precision(objective: Objective, size: int, device: torch.device) -> tuple[str, str]:
-    """`bf16` where a training pass is at least a tenth faster than in float32, else `fp32`, and the reason.
+@dataclass(frozen=True)
+class Arithmetic:
+    """How the network computes, and what was measured of it; `times` are seconds a row, forward and backward."""
 
-    The arms alternate and the best of each counts, so that what else the machine does decides nothing.
+    precision: str
+    memory_format: str
+    times: dict[str, float]
+
+    @property
+    def reason(self) -> str:
+        """The measurement in words."""
+        slowest = max(self.times.values())
+        ranked = sorted(self.times.items(), key=lambda item: item[1])
+        return "probed: " + ", ".join(f"{name} {slowest / seconds:.2f} x" for name, seconds in ranked)
+
+
+def fastest(
+    objective: Objective, size: int, device: torch.device, precisions: Sequence[str], formats: Sequence[str]
+) -> Arithmetic:
+    """The fastest of all pairs of these, the first of each being the one to beat by a tenth.
+
+    The arms alternate and the best of each counts, so that what else the machine does decides nothing. Stops after
+    a second and a half, or after two rounds, the first of which builds kernels.
     """
-    x = torch.rand(ROWS, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
-    times: dict[str, list[float]] = {"fp32": [], "bf16": []}
-    for repeat in range(REPEATS + 1):
-        for precision, measured in times.items():
-            start = time.perf_counter()
-            with grouped(objective, (ROWS,)), autocast(device, precision)():
-                z = objective(x)
-            z.sum().backward()
-            if repeat:  # the first builds kernels
-                measured.append(time.perf_counter() - start)
-    objective.zero_grad()
-    gain = min(times["fp32"]) / min(times["bf16"])
-    return ("bf16" if gain >= WORTHWHILE else "fp32"), f"probed: bf16 is {gain:.2f} x as fast as fp32"
+    arms = [(precision, layout) for precision in precisions for layout in formats]
+    side, rows = min(size, SIDE), 8
+    times = dict.fromkeys(arms, float("inf"))
+    began = time.perf_counter()
+    for turn in range(ROUNDS):
+        for precision, layout in arms:
+            objective.to(memory_format=FORMATS[layout])
+            seconds = pass_seconds(objective, _noise(rows, side, device, layout), precision)
+            if turn:
+                times[precision, layout] = min(times[precision, layout], seconds / rows)
+        if turn == 0:
+            rows = max(4, min(ROWS, int(rows * 0.08 / max(seconds, 1e-4))))  # about a twelfth of a second a pass
+        elif time.perf_counter() - began > SECONDS:
+            break
+    best = arms[0]
+    for arm in arms[1:]:
+        if times[arm] * WORTHWHILE < times[best]:
+            best = arm
+    return Arithmetic(*best, {f"{precision} {layout}": seconds for (precision, layout), seconds in times.items()})
 
 
-def bytes_per_row(objective: Objective, size: int, device: torch.device, precision: str, rows: int = 8) -> int:
-    """Bytes that autograd keeps for one row between forward and backward."""
-    kept: dict[int, int] = {}
+def pass_seconds(objective: Objective, x: Tensor, precision: str, *, backward: bool = True) -> float:
+    """Seconds of one pass of rows x `(M,3,S,S)` through the network; it and its gradients are left as they were."""
+    device = x.device
+    _wait(device)
+    began = time.perf_counter()
+    with torch.set_grad_enabled(backward), grouped(objective, (len(x),)), autocast(device, precision)():
+        z = objective(x)
+    if backward:
+        z.sum().backward()
+    _wait(device)
+    seconds = time.perf_counter() - began
+    objective.zero_grad(set_to_none=True)
+    return seconds
+
+
+def bytes_per_row(objective: Objective, size: int, precision: str, rows: int = 8) -> int:
+    """Bytes that autograd keeps for one row between forward and backward, on any device.
+
+    Counted on the meta device, where tensors have shapes and no memory: bf16 is what autocast would make of the
+    backbone. A user's own network that cannot run there passes its rows for real.
+    """
+    try:
+        twin = copy.deepcopy(objective).to("meta")
+        kind = torch.bfloat16 if precision == "bf16" else torch.float32
+        twin.backbone.to(kind)
+        return _kept(twin, torch.empty(rows, 3, size, size, device="meta", dtype=kind), "fp32")
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        device = next(objective.parameters()).device
+        return _kept(objective, _noise(rows, size, device, "channels_last"), precision)
+
+
+def _kept(objective: Objective, x: Tensor, precision: str) -> int:
+    kept: dict[int, Tensor] = {}
 
     def note(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, torch.nn.Parameter):
-            storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
+            kept[tensor.untyped_storage()._cdata] = tensor  # held, so that no storage takes another's number
         return tensor
 
-    x = torch.rand(rows, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
     hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
-    with hooks, grouped(objective, (rows,)), autocast(device, precision)():
+    with torch.enable_grad(), hooks, grouped(objective, (len(x),)), autocast(x.device, precision)():
         z = objective(x)
-    weights = sum(p.numel() * 2 for p in objective.parameters() if p.requires_grad) if precision == "bf16" else 0
-    total = sum(kept.values()) - weights  # casts of weights are kept too, once whatever the rows
+    total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    if precision == "bf16":  # casts of weights are kept too, once whatever the rows
+        total -= sum(p.numel() * 2 for p in objective.parameters() if p.requires_grad)
     del z
-    return max(total // rows, 1)
+    return max(total // len(x), 1)
+
+
+def _noise(rows: int, side: int, device: torch.device, layout: str) -> Tensor:
+    x = torch.empty(rows, 3, side, side, device=device).contiguous(memory_format=FORMATS[layout])
+    return x.fill_(0.5).add_(torch.linspace(0, 0.5, side, device=device))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

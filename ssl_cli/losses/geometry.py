@@ -15,7 +15,7 @@ def spread(z: Tensor) -> Tensor:
 
 
 def uniformity(z: Tensor) -> Tensor:
-    """The log of E exp(-2 |x - y|^2) over pairs of unit rows; the lower the more even (Wang and Isola 2020, equation 6)."""
+    """The log of E exp(-2 |x - y|^2) over pairs of unit rows; lower is more even (Wang and Isola 2020, equation 6)."""
     z = z[:ROWS]
     pairs = (z @ z.T).sub_(1).mul_(4).fill_diagonal_(-torch.inf)  # -2 |x - y|^2 = -4 (1 - x.y)
     return pairs.flatten().logsumexp(0) - math.log(len(z) * (len(z) - 1))

@@ -1,5 +1,7 @@
 """Projectors g: representations h to embeddings z, and the unit sphere they live on."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -40,5 +42,6 @@ class Projector(nn.Sequential):
 
     def forward(self, h: Tensor) -> Tensor:
         """Embeddings `(M,D)`, before normalisation, of representations `(M,F)`."""
-        with torch.autocast(h.device.type, enabled=False):
+        # the meta device, on which memory is planned, knows no autocast
+        with nullcontext() if h.is_meta else torch.autocast(h.device.type, enabled=False):
             return super().forward(h if h.dtype == torch.float64 else h.float())  # type: ignore[no-any-return,no-untyped-call]

@@ -26,7 +26,7 @@ def settings(out: Path, **sections: dict[str, Any]) -> Settings:
         "optim": {"lr": 0.05},
         "schedule": {"epochs": 2},
         "run": {"out": str(out), "batch": 16, "log_every": 1, "evaluate": False},
-        "hardware": {"precision": "fp32", "device": "cpu"},
+        "hardware": {"precision": "fp32", "memory_format": "channels_last", "device": "cpu"},
     }
     for name, values in sections.items():
         base[name] = {**base[name], **values}

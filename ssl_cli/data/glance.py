@@ -1,0 +1,92 @@
+"""What a source of images holds, at a glance: how many, and a few to try things on; nothing is read through."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ssl_cli.config.tree import DataSettings
+from ssl_cli.data.folder import Files
+from ssl_cli.data.places import folder_of, is_shapes, name_and_split, training_folder
+from ssl_cli.data.search import require_images, walk
+from ssl_cli.data.shapes import CLASSES, Shapes
+from ssl_cli.data.source import Source
+
+SECONDS = 2.0
+FEW = 64
+SIZES: dict[str, tuple[int, dict[str, int]]] = {
+    "cifar10": (10, {"train": 50_000, "test": 10_000}),
+    "cifar100": (100, {"train": 50_000, "test": 10_000}),
+    "mnist": (10, {"train": 60_000, "test": 10_000}),
+    "fashionmnist": (10, {"train": 60_000, "test": 10_000}),
+    "svhn": (10, {"train": 73_257, "test": 26_032, "extra": 531_131}),
+    "stl10": (10, {"train": 5_000, "test": 8_000, "unlabeled": 100_000, "all": 105_000}),
+    "imagenette": (10, {"train": 9_469, "test": 3_925}),
+    "food101": (101, {"train": 75_750, "test": 25_250}),
+    "flowers102": (102, {"train": 1_020, "val": 1_020, "test": 6_149}),
+    "dtd": (47, {"train": 1_880, "val": 1_880, "test": 1_880}),
+    "aircraft": (100, {"train": 6_667, "val": 3_333, "test": 3_333}),
+    "country211": (211, {"train": 31_650, "val": 10_550, "test": 21_100}),
+    "fake": (10, {"train": 512, "test": 512}),
+}
+"""Of each torchvision data set its classes, and as published the images of its splits."""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What was seen.
+
+    Attributes:
+        images: how many there are, or at least are.
+        few: some of them; None where they are not at hand.
+        note: where the count is from.
+    """
+
+    images: int
+    few: Source | None
+    note: str
+
+
+def glance(settings: DataSettings, seed: int) -> Glance:
+    """Count the images to pretrain on without opening them; a large folder is counted for two seconds.
+
+    Raises:
+        DataError: there is no such folder or data set, or no image in it.
+    """
+    folder = folder_of(settings.source)
+    if folder is not None:
+        return _folder(training_folder(folder), settings.limit)
+    if is_shapes(settings.source):
+        count = _limited(settings.images, len(CLASSES), settings.limit)
+        return Glance(count, Shapes(min(FEW, count), settings.size, seed), "shapes")
+    name, split = name_and_split(str(settings.source))
+    classes, sizes = SIZES[name]
+    unlabelled = split in {"unlabeled", "all"}
+    count = _limited(sizes[split], 1 if unlabelled else classes, settings.limit)
+    return Glance(count, None, f"{name}:{split}, as published")
+
+
+def _limited(images: int, classes: int, limit: int | None) -> int:
+    return images if limit is None else min(images, limit * classes)
+
+
+def _folder(root: Path, limit: int | None) -> Glance:
+    require_images(root)
+    counts: dict[str, int] = {}
+    paths: list[str] = []
+    until = time.monotonic() + SECONDS
+    note = str(root)
+    for path, _ in walk(root, []):
+        name = os.path.relpath(path, root)
+        top = name.partition(os.sep)[0] if os.sep in name else ""
+        counts[top] = counts.get(top, 0) + 1
+        if len(paths) < FEW:
+            paths.append(path)
+        if time.monotonic() > until:
+            note += f"; there are more, counted for {SECONDS:g} s"
+            break
+    each = counts.values() if len(counts.keys() - {""}) > 1 else [sum(counts.values())]
+    images = sum(min(count, limit or count) for count in each)
+    return Glance(images, Files(str(root), paths, torch.full((len(paths),), -1), ()), note)
