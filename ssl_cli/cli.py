@@ -168,12 +168,22 @@ def _command_line(error: TyperException, words: Sequence[str]) -> UsageError:
             meant = rest.removesuffix(after).strip("'")
     sentence = sentence.replace("Input should be", "it should be").partition(", unable to")[0].rstrip(".")
     meant = next(iter(getattr(error, "possibilities", None) or ()), meant)  # the closest of several
-    context = getattr(error, "ctx", None)
+    return UsageError(f"{sentence}.", f"Did you mean {meant}?" if meant else _advice(error, words))
+
+
+def _advice(error: TyperException, words: Sequence[str]) -> str:
+    """What to try next about a command line in which no word is nearly right."""
+    from ssl_cli.names import is_folder
+
+    context, flag = getattr(error, "ctx", None), getattr(error, "option_name", "")
     command = next((word for word in words if word in {known.name for known in app.registered_commands}), "")
-    see = f"See {context.command_path if context else f'sslcli {command}'.rstrip()} --help."
-    if not meant and (key := _setting_called(getattr(error, "option_name", ""), context)):
-        return UsageError(f"{sentence}.", f"That is a setting without a flag: --set {key}=VALUE.")
-    return UsageError(f"{sentence}.", f"Did you mean {meant}?" if meant else see)
+    if flag and command and context and context.parent is None:
+        return f"Flags stand behind the command: sslcli {command} {flag}."
+    if not command and words and is_folder(Path(words[0])):
+        return f"To train on these images: sslcli pretrain {words[0]}"
+    if key := _setting_called(flag, context):
+        return f"That is a setting without a flag: --set {key}=VALUE."
+    return f"See {context.command_path if context else f'sslcli {command}'.rstrip()} --help."
 
 
 def _setting_called(flag: str, context: Any) -> str | None:
@@ -192,12 +202,12 @@ def _setting_called(flag: str, context: Any) -> str | None:
 def _report(error: SslcliError, *, as_json: bool) -> int:
     from ssl_cli.ui.text import safe
 
-    message, hint = safe(error.message), safe(error.hint)
+    message, hint = safe(error.message), safe(error.hint or error.otherwise)
     if as_json:
         from ssl_cli.ui.sinks import write_json
 
         write_json({"error": {"code": error.code, "message": message, "hint": hint}})
     else:
-        sys.stderr.write(f"error: {message}\n" + (f"  {hint}\n" if hint else ""))
+        sys.stderr.write(f"error: {message}\n  {hint}\n")
         sys.stderr.flush()
     return error.code

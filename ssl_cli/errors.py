@@ -24,6 +24,8 @@ class SslcliError(Exception):
     """An error with a sentence for the user, a hint on what to try next, and an exit code."""
 
     code: ClassVar[int] = 1
+    otherwise: ClassVar[str] = "Run it again with --debug, and report what it shows."
+    """What to try next where nobody said so."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -35,36 +37,42 @@ class UsageError(SslcliError):
     """A command line or setting that cannot be obeyed."""
 
     code = 2
+    otherwise = "See the --help of this command."
 
 
 class DataError(SslcliError):
     """Images that are missing, unreadable or too few."""
 
     code = 3
+    otherwise = "Give other images."
 
 
 class CheckpointError(SslcliError):
     """A checkpoint or model file that is damaged, foreign or fails its check."""
 
     code = 4
+    otherwise = "Give another run, or the file of an earlier checkpoint."
 
 
 class ResourceError(SslcliError):
     """Not enough memory or disk."""
 
     code = 5
+    otherwise = "Free some memory or disk space, and try again."
 
 
 class DivergedError(SslcliError):
     """The loss is no longer finite, or the representation collapsed."""
 
     code = 6
+    otherwise = "Start again with a lower --lr."
 
 
 class LockedError(SslcliError):
     """Another process works in this run folder."""
 
     code = 7
+    otherwise = "Wait for it to end."
 
 
 def understood(error: Exception) -> SslcliError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli.errors import UsageError
+from ssl_cli.names import is_file
 
 METHODS = {
     "moco-v2": "ssl_cli.methods.moco:MoCo",
@@ -50,6 +51,9 @@ def method_path(name: str) -> str:
         UsageError: no such method.
     """
     if ":" in name:
+        file = Path(name.rpartition(":")[0])
+        if file.suffix == ".py" and not is_file(file):
+            raise UsageError(f"There is no file {file} with a method in it.", "Write it as file.py:Class.")
         return name
     if name in METHODS:
         return METHODS[name]
@@ -75,8 +79,7 @@ def load(path: str) -> Any:
             module = _module_from_file(Path(module_name))
         else:
             module = importlib.import_module(module_name)
-        return getattr(module, name)
-    except (ModuleNotFoundError, FileNotFoundError, AttributeError) as error:
+    except (ModuleNotFoundError, FileNotFoundError) as error:
         raise UsageError(f"Cannot load '{path}': {error}.", "Write it as module:Class or file.py:Class.") from error
     except Exception as error:
         if module_name.startswith("ssl_cli."):
@@ -85,6 +88,12 @@ def load(path: str) -> Any:
         raise UsageError(
             f"'{path}' fails when it is imported: {what}.", "Correct the file; --debug shows where."
         ) from error
+    if not hasattr(module, name):
+        near = closest(name, vars(module))
+        raise UsageError(
+            f"There is no '{name}' in {module_name}.", f"Did you mean '{near}'?" if near else "Name a class in it."
+        )
+    return getattr(module, name)
 
 
 def _module_from_file(path: Path) -> Any:

@@ -32,7 +32,9 @@ LONG = "a" * 300
 TABLE = [
     # words of the command line
     Wrong("pretrian", 2, "No such command 'pretrian'", "pretrain?"),
-    Wrong("photos/", 2, "No such command 'photos/'", "sslcli --help"),
+    Wrong("photos/", 2, "No such command 'photos/'", "sslcli pretrain photos/"),
+    Wrong("nothing", 2, "No such command 'nothing'", "See sslcli --help."),
+    Wrong("--batch pretrain", 2, "No such option: --batch", "sslcli pretrain --batch"),
     Wrong("pretrain --bacth 3", 2, "No such option: --bacth", "Did you mean --batch?"),
     Wrong("pretrain --temperature 0.2", 2, "No such option: --temperature", "--set method.temperature=VALUE"),
     Wrong("pretrain --batch", 2, "'--batch' requires an argument", "sslcli pretrain --help"),
@@ -48,6 +50,9 @@ TABLE = [
     Wrong(f"pretrain --memory {'9' * 400}GB", 2, "too much", "Give --memory"),
     Wrong("pretrain --method simcrl", 2, "no method 'simcrl' (from --method)", "'simclr'"),
     Wrong("pretrain --method mine.py", 2, "names a file, not a method", "mine.py:Class"),
+    Wrong("pretrain --method none.py:Mine", 2, "no file none.py", "file.py:Class"),
+    Wrong("pretrain --method mine.py:Mien", 2, "no 'Mien' in mine.py", "'Mine'"),
+    Wrong("pretrain --method bad.py:Mine", 2, "division by zero", "--debug"),
     Wrong("pretrain --recipe cifr", 2, "no recipe family 'cifr' (from --recipe)", "'cifar'"),
     Wrong("pretrain --backbone resnet5", 2, "no backbone 'resnet5'", "Did you mean 'resnet"),
     Wrong("pretrain --precision fp23", 2, "'auto', 'fp32' or 'bf16'", "'fp32'"),
@@ -128,6 +133,8 @@ def furnish(place: Path) -> None:
         (place / "broken" / f"{number}.png").write_bytes(b"\x89PNG\r\n")
     for name in ("text.txt", "ev\x1b[31mil/note"):
         (place / name).write_text("words", encoding="utf-8")
+    (place / "mine.py").write_text("class Mine:\n    pass\n", encoding="utf-8")
+    (place / "bad.py").write_text("1 / 0\n", encoding="utf-8")
     for run in ("old", "used"):
         for name in ("status.json", "settings.toml"):
             (place / run / name).write_text("", encoding="utf-8")
