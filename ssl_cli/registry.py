@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli.errors import UsageError
-from ssl_cli.names import is_file
+from ssl_cli.names import is_file, shown
 
 METHODS = {
     "moco-v2": "ssl_cli.methods.moco:MoCo",
@@ -53,7 +53,7 @@ def method_path(name: str) -> str:
     if ":" in name:
         file = Path(name.rpartition(":")[0])
         if file.suffix == ".py" and not is_file(file):
-            raise UsageError(f"There is no file {file} with a method in it.", "Write it as file.py:Class.")
+            raise UsageError(f"There is no file {shown(str(file))} with a method in it.", "Write it as file.py:Class.")
         return name
     if name in METHODS:
         return METHODS[name]
@@ -63,8 +63,8 @@ def method_path(name: str) -> str:
     if name in plugins:
         return plugins[name]
     if name.endswith(".py"):
-        raise UsageError(f"'{name}' names a file, not a method.", f"Name the class in it: {name}:Class.")
-    raise UsageError(f"There is no method '{name}'.", did_you_mean(name, [*METHODS, *plugins]))
+        raise UsageError(f"'{shown(name)}' names a file, not a method.", f"Name the class in it: {name}:Class.")
+    raise UsageError(f"There is no method '{shown(name)}'.", did_you_mean(name, [*METHODS, *plugins]))
 
 
 def load(path: str) -> Any:

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from ssl_cli.config.branch import Branch
 from ssl_cli.config.tree import CustomMethodSettings, MethodSettings, Settings
 from ssl_cli.errors import UsageError
+from ssl_cli.names import shown
 
 ENV = "SSLCLI_"
 _LARGEST_FILE = 1 << 20  # a settings file is a page or two; more is a mistake, or hostile
@@ -63,20 +64,21 @@ def read_layer(path: Path, origin: str = "") -> Layer:
     Raises:
         UsageError: the file is missing, unreadable, too large or not TOML.
     """
+    name = shown(str(path))
     hint = "Settings are lines such as batch = 256 below a header such as [run]."
     try:
         if path.stat().st_size > _LARGEST_FILE:
-            raise UsageError(f"The settings file {path} is larger than 1 MB.", f"Is it a settings file? {hint}")
+            raise UsageError(f"The settings file {name} is larger than 1 MB.", f"Is it a settings file? {hint}")
         text = path.read_text(encoding="utf-8")
         return Layer(origin or str(path), tomllib.loads(text), text)
     except OSError as error:
         raise UsageError(
-            f"Cannot read the settings file {path}: {error.strerror or error}.", "Name a TOML file that you may read."
+            f"Cannot read the settings file {name}: {error.strerror or error}.", "Name a TOML file that you may read."
         ) from error
     except RecursionError as error:
-        raise UsageError(f"The settings file {path} is nested too deeply.", hint) from error
+        raise UsageError(f"The settings file {name} is nested too deeply.", hint) from error
     except ValueError as error:  # not UTF-8, not TOML, or a number of thousands of digits
-        raise UsageError(f"The settings file {path} is not TOML: {error}.", hint) from error
+        raise UsageError(f"The settings file {name} is not TOML: {error}.", hint) from error
 
 
 def _line_of(text: str, key: str) -> int | None:
@@ -175,8 +177,8 @@ def _is_text(annotation: Any) -> bool:
 
 def _sane(key: str, value: Any, layer: Layer) -> Any:
     if isinstance(value, int) and abs(value) >= _LARGEST_NUMBER:
-        shown = reprlib.repr(value)
-        raise UsageError(f"{key} = {shown} (from {layer.where(key)}) is too large a number.", layer.remedy(key))
+        number = reprlib.repr(value)
+        raise UsageError(f"{key} = {number} (from {layer.where(key)}) is too large a number.", layer.remedy(key))
     if isinstance(value, str) and "\0" in value:  # no file can have such a name
         raise UsageError(f"{key} (from {layer.where(key)}) holds a zero byte.", layer.remedy(key))
     return value

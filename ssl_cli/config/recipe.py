@@ -11,7 +11,7 @@ from typing import Any
 from ssl_cli.config.layer import Layer, read_layer
 from ssl_cli.config.tree import CIFAR_UP_TO, MethodSettings
 from ssl_cli.errors import UsageError
-from ssl_cli.names import IMAGE_SUFFIXES, is_file, is_there
+from ssl_cli.names import IMAGE_SUFFIXES, is_file, is_there, shown
 from ssl_cli.registry import FAMILIES, METHODS, did_you_mean
 
 SMALL_SETS = {"cifar10", "cifar100", "svhn", "mnist", "fashionmnist", "kmnist"}
@@ -31,7 +31,7 @@ def recipe_layer(method: str, wanted: str) -> Layer:
     if wanted.endswith(".toml") or is_file(Path(wanted)):
         return read_layer(Path(wanted), f"recipe {wanted}")
     if wanted not in FAMILIES:
-        raise UsageError(f"There is no recipe family '{wanted}'.", did_you_mean(wanted, FAMILIES))
+        raise UsageError(f"There is no recipe family '{shown(wanted)}'.", did_you_mean(wanted, FAMILIES))
     if method in METHODS:
         path = _FOLDER / f"{method}.{wanted}.toml"
         if not path.is_file():

@@ -21,7 +21,7 @@ from ssl_cli.config.layer import ENV, Layer, Written, flatten, leaves, nest, rea
 from ssl_cli.config.recipe import family_of, recipe_layer
 from ssl_cli.config.tree import CustomMethodSettings, MethodSettings, Settings, method_settings
 from ssl_cli.errors import UsageError
-from ssl_cli.names import is_file
+from ssl_cli.names import is_file, shown
 from ssl_cli.registry import METHODS, closest, method_path
 
 DEFAULT_METHOD = "simclr"
@@ -277,4 +277,4 @@ def _key_of(loc: Sequence[int | str], values: Mapping[str, Any]) -> str:
 def _reason(message: str) -> str:
     """Pydantic's message as the end of our sentence."""
     message = re.sub(r"^Value error, ", "", message).split(", unable to")[0].rstrip(".")
-    return re.sub(r"^Input should", "it should", message)
+    return re.sub(r"^Input should", "it should", shown(message))

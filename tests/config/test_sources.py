@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import tomli_w
 
-from ssl_cli.config.layer import env_name, nest
+from ssl_cli.config.layer import env_name, leaves, nest
 from ssl_cli.config.sources import Settled, settle, settle_machine
-from ssl_cli.config.tree import CustomMethodSettings
+from ssl_cli.config.tree import CustomMethodSettings, method_settings
 from ssl_cli.errors import UsageError
+from ssl_cli.registry import METHODS
 
 PLACES = ("flag", "set", "env", "config", "project", "recipe", "default")
 KEYS: dict[str, tuple[Any, Any]] = {
@@ -132,12 +133,16 @@ def test_the_users_file_speaks_of_the_machine_alone(settled: Callable[..., Settl
         settled()
 
 
-def test_a_users_own_method_takes_names_of_its_own(settled: Callable[..., Settled]) -> None:
-    result = settled({"method": {"name": "mine.py:Mine"}}, ("method.margin=[1, 2]", "method.temperature=0.4"))
+def test_a_users_own_method_takes_names_of_its_own(settled: Callable[..., Settled], tmp_path: Path) -> None:
+    name = f"{tmp_path}/mine.py:Mine"
+    with pytest.raises(UsageError, match=r"There is no file .*mine\.py"):
+        settled({"method": {"name": name}})
+    (tmp_path / "mine.py").touch()
+    result = settled({"method": {"name": name}}, ("method.margin=[1, 2]", "method.temperature=0.4"))
     method = result.settings.method
     assert isinstance(method, CustomMethodSettings)
     assert method.model_dump()["margin"] == [1, 2]
-    assert (method.name, method.temperature, method.head_layers) == ("mine.py:Mine", 0.4, 2)
+    assert (method.name, method.temperature, method.head_layers) == (name, 0.4, 2)
     assert result.settings.optim.name == "adamw"
 
 
@@ -268,3 +273,24 @@ def test_a_value_in_a_file_is_named_with_its_line(
     with pytest.raises(UsageError, match=rf"run\.batch = 'x' \(from {line} of .*sslcli\.toml\)") as caught:
         settled()
     assert caught.value.hint.startswith(f"Correct {line} of ")
+
+
+HOSTILE_VALUES = [
+    -1, 0, 2**63 - 1, 1e308, -0.0, True, "", " ", "\x1b[31m", "a" * 9999, "../" * 400, "nan", "1e999", [], [[]],
+    [1, "a"], {}, {"x": {}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_value_of_any_setting_ends_in_anything_but_a_sentence(
+    settled: Callable[..., Settled], tmp_path: Path, method: str
+) -> None:
+    for key in leaves(method_settings(method)):
+        for value in HOSTILE_VALUES:
+            write(tmp_path / "sslcli.toml", (key, value))
+            error: UsageError | None = None
+            try:
+                settled({"method": {"name": method}})
+            except UsageError as refusal:
+                error = refusal
+            assert error is None or (len(error.message) < 1000 and "\n" not in error.message and error.hint), key
