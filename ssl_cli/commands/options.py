@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ssl_cli.commands import complete
+from ssl_cli.registry import BACKBONES, FAMILIES, METHODS
 
 SETTINGS = {
     "data": "data.source",
@@ -115,7 +116,7 @@ Method = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="simclr, moco-v2, or file.py:Class (default: simclr)",
+        help=f"{', '.join(sorted(METHODS))}, or file.py:Class (default: simclr)",
         autocompletion=complete.methods,
         rich_help_panel=TRAINING,
     ),
@@ -137,7 +138,7 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="resnet18, resnet34, resnet50 (default: recipe)",
+        help=f"{', '.join(BACKBONES)} (default: recipe)",
         autocompletion=complete.backbones,
         rich_help_panel=TRAINING,
     ),
@@ -204,7 +205,7 @@ Recipe = Annotated[
     str | None,
     typer.Option(
         metavar="R",
-        help="shapes, cifar, imagenet, or FILE (default: by the data)",
+        help=f"{', '.join(FAMILIES)}, or FILE (default: by the data)",
         autocompletion=complete.recipes,
         rich_help_panel=SETTING,
     ),

@@ -71,7 +71,7 @@ def _make(name: str, entry: Entry, split: str, settings: DataSettings) -> Any:
             if not settings.download:
                 raise DataError(
                     f"'{name}' is not in the data folder '{shown(settings.folder)}'.",
-                    "Add --download, or say where it is with --set data.folder=DIR.",
+                    "Add --download, or set SSLCLI_DATA__FOLDER to the folder that holds it.",
                 ) from error
         try:
             return entry.make(root=settings.folder, download=True, **kwargs)

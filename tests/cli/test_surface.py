@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from ssl_cli.cli import main
+from ssl_cli.errors import EXIT_CODES, SHORT_CODES
 
 COMMANDS = ["pretrain", "inspect-augs", "knn-eval", "linear-eval", "export"]
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "onnx", "onnxruntime", "onnxscript", "sklearn", "safetensors")
@@ -66,6 +67,35 @@ def test_help_is_short_and_worked_through(
     assert text.count(f"  sslcli {command}") >= 2
     assert max(len(line) for line in text.splitlines()) <= width
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_first_page_shows_the_order_of_work(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert re.findall(r"^│ ([a-z]+(?:-[a-z]+)?)  ", text, re.MULTILINE) == COMMANDS
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "\x1b" not in text
+    ending = " ".join(text.split())
+    assert "--debug" in ending
+    assert "SSLCLI_DEBUG=1" in ending
+    assert ", ".join(f"{code} {meaning}" for code, meaning in SHORT_CODES.items()) in ending
+
+
+def test_every_exit_code_has_a_short_name() -> None:
+    assert SHORT_CODES.keys() == EXIT_CODES.keys()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_does_not_speak_of_types_of_flags(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([command, "--help"])
+    text = capsys.readouterr().out
+    assert "<bool>" not in text
+    assert "--debug" not in text  # told of once, by `sslcli --help`
 
 
 def test_flags_without_a_typed_default_say_theirs(capsys: pytest.CaptureFixture[str]) -> None:
