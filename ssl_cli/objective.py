@@ -61,6 +61,9 @@ class Objective(nn.Module):
     views: int = 2
     """How many views an image gets."""
 
+    def prepare(self, images: int, seed: int) -> None:
+        """Make the state that is as large as the data set: called once, before training and before a checkpoint."""
+
     def represent(self, x: Tensor) -> Tensor:
         """Representation h `(M,F)` of images `(M,3,H,W)`: the backbone alone."""
         return self.backbone(x)  # type: ignore[no-any-return]

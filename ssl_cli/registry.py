@@ -18,7 +18,11 @@ BACKBONES = {
     "resnet18": "ssl_cli.nn.resnet:resnet18",
     "resnet34": "ssl_cli.nn.resnet:resnet34",
     "resnet50": "ssl_cli.nn.resnet:resnet50",
+    "resnet101": "ssl_cli.nn.resnet:resnet101",
+    "resnet152": "ssl_cli.nn.resnet:resnet152",
 }
+BACKBONE_LIBRARIES = ("torchvision", "timm")
+"""Of whose networks a name is written LIBRARY:NAME."""
 OPS = {
     "crop": "ssl_cli.augment.crop:Crop",
     "flip": "ssl_cli.augment.flip:Flip",

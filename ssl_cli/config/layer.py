@@ -12,7 +12,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from ssl_cli.config.branch import Branch
-from ssl_cli.config.tree import CustomMethodSettings, MethodSettings, Settings
+from ssl_cli.config.methods import CustomMethodSettings, MethodSettings
+from ssl_cli.config.tree import Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.names import shown
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.layer import Layer, read_layer
-from ssl_cli.config.tree import CIFAR_UP_TO, MethodSettings
+from ssl_cli.config.methods import MethodSettings
+from ssl_cli.config.tree import CIFAR_UP_TO
 from ssl_cli.errors import UsageError
 from ssl_cli.names import IMAGE_SUFFIXES, is_file, is_there, shown
 from ssl_cli.registry import FAMILIES, METHODS, did_you_mean

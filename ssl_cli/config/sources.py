@@ -18,8 +18,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ssl_cli.config.layer import ENV, Layer, Written, flatten, leaves, nest, read_layer
+from ssl_cli.config.methods import CustomMethodSettings, MethodSettings, method_settings
 from ssl_cli.config.recipe import family_of, recipe_layer
-from ssl_cli.config.tree import CustomMethodSettings, MethodSettings, Settings, method_settings
+from ssl_cli.config.tree import Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.names import is_file, shown
 from ssl_cli.registry import METHODS, closest, method_path

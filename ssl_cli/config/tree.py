@@ -2,66 +2,22 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
 
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.config.branch import Branch
+from ssl_cli.config.methods import MethodSettings, of_its_method
 from ssl_cli.config.units import Bytes, Seconds
-from ssl_cli.registry import BACKBONES, did_you_mean
+from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, did_you_mean
 
+SELECTIVE = ("resnet50", "resnet101", "resnet152")
+"""Backbones that can have selective kernels: those of bottleneck blocks."""
 CIFAR_UP_TO = 64
 """Pixels: images up to this side have the CIFAR recipes, stem and test transform."""
 
 
-class MethodSettings(Branch):
-    """What every method has: a temperature and a projector of `head_layers` layers to `head_dim` dimensions."""
-
-    name: str
-    temperature: float = Field(0.1, gt=0)
-    head_layers: int = Field(2, ge=0, le=3, description="0: none (h itself), 1: linear, 2 and 3: with hidden layers")
-    head_hidden: int | None = Field(None, gt=0, description="width of hidden layers; default: the width of h")
-    head_dim: int = Field(128, gt=0, description="dimensions of the embedding z")
-    head_batchnorm: bool = Field(False, description="BatchNorm after each head layer, as in SimCLR's code")
-
-
-class SimCLRSettings(MethodSettings):
-    """SimCLR, Chen et al. 2020, arXiv 2002.05709."""
-
-    name: Literal["simclr"] = "simclr"
-
-
-class MoCoSettings(MethodSettings):
-    """MoCo, He et al. 2020, arXiv 1911.05722; v2: Chen et al. 2020, arXiv 2003.04297."""
-
-    name: Literal["moco-v2"] = "moco-v2"
-    temperature: float = Field(0.2, gt=0)
-    queue: int = Field(65536, gt=0, description="K, keys in the queue; capped at half the number of images")
-    ema: float = Field(0.999, ge=0, le=1, description="m, momentum of the key encoder")
-    symmetric: bool = Field(False, description="both views serve as query and as key; the mean of both losses")
-
-
-class CustomMethodSettings(MethodSettings):
-    """A user's own `module:Class`; further names are handed to the class as they are."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-_METHOD_SETTINGS: dict[str, type[MethodSettings]] = {"simclr": SimCLRSettings, "moco-v2": MoCoSettings}
-
-
-def method_settings(name: str) -> type[MethodSettings]:
-    """The settings class of this method; a user's own method gets one that takes any further name."""
-    return _METHOD_SETTINGS.get(name, CustomMethodSettings)
-
-
-def _method_settings(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return method_settings(str(value.get("name", ""))).model_validate(value)
-
-
 def _known_backbone(name: str) -> str:
-    if name not in BACKBONES:
+    if name not in BACKBONES and name.partition(":")[0] not in BACKBONE_LIBRARIES:
         raise ValueError(f"there is no backbone '{name}'. {did_you_mean(name, BACKBONES)}")
     return name
 
@@ -72,8 +28,15 @@ class ModelSettings(Branch):
     backbone: Annotated[str, AfterValidator(_known_backbone)] = "resnet18"
     width: float = Field(1.0, gt=0, le=8, description="width multiplier")
     stem: Literal["auto", "cifar", "imagenet"] = Field("auto", description="auto: cifar up to 64 pixels")
+    sk: bool = Field(False, description="selective kernels, with ResNet-D's stem and shortcuts (SimCLR v2)")
     zero_init: bool = Field(False, description="last BatchNorm gamma of each block starts at 0")
     bn_group: Annotated[int, Field(ge=2)] | Literal["global"] = Field(512, description="rows per BatchNorm group")
+
+    @model_validator(mode="after")
+    def _selective_kernels_need_bottlenecks(self) -> Self:
+        if self.sk and self.backbone not in SELECTIVE:
+            raise ValueError(f"sk belongs to {', '.join(SELECTIVE)}")
+        return self
 
 
 class DataSettings(Branch):
@@ -163,7 +126,7 @@ class HardwareSettings(Branch):
 class Settings(Branch):
     """All of a run's settings."""
 
-    method: Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_method_settings)]
+    method: Annotated[SerializeAsAny[MethodSettings], BeforeValidator(of_its_method)]
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()

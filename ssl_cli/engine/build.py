@@ -13,12 +13,15 @@ from ssl_cli.objective import Objective
 def build_backbone(model: ModelSettings, size: int) -> tuple[nn.Module, int]:
     """The backbone and the width F of its representation; the stem suits images of `size` pixels."""
     stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"
-    net = registry.load(registry.BACKBONES[model.backbone])(width=model.width, stem=stem, zero_init=model.zero_init)
+    make = registry.load(registry.BACKBONES[model.backbone])
+    net = make(width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk)
     return net, net.features
 
 
-def build_objective(settings: Settings, device: torch.device) -> Objective:
+def build_objective(settings: Settings, device: torch.device, images: int | None = None) -> Objective:
     """The method's objective with fresh weights, on its device, in channels_last.
+
+    With the number of `images` to train on it has all its state; without, only what evaluation asks for.
 
     Raises:
         UsageError: no such method, or a user's class that is no Objective.
@@ -38,4 +41,6 @@ def build_objective(settings: Settings, device: torch.device) -> Objective:
         hint = "It is called as Class(backbone, features, cfg); the README shows one."
         raise UsageError(f"'{settings.method.name}' cannot be made: {what}.", hint) from error
     assert isinstance(objective, Objective)
+    if images is not None:
+        objective.prepare(images, settings.run.seed)
     return objective.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -22,7 +22,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     seen = glance(settings.data, settings.run.seed)
     require_batch(seen.note, seen.images, settings.run.batch)
     settings, notes = plan.capped(settings, seen.images)
-    objective = build_objective(settings, plan.resolve_device(settings.hardware.device))
+    objective = build_objective(settings, plan.resolve_device(settings.hardware.device), seen.images)
     out = Path(settings.run.out or "runs")
     found = plan.make(settings, objective, seen.images, few=seen.few, where=seen.note, out=out)
     yield Planned(choices=found.choices, expected=found.expected)

@@ -113,7 +113,7 @@ def _assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | Non
         threads=settings.data.threads, cache=settings.data.cache,
         cache_bytes=budget.cache_bytes(settings, device), cap=cap_for(settings.data.size),
     )  # fmt: skip
-    objective = build_objective(settings, device)
+    objective = build_objective(settings, device, len(source))
     if kept is None:
         made = plan.make(settings, objective, len(source), few=source, where=source.name, out=folder.path)
         resolved, planned = made.resolved, Planned(choices=made.choices, expected=made.expected)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ssl_cli.config.tree import MoCoSettings
+from ssl_cli.config.methods import MoCoSettings
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.info_nce import info_nce
 from ssl_cli.nn.ema import follow, momentum_copy

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ssl_cli.config.tree import SimCLRSettings
+from ssl_cli.config.methods import SimCLRSettings
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.nt_xent_tiled import nt_xent_tiled
 from ssl_cli.nn.heads import projector, unit

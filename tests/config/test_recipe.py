@@ -8,9 +8,9 @@ from PIL import Image
 
 from ssl_cli.config import recipe
 from ssl_cli.config.layer import flatten
+from ssl_cli.config.methods import method_settings
 from ssl_cli.config.recipe import family_of, median_side, recipe_layer
 from ssl_cli.config.sources import settle
-from ssl_cli.config.tree import method_settings
 from ssl_cli.errors import UsageError
 from ssl_cli.registry import FAMILIES, METHODS
 

@@ -9,8 +9,8 @@ import pytest
 import tomli_w
 
 from ssl_cli.config.layer import env_name, leaves, nest
+from ssl_cli.config.methods import CustomMethodSettings, method_settings
 from ssl_cli.config.sources import Settled, settle, settle_machine
-from ssl_cli.config.tree import CustomMethodSettings, method_settings
 from ssl_cli.errors import UsageError
 from ssl_cli.registry import METHODS
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_cli.config.tree import MoCoSettings, OptimSettings, SimCLRSettings
+from ssl_cli.config.methods import MoCoSettings, SimCLRSettings
+from ssl_cli.config.tree import OptimSettings
 from ssl_cli.engine.backward import Rowwise, autocast, cached_backward, plain_backward
 from ssl_cli.engine.groups import bn_groups
 from ssl_cli.methods.moco import MoCo

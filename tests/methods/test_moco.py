@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_cli.config.tree import MoCoSettings
+from ssl_cli.config.methods import MoCoSettings
 from ssl_cli.methods.moco import MoCo
 from ssl_cli.nn.resnet import resnet18
 from ssl_cli.objective import Batch
