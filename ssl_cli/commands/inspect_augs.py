@@ -72,7 +72,10 @@ def inspect_augs(
         raise UsageError(f"{output} would not be a PNG.", "Give -o a name that ends in .png.")
     if op is not None and op not in OPS:
         raise UsageError(f"There is no operation '{op}'.", did_you_mean(op, OPS))
+    from ssl_cli.data.places import require_data
+
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
+    require_data(settled.settings.data)
     from ssl_cli.engine.augmentations import augmentation_sheet  # torch; only once the settings are known to be good
 
     events = augmentation_sheet(settled.settings, output, images, views, op=op)

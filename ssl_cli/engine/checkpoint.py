@@ -10,6 +10,7 @@ import torch
 
 from ssl_cli import __version__
 from ssl_cli.engine import disk
+from ssl_cli.engine.run_folder import require_run
 from ssl_cli.errors import CheckpointError
 
 
@@ -76,19 +77,17 @@ def find(run: str) -> Path:
     Raises:
         CheckpointError: there is none.
     """
+    require_run(run)
     path = Path(run)
     if path.is_file():
         return path
-    folder = path / "checkpoints"
-    for candidate in _newest_first(folder) if folder.is_dir() else []:
+    for candidate in _newest_first(path / "checkpoints"):
         try:
             _verify(candidate)
         except DamagedError:
             continue
         return candidate
-    if path.is_dir():
-        raise CheckpointError(f"There is no whole checkpoint in {run}.", "Give a run folder that pretrain wrote.")
-    raise CheckpointError(f"There is no run or checkpoint at {run}.", "Give the folder that pretrain --out named.")
+    raise CheckpointError(f"There is no whole checkpoint in {run}.", "Give a run folder that pretrain wrote.")
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ssl_cli.engine.evaluate import quality
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.loop import train
 from ssl_cli.engine.resume import continued
-from ssl_cli.engine.run_folder import RunFolder, default_path
+from ssl_cli.engine.run_folder import RunFolder, default_path, refuse_unfit
 from ssl_cli.engine.signals import stop_request
 from ssl_cli.errors import DONE, INTERRUPTED, DataError, SslcliError, UsageError, understood
 from ssl_cli.events import Choice, Event, Finished, Planned, Stopped, Warned
@@ -38,8 +38,7 @@ def pretrain(settings: Settings, *, origins: Mapping[str, str], resume: bool, ov
     Raises:
         SslcliError: any error a user can cause; `status.json` has it too.
     """
-    if resume and settings.run.out is None:
-        raise UsageError("--resume needs to know which run.", "Name its folder with --out.")
+    refuse_unfit(None if settings.run.out is None else Path(settings.run.out), resume=resume, overwrite=overwrite)
     out = Path(settings.run.out) if settings.run.out else default_path(settings.method.name)
     folder = RunFolder(out, resume=resume, overwrite=overwrite)
     try:

@@ -73,9 +73,15 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
             yield from _export(result)
         elif name == "sheet":
             yield "sheet", safe(result["path"])
-            yield "shows", f"{result.get('images', 'some')} images and {result.get('views', 'some')} views of each"
+            yield "shows", _sheet(result)
     for warning in screen.warnings if command != "pretrain" or screen.plan_alone else ():
         yield "warning", f"{safe(warning.message)} {safe(warning.hint)}".rstrip()
+
+
+def _sheet(result: Mapping[str, Any]) -> str:
+    images, views = result["images"], result["views"]
+    each = f"{views} steps of {safe(result['op'])}, weak to strong" if result.get("op") else f"{views} views"
+    return f"{images} image{'s' * (images != 1)} and {each}{' of each' * (images != 1)}"
 
 
 def _pretrain(screen: Screen) -> Iterator[Line]:

@@ -80,7 +80,8 @@ def panel(command: str, screen: Screen, now: float, began: float, width: int = 8
         _saved(bottom, screen, now, room)
     if screen.skipped:
         images = "image" if screen.skipped == 1 else "images"
-        bottom.add_row("skipped", Text(f"{screen.skipped:,} unreadable {images}, see bad_images.jsonl", "yellow"))
+        where = ", see bad_images.jsonl" if command == "pretrain" else ""
+        bottom.add_row("skipped", Text(f"{screen.skipped:,} unreadable {images}{where}", "yellow"))
     for warning in screen.warnings[-WARNINGS_SHOWN:]:
         bottom.add_row(Text("warning", "yellow"), _warning(warning))
     facts = _facts(screen, screen.latest, inner) if screen.latest else None
