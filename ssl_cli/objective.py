@@ -61,6 +61,16 @@ class Objective(nn.Module):
     views: int = 2
     """How many views an image gets."""
 
+    shuffled_keys: bool = False
+    """Whether a key would give its query away if both saw the same BatchNorm statistics."""
+    key_views: int = 0
+    """How many views pass through a momentum encoder in `targets`."""
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether `targets` is to be asked."""
+        return type(self).targets is not Objective.targets
+
     def prepare(self, images: int, seed: int) -> None:
         """Make the state that is as large as the data set: called once, before training and before a checkpoint."""
 

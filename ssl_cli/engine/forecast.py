@@ -60,8 +60,7 @@ def pace(
     rows = max(2, min(micro, int(PASS_SECONDS / first)))
     both = _best(lambda: probe.pass_seconds(objective, _rows(x, rows), precision), 2) / rows
     forward = _best(lambda: probe.pass_seconds(objective, _rows(x, rows), precision, backward=False), 2) / rows
-    keys = objective.gradient_views if _has_targets(objective) else 0
-    image = augment + objective.gradient_views * (both + (forward if cached else 0)) + keys * forward
+    image = augment + objective.gradient_views * (both + (forward if cached else 0)) + objective.key_views * forward
     return Pace(read, image, _loss_seconds(objective, settings.run.batch, x, precision))
 
 
@@ -115,16 +114,12 @@ def _loss_seconds(objective: Objective, batch: int, x: Tensor, precision: str) -
 
 def _targets_like(objective: Objective, x: Tensor, count: int) -> Tensor | None:
     """Targets of the right shape for `count` images: those of a few, repeated."""
-    if not _has_targets(objective):
+    if not objective.has_targets:
         return None
     few = Batch([], torch.full((2,), -1), torch.arange(2))
     with torch.no_grad():
         found = objective.targets([x[:2]] * objective.views, few)
     return None if found is None else found.repeat(math.ceil(count / 2), *[1] * (found.dim() - 1))[:count]
-
-
-def _has_targets(objective: Objective) -> bool:
-    return type(objective).targets is not Objective.targets
 
 
 def _rows(x: Tensor, count: int) -> Tensor:

@@ -140,9 +140,8 @@ def capped(settings: Settings, images: int) -> tuple[Settings, list[str]]:
 
 def doubts(settings: Settings, objective: Objective) -> list[str]:
     """What in these settings will not do what the method needs."""
-    asks_for_targets = type(objective).targets is not Objective.targets
     sizes = bn_groups(settings.run.batch, 1, settings.model.bn_group, settings.run.seed).sizes
-    if asks_for_targets and len(sizes) == 1:
+    if objective.shuffled_keys and len(sizes) == 1:
         return [
             f"All {settings.run.batch} keys of a step share one BatchNorm group, so shuffling hides nothing; "
             f"pass --set model.bn_group={max(settings.run.batch // 2, 2)} or a larger --batch."

@@ -21,11 +21,12 @@ class MoCo(Objective):
     """A query meets its key from the momentum encoder, against a queue of earlier keys (algorithm 1)."""
 
     paper_bn_group = 32  # 256 images on eight devices
+    shuffled_keys = True
 
     def __init__(self, backbone: nn.Module, features: int, cfg: MoCoSettings) -> None:
         super().__init__()
         self.cfg = cfg
-        self.gradient_views = 2 if cfg.symmetric else 1
+        self.gradient_views = self.key_views = 2 if cfg.symmetric else 1
         self.backbone = backbone
         self.projector = projector(features, cfg.head_layers, cfg.head_hidden, cfg.head_dim, cfg.head_batchnorm)
         self.key = momentum_copy(self.online)

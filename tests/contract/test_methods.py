@@ -15,11 +15,17 @@ from ssl_cli.registry import METHODS
 
 IMAGES = 8
 CPU = torch.device("cpu")
+EXTRA = {
+    "instdisc": {"noise": 6},
+    "moco-v1": {"queue": 24, "ema": 0.9, "head_layers": 1},
+    "moco-v2": {"queue": 24, "ema": 0.9},
+    "simclr-v2": {"memory": 24, "ema": 0.9},
+}
 pytestmark = pytest.mark.parametrize("method", list(METHODS))
 
 
 def settings(method: str) -> Settings:
-    extra = {"queue": 24, "ema": 0.9} if method.startswith("moco") else {}
+    extra = EXTRA.get(method, {})
     return Settings.model_validate(
         {
             "method": {"name": method, **extra},
@@ -31,7 +37,7 @@ def settings(method: str) -> Settings:
 
 
 def build(method: str) -> Objective:
-    return build_objective(settings(method), CPU).train()
+    return build_objective(settings(method), CPU, IMAGES).train()
 
 
 def make_batch(step: int = 0) -> tuple[Batch, list[Tensor]]:
@@ -57,6 +63,11 @@ def step(objective: Objective, optimiser: torch.optim.Optimizer, number: int) ->
     return float(loss.detach())
 
 
+def same(a: Tensor, b: Tensor) -> bool:
+    """To the last bit; what is not a number on both sides is the same."""
+    return bool(torch.equal(a.isnan(), b.isnan())) and torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
 def test_rows_are_independent_in_evaluation_mode(method: str) -> None:
     objective = build(method).eval()
     _, views = make_batch()
@@ -78,7 +89,7 @@ def test_loss_is_a_finite_scalar_whose_gradient_reaches_the_backbone_alone(metho
     batch, views = make_batch()
     with torch.no_grad():
         targets = objective.targets(views, batch)
-    if targets is not None:
+    if targets is not None and targets.is_floating_point():
         targets.requires_grad_()
     frozen = [p for p in objective.parameters() if not p.requires_grad]
     loss = objective.loss(objective(torch.cat(list(views[: objective.gradient_views]))), targets, batch)
@@ -97,7 +108,7 @@ def test_only_after_step_moves_state(method: str) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     objective.observe(z.detach(), targets, batch)
     objective.chance(IMAGES)
-    assert all(torch.equal(before[name], value) for name, value in objective.state_dict().items())
+    assert all(same(before[name], value) for name, value in objective.state_dict().items())
 
 
 def test_all_state_is_in_the_checkpoint(method: str) -> None:
@@ -108,13 +119,13 @@ def test_all_state_is_in_the_checkpoint(method: str) -> None:
         step(ours, optimiser, number)
     saved, saved_optimiser = copy.deepcopy(ours.state_dict()), copy.deepcopy(optimiser.state_dict())
     step(ours, optimiser, 3)
-    theirs = build_objective(settings(method).model_copy(update={}), CPU).train()
+    theirs = build(method)
     fresh = build_optimiser(theirs, settings(method).optim, 0.1)
     theirs.load_state_dict(saved)
     fresh.load_state_dict(saved_optimiser)
     step(theirs, fresh, 3)
     for name, value in ours.state_dict().items():
-        assert torch.equal(theirs.state_dict()[name], value), name
+        assert same(theirs.state_dict()[name], value), name
 
 
 def test_thirty_steps_on_one_batch_lower_the_loss(method: str) -> None:

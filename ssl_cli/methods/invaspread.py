@@ -1,0 +1,49 @@
+"""InvaSpread: an embedding that is invariant and spreads instances (Ye et al. 2019, arXiv 1904.03436)."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ssl_cli.config.methods import InvaSpreadSettings
+from ssl_cli.losses.geometry import agreement
+from ssl_cli.losses.invariant_spread import invariant_spread_tiled
+from ssl_cli.nn.heads import projector, unit
+from ssl_cli.objective import Batch, Objective, Targets
+
+
+class InvaSpread(Objective):
+    """Two views of each image agree and all else is pushed apart, within the batch: one encoder, no memory."""
+
+    paper_bn_group = "global"
+
+    def __init__(self, backbone: nn.Module, features: int, cfg: InvaSpreadSettings) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.backbone = backbone
+        self.projector = projector(features, cfg.head_layers, cfg.head_hidden, cfg.head_dim, cfg.head_batchnorm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings f = g(f(x)), unit rows `(M,D)`; both views pass together."""
+        return unit(self.projector(self.backbone(x)))
+
+    def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
+        """-log P of the positive and -log(1 - P) of all others, equation 6, as in the code."""
+        return invariant_spread_tiled(z, self.cfg.temperature)
+
+    def negatives(self, images: int) -> int:
+        """2(N - 1): both views of all other images."""
+        return 2 * (images - 1)
+
+    def chance(self, images: int) -> float:
+        """Each of the 2N - 1 others has the same share."""
+        others = 2 * images - 1
+        return math.log(others) + (others - 1) * math.log(others / (others - 1))
+
+    @torch.no_grad()
+    def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:
+        """How well first views find their second ones among all rows of the batch."""
+        first, second = z.chunk(2)
+        rows = torch.arange(len(first), device=z.device)
+        return agreement(first, second, z, own=(rows, rows + len(first)))
