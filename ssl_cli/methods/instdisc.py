@@ -28,7 +28,7 @@ class InstDisc(Objective):
     views = 1
     gradient_views = 1
     bank: Bank
-    log_Z: Tensor
+    log_Z: Tensor  # noqa: N815
     """Log of NCE's normalising constant (equation 8): not a number until the first step has fixed it."""
 
     def __init__(self, backbone: nn.Module, features: int, cfg: InstDiscSettings) -> None:

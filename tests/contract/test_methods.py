@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from ssl_cli.registry import METHODS
 
 IMAGES = 8
 CPU = torch.device("cpu")
-EXTRA = {
+EXTRA: dict[str, dict[str, Any]] = {
     "instdisc": {"noise": 6},
     "moco-v1": {"queue": 24, "ema": 0.9, "head_layers": 1},
     "moco-v2": {"queue": 24, "ema": 0.9},

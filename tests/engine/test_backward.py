@@ -81,8 +81,13 @@ def _step(
 
     targets = None
     if objective.has_targets:
-        keys = rowwise(lambda rows: objective.targets([view[rows] for view in views], batch.rows(rows)), 1, 2)
-        targets = keys.without_gradient(moments)
+
+        def targets_of(rows: Tensor) -> Tensor:
+            found = objective.targets([view[rows] for view in views], batch.rows(rows))
+            assert found is not None
+            return found
+
+        targets = rowwise(targets_of, 1, 2).without_gradient(moments)
     x = torch.cat(list(views[: objective.gradient_views]))
     value, z = backward(
         rowwise(lambda rows: objective(x[rows]), objective.gradient_views, 1),
