@@ -2,7 +2,11 @@
 
 The similarity matrix is symmetric, so one tile of it serves as rows and, transposed, as columns: only tiles on and
 right of the diagonal are formed, once forward and once backward. Similarities of unit rows are at most 1, so
-`exp((s - 1) / temperature)` never overflows and its sums need no running maximum.
+`exp((s - 1) / temperature)` never overflows and its sums need no running maximum; only at temperatures that no paper
+uses could they vanish, and there sums are kept as logarithms.
+
+A memory of further negatives is constant, so its share of the gradient is formed forward, while its softmax is at
+hand, and backward has nothing left to do for it.
 """
 
 from collections.abc import Iterator
@@ -14,22 +18,32 @@ from torch import Tensor
 from ssl_cli.losses.nt_xent import nt_xent
 
 TILE = 512
+# Tiles of extra rows that are met at once: 16 MB in float32, and few enough turns.
+ABREAST = 16
 # Below this, exp(-2 / temperature) leaves float32 and a row's sum could vanish.
 LOWEST_TEMPERATURE = 0.025
 
 
-def nt_xent_tiled(z: Tensor, temperature: float, tile: int = TILE) -> Tensor:
-    """`nt_xent(z, temperature)` without the matrix; `tile` rows and columns at a time."""
-    if temperature < LOWEST_TEMPERATURE or len(z) <= tile:
-        return nt_xent(z, temperature)
-    loss: Tensor = _TiledNTXent.apply(z, temperature, tile)
+def nt_xent_tiled(z: Tensor, temperature: float, tile: int = TILE, extra: Tensor | None = None) -> Tensor:
+    """`nt_xent(z, temperature, extra)` without the matrix; `tile` rows and columns at a time, of `extra` 16 tiles."""
+    if max(len(z), 0 if extra is None else len(extra)) <= tile:
+        return nt_xent(z, temperature, extra)
+    loss: Tensor = _TiledNTXent.apply(z, temperature, tile, extra)
     return loss
 
 
 def row_log_sum_exp(z: Tensor, temperature: float, tile: int = TILE) -> Tensor:
     """Log sum over j != i of exp(z_i.z_j / temperature), `(M,)`."""
+    if temperature < LOWEST_TEMPERATURE:
+        logs = torch.full_like(z[:, 0], -torch.inf)
+        for rows, columns, logits in _tiles(z, temperature, tile):
+            logs[rows] = torch.logaddexp(logs[rows], logits.logsumexp(1))
+            if rows != columns:
+                logs[columns] = torch.logaddexp(logs[columns], logits.logsumexp(0))
+        return logs + 1 / temperature
     sums = z.new_zeros(len(z))
-    for rows, columns, e in _tiles(z, temperature, tile):
+    for rows, columns, logits in _tiles(z, temperature, tile):
+        e = logits.exp_()
         sums[rows] += e.sum(1)
         if rows != columns:
             sums[columns] += e.sum(0)
@@ -37,38 +51,64 @@ def row_log_sum_exp(z: Tensor, temperature: float, tile: int = TILE) -> Tensor:
 
 
 def gradient(z: Tensor, log_sum_exp: Tensor, temperature: float, tile: int = TILE) -> Tensor:
-    """D loss / d z `(M,D)`, given each row's log-sum-exp."""
-    share = torch.exp(1 / temperature - log_sum_exp)  # 1 / sums of shifted exponentials
+    """D loss / d z `(M,D)` as far as the rows themselves are each other's candidates, given their log-sum-exps."""
+    log_share = 1 / temperature - log_sum_exp  # of shifted exponentials in their row's softmax
+    share = log_share.exp()
     grad = -2 * z.roll(len(z) // 2, 0)  # each row is the positive of one row and has one positive
-    for rows, columns, e in _tiles(z, temperature, tile):
-        weight = e.mul_(share[rows, None] + share[None, columns])  # i among j's candidates, and j among i's
+    for rows, columns, logits in _tiles(z, temperature, tile):
+        # i among j's candidates, and j among i's
+        if temperature < LOWEST_TEMPERATURE:
+            weight = (logits + log_share[rows, None]).exp_().add_(logits.add_(log_share[None, columns]).exp_())
+        else:
+            weight = logits.exp_().mul_(share[rows, None] + share[None, columns])
         grad[rows].addmm_(weight, z[columns])
         if rows != columns:
             grad[columns].addmm_(weight.T, z[rows])
     return grad.div_(temperature * len(z))
 
 
+def meet(z: Tensor, extra: Tensor, log_sum_exp: Tensor, temperature: float, tile: int = TILE) -> tuple[Tensor, Tensor]:
+    """Add the candidates `extra` `(K,D)` to every row's softmax.
+
+    Returns:
+        The log-sum-exps `(M,)` with them, and D loss / d z `(M,D)` as far as it comes from them.
+    """
+    totals, pulls = torch.empty_like(log_sum_exp), torch.empty_like(z)
+    for start in range(0, len(z), tile):
+        block = slice(start, start + tile)
+        total, pull = log_sum_exp[block], torch.zeros_like(z[block])
+        for rows in torch.split(extra, ABREAST * tile):
+            logits = (z[block] @ rows.T).div_(temperature)
+            before, total = total, torch.logaddexp(total, logits.logsumexp(1))
+            pull.mul_((before - total).exp_()[:, None]).addmm_(logits.sub_(total[:, None]).exp_(), rows)
+        totals[block], pulls[block] = total, pull
+    return totals, pulls.div_(temperature * len(z))
+
+
 def _tiles(z: Tensor, temperature: float, tile: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Tiles exp((s - 1) / temperature) on and right of the diagonal, zero where a row meets itself."""
+    """Tiles (s - 1) / temperature on and right of the diagonal, -inf where a row meets itself."""
     spans = [slice(start, min(start + tile, len(z))) for start in range(0, len(z), tile)]
     for i, rows in enumerate(spans):
         for columns in spans[i:]:
-            e = (z[rows] @ z[columns].T).sub_(1).div_(temperature).exp_()
+            logits = (z[rows] @ z[columns].T).sub_(1).div_(temperature)
             if rows == columns:
-                e.fill_diagonal_(0)
-            yield rows, columns, e
+                logits.fill_diagonal_(-torch.inf)
+            yield rows, columns, logits
 
 
 class _TiledNTXent(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, temperature: float, tile: int) -> Tensor:
-        log_sum_exp = row_log_sum_exp(z, temperature, tile)
-        ctx.save_for_backward(z, log_sum_exp)
+    def forward(ctx: Any, z: Tensor, temperature: float, tile: int, extra: Tensor | None) -> Tensor:
+        log_sum_exp, pull = row_log_sum_exp(z, temperature, tile), None
+        if extra is not None:
+            log_sum_exp, pull = meet(z, extra, log_sum_exp, temperature, tile)
+        ctx.save_for_backward(z, log_sum_exp, pull)
         ctx.temperature, ctx.tile = temperature, tile
         positives = (z * z.roll(len(z) // 2, 0)).sum(1) / temperature
         return (log_sum_exp - positives).mean()
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
-        z, log_sum_exp = ctx.saved_tensors
-        return gradient(z, log_sum_exp, ctx.temperature, ctx.tile) * outer[0], None, None
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:
+        z, log_sum_exp, pull = ctx.saved_tensors
+        slope = gradient(z, log_sum_exp, ctx.temperature, ctx.tile)
+        return (slope if pull is None else slope.add_(pull)) * outer[0], None, None, None

@@ -13,6 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssl_cli.losses.bank_softmax import bank_softmax
 from ssl_cli.losses.invariant_spread import invariant_spread, invariant_spread_tiled
 from ssl_cli.losses.nce import EPS, nce
+from ssl_cli.losses.nt_xent import nt_xent
+from ssl_cli.losses.nt_xent_tiled import ABREAST, nt_xent_tiled
 
 Loss = Callable[[Tensor], Tensor]
 TEMPERATURES = [0.05, 0.1, 1.0]
@@ -88,6 +90,19 @@ def test_invariant_spread(tile: int, temperature: float, dtype: torch.dtype, tol
     )
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("temperature", [0.02, *TEMPERATURES])
+@pytest.mark.parametrize("tile", [1, 5, 26, 512])
+def test_nt_xent_with_a_memory(tile: int, temperature: float, dtype: torch.dtype, tolerance: float) -> None:
+    z, memory = unit_rows(26, 16, 0, dtype), unit_rows(90, 16, 1, dtype)
+    compare(
+        lambda z: nt_xent_tiled(z, temperature, tile, memory),
+        lambda z: nt_xent(z, temperature, memory.double()),
+        z,
+        tolerance,
+    )
+
+
 class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The most numbers in any one tensor that an operation returned."""
 
@@ -138,6 +153,18 @@ def test_invariant_spread_forms_no_matrix() -> None:
     largest, _ = memory(lambda z: invariant_spread_tiled(z, 0.1, tile=256 * 10), z)
     assert largest <= 256 * 10
     assert memory(lambda z: invariant_spread(z, 0.1), z)[0] == 256 * 256
+
+
+@pytest.mark.parametrize("temperature", [0.02, 0.1])
+@pytest.mark.parametrize("rows", [16, 256])
+def test_nt_xent_forms_no_matrix_over_its_memory(rows: int, temperature: float) -> None:
+    """Also where the batch alone would fit a tile."""
+    z, extra = unit_rows(rows, 8, 0), unit_rows(4096, 8, 1)
+    largest, kept = memory(lambda z: nt_xent_tiled(z, temperature, 16, extra), z)
+    assert largest <= max(ABREAST * 16 * 16, z.numel(), extra.numel())
+    assert extra.numel() < rows * len(extra)
+    assert kept <= 2 * z.numel() + 2 * rows
+    assert memory(lambda z: nt_xent(z, temperature, extra), z)[0] == rows * (rows + len(extra))
 
 
 @pytest.mark.parametrize("temperature", [0.002, 0.01])

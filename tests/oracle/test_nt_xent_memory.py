@@ -1,0 +1,145 @@
+"""NT-Xent with a memory in plain loops: SimCLR's equation 1 with SimCLR v2's further negatives (section 2)."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_cli.losses.nt_xent import nt_xent
+from ssl_cli.losses.nt_xent_tiled import nt_xent_tiled
+
+Rows = list[list[float]]
+TEMPERATURES = [0.02, 0.05, 0.1, 0.5, 1.0]
+
+
+def dot(a: list[float], b: list[float]) -> float:
+    return math.fsum(x * y for x, y in zip(a, b, strict=True))
+
+
+def other_view(i: int, rows: int) -> int:
+    return i + rows // 2 if i < rows // 2 else i - rows // 2
+
+
+def exponentials(z: Rows, memory: Rows, temperature: float) -> tuple[Rows, Rows]:
+    """What each row's softmax consists of: of the other rows, zero for itself; and of the memory."""
+    within = [
+        [0.0 if i == j else math.exp(dot(z[i], z[j]) / temperature) for j in range(len(z))] for i in range(len(z))
+    ]
+    return within, [[math.exp(dot(row, m) / temperature) for m in memory] for row in z]
+
+
+def oracle(z: Rows, memory: Rows, temperature: float) -> float:
+    within, beyond = exponentials(z, memory, temperature)
+    total = 0.0
+    for i in range(len(z)):
+        total -= math.log(within[i][other_view(i, len(z))] / (math.fsum(within[i]) + math.fsum(beyond[i])))
+    return total / len(z)
+
+
+def oracle_gradient(z: Rows, memory: Rows, temperature: float) -> Rows:
+    """By hand: a row is pulled by its own candidates, and pulled as a candidate of the others."""
+    within, beyond = exponentials(z, memory, temperature)
+    sums = [math.fsum(within[i]) + math.fsum(beyond[i]) for i in range(len(z))]
+    slope = [[0.0] * len(z[0]) for _ in z]
+    for i in range(len(z)):
+        for d in range(len(z[0])):
+            for j in range(len(z)):
+                slope[i][d] += (within[i][j] / sums[i] + within[j][i] / sums[j]) * z[j][d]
+            for k in range(len(memory)):
+                slope[i][d] += beyond[i][k] / sums[i] * memory[k][d]
+            slope[i][d] -= 2 * z[other_view(i, len(z))][d]
+            slope[i][d] /= temperature * len(z)
+    return slope
+
+
+def unit_rows(count: int, dim: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(count, dim, dtype=torch.float64, generator=generator)
+    return torch.nn.functional.normalize(rows, dim=1).to(dtype)
+
+
+def value_and_gradient(loss: Tensor, z: Tensor) -> tuple[float, Tensor]:
+    (slope,) = torch.autograd.grad(3 * loss, z)
+    return float(loss.detach()), slope / 3
+
+
+def test_the_gradient_by_hand_is_the_slope_of_the_value() -> None:
+    z, memory = unit_rows(6, 4).tolist(), unit_rows(5, 4, 1).tolist()
+    slope = oracle_gradient(z, memory, 0.3)
+    for i in range(6):
+        for d in range(4):
+            up, down = [list(row) for row in z], [list(row) for row in z]
+            up[i][d] += 1e-5
+            down[i][d] -= 1e-5
+            expected = (oracle(up, memory, 0.3) - oracle(down, memory, 0.3)) / 2e-5
+            assert slope[i][d] == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("images", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 7, 90])
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_dense_and_tiled_equal_the_paper(images: int, count: int, temperature: float) -> None:
+    z, memory = unit_rows(2 * images, 6).requires_grad_(), unit_rows(count, 6, 1)
+    expected = oracle(z.tolist(), memory.tolist(), temperature)
+    slope = torch.tensor(oracle_gradient(z.tolist(), memory.tolist(), temperature), dtype=torch.float64)
+    for loss in (
+        nt_xent(z, temperature, memory),
+        nt_xent_tiled(z, temperature, 1, memory),
+        nt_xent_tiled(z, temperature, 3, memory),
+    ):
+        value, found = value_and_gradient(loss, z)
+        assert value == pytest.approx(expected, abs=1e-9)
+        torch.testing.assert_close(found, slope, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("images", [2, 9, 40])
+@pytest.mark.parametrize("count", [1, 33, 700])
+@pytest.mark.parametrize("tile", [1, 7, 80, 512])
+@pytest.mark.parametrize("temperature", [0.02, 0.026, 1.0])
+def test_tiled_equals_dense_with_ragged_tiles(images: int, count: int, tile: int, temperature: float) -> None:
+    z, memory = unit_rows(2 * images, 16).requires_grad_(), unit_rows(count, 16, 1)
+    expected, slope = value_and_gradient(nt_xent(z, temperature, memory), z)
+    value, found = value_and_gradient(nt_xent_tiled(z, temperature, tile, memory), z)
+    assert value == pytest.approx(expected, abs=1e-10)
+    torch.testing.assert_close(found, slope, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("count", [None, 300])
+@pytest.mark.parametrize("temperature", [0.002, 0.02, 0.1])
+def test_single_precision_stays_right_where_shifted_exponentials_vanish(count: int | None, temperature: float) -> None:
+    """Rows far from all others: at 0.002 every exp((s - 1) / temperature) of theirs is zero in float32."""
+    z = unit_rows(64, 256, 0, torch.float32).requires_grad_()
+    memory = None if count is None else unit_rows(count, 256, 1, torch.float32)
+    value, found = value_and_gradient(nt_xent_tiled(z, temperature, 8, memory), z)
+    exact, constant = z.detach().double().requires_grad_(), None if memory is None else memory.double()
+    expected, slope = value_and_gradient(nt_xent(exact, temperature, constant), exact)
+    assert value == pytest.approx(expected, rel=1e-4)
+    assert math.isfinite(value)
+    torch.testing.assert_close(found.double(), slope, atol=1e-3 * float(slope.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("tile", [4, 512])
+def test_the_memory_gets_no_gradient(tile: int) -> None:
+    z, memory = unit_rows(8, 5).requires_grad_(), unit_rows(20, 5, 1).requires_grad_()
+    nt_xent_tiled(z, 0.1, tile, memory).backward()  # type: ignore[no-untyped-call]
+    assert z.grad is not None
+    assert memory.grad is None
+
+
+def test_no_memory_is_the_plain_loss_to_the_last_bit() -> None:
+    z, none = unit_rows(40, 8).requires_grad_(), unit_rows(0, 8)
+    for tile in (7, 512):
+        value, slope = value_and_gradient(nt_xent_tiled(z, 0.1, tile), z)
+        empty, empty_slope = value_and_gradient(nt_xent_tiled(z, 0.1, tile, none), z)
+        assert value == empty
+        assert torch.equal(slope, empty_slope)
+
+
+def test_chance_level_and_a_memory_of_strangers() -> None:
+    same = torch.nn.functional.normalize(torch.ones(8, 3, dtype=torch.float64), dim=1)
+    assert float(nt_xent_tiled(same, 0.5, 2, same[:5])) == pytest.approx(math.log(7 + 5))
+    axes = torch.eye(9, dtype=torch.float64)
+    apart, strangers = axes[:4].repeat(2, 1), axes[4:]
+    assert float(nt_xent_tiled(apart, 0.05, 2, strangers)) == pytest.approx(0, abs=1e-7)
+    assert float(nt_xent_tiled(apart, 0.05, 2, apart[:4])) == pytest.approx(math.log(2), abs=1e-7)
