@@ -30,9 +30,14 @@ OPS = {
     "gray": "ssl_cli.augment.gray:Gray",
     "blur": "ssl_cli.augment.blur:Blur",
     "normalize": "ssl_cli.augment.normalize:Normalize",
+    "rotate": "ssl_cli.augment.rotate:Rotate",
+    "cutout": "ssl_cli.augment.cutout:Cutout",
 }
 FAMILIES = ("shapes", "cifar", "imagenet")
+    "solarize": "ssl_cli.augment.solarize:Solarize",
 
+    "noise": "ssl_cli.augment.noise:Noise",
+    "sobel": "ssl_cli.augment.sobel:Sobel",
 
 def closest(word: str, words: Iterable[str]) -> str | None:
     """The one of `words` that was probably meant, whatever its capitals; None where none is near."""

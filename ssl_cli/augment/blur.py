@@ -43,7 +43,7 @@ class Blur:
 
         def change(some: Tensor, rows: Tensor) -> Tensor:
             band = self.filters(params.sigma[rows].to(x.device, non_blocking=True))
-            return separable(some, band, band)
+            return separable(some, band, band).clamp_(max=1)  # weights sum to one only within rounding
 
         return on_rows(x, params.on, change)
 

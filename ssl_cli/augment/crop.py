@@ -41,7 +41,10 @@ class Crop:
         """A box for every image, from heights and widths `sides`, int64 `(N,2)`.
 
         Of ten boxes the first that fits; if none does, the largest centred box within the range of aspect ratios.
+        Where the scale is one, that box at once: nothing is random.
         """
+        if self.settings.scale == (1.0, 1.0):
+            return self.centred(sides)
         u = draws.uniform(*key, self.slots).double()
         h, w = sides[:, :1].double(), sides[:, 1:].double()
         low, high = self.settings.scale

@@ -11,7 +11,9 @@ An operation is one file with one class, one line in `registry.OPS` and one sett
         def sweep(self, sides, count): ...      # -> parameters from weak to strong, by the name of what is varied
 
 `draw` alone is random; `apply` is a plain function, so a test can hand its parameters to another library and
-`inspect-augs` can show any. The first operation is the crop: it alone sees uint8 images of any size.
+`inspect-augs` can show any. The first operation is the crop: it alone sees uint8 images of any size; the others see
+float32 in [0, 1], and of however many channels. Which operations there are, and their order, is settings' business:
+one order for all views, or another for those after the first.
 """
 
 from __future__ import annotations
@@ -54,12 +56,17 @@ class Op(Protocol):
 
 
 class Pipeline:
-    """Random views of images; a function of (seed, epoch, image index, view) and of nothing else."""
+    """Random views of images; a function of (seed, epoch, image index, view) and of nothing else.
+
+    The first view goes through `settings.order`, the others through `settings.second` where there is one.
+    """
 
     def __init__(self, settings: AugmentSettings, size: int, seed: int) -> None:
         self.size = size
         self.seed = seed
-        self.ops: dict[str, Op] = {name: load(OPS[name])(getattr(settings, name), size) for name in settings.order}
+        self.orders = (settings.order, settings.order if settings.second is None else settings.second)
+        names = dict.fromkeys(name for order in self.orders for name in order)
+        self.ops: dict[str, Op] = {name: load(OPS[name])(getattr(settings, name), size) for name in names}
 
     def __call__(self, batch: Batch, views: int = 2) -> list[Tensor]:
         """`views` tensors `(N,C,size,size)`, float32, channels_last, in [0, 1] unless normalised.
@@ -78,10 +85,10 @@ class Pipeline:
         return out
 
     def draw(self, batch: Batch, view: int) -> dict[str, Any]:
-        """What every operation drew for every image of the batch, by the operation's name."""
+        """What every operation of this view drew for every image of the batch, by name, in the view's order."""
         key = Key(self.seed, batch.epoch, batch.index, view)
         sides = sides_of(batch.image).to(batch.index.device)
-        return {name: op.draw(key, sides) for name, op in self.ops.items()}
+        return {name: self.ops[name].draw(key, sides) for name in self.orders[min(view, 1)]}
 
     def describe(self, params: dict[str, Any], row: int, sides: Tensor) -> dict[str, Drawn]:
         """What happened to one image by these parameters: the operations that were applied, in their order."""
@@ -89,7 +96,7 @@ class Pipeline:
         return {name: drawn for name, drawn in told.items() if drawn is not None}
 
     def apply(self, images: Tensor | Sequence[Tensor], params: dict[str, Any]) -> Tensor:
-        """One view of `images`, uint8 `(N,C,H,W)` or N of `(C,H,W)`, by these parameters."""
+        """One view of `images`, uint8 `(N,C,H,W)` or N of `(C,H,W)`, by these parameters, in their order."""
         shape = (len(images), images[0].shape[0], self.size, self.size)
         out = torch.empty(shape, device=images[0].device, memory_format=torch.channels_last)
         self._apply(images, params, out)
@@ -103,8 +110,8 @@ class Pipeline:
             for start in range(0, n, step):
                 rows = slice(start, start + step)
                 x: Any = images[rows]
-                for name, op in self.ops.items():
-                    x = op.apply(x, _rows(params[name], rows))
+                for name, drawn in params.items():
+                    x = self.ops[name].apply(x, _rows(drawn, rows))
                 out[rows] = x
 
 

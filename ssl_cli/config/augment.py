@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from ssl_cli.config.branch import Branch
 from ssl_cli.registry import OPS, did_you_mean
@@ -14,13 +14,24 @@ def _rising(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+def _shares(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[1] > 1:
+        raise ValueError("a range of shares ends at 1, the whole")
+    return ends
+
+
 Positive = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+Shares = Annotated[Range, AfterValidator(_shares)]
 
 
 class CropSettings(Branch):
-    """RandomResizedCrop: area and aspect ranges, interpolation; always the first operation."""
+    """RandomResizedCrop: area and aspect ranges, interpolation; always the first operation.
+
+    `scale = [1, 1]` crops nothing at random: it takes the largest centred box within `ratio`, and with `ratio = [1, 1]`
+    the whole of a square image and the largest centred square of any other.
+    """
 
     scale: Range = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)
@@ -31,6 +42,20 @@ class FlipSettings(Branch):
     """Horizontal flip."""
 
     p: Probability = 0.5
+
+
+class RotateSettings(Branch):
+    """Rotation by 0, 90, 180 or 270 degrees, each as likely."""
+
+    p: Probability = 1.0
+
+
+class CutoutSettings(Branch):
+    """A square is erased; `size` is the range of its side as a share of the image's, `fill` what is left there."""
+
+    p: Probability = 0.5
+    size: Shares = (0.25, 0.5)
+    fill: float = Field(0.5, ge=0, le=1)
 
 
 class JitterSettings(Branch):
@@ -50,12 +75,32 @@ class GraySettings(Branch):
     p: Probability = 0.2
 
 
+class SolarizeSettings(Branch):
+    """Values from `threshold` on are inverted."""
+
+    p: Probability = 0.2
+    threshold: Probability = 0.5
+
+
 class BlurSettings(Branch):
     """Gaussian blur; `kernel` is the kernel's width as a share of the image side, or `full` for three sigmas a side."""
 
     p: Probability = 0.5
     sigma: Range = (0.1, 2.0)
     kernel: Annotated[float, Field(gt=0, le=1)] | Literal["full"] = 0.1
+
+
+class NoiseSettings(Branch):
+    """Gaussian noise on each pixel and channel; `sigma` is its standard deviation where white is 1."""
+
+    p: Probability = 0.5
+    sigma: Range = (0.01, 0.1)
+
+
+class SobelSettings(Branch):
+    """Sobel filtering: the magnitude of the brightness's gradient in all channels."""
+
+    p: Probability = 0.5
 
 
 class NormalizeSettings(Branch):
@@ -66,19 +111,31 @@ class NormalizeSettings(Branch):
 
 
 class AugmentSettings(Branch):
-    """What happens to an image before the network sees it, in `order`."""
+    """What happens to an image before the network sees it, in `order`; in all views but the first, in `second`.
+
+    `second` absent means that all views are made alike. SimCLR's study of pairs of operations (arXiv 2002.05709,
+    figure 5) has `order = ["crop", A, B]` and `second = ["crop"]`: one branch alone is augmented.
+    """
 
     order: tuple[str, ...] = ("crop", "flip", "jitter", "gray", "blur")
+    second: tuple[str, ...] | None = None
     crop: CropSettings = CropSettings()
     flip: FlipSettings = FlipSettings()
+    rotate: RotateSettings = RotateSettings()
+    cutout: CutoutSettings = CutoutSettings()
     jitter: JitterSettings = JitterSettings()
     gray: GraySettings = GraySettings()
+    solarize: SolarizeSettings = SolarizeSettings()
     blur: BlurSettings = BlurSettings()
+    noise: NoiseSettings = NoiseSettings()
+    sobel: SobelSettings = SobelSettings()
     normalize: NormalizeSettings = NormalizeSettings()
 
-    @field_validator("order")
+    @field_validator("order", "second")
     @classmethod
-    def _known_and_crop_first(cls, order: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_and_crop_first(cls, order: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if order is None:
+            return None
         for name in order:
             if name not in OPS:
                 raise ValueError(f"there is no operation '{name}'. {did_you_mean(name, OPS)}")
@@ -89,3 +146,11 @@ class AugmentSettings(Branch):
         if "normalize" in order[:-1]:
             raise ValueError("'normalize' must be the last operation: the others need values from 0 to 1")
         return order
+
+    @field_validator("second")
+    @classmethod
+    def _normalised_alike(cls, second: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        order = info.data.get("order")  # absent where it was refused itself
+        if second is not None and order is not None and ("normalize" in second) != ("normalize" in order):
+            raise ValueError("'normalize' must stand in both 'order' and 'second', or in neither")
+        return second

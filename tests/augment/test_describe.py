@@ -52,6 +52,17 @@ def test_parameters_are_those_drawn_and_fit_json() -> None:
         if "blur" in told:
             assert value["blur"]["sigma"] == pytest.approx(float(params["blur"].sigma[row]), abs=1e-6)
             assert told["blur"].words == f"blur {value['blur']['sigma']:.1f}"
+        if "noise" in told:
+            assert value["noise"]["sigma"] == pytest.approx(float(params["noise"].sigma[row]), abs=1e-6)
+            assert told["noise"].words == f"noise {value['noise']['sigma']:.2f}"
+        if "rotate" in told:
+            assert value["rotate"] == {"degrees": 90 * int(params["rotate"].turns[row])}
+            assert told["rotate"].words == f"rotate {value['rotate']['degrees']}"
+        if "cutout" in told:
+            patch = value["cutout"]
+            assert patch == {side: int(getattr(params["cutout"], side)[row]) for side in patch}
+            share = patch["height"] * patch["width"] / 2.56
+            assert told["cutout"].words == f"cutout {share:.0f} % at {patch['left']},{patch['top']}"
         if "jitter" in told:
             assert value["jitter"]["order"] == [NAMES[k] for k in params["jitter"].order[row]]
             for k, name in enumerate(NAMES):
@@ -79,8 +90,16 @@ def test_sweeps_run_over_the_range_of_the_settings(name: str) -> None:
     rows = op.sweep(sides, 5)
     told = [[op.describe(params, 1, sides) for params in line] for line in rows.values()]
     values: list[list[Any]] = [[drawn.value if drawn else None for drawn in line] for line in told]
-    if name in {"flip", "gray"}:
+    if name in {"flip", "gray", "solarize", "sobel"}:
         assert values == [[None, True]]
+    elif name == "rotate":
+        assert values == [[None, {"degrees": 90}, {"degrees": 180}, {"degrees": 270}]]
+    elif name == "cutout":
+        sides_of_patches = [(value["height"], value["width"]) for value in values[0]]
+        assert sides_of_patches == [(4, 4), (5, 5), (6, 6), (7, 7), (8, 8)]
+        assert all(abs(2 * value["top"] + value["height"] - 16) <= 1 for value in values[0])
+    elif name == "noise":
+        assert [value["sigma"] for value in values[0]] == pytest.approx([0.01, 0.0325, 0.055, 0.0775, 0.1])
     elif name == "blur":
         assert [value["sigma"] for value in values[0]] == pytest.approx([0.1, 0.575, 1.05, 1.525, 2.0])
     elif name == "crop":

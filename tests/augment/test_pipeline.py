@@ -45,8 +45,12 @@ def torchvision_chain(image: Tensor, params: dict[str, Any], i: int, settings: A
             x = tvf.resized_crop(x, *corner, [size, size], how, antialias=True).clamp(0, 1)
         elif name == "normalize":
             x = tvf.normalize(x, list(settings.normalize.mean), list(settings.normalize.std))
+        elif name == "rotate":
+            x = tvf.rotate(x, 90.0 * int(drawn.turns[i]))
         elif not drawn.on[i]:
             continue
+        elif name == "cutout":
+            x = tvf.erase(x, *(int(side[i]) for side in drawn[1:]), torch.full((3, 1, 1), settings.cutout.fill))
         elif name == "flip":
             x = tvf.horizontal_flip(x)
         elif name == "gray":

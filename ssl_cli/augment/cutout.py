@@ -1,0 +1,77 @@
+"""Cutout: a square of the image becomes gray."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssl_cli import draws
+from ssl_cli.augment.drawn import Drawn
+from ssl_cli.augment.rows import on_rows
+from ssl_cli.config.augment import CutoutSettings
+
+
+class Patch(NamedTuple):
+    """Which images lose a patch, bool `(N,)`, and where it lies within the view, in pixels; int64 `(N,)` each."""
+
+    on: Tensor
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+
+class Cutout:
+    """Erases a square of random size, with probability p (DeVries and Taylor 2017, arXiv 1708.04552).
+
+    As in the paper every pixel is as likely to be the centre, so that a square near the border is cut off by it.
+    """
+
+    slots = draws.slots("cutout", 4)
+
+    def __init__(self, settings: CutoutSettings, size: int) -> None:
+        self.settings = settings
+        self.size = size
+
+    def draw(self, key: draws.Key, sides: Tensor) -> Patch:
+        """A coin, a side and a centre for every image."""
+        coin, u, y, x = draws.uniform(*key, self.slots).unbind(1)
+        low, high = self.settings.size
+        centre = (torch.stack([y, x]) * self.size).long()
+        return self._patch(coin < self.settings.p, low + (high - low) * u, centre)
+
+    def apply(self, x: Tensor, params: Patch) -> Tensor:
+        """Images `(N,C,size,size)`, some of them with a gray patch; in place."""
+        pixel = torch.arange(self.size, device=x.device)
+
+        def change(some: Tensor, rows: Tensor) -> Tensor:
+            top, left, height, width = (side[rows, None].to(x.device, non_blocking=True) for side in params[1:])
+            inside_y = ((pixel >= top) & (pixel < top + height)).to(x.dtype)
+            inside_x = ((pixel >= left) & (pixel < left + width)).to(x.dtype)
+            inside = inside_y[:, None, :, None] * inside_x[:, None, None, :]
+            return some.mul_(1 - inside).add_(inside, alpha=self.settings.fill)  # sooner done than masked_fill
+
+        return on_rows(x, params.on, change)
+
+    def describe(self, params: Patch, row: int, sides: Tensor) -> Drawn | None:
+        """The patch in pixels of the view; in words its share of the view's area, and left and top."""
+        if not params.on[row]:
+            return None
+        top, left, height, width = (int(side[row]) for side in params[1:])
+        value = {"top": top, "left": left, "height": height, "width": width}
+        return Drawn(value, f"cutout {100 * height * width / self.size**2:.0f} % at {left},{top}")
+
+    def sweep(self, sides: Tensor, count: int) -> dict[str, list[Patch]]:
+        """Patches in the middle, from the smallest to the largest."""
+        n = len(sides)
+        on, centre = torch.ones(n, dtype=torch.bool), torch.full((2, n), self.size // 2)
+        return {"": [self._patch(on, share.expand(n), centre) for share in torch.linspace(*self.settings.size, count)]}
+
+    def _patch(self, on: Tensor, share: Tensor, centre: Tensor) -> Patch:
+        """Squares of these shares of the side around centres `(2,N)`, as far as they lie inside."""
+        side = (share * self.size).round().clamp(min=1).long()
+        start = centre - side // 2
+        first, last = start.clamp(min=0), (start + side).clamp(max=self.size)
+        return Patch(on, *first, *(last - first))
