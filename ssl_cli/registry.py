@@ -26,18 +26,18 @@ BACKBONE_LIBRARIES = ("torchvision", "timm")
 OPS = {
     "crop": "ssl_cli.augment.crop:Crop",
     "flip": "ssl_cli.augment.flip:Flip",
-    "jitter": "ssl_cli.augment.jitter:Jitter",
-    "gray": "ssl_cli.augment.gray:Gray",
-    "blur": "ssl_cli.augment.blur:Blur",
-    "normalize": "ssl_cli.augment.normalize:Normalize",
     "rotate": "ssl_cli.augment.rotate:Rotate",
     "cutout": "ssl_cli.augment.cutout:Cutout",
-}
-FAMILIES = ("shapes", "cifar", "imagenet")
+    "jitter": "ssl_cli.augment.jitter:Jitter",
+    "gray": "ssl_cli.augment.gray:Gray",
     "solarize": "ssl_cli.augment.solarize:Solarize",
-
+    "blur": "ssl_cli.augment.blur:Blur",
     "noise": "ssl_cli.augment.noise:Noise",
     "sobel": "ssl_cli.augment.sobel:Sobel",
+    "normalize": "ssl_cli.augment.normalize:Normalize",
+}
+FAMILIES = ("shapes", "cifar", "imagenet")
+
 
 def closest(word: str, words: Iterable[str]) -> str | None:
     """The one of `words` that was probably meant, whatever its capitals; None where none is near."""
