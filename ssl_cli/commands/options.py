@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ssl_cli.commands import complete
-from ssl_cli.registry import BACKBONES, FAMILIES, METHODS
+from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, FAMILIES, METHODS
 
 SETTINGS = {
     "data": "data.source",
@@ -138,7 +138,7 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"{', '.join(BACKBONES)} (default: recipe)",
+        help=f"{', '.join((*BACKBONES, *(f'{library}:NAME' for library in BACKBONE_LIBRARIES)))} (default: recipe)",
         autocompletion=complete.backbones,
         rich_help_panel=TRAINING,
     ),

@@ -7,11 +7,20 @@ from ssl_cli import registry
 from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.nn.batchnorm import convert
+from ssl_cli.nn.borrowed import borrow
 from ssl_cli.objective import Objective
 
 
 def build_backbone(model: ModelSettings, size: int) -> tuple[nn.Module, int]:
-    """The backbone and the width F of its representation; the stem suits images of `size` pixels."""
+    """The backbone and the width F of its representation; the stem suits images of `size` pixels.
+
+    Width, stem, selective kernels and zero_init are of our own networks; a borrowed one is as its library makes it.
+
+    Raises:
+        UsageError: a library's network that does not exist or does not take such images.
+    """
+    if model.backbone not in registry.BACKBONES:
+        return borrow(model.backbone, size)
     stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"
     make = registry.load(registry.BACKBONES[model.backbone])
     net = make(width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk)
