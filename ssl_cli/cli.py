@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from ssl_cli.commands import export, inspect_augs, knn_eval, linear_eval, options, pretrain
+from ssl_cli.commands import export, inspect_augs, knn_eval, linear_eval, methods, options, pretrain
 from ssl_cli.errors import DONE, INTERRUPTED, SHORT_CODES, ResourceError, SslcliError, UsageError, understood
 
 AFTERWORD = (
@@ -47,6 +47,7 @@ app = typer.Typer(
     help="Contrastive self-supervised pretraining of image encoders.",
     epilog=options.examples(
         "Train on the embedded images: sslcli pretrain --out runs/first",
+        "Other methods, and their settings: sslcli methods",
         "What the network sees of them: sslcli inspect-augs",
         "How good it is, by its neighbours: sslcli knn-eval runs/first --baselines",
         "How good it is, by a linear classifier: sslcli linear-eval runs/first",
@@ -65,6 +66,7 @@ def _add(name: str, body: Callable[..., int], epilog: str, panel: str) -> None:
 
 
 _add("pretrain", pretrain.pretrain, pretrain.EPILOG, TRAIN)
+_add("methods", methods.methods, methods.EPILOG, TRAIN)
 _add("inspect-augs", inspect_augs.inspect_augs, inspect_augs.EPILOG, TRAIN)
 _add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)
 _add("linear-eval", linear_eval.linear_eval, linear_eval.EPILOG, MEASURE)

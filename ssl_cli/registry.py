@@ -11,8 +11,12 @@ from ssl_cli.errors import UsageError
 from ssl_cli.names import is_file, shown
 
 METHODS = {
+    "instdisc": "ssl_cli.methods.instdisc:InstDisc",
+    "invaspread": "ssl_cli.methods.invaspread:InvaSpread",
+    "moco-v1": "ssl_cli.methods.moco:MoCo",
     "moco-v2": "ssl_cli.methods.moco:MoCo",
     "simclr": "ssl_cli.methods.simclr:SimCLR",
+    "simclr-v2": "ssl_cli.methods.simclr_v2:SimCLRv2",
 }
 BACKBONES = {
     "resnet18": "ssl_cli.nn.resnet:resnet18",
@@ -36,7 +40,7 @@ OPS = {
     "sobel": "ssl_cli.augment.sobel:Sobel",
     "normalize": "ssl_cli.augment.normalize:Normalize",
 }
-FAMILIES = ("shapes", "cifar", "imagenet")
+FAMILIES = ("shapes", "cifar", "stl10", "imagenet")
 
 
 def closest(word: str, words: Iterable[str]) -> str | None:

@@ -1,5 +1,6 @@
 """Docs are programs: the README's commands and the examples run, on small data and with small settings."""
 
+import math
 import os
 import re
 import shlex
@@ -9,9 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from ssl_cli.augment.sheet import save_png
 from ssl_cli.cli import main
+from ssl_cli.config.methods import CustomMethodSettings
+from ssl_cli.nn.heads import unit
+from ssl_cli.objective import Batch
+from ssl_cli.registry import load
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -66,7 +72,40 @@ def test_the_readme_names_each_exit_code() -> None:
     assert set(table) == {str(code) for code in EXIT_CODES}
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_the_example_of_a_method_trains_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = ROOT / "examples" / "your_own_method.py"
+    assert len(example.read_text(encoding="utf-8").splitlines()) < 50
+    for name, value in SMALL.items():
+        monkeypatch.setenv(name, value)
+    method, out = f"{example}:BYOL", str(tmp_path / "run")
+    assert main(["pretrain", "--method", method, "--set", "method.target_ema=0.5", "--out", out]) == 0
+    assert "target_ema = 0.5" in (tmp_path / "run" / "settings.toml").read_text(encoding="utf-8")
+    assert main(["knn-eval", out, "--method", method]) == 0
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_the_example_of_a_method_is_byol(progress: float) -> None:
+    kind = load(f"{ROOT / 'examples' / 'your_own_method.py'}:BYOL")
+    cfg = CustomMethodSettings.model_validate({"name": "byol", "head_dim": 4, "target_ema": 0.9})
+    method = kind(nn.Sequential(nn.Flatten(), nn.Linear(12, 6)), 6, cfg)
+    views, batch = list(torch.rand(2, 8, 3, 2, 2)), Batch([], torch.full((8,), -1), torch.arange(8))
+    with torch.no_grad():
+        q = [unit(method.predictor(method.projector(method.backbone(view)))) for view in views]
+        k = [unit(method.target(view)) for view in views]
+        expected = ((q[0] - k[1]).square().sum(1) + (q[1] - k[0]).square().sum(1)).mean()
+        z = torch.cat([method(view) for view in views])
+        torch.testing.assert_close(method.loss(z, method.targets(views, batch), batch), expected)
+    online, before = method.backbone[1].weight, method.target[0][1].weight.clone()
+    online.data.add_(1)
+    method.after_step(z, None, batch, progress)
+    tau = 1 - 0.1 * (math.cos(math.pi * progress) + 1) / 2
+    torch.testing.assert_close(method.target[0][1].weight, tau * before + (1 - tau) * online)
+
+
+SCRIPTS = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem != "your_own_method"]
+
+
+@pytest.mark.parametrize("example", SCRIPTS, ids=lambda path: path.stem)
 def test_examples_run_and_are_short(example: Path, tmp_path: Path) -> None:
     assert len(example.read_text(encoding="utf-8").splitlines()) < 40
     done = subprocess.run(

@@ -1,6 +1,7 @@
 """Recipes: the papers' settings as TOML files, one for each method and family of images."""
 
 import os
+import re
 import statistics
 import warnings
 from collections.abc import Iterator
@@ -33,27 +34,71 @@ def recipe_layer(method: str, wanted: str) -> Layer:
         return read_layer(Path(wanted), f"recipe {wanted}")
     if wanted not in FAMILIES:
         raise UsageError(f"There is no recipe family '{shown(wanted)}'.", did_you_mean(wanted, FAMILIES))
+    base = recipe_file(method, wanted)
     if method in METHODS:
-        path = _FOLDER / f"{method}.{wanted}.toml"
-        if not path.is_file():
-            have = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.toml")))
-            raise UsageError(f"There is no recipe '{method}.{wanted}'.", f"There are {have}; or pass --recipe FILE.")
-        return read_layer(path, f"recipe {path.stem}")
-    base = recipe_layer("simclr", wanted)
+        return base
     shared = MethodSettings.model_fields.keys() - {"name"}
     own = {name: value for name, value in base.table["method"].items() if name in shared}
     return Layer(base.origin, {**base.table, "method": own})
 
 
-def family_of(source: str | None, size: Any) -> str:
-    """The family that suits the data: its name where it is known, else the size asked for, else the images'."""
+def recipe_file(method: str, family: str) -> Layer:
+    """The recipe of this family as it is written: the method's own, or for a user's method SimCLR's.
+
+    Raises:
+        UsageError: the method has none in this family.
+    """
+    have = families(method)
+    if family not in have:
+        hint = f"{shown(method)} has {', '.join(have)}: try --recipe {have[-1]}, or a FILE."
+        raise UsageError(f"There is no recipe '{_written_for(method)}.{family}'.", hint)
+    return read_layer(_path(method, family), f"recipe {_path(method, family).stem}")
+
+
+def families(method: str) -> list[str]:
+    """The families in which this method has a recipe, the one of the largest images last."""
+    return [family for family in FAMILIES if is_file(_path(method, family))]
+
+
+def citations(text: str) -> dict[str, str]:
+    """Where each value of a recipe comes from: the comment behind it, by the value's dotted key."""
+    found: dict[str, str] = {}
+    table = ""
+    for line in text.splitlines():
+        if header := re.match(r"\[([\w.]+)\]", line):
+            table = header[1]
+        elif cited := re.match(r"(\w+) = .*?\s#\s*(\S.*)", line):
+            found[f"{table}.{cited[1]}"] = cited[2]
+    return found
+
+
+def _written_for(method: str) -> str:
+    return method if method in METHODS else "simclr"
+
+
+def _path(method: str, family: str) -> Path:
+    return _FOLDER / f"{_written_for(method)}.{family}.toml"
+
+
+def family_of(source: str | None, size: Any, method: str = "simclr") -> str:
+    """The family that suits the data: by its name where that is known, else by the size asked for, else by the images.
+
+    It is one that `method` has; in place of one that it lacks, that of its largest images.
+    """
+    have = families(method)
+    family = _suited(source, size)
+    return family if family in have else have[-1]
+
+
+def _suited(source: str | None, size: Any) -> str:
     if source is None or source == "shapes":
         return "shapes"
     if size is not None:
         return "cifar" if _at_most(size, CIFAR_UP_TO) else "imagenet"
     path = Path(source).expanduser()
     if not is_there(path):
-        return "cifar" if source.partition(":")[0].lower() in SMALL_SETS else "imagenet"
+        name = source.partition(":")[0].lower()
+        return "cifar" if name in SMALL_SETS else "stl10" if name == "stl10" else "imagenet"
     side = median_side(path)
     return "cifar" if side is not None and side <= CIFAR_UP_TO else "imagenet"
 

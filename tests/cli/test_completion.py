@@ -69,12 +69,14 @@ def runs(tmp_path: Path) -> Path:
 
 
 ANSWERS = {
-    "sslcli ": {"pretrain", "inspect-augs", "knn-eval", "linear-eval", "export"},
+    "sslcli ": {"pretrain", "methods", "inspect-augs", "knn-eval", "linear-eval", "export"},
     "sslcli kn": {"knn-eval"},
     "sslcli pretrain --ba": {"--backbone", "--batch"},
     "sslcli pretrain --method ": set(METHODS),
     "sslcli pretrain --backbone resnet": set(BACKBONES),
-    "sslcli pretrain --method simclr --recipe ": set(FAMILIES),
+    "sslcli pretrain --method simclr --recipe ": {"shapes", "cifar", "imagenet"},
+    "sslcli methods ": set(METHODS),
+    "sslcli methods invaspread --recipe ": set(FAMILIES),
     "sslcli knn-eval ": {"runs/first", "runs/second", "runs/study/third"},
     "sslcli knn-eval runs/s": {"runs/second", "runs/study/third"},
     "sslcli export runs/study/": {"runs/study/third"},
@@ -92,9 +94,11 @@ def test_a_shell_is_told(shell: str, line: str, runs: Path) -> None:
 def test_recipes_are_those_of_the_method(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(complete, "FAMILIES", (*FAMILIES, "moon"))
     for line in ("pretrain --recipe ", "pretrain --method moco-v2 --recipe "):
-        assert offered("bash", f"sslcli {line}", runs) == set(FAMILIES)
+        assert offered("bash", f"sslcli {line}", runs) == {"shapes", "cifar", "imagenet"}
+    line = "pretrain --method invaspread --recipe "
+    assert offered("bash", f"sslcli {line}", runs) == {"shapes", "cifar", "stl10"}
     context = SimpleNamespace(params={"method": "simclr"})
-    assert complete.recipes(cast(typer.Context, context), "") == list(FAMILIES)
+    assert complete.recipes(cast(typer.Context, context), "") == ["shapes", "cifar", "imagenet"]
     assert complete.recipes(cast(typer.Context, context), "ci") == ["cifar"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from ssl_cli.cli import main
 from ssl_cli.errors import EXIT_CODES, SHORT_CODES
 
-COMMANDS = ["pretrain", "inspect-augs", "knn-eval", "linear-eval", "export"]
+COMMANDS = ["pretrain", "methods", "inspect-augs", "knn-eval", "linear-eval", "export"]
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "onnx", "onnxruntime", "onnxscript", "sklearn", "safetensors")
 PROBE = """
 import sys

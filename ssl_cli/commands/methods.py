@@ -1,0 +1,175 @@
+"""`sslcli methods`: what there is to choose from, and each recipe with a source for every value."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from ssl_cli.commands import complete, options
+from ssl_cli.errors import UsageError
+from ssl_cli.names import shown
+from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, FAMILIES, METHODS, did_you_mean, method_path
+
+EPILOG = options.examples(
+    "What there is: sslcli methods",
+    "A paper's settings, each with its source: sslcli methods moco-v2",
+    "Those for small images: sslcli methods instdisc --recipe cifar",
+    "For a program: sslcli methods simclr --json",
+)
+PAPERS = {
+    "instdisc": ("1805.01978", "a view agrees with its image's own row in a memory bank, against all other rows"),
+    "invaspread": ("1904.03436", "two views of each image agree and all else in the batch is pushed apart: no memory"),
+    "moco-v1": ("1911.05722", "a query meets its key from a momentum encoder, against a queue of earlier keys"),
+    "moco-v2": ("2003.04297", "moco-v1 with a two-layer head, blur and a cosine schedule"),
+    "simclr": ("2002.05709", "two views of each image agree, against all other views of a large batch"),
+    "simclr-v2": ("2006.10029", "simclr with a three-layer head, for larger networks and few labels"),
+}
+"""For each method the arXiv number of its paper, and its idea."""
+SIZES = {
+    "resnet18": (512, 11.2),
+    "resnet34": (512, 21.3),
+    "resnet50": (2048, 23.5),
+    "resnet101": (2048, 42.5),
+    "resnet152": (2048, 58.1),
+}
+"""For each backbone, at width 1, the dimensions of h and the millions of parameters."""
+SUITED = {
+    "shapes": "no DATA, and no GPU: a narrow ResNet-18 at 32 pixels, about three minutes on two cores",
+    "cifar": "images up to 64 pixels",
+    "stl10": "STL-10, at 96 pixels",
+    "imagenet": "all other images, at 224 pixels; wants a GPU",
+}
+"""What each family of recipes is for."""
+
+
+def complete_family(incomplete: str) -> list[str]:
+    """Families that begin so; of a word before an unfinished flag, shells' completion is not told."""
+    return [family for family in FAMILIES if family.startswith(incomplete)]
+
+
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME",
+        help="A method, to see its recipe. Absent: all there is.",
+        show_default=False,
+        autocompletion=complete.methods,
+    ),
+]
+Family = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FAMILY",
+        help=f"{', '.join(FAMILIES)} (default: the method's largest)",
+        autocompletion=complete_family,
+        rich_help_panel=options.SETTING,
+    ),
+]
+
+
+def methods(
+    method: Name = None, recipe: Family = None, json: options.Json = False, debug: options.Debug = False
+) -> int:
+    """List methods, backbones and recipes, or show a recipe."""
+    if recipe is not None and recipe not in FAMILIES:
+        raise UsageError(f"There is no recipe family '{shown(recipe)}'.", did_you_mean(recipe, FAMILIES))
+    if method is None:
+        if recipe is not None:
+            raise UsageError("A recipe is a method's.", f"Name one: sslcli methods moco-v2 --recipe {recipe}.")
+        document, lines = _everything(), _listing()
+    else:
+        method_path(method)
+        document, lines = _shown(method, recipe)
+    if json:
+        from ssl_cli.ui.sinks import write_json
+
+        write_json({"schema": 1, "command": "methods", **document})
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+    return 0
+
+
+def _about(method: str) -> dict[str, Any]:
+    from ssl_cli.config.recipe import families
+
+    paper, sentence = PAPERS.get(method, (None, "a method of your own"))
+    return {"name": method, "paper": paper, "sentence": sentence, "families": families(method)}
+
+
+def _row(about: dict[str, Any]) -> tuple[str, str, str, str]:
+    paper = f"arXiv {about['paper']}" if about["paper"] else ""
+    return about["name"], paper, ", ".join(about["families"]), about["sentence"]
+
+
+def _backbone(name: str) -> str:
+    features, millions = SIZES[name]
+    return f"h of {features} dimensions, {millions} M parameters"
+
+
+def _installed() -> list[str]:
+    """Methods that other packages bring along."""
+    from importlib.metadata import entry_points
+
+    return sorted({point.name for point in entry_points(group="sslcli.methods")} - set(METHODS))
+
+
+def _everything() -> dict[str, Any]:
+    return {
+        "methods": [_about(name) for name in [*METHODS, *_installed()]],
+        "backbones": [
+            {"name": name, "features": SIZES[name][0], "parameters": round(SIZES[name][1] * 1e6)} for name in BACKBONES
+        ],
+        "libraries": list(BACKBONE_LIBRARIES),
+        "families": [{"name": name, "for": SUITED[name]} for name in FAMILIES],
+    }
+
+
+def _listing() -> Iterator[str]:
+    """All there is, a line each."""
+    yield "methods: --method NAME, or file.py:Class, your own"
+    yield from _columns([_row(_about(name)) for name in [*METHODS, *_installed()]])
+    yield "backbones: --backbone NAME, at --width 1"
+    others = [(f"{library}:NAME", f"any of {library}'s, by its name there") for library in BACKBONE_LIBRARIES]
+    yield from _columns([*((name, _backbone(name)) for name in BACKBONES), *others])
+    yield "recipes: --recipe FAMILY, or FILE; by the data where none is named"
+    yield from _columns([(name, SUITED[name]) for name in FAMILIES])
+    yield "A method's recipe, with a source for every value: sslcli methods NAME"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _shown(method: str, family: str | None) -> tuple[dict[str, Any], Iterator[str]]:
+    """One recipe, as a document and as the lines of a file that --recipe and --config take.
+
+    Raises:
+        UsageError: the method has no recipe in this family.
+    """
+    from ssl_cli.config.layer import flatten
+    from ssl_cli.config.methods import method_settings
+    from ssl_cli.config.recipe import citations, families, recipe_file
+
+    family = family or families(method)[-1]
+    layer = recipe_file(method, family)
+    sources = citations(layer.text)
+    values = flatten(layer, method_settings(method))
+    settings = {key: {"value": value, "source": sources.get(key)} for key, value in values.items()}
+    document = {"method": _about(method), "recipe": family, "settings": settings}
+    return document, _commented(method, family, layer.text)
+
+
+def _commented(method: str, family: str, text: str) -> Iterator[str]:
+    from ssl_cli.config.recipe import families
+
+    data = "" if family == "shapes" else "DATA "
+    yield f"# sslcli pretrain {data}--method {shown(method)} --recipe {family}"
+    others = [name for name in families(method) if name != family]
+    yield f"# Its other recipes: {', '.join(others)}."
+    if method not in METHODS:
+        yield "# A method of your own starts from SimCLR's recipe; of [method] it takes what every method has."
+    yield ""
+    yield from text.splitlines()
