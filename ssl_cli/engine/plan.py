@@ -128,14 +128,16 @@ def resolve_device(name: str) -> torch.device:
 
 
 def capped(settings: Settings, images: int) -> tuple[Settings, list[str]]:
-    """A queue of at most half the images: a longer one would hold many a query's own image as a negative."""
-    queue = getattr(settings.method, "queue", None)
+    """A queue or memory of at most half the images: a longer one would hold many a row's own image as a negative."""
     most = max(images // 2, 1)
-    if not isinstance(queue, int) or queue <= most:
-        return settings, []
-    method = settings.method.model_copy(update={"queue": most})
-    note = f"The queue is capped from {queue:,} to {most:,} keys, half of the {images:,} images."
-    return settings.model_copy(update={"method": method}), [note]
+    asked = {name: getattr(settings.method, name, None) for name in ("queue", "memory")}
+    long = {name: rows for name, rows in asked.items() if isinstance(rows, int) and rows > most}
+    notes = [
+        f"The {name} is capped from {rows:,} to {most:,} rows, half of the {images:,} images."
+        for name, rows in long.items()
+    ]
+    method = settings.method.model_copy(update=dict.fromkeys(long, most))
+    return settings.model_copy(update={"method": method}), notes
 
 
 def doubts(settings: Settings, objective: Objective) -> list[str]:
