@@ -33,7 +33,7 @@ class Noise:
     """Adds Gaussian noise, its own for each pixel and channel, with probability p; clamps to [0, 1].
 
     A normal number is one of 65,536 quantiles, picked by 16 bits of a hash of (word, counter): as exact as pixels
-    need, bounded by 4.3 sigma, and a third of the time of Box and Muller's logarithms and cosines.
+    need, bounded by 4.3 sigma, at less than half the time of Box and Muller's logarithms and cosines.
     """
 
     slots = draws.slots("noise", 3)
