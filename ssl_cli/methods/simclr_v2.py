@@ -2,6 +2,8 @@
 
 Beside bigger networks, its pretraining is SimCLR with a deeper head, whose first layer fine-tuning keeps, and with a
 memory of earlier embeddings, as MoCo's. The official code has no memory, which is worth 0.6 points (simclr#54, #77).
+The memory here adds to SimCLR's own candidates, as section 2 reads; an author's answer (simclr#115) is that those of
+the current batch come from the momentum encoder too. Use `head_batchnorm` with it: it keeps rows from fleeing as one.
 """
 
 from collections.abc import Mapping, Sequence
