@@ -69,7 +69,7 @@ def augmentation_sheet(
             yield row.picture
     if not rows:
         raise DataError(f"None of the first images of {shown(source.name)} can be read.", "Repair or remove them.")
-    if op is not None and op not in settings.augment.order:
+    if op is not None and op not in (*settings.augment.order, *(settings.augment.second or ())):
         yield Warned(
             message=f"The recipe {shown(str(settings.run.recipe))} does not use '{op}': this is what it would do.",
             hint="It is used where augment.order names it.",
@@ -87,6 +87,7 @@ def augmentation_sheet(
         "images": len({record["image"] for record in records}),
         "views": len(records[0]["views"]),
         "order": list(settings.augment.order),
+        **({"second": list(settings.augment.second)} if settings.augment.second is not None else {}),
         **({"op": op} if op else {}),
         "skipped": [{"path": bad.path, "reason": bad.reason} for bad in skipped],
         "rows": records,
@@ -152,7 +153,8 @@ def _sweep(settings: Settings, op: str, sides: Tensor, count: int) -> tuple[Pipe
         UsageError: the operation has no strength.
     """
     order = ("crop",) if op == "crop" else ("crop", op)
-    pipeline = Pipeline(settings.augment.model_copy(update={"order": order}), settings.data.size, settings.run.seed)
+    alone = settings.augment.model_copy(update={"order": order, "second": None})
+    pipeline = Pipeline(alone, settings.data.size, settings.run.seed)
     steps = pipeline.ops[op].sweep(sides, count)
     if not steps:
         raise UsageError(f"'{op}' has no strength to look at: it is the same for every view.", "Leave --op out.")
@@ -173,12 +175,13 @@ def _relative(path: str, source: Source) -> str:
 
 def _head(settings: Settings, op: str | None) -> str:
     """What decides the views, in a line."""
+    orders = [order for order in (settings.augment.order, settings.augment.second) if order is not None]
     parts: Sequence[str] = (
         settings.method.name,
         f"recipe {settings.run.recipe}",
         f"seed {settings.run.seed}",
         f"{settings.data.size} pixels",
-        f"{op} from weak to strong" if op else ", ".join(settings.augment.order),
+        f"{op} from weak to strong" if op else " | ".join(map(", ".join, orders)),
     )
     return " · ".join(shown(part, 100) for part in parts)
 

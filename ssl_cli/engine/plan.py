@@ -141,14 +141,17 @@ def capped(settings: Settings, images: int) -> tuple[Settings, list[str]]:
 
 
 def doubts(settings: Settings, objective: Objective) -> list[str]:
-    """What in these settings will not do what the method needs."""
+    """What in these settings will not do what the method needs, or what was asked."""
+    found = []
     sizes = bn_groups(settings.run.batch, 1, settings.model.bn_group, settings.run.seed).sizes
     if objective.shuffled_keys and len(sizes) == 1:
-        return [
+        found.append(
             f"All {settings.run.batch} keys of a step share one BatchNorm group, so shuffling hides nothing; "
             f"pass --set model.bn_group={max(settings.run.batch // 2, 2)} or a larger --batch."
-        ]
-    return []
+        )
+    if settings.augment.second is not None and objective.views == 1:
+        found.append(f"augment.second is not used: {settings.method.name} takes one view of an image.")
+    return found
 
 
 def describe(settings: Settings, objective: Objective, images: int, where: str) -> list[Choice]:

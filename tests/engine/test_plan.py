@@ -165,3 +165,9 @@ def test_plans_of_earlier_versions_are_read(tmp_path: Path) -> None:
     (tmp_path / "run" / "plan.json").write_text("[1]")
     assert folder.read_plan() == {}
     folder.close()
+
+
+def test_a_second_order_without_a_second_view_is_told(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, method={"name": "instdisc"}, augment={"second": ["crop"]})
+    objective = build_objective(chosen, CPU, 96)
+    assert any("augment.second is not used" in doubt for doubt in plan.doubts(chosen, objective))
