@@ -40,6 +40,9 @@ class SimCLRv2Settings(MethodSettings):
     name: Literal["simclr-v2"] = "simclr-v2"
     head_layers: int = Field(3, ge=0, le=3, description="0: none (h itself), 1: linear, 2 and 3: with hidden layers")
     memory: int = Field(0, ge=0, description="rows of the momentum memory, more negatives; 0: none, as in the code")
+    memory_keys: Literal["all", "past"] = Field(
+        "all", description="with a memory, all a row is compared with are momentum keys, or only those of past steps"
+    )
     ema: float = Field(0.999, ge=0, le=1, description="of the encoder that fills the memory")
 
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from ssl_cli import draws
 from ssl_cli.config.methods import InstDiscSettings
-from ssl_cli.losses.bank_softmax import bank_softmax
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.nce import nce, proximal
+from ssl_cli.losses.row_softmax import row_softmax
 from ssl_cli.nn.bank import Bank
 from ssl_cli.nn.heads import projector, unit
 from ssl_cli.objective import Batch, Objective, Targets
@@ -63,7 +63,7 @@ class InstDisc(Objective):
         """NCE, equation 7, or the softmax of equation 2; with the proximal term of equation 10."""
         rows, index = self.bank.rows, batch.index.to(z.device)
         if targets is None:
-            loss = bank_softmax(z, rows, index, self.cfg.temperature)
+            loss = row_softmax(z, rows, index, self.cfg.temperature)
         else:
             loss, _ = nce(z, rows, index, targets, self.cfg.temperature, self.log_Z)
         return loss + self.cfg.proximal * proximal(z, rows[index]) if self.cfg.proximal else loss

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ssl_cli.config.methods import SimCLRSettings
+from ssl_cli.config.methods import MethodSettings
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.nt_xent_tiled import nt_xent_tiled
 from ssl_cli.nn.heads import projector, unit
@@ -17,7 +17,7 @@ class SimCLR(Objective):
 
     paper_bn_group = "global"
 
-    def __init__(self, backbone: nn.Module, features: int, cfg: SimCLRSettings) -> None:
+    def __init__(self, backbone: nn.Module, features: int, cfg: MethodSettings) -> None:
         super().__init__()
         self.cfg = cfg
         self.backbone = backbone

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssl_cli.losses.bank_softmax import bank_softmax
 from ssl_cli.losses.invariant_spread import invariant_spread, invariant_spread_tiled
 from ssl_cli.losses.nce import EPS, nce
 from ssl_cli.losses.nt_xent import nt_xent
 from ssl_cli.losses.nt_xent_tiled import ABREAST, nt_xent_tiled
+from ssl_cli.losses.row_softmax import row_softmax
 
 Loss = Callable[[Tensor], Tensor]
 TEMPERATURES = [0.05, 0.1, 1.0]
@@ -68,11 +69,35 @@ def test_nce(tile: int, temperature: float, dtype: torch.dtype, tolerance: float
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("tile", [1, 50, 629, 2**22])
-def test_bank_softmax(tile: int, temperature: float, dtype: torch.dtype, tolerance: float) -> None:
+def test_row_softmax(tile: int, temperature: float, dtype: torch.dtype, tolerance: float) -> None:
     z, bank, index = unit_rows(7, 16, 0, dtype), unit_rows(90, 16, 1, dtype), rows_of(90, 7)
     compare(
-        lambda z: bank_softmax(z, bank, index, temperature, tile),
+        lambda z: row_softmax(z, bank, index, temperature, tile),
         lambda z: F.cross_entropy(z @ bank.double().T / temperature, index),
+        z,
+        tolerance,
+    )
+
+
+def leave_one_out(z: Tensor, rows: Tensor, index: Tensor, own: Tensor, temperature: float) -> Tensor:
+    """The softmax over all rows but one, with the whole matrix."""
+    logits = z @ rows.T / temperature
+    return F.cross_entropy(logits.scatter(1, own[:, None], -torch.inf), index)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("temperature", [0.02, *TEMPERATURES])
+@pytest.mark.parametrize("tile", [1, 50, 629, 2**22])
+def test_row_softmax_without_an_own_row(tile: int, temperature: float, dtype: torch.dtype, tolerance: float) -> None:
+    """Own rows at both ends of blocks, alone in one, two embeddings' the same one; near enough to matter."""
+    own = torch.tensor([0, 6, 7, 13, 89, 89, 40])
+    rows = unit_rows(90, 16, 1)
+    z = F.normalize(unit_rows(7, 16, 0) + rows[own], dim=1).to(dtype)
+    rows, index = rows.to(dtype), (own + 1 + rows_of(89, 7)) % 90
+    assert not bool((own == index).any())
+    compare(
+        lambda z: row_softmax(z, rows, index, temperature, tile, own),
+        lambda z: leave_one_out(z, rows.double(), index, own, temperature),
         z,
         tolerance,
     )
@@ -141,11 +166,12 @@ def test_nce_never_gathers_all_its_rows() -> None:
     assert memory(lambda z: nce_dense(z, bank, index, noise, 0.1), z)[0] == scores * 32  # what the twin needs
 
 
-def test_bank_softmax_forms_no_matrix() -> None:
+def test_row_softmax_forms_no_matrix() -> None:
     z, bank, index = unit_rows(64, 8, 0), unit_rows(500, 8, 1), rows_of(500, 64)
-    largest, kept = memory(lambda z: bank_softmax(z, bank, index, 0.1, tile=64 * 30), z)
-    assert largest <= bank.numel() < 64 * 500
-    assert kept <= z.numel()
+    for own in (None, (index + 1) % 500):
+        largest, kept = memory(partial(row_softmax, rows=bank, index=index, temperature=0.1, tile=64 * 30, own=own), z)
+        assert largest <= bank.numel() < 64 * 500
+        assert kept <= z.numel()
 
 
 def test_invariant_spread_forms_no_matrix() -> None:
@@ -174,7 +200,8 @@ def test_the_bank_s_losses_stay_finite_where_exponentials_do_not(temperature: fl
     assert not bool((z @ bank.T / temperature).exp().isfinite().all()) or temperature > 0.005
     for loss in (
         nce(z.requires_grad_(), bank, index, noise, temperature)[0],
-        bank_softmax(z, bank, index, temperature),
+        row_softmax(z, bank, index, temperature),
+        row_softmax(z, bank, index, temperature, tile=4, own=(index + 1) % 50),
     ):
         (slope,) = torch.autograd.grad(loss, z)
         assert math.isfinite(float(loss.detach()))
@@ -184,6 +211,6 @@ def test_the_bank_s_losses_stay_finite_where_exponentials_do_not(temperature: fl
 def test_the_bank_gets_no_gradient() -> None:
     z, bank = unit_rows(4, 8, 0).requires_grad_(), unit_rows(50, 8, 1).requires_grad_()
     index, noise = rows_of(50, 4), rows_of(50, 4, 20)
-    (nce(z, bank, index, noise, 0.1)[0] + bank_softmax(z, bank, index, 0.1)).backward()  # type: ignore[no-untyped-call]
+    (nce(z, bank, index, noise, 0.1)[0] + row_softmax(z, bank, index, 0.1)).backward()  # type: ignore[no-untyped-call]
     assert z.grad is not None
     assert bank.grad is None

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -9,11 +10,14 @@ from torch import Tensor, nn
 
 from ssl_cli.config.methods import SimCLRSettings, SimCLRv2Settings
 from ssl_cli.losses.nt_xent import nt_xent
+from ssl_cli.losses.row_softmax import row_softmax
 from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.methods.simclr_v2 import SimCLRv2
 from ssl_cli.nn.resnet import resnet18
 from ssl_cli.objective import Batch, Objective, Targets
 
+Form = Literal["all", "past"]
+FORMS: list[Form] = ["all", "past"]
 IMAGES = 3
 RATE, EMA, ROWS, TEMPERATURE = 0.5, 0.9, 10, 0.2
 
@@ -59,17 +63,19 @@ def plain_embedding(weights: list[Tensor], x: Tensor) -> Tensor:
     return z / z.square().sum(1, keepdim=True).sqrt()
 
 
-def plain_loss(z: Tensor, memory: list[Tensor]) -> Tensor:
+def plain_loss(z: Tensor, batch: list[Tensor], memory: list[Tensor]) -> Tensor:
+    """`batch`: in z's order, z itself or its keys."""
     total = torch.zeros((), dtype=torch.float64)
     for i in range(len(z)):
-        candidates = [z[i] @ z[j] for j in range(len(z)) if j != i] + [z[i] @ row for row in memory]
-        positive = z[i] @ z[(i + len(z) // 2) % len(z)]
+        candidates = [z[i] @ batch[j] for j in range(len(z)) if j != i] + [z[i] @ row for row in memory]
+        positive = z[i] @ batch[(i + len(z) // 2) % len(z)]
         total = total - torch.log((positive / TEMPERATURE).exp() / (torch.stack(candidates) / TEMPERATURE).exp().sum())
     return total / len(z)
 
 
 class Plain:
-    def __init__(self, weights: list[Tensor], memory: Tensor) -> None:
+    def __init__(self, weights: list[Tensor], memory: Tensor, form: Form) -> None:
+        self.form = form
         self.weights = [w.clone().requires_grad_() for w in weights]
         self.slow = [w.clone() for w in weights]
         self.memory = [row.clone() for row in memory]
@@ -77,7 +83,8 @@ class Plain:
 
     def step(self, views: list[Tensor]) -> float:
         keys = [row for view in views for row in plain_embedding(self.slow, view)]
-        loss = plain_loss(plain_embedding(self.weights, torch.cat(views)), self.memory)
+        z = plain_embedding(self.weights, torch.cat(views))
+        loss = plain_loss(z, keys if self.form == "all" else list(z), self.memory)
         slopes = torch.autograd.grad(loss, self.weights)
         self.weights = [(w - RATE * g).detach().requires_grad_() for w, g in zip(self.weights, slopes, strict=True)]
         for key in keys:
@@ -123,15 +130,39 @@ class KeepsOneView(SimCLRv2):
         super().after_step(z, targets[:, :1], batch, progress)
 
 
-def run_beside_the_plain_one(kind: type[SimCLRv2]) -> None:
+class MeetsItsOwnKey(SimCLRv2):
+    """In the form "all": the row's own key is a candidate too."""
+
+    def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
+        positive = torch.arange(len(z)).roll(len(batch))
+        return row_softmax(z, self.candidates(z, targets), positive, self.cfg.temperature)
+
+
+class FindsItsOwnKey(SimCLRv2):
+    """Also there: keys in the wrong order, so that a view finds its own key and not the other's."""
+
+    def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
+        assert targets is not None
+        return super().loss(z, targets.flip(1), batch)
+
+
+class Crossed(SimCLRv2):
+    """Asked for one form, it takes the other."""
+
+    @property
+    def meets_keys(self) -> bool:
+        return not super().meets_keys
+
+
+def run_beside_the_plain_one(kind: type[SimCLRv2], form: Form) -> None:
     """Three steps of six keys into ten rows, so the memory wraps; each step's loss, and all state after it."""
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(48, 6))
-    cfg = SimCLRv2Settings(memory=ROWS, ema=EMA, temperature=TEMPERATURE, head_hidden=7, head_dim=5)
+    cfg = SimCLRv2Settings(memory=ROWS, ema=EMA, temperature=TEMPERATURE, head_hidden=7, head_dim=5, memory_keys=form)
     ours = kind(backbone, 6, cfg).double()
     assert ours.key is not None
     assert ours.queue is not None
-    plain = Plain([p.detach() for p in ours.online.parameters()], ours.queue.rows)
+    plain = Plain([p.detach() for p in ours.online.parameters()], ours.queue.rows, form)
     generator = torch.Generator().manual_seed(1)
     for number in range(3):
         views = list(torch.rand(2, IMAGES, 3, 4, 4, dtype=torch.float64, generator=generator))
@@ -145,14 +176,28 @@ def run_beside_the_plain_one(kind: type[SimCLRv2]) -> None:
             torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
 
 
-def test_three_steps_equal_the_plain_implementation() -> None:
-    run_beside_the_plain_one(SimCLRv2)
+@pytest.mark.parametrize("form", FORMS)
+def test_three_steps_equal_the_plain_implementation(form: Form) -> None:
+    run_beside_the_plain_one(SimCLRv2, form)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("trap", [EnqueuesFirst, FollowsFirst, KeepsOneView])
-def test_traps_are_seen(trap: type[SimCLRv2]) -> None:
+def test_traps_are_seen(trap: type[SimCLRv2], form: Form) -> None:
     with pytest.raises(AssertionError):
-        run_beside_the_plain_one(trap)
+        run_beside_the_plain_one(trap, form)
+
+
+@pytest.mark.parametrize("trap", [MeetsItsOwnKey, FindsItsOwnKey])
+def test_traps_among_the_keys_of_the_batch_are_seen(trap: type[SimCLRv2]) -> None:
+    with pytest.raises(AssertionError):
+        run_beside_the_plain_one(trap, "all")
+
+
+def test_the_forms_differ_and_the_author_s_is_the_default() -> None:
+    assert build().cfg.memory_keys == "all"
+    with pytest.raises(AssertionError):
+        run_beside_the_plain_one(Crossed, "all")
 
 
 def test_without_a_memory_it_is_simclr_to_the_last_bit() -> None:
@@ -196,8 +241,9 @@ def test_keys_are_the_momentum_encoder_s_of_both_views() -> None:
     assert not torch.allclose(keys[:, 0], ours(views[0]), atol=1e-2)
 
 
-def test_gradient_reaches_the_online_encoder_alone() -> None:
-    ours = build()
+@pytest.mark.parametrize("form", FORMS)
+def test_gradient_reaches_the_online_encoder_alone(form: Form) -> None:
+    ours = build(memory_keys=form)
     assert ours.key is not None
     assert ours.queue is not None
     batch, views = make()
@@ -211,8 +257,9 @@ def test_gradient_reaches_the_online_encoder_alone() -> None:
     assert all(p.grad is not None and bool(p.grad.any()) for p in ours.online.parameters())
 
 
-def test_only_after_step_moves_state() -> None:
-    ours = build()
+@pytest.mark.parametrize("form", FORMS)
+def test_only_after_step_moves_state(form: Form) -> None:
+    ours = build(memory_keys=form)
     before = {name: value.clone() for name, value in ours.state_dict().items()}
     batch, views = make()
     keys = targets_of(ours, views, batch)
@@ -226,9 +273,10 @@ def test_only_after_step_moves_state() -> None:
     assert {"queue.rows", "queue.cursor"} == moved  # no optimiser has moved what the momentum encoder follows
 
 
-def test_all_state_is_in_the_checkpoint() -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_all_state_is_in_the_checkpoint(form: Form) -> None:
     """Save, load into a fresh objective, take the next step: equal to the last bit."""
-    ours, theirs = build(), build()
+    ours, theirs = build(memory_keys=form), build(memory_keys=form)
     for number in range(2):
         step(ours, *make(seed=number))
     assert {"queue.rows", "queue.cursor", "key.0.conv1.weight", "key.1.0.weight"} <= set(ours.state_dict())
@@ -239,30 +287,65 @@ def test_all_state_is_in_the_checkpoint() -> None:
         assert torch.equal(theirs.state_dict()[name], value), name
 
 
-def test_the_loss_is_against_the_memory_too() -> None:
-    ours = build(temperature=TEMPERATURE)
+@pytest.mark.parametrize("form", FORMS)
+def test_where_the_networks_are_still_one_the_forms_are_one(form: Form) -> None:
+    """In evaluation mode and before the first step keys are z itself: the loss is NT-Xent's of either form."""
+    ours = build(temperature=TEMPERATURE, memory_keys=form).eval()
     batch, views = make()
-    z = ours(torch.cat(views)).detach()
-    torch.testing.assert_close(ours.loss(z, None, batch), nt_xent(z, TEMPERATURE, ours.memory))
-    assert float(ours.loss(z, None, batch)) > float(nt_xent(z, TEMPERATURE))
+    keys, z = targets_of(ours, views, batch), ours(torch.cat(views)).detach()
+    torch.testing.assert_close(ours.loss(z, keys, batch), nt_xent(z, TEMPERATURE, ours.memory))
+    assert float(ours.loss(z, keys, batch)) > float(nt_xent(z, TEMPERATURE))
 
 
-def test_negatives_and_chance_count_the_memory() -> None:
-    assert build().negatives(4) == 2 * 3 + ROWS
-    assert build().chance(4) == pytest.approx(math.log(2 * 3 + ROWS + 1))
-    assert build(memory=0).negatives(4) == 6
+def test_only_rows_of_the_form_past_are_drawn_to_one_another() -> None:
+    """With "all" a row's gradient does not know the other rows."""
+    batch, views = make()
+    for form, alone in (("all", True), ("past", False)):
+        ours = build(memory_keys=form)
+        keys, z = targets_of(ours, views, batch), ours(torch.cat(views)).detach()
+        moved = torch.cat([z[:1], z[1:].roll(1, 0)]).requires_grad_()
+        one, other = (torch.autograd.grad(ours.loss(x, keys, batch), x)[0][0] for x in (z.requires_grad_(), moved))
+        assert torch.allclose(one, other, atol=1e-12) == alone
 
 
-def test_an_anchor_is_right_only_if_no_row_of_the_memory_is_nearer() -> None:
-    ours = build(head_dim=20)
+@pytest.mark.parametrize("form", FORMS)
+def test_negatives_and_chance_count_the_memory(form: Form) -> None:
+    ours = build(memory_keys=form)
+    assert ours.negatives(4) == 2 * 3 + ROWS
+    assert ours.chance(4) == pytest.approx(math.log(2 * 3 + ROWS + 1))
+    assert build(memory=0, memory_keys=form).negatives(4) == 6
+    same = nn.functional.normalize(torch.ones(8, 16, dtype=torch.float64), dim=1)
+    assert ours.queue is not None
+    ours.queue.rows.copy_(same[:1])
+    batch, _ = make()
+    assert float(ours.loss(same, same.view(4, 2, 16), batch)) == pytest.approx(ours.chance(4))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_anchor_is_right_only_if_no_row_of_the_memory_is_nearer(form: Form) -> None:
+    ours = build(head_dim=20, memory_keys=form)
     assert ours.queue is not None
     batch, _ = make()
     axes = torch.eye(20, dtype=torch.float64)
-    z = nn.functional.normalize(torch.cat([axes[:4], axes[:4] + 0.1 * axes[4:8]]), dim=1)
+    views = nn.functional.normalize(torch.stack([axes[:4], axes[:4] + 0.1 * axes[4:8]]), dim=2)
+    z, keys = views.flatten(0, 1), views.transpose(0, 1)
     ours.queue.rows.copy_(axes[10:])
-    assert float(ours.observe(z, None, batch)["top1"]) == 1
+    assert float(ours.observe(z, keys, batch)["top1"]) == 1
     ours.queue.rows[3] = axes[2]
-    assert float(ours.observe(z, None, batch)["top1"]) == 0.75
+    assert float(ours.observe(z, keys, batch)["top1"]) == 0.75
+
+
+def test_what_is_observed_is_what_the_loss_compares() -> None:
+    """Keys of which two are exchanged: seen with "all", nothing to "past"."""
+    batch, _ = make()
+    axes = torch.eye(20, dtype=torch.float64)
+    z, keys = axes[:4].repeat(2, 1), axes[[0, 1, 3, 2]][:, None].repeat(1, 2, 1)
+    for form, top1, alignment in (("all", 0.5, 1.0), ("past", 1.0, 0.0)):
+        ours = build(head_dim=20, memory_keys=form)
+        assert ours.queue is not None
+        ours.queue.rows.copy_(axes[10:])
+        seen = ours.observe(z, keys, batch)
+        assert (float(seen["top1"]), float(seen["alignment"])) == (top1, alignment)
 
 
 def test_the_head_has_three_layers_and_can_be_cut_after_the_first() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_cli.losses.bank_softmax import bank_softmax
+from ssl_cli.losses.row_softmax import row_softmax
 
 
 def oracle(z: list[list[complex]], bank: list[list[float]], index: list[int], temperature: float) -> complex:
@@ -33,7 +33,7 @@ def problem(images: int, bank: int, dim: int = 5) -> tuple[Tensor, Tensor, Tenso
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 0.3, 1.0])
 def test_equals_the_paper_in_value_and_gradient(images: int, bank: int, temperature: float) -> None:
     z, rows, index = problem(images, bank)
-    loss = bank_softmax(z, rows, index, temperature, tile=4 * images)
+    loss = row_softmax(z, rows, index, temperature, tile=4 * images)
     loss.backward()  # type: ignore[no-untyped-call]
     plain = z.tolist()
     expected = oracle(plain, rows.tolist(), index.tolist(), temperature).real
@@ -49,9 +49,9 @@ def test_equals_the_paper_in_value_and_gradient(images: int, bank: int, temperat
 
 def test_gradcheck() -> None:
     z, rows, index = problem(3, 8, dim=4)
-    assert torch.autograd.gradcheck(lambda z: bank_softmax(z, rows, index, 0.3, tile=9), z)
+    assert torch.autograd.gradcheck(lambda z: row_softmax(z, rows, index, 0.3, tile=9), z)
 
 
 def test_chance_level() -> None:
     same = normalize(torch.ones(30, 3, dtype=torch.float64))
-    assert float(bank_softmax(same[:4], same, torch.arange(4), 0.07)) == pytest.approx(math.log(30))
+    assert float(row_softmax(same[:4], same, torch.arange(4), 0.07)) == pytest.approx(math.log(30))
