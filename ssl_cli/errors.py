@@ -88,7 +88,7 @@ def understood(error: Exception) -> SslcliError:
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return ResourceError("Too many files are open.", "Raise the limit with ulimit -n, or close other programs.")
     return SslcliError(
-        f"This is a fault of ours: {type(error).__name__}: {what}.",
+        f"This is a fault of ours: {type(error).__name__}: {what.rstrip('.')}.",
         "Run it again with --debug, and report what it shows.",
     )
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 1
+COLLAPSED = 0.1
+"""A `spread` of z below this, where 1 is the whole sphere, is a collapse if it lasts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +85,11 @@ class Evaluated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Warned(Event):
-    """Something the user should know, and what to do about it."""
+    """Something the user should know, and what to do about it; `about` is a word for programs, such as `collapse`."""
 
     message: str
     hint: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

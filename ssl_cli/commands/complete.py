@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from ssl_cli.names import is_file, is_folder
+from ssl_cli.names import is_file, is_folder, shown
 from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, FAMILIES, METHODS
 
 _FOLDERS = 300
@@ -82,7 +82,7 @@ def _folders(path: str) -> list[str]:
 def _state(status: Path) -> str | None:
     """What a run's `status.json` says of it; None where there is none."""
     try:
-        return str(json.loads(status.read_text(encoding="utf-8"))["state"])
+        return shown(str(json.loads(status.read_text(encoding="utf-8"))["state"]), 20)
     except OSError:
         return None
     except (ValueError, KeyError, TypeError):

@@ -7,6 +7,7 @@ import typer
 
 from ssl_cli.commands import options
 from ssl_cli.errors import UsageError
+from ssl_cli.names import is_folder
 from ssl_cli.registry import OPS, did_you_mean
 
 EPILOG = options.examples(
@@ -66,7 +67,7 @@ def inspect_augs(
     from ssl_cli.config.sources import settle
     from ssl_cli.ui.sinks import present
 
-    if output.is_dir():
+    if is_folder(output):
         raise UsageError(f"{output} is a folder.", f"Name a file in it: -o {output / 'augmentations.png'}.")
     if output.suffix.lower() != ".png":
         raise UsageError(f"{output} would not be a PNG.", "Give -o a name that ends in .png.")

@@ -137,9 +137,9 @@ def _flatten(
     for name, value in table.items():
         key = f"{prefix}{name}"
         if key in known:
-            yield key, _sane(key, _meaning(value, known[key].annotation), layer)
+            yield key, _sane(key, meaning(value, known[key].annotation), layer)
         elif any(other.startswith(f"{key}.") for other in known):
-            inner = _meaning(value, None)
+            inner = meaning(value, None)
             if not isinstance(inner, Mapping):
                 example = next(other for other in known if other.startswith(f"{key}."))
                 raise UsageError(
@@ -148,7 +148,7 @@ def _flatten(
                 )
             yield from _flatten(inner, f"{key}.", layer, known, free)
         elif free and prefix == "method.":
-            yield key, _sane(key, _meaning(value, None), layer)
+            yield key, _sane(key, meaning(value, None), layer)
         else:
             if isinstance(value, Mapping) and value:
                 key = f"{key}.{next(iter(value))}"  # the section is wrong; name the setting that was meant
@@ -157,7 +157,7 @@ def _flatten(
             )
 
 
-def _meaning(value: Any, annotation: Any) -> Any:
+def meaning(value: Any, annotation: Any) -> Any:
     """What a typed value stands for: text where the setting is text, else TOML, else text after all."""
     if not isinstance(value, Written):
         return value

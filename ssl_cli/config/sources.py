@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ssl_cli.config.layer import ENV, Layer, Written, flatten, leaves, nest, read_layer
+from ssl_cli.config.layer import ENV, Layer, Written, flatten, leaves, meaning, nest, read_layer
 from ssl_cli.config.methods import CustomMethodSettings, MethodSettings, method_settings
 from ssl_cli.config.recipe import family_of, recipe_layer
 from ssl_cli.config.tree import Settings
@@ -220,7 +220,8 @@ def _from(key: str, layers: Sequence[Layer]) -> Iterator[None]:
 
 
 def _first(layers: Iterable[Layer], key: str) -> Any:
-    return next((value for layer in layers if (value := layer.get(key)) is not None), None)
+    """What stands first for a setting that is text."""
+    return next((meaning(value, str) for layer in layers if (value := layer.get(key)) is not None), None)
 
 
 def _text(value: Any) -> str | None:

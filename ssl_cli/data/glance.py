@@ -41,52 +41,57 @@ class Glance:
     Attributes:
         images: how many there are, or at least are.
         few: some of them; None where they are not at hand.
-        note: where the count is from.
+        where: they are, or would be.
+        doubt: why there may be more of them, or none; empty where the count is sure.
     """
 
     images: int
     few: Source | None
-    note: str
+    where: str
+    doubt: str = ""
 
 
-def glance(settings: DataSettings, seed: int) -> Glance:
+def glance(settings: DataSettings, seed: int, enough: int = 0) -> Glance:
     """Count the images to pretrain on without opening them; a large folder is counted for two seconds.
+
+    At least `enough` are counted, however long it takes.
 
     Raises:
         DataError: there is no such folder or data set, or no image in it.
     """
     folder = folder_of(settings.source)
     if folder is not None:
-        return _folder(training_folder(folder), settings.limit)
+        return _folder(training_folder(folder), settings.limit, enough)
     if is_shapes(settings.source):
         count = _limited(settings.images, len(CLASSES), settings.limit)
         return Glance(count, Shapes(min(FEW, count), settings.size, seed), "shapes")
     name, split = name_and_split(str(settings.source))
     classes, sizes = SIZES[name]
-    unlabelled = split in {"unlabeled", "all"}
-    count = _limited(sizes[split], 1 if unlabelled else classes, settings.limit)
-    return Glance(count, None, f"{name}:{split}, as published")
+    labels = {"unlabeled": 1, "all": classes + 1}.get(split, classes)  # images without a label count as one class
+    count = _limited(sizes[split], labels, settings.limit)
+    doubt = f"Whether {name} is in the data folder was not looked at; its size is the published one."
+    return Glance(count, None, f"{name}:{split}", doubt)
 
 
 def _limited(images: int, classes: int, limit: int | None) -> int:
     return images if limit is None else min(images, limit * classes)
 
 
-def _folder(root: Path, limit: int | None) -> Glance:
+def _folder(root: Path, limit: int | None, enough: int) -> Glance:
     require_images(root)
     counts: dict[str, int] = {}
     paths: list[str] = []
     until = time.monotonic() + SECONDS
-    note = str(root)
+    doubt = ""
     for path, _ in walk(root, []):
         name = os.path.relpath(path, root)
         top = name.partition(os.sep)[0] if os.sep in name else ""
         counts[top] = counts.get(top, 0) + 1
         if len(paths) < FEW:
             paths.append(path)
-        if time.monotonic() > until:
-            note += f"; there are more, counted for {SECONDS:g} s"
+        if time.monotonic() > until and sum(counts.values()) >= enough:
+            doubt = f"There may be more images: they were counted for {SECONDS:g} s only."
             break
     each = counts.values() if len(counts.keys() - {""}) > 1 else [sum(counts.values())]
     images = sum(min(count, limit or count) for count in each)
-    return Glance(images, Files(str(root), paths, torch.full((len(paths),), -1), ()), note)
+    return Glance(images, Files(str(root), paths, torch.full((len(paths),), -1), ()), str(root), doubt)

@@ -38,21 +38,17 @@ def cache_bytes(settings: Settings, device: torch.device) -> int:
     return (memory.available() if device.type == "cuda" else budget(settings, device)[0]) // 4
 
 
-def image_bytes(settings: Settings) -> int:
-    """Of a decoded image as it is kept, about."""
-    return 3 * settings.data.size**2
+def resident(settings: Settings, objective: Objective, device: torch.device, cached: int) -> int:
+    """Bytes held whatever the micro-batch: process, gradients and momentum, views, `cached` bytes of images.
 
-
-def resident(settings: Settings, objective: Objective, device: torch.device, images: int) -> int:
-    """Bytes held whatever the micro-batch: process, weights with gradients and momentum, views, cached images."""
-    trained = trained_bytes(objective)
+    Of a card, what is not on it yet: its weights are, and what it calls free is without them.
+    """
+    training = (1 + moments(settings)) * trained_bytes(objective)
     views = settings.run.batch * objective.views * 3 * settings.data.size**2 * 4
     if device.type == "cuda":
-        weights = sum(p.numel() * p.element_size() for p in objective.parameters())
-        return weights + (1 + moments(settings)) * trained + 2 * views
-    cached = min(images * image_bytes(settings), cache_bytes(settings, device))
+        return training + 2 * views
     # beside the views wait the images of this batch and the next, a quarter of their bytes each
-    return memory.resident() + (1 + moments(settings)) * trained + cached + int(1.5 * views)
+    return memory.resident() + training + cached + int(1.5 * views)
 
 
 def trained_bytes(objective: Objective) -> int:

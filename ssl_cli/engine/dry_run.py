@@ -19,12 +19,12 @@ def dry_run(settings: Settings) -> Iterator[Event]:
         ResourceError: the run would not fit the memory.
         UsageError: no such device or method.
     """
-    seen = glance(settings.data, settings.run.seed)
-    require_batch(seen.note, seen.images, settings.run.batch)
+    seen = glance(settings.data, settings.run.seed, enough=2 * getattr(settings.method, "queue", settings.run.batch))
+    require_batch(seen.where, seen.images, settings.run.batch)
     settings, notes = plan.capped(settings, seen.images)
     objective = build_objective(settings, plan.resolve_device(settings.hardware.device), seen.images)
     out = Path(settings.run.out or "runs")
-    found = plan.make(settings, objective, seen.images, few=seen.few, where=seen.note, out=out)
+    found = plan.make(settings, objective, seen.images, few=seen.few, where=seen.where, out=out)
     yield Planned(choices=found.choices, expected=found.expected)
-    for note in (*notes, *found.warnings):
+    for note in (*notes, *found.warnings, *filter(None, [seen.doubt])):
         yield Warned(message=note)

@@ -126,7 +126,8 @@ def encode(
     rows: dict[str, list[Tensor]] = {name: [] for name in represents}
     labels, indices, skipped = [], [], list[Skipped]()
     # decoding may halve large images on the way, but the test transform has the last word on every pixel
-    for images, label, index in read_all(source, threads=settings.data.threads, cap=2 * size, skipped=skipped):
+    parts = read_all(source, threads=settings.data.threads, cap=2 * size, batch=micro, skipped=skipped)
+    for images, label, index in parts:
         for start in range(0, len(label), micro):
             x = evaluation.fit(images[start : start + micro], size, settings.augment).to(device)
             x = x.contiguous(memory_format=torch.channels_last)

@@ -1,8 +1,9 @@
 """How long a run will take: its parts timed for a moment, on images of its own where there are some."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,16 @@ from ssl_cli.objective import Batch, Objective
 IMAGES = 32
 LOSS_ROWS = 1024
 PASS_SECONDS = 0.4
-REPEATS = 3
+REPEATS = 2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some images, the seconds that reading one took, and its bytes, both on average."""
+
+    images: list[Tensor]
+    read: float
+    size: float
 
 
 @dataclass(frozen=True)
@@ -36,32 +46,45 @@ class Pace:
         return batch * self.image + self.loss
 
 
-def pace(
-    settings: Settings, objective: Objective, source: Source | None, *, precision: str, cached: bool, micro: int
-) -> Pace:
-    """Time the parts of a step: reading, augmentation, passes, loss; the objective is left as it was.
+def sample(source: Source | None, size: int) -> Sample:
+    """A few images as kept for views of `size` pixels; noise where there is no source, or none of them is good."""
+    images: list[Tensor] = []
+    began = time.perf_counter()
+    if source is not None and len(source):
+        wanted = torch.linspace(0, len(source) - 1, min(IMAGES, len(source))).long()
+        images = list(source.read_many(wanted)) if isinstance(source, BatchedSource) else _some(source, wanted, size)
+    seconds = time.perf_counter() - began
+    if not images:
+        side = cap_for(size)
+        return Sample([torch.arange(3 * side * side).view(3, side, side).to(torch.uint8)] * IMAGES, 0.0, 3 * side**2)
+    return Sample(images, seconds / len(images), sum(image.numel() for image in images) / len(images))
+
+
+def pace(settings: Settings, objective: Objective, few: Sample, *, precision: str, cached: bool, micro: int) -> Pace:
+    """Time the parts of a step: augmentation, passes, loss; the objective is left as it was.
 
     Args:
         settings: of the run.
         objective: on its device, in its memory format.
-        source: some images to time on; None: noise of the size that would be kept.
+        few: some images.
         precision: in which rows pass.
         cached: whether each row passes twice.
         micro: rows at once.
     """
     device = next(objective.parameters()).device
-    read, images = _read(source, settings.data.size)
     pipeline = Pipeline(settings.augment, settings.data.size, settings.run.seed)
-    batch = Batch(images, torch.full((len(images),), -1), torch.arange(len(images))).to(device)
-    augment = _best(lambda: pipeline.stacked(batch, objective.views)) / len(images)
+    batch = _batch(len(few.images), few.images).to(device)
+    augment = _best(device, lambda: pipeline.stacked(batch, objective.views)) / len(batch)
     x = pipeline.stacked(batch, 1)
-    rows = min(8, micro)
-    first = _best(lambda: probe.pass_seconds(objective, _rows(x, rows), precision), 2) / rows
-    rows = max(2, min(micro, int(PASS_SECONDS / first)))
-    both = _best(lambda: probe.pass_seconds(objective, _rows(x, rows), precision), 2) / rows
-    forward = _best(lambda: probe.pass_seconds(objective, _rows(x, rows), precision, backward=False), 2) / rows
+
+    def passes(rows: int, *, backward: bool = True) -> float:
+        rows_of_x = x.repeat(math.ceil(rows / len(x)), 1, 1, 1)[:rows]
+        return _best(device, lambda: probe.pass_seconds(objective, rows_of_x, precision, backward=backward)) / rows
+
+    rows = max(2, min(micro, int(PASS_SECONDS / passes(min(4, micro)))))
+    both, forward = passes(rows), passes(rows, backward=False)
     image = augment + objective.gradient_views * (both + (forward if cached else 0)) + objective.key_views * forward
-    return Pace(read, image, _loss_seconds(objective, settings.run.batch, x, precision))
+    return Pace(few.read, image, _loss_seconds(objective, settings.run.batch, x))
 
 
 def run_seconds(pace: Pace, settings: Settings, *, images: int, steps: int, in_memory: bool, device: str) -> float:
@@ -74,63 +97,56 @@ def run_seconds(pace: Pace, settings: Settings, *, images: int, steps: int, in_m
     return max(reading, computing) if device.startswith("cuda") else reading + computing
 
 
-def _read(source: Source | None, size: int) -> tuple[float, list[Tensor]]:
-    """Seconds an image, and some images."""
-    if source is None or not len(source):
-        side = cap_for(size)
-        return 0.0, [torch.arange(3 * side * side).view(3, side, side).to(torch.uint8)] * IMAGES
-    wanted = torch.linspace(0, len(source) - 1, min(IMAGES, len(source))).long()
-    began = time.perf_counter()
-    if isinstance(source, BatchedSource):
-        images = list(source.read_many(wanted))
-    else:
-        images = []
-        for index in wanted.tolist():
-            try:
-                images.append(source.read(index, cap_for(size)))
-            except DataError:
-                continue
-    seconds = (time.perf_counter() - began) / len(wanted)
-    return (seconds, images) if images else _read(None, size)
+def _some(source: Source, wanted: Tensor, size: int) -> list[Tensor]:
+    images = []
+    for index in wanted.tolist():
+        with contextlib.suppress(DataError):
+            images.append(source.read(index, cap_for(size)))
+    return images
 
 
-def _loss_seconds(objective: Objective, batch: int, x: Tensor, precision: str) -> float:
-    """Seconds of loss and gradient at the z of a whole batch, scaled up from a smaller one."""
-    few = min(batch, LOSS_ROWS)
+def _loss_seconds(objective: Objective, batch: int, x: Tensor) -> float:
+    """Seconds of loss and gradient at a whole batch, `a n + b n^2` as found at two smaller ones."""
+    most = min(batch, LOSS_ROWS)
+    whole, half = (_loss_at(objective, count, x) for count in (most, max(most // 2, 1)))
+    square = max(0.0, whole - 2 * half) * 2 / most**2
+    return (whole / most - square * most) * batch + square * batch**2
+
+
+def _loss_at(objective: Objective, count: int, x: Tensor) -> float:
     with torch.no_grad():
         dim = objective.eval()(x[:2]).shape[-1]
     objective.train()
-    views = objective.gradient_views
-    z = unit(torch.rand(few * views, dim, device=x.device) - 0.5).requires_grad_()
-    targets = _targets_like(objective, x, few)
-    part = Batch([], torch.full((few,), -1), torch.arange(few))
+    z = unit(torch.rand(count * objective.gradient_views, dim, device=x.device) - 0.5).requires_grad_()
+    targets, batch = _targets_like(objective, x, count), _batch(count)
 
     def once() -> None:
-        objective.loss(z, targets, part).backward()  # type: ignore[no-untyped-call]
+        objective.loss(z, targets, batch).backward()  # type: ignore[no-untyped-call]
 
-    grows = objective.negatives(2 * few) != objective.negatives(few)  # then each anchor has more of them too
-    return _best(once, 2) * (batch / few) ** (2 if grows else 1)
+    return _best(x.device, once)
 
 
 def _targets_like(objective: Objective, x: Tensor, count: int) -> Tensor | None:
     """Targets of the right shape for `count` images: those of a few, repeated."""
     if not objective.has_targets:
         return None
-    few = Batch([], torch.full((2,), -1), torch.arange(2))
     with torch.no_grad():
-        found = objective.targets([x[:2]] * objective.views, few)
+        found = objective.targets([x[:2]] * objective.views, _batch(2))
     return None if found is None else found.repeat(math.ceil(count / 2), *[1] * (found.dim() - 1))[:count]
 
 
-def _rows(x: Tensor, count: int) -> Tensor:
-    return x.repeat(math.ceil(count / len(x)), 1, 1, 1)[:count]
+def _batch(count: int, images: Sequence[Tensor] = ()) -> Batch:
+    """The first images of the data; labels are of the first class, for whoever looks at them."""
+    return Batch(images, torch.zeros(count, dtype=torch.int64), torch.arange(count))
 
 
-def _best(call: Callable[[], object], repeats: int = REPEATS) -> float:
+def _best(device: torch.device, call: Callable[[], object]) -> float:
     """The best of a few, in seconds: as the call says, or as the clock does."""
     times = []
-    for _ in range(repeats):
+    for _ in range(REPEATS):
+        probe.wait_for(device)
         began = time.perf_counter()
         told = call()
+        probe.wait_for(device)
         times.append(told if isinstance(told, float) else time.perf_counter() - began)
     return min(times)

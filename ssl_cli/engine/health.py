@@ -5,31 +5,32 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ssl_cli.losses.geometry import effective_rank, spread, uniformity
+from ssl_cli.events import COLLAPSED
+from ssl_cli.losses.geometry import ROWS, effective_rank, spread, uniformity
 from ssl_cli.nn.heads import unit
 from ssl_cli.objective import Batch, Objective, Targets
 
-COLLAPSED = 0.1
-"""A spread below this, where 1 is the whole sphere."""
 PATIENCE = 20
 """Steps for which it must last: a fresh network begins narrow, and widens within a few."""
 
 
 @torch.no_grad()
 def health(objective: Objective, z: Tensor, targets: Targets, batch: Batch) -> dict[str, float]:
-    """What the method observes, and `spread`, `uniformity` and `effective_rank` of z `(M,D)`; read back at once."""
-    numbers = dict(objective.observe(z, targets, batch))
-    if z.dim() == 2 and len(z) > 1 and bool(torch.isfinite(z).all()):
-        rows = unit(z)
-        numbers |= {"spread": spread(rows), "uniformity": uniformity(rows), "effective_rank": effective_rank(rows)}
-    return _read(numbers, z.device)
+    """What the method observes, and `spread`, `uniformity` and `effective_rank` of its z `(M,D)`."""
+    numbers = _read(objective.observe(z, targets, batch), z.device)
+    # a few hundred rows on the host: not every device has eigenvalues or float64
+    rows = unit(z[:ROWS]).cpu() if z.dim() == 2 else z[:0].cpu()
+    if len(rows) > 1 and bool(torch.isfinite(rows).all()):
+        geometry = {"spread": spread, "uniformity": uniformity, "effective_rank": effective_rank}
+        numbers |= {name: float(measure(rows)) for name, measure in geometry.items()}
+    return numbers
 
 
 def _read(numbers: Mapping[str, float | Tensor], device: torch.device) -> dict[str, float]:
     """All numbers on the host, by one transfer."""
     if not numbers:
         return {}
-    stacked = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=device) for value in numbers.values()])
+    stacked = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device) for value in numbers.values()])
     return dict(zip(numbers, stacked.tolist(), strict=True))
 
 

@@ -57,7 +57,7 @@ class Job:
         self.start = 0
         self.bad_steps = 0
         self.grad_norm = torch.zeros(())
-        self.meter = Meter(settings, loader, objective, resolved.precision, self.device, self.steps)
+        self.meter = Meter(settings, loader, objective, resolved, self.steps)
         self.began = self.saved = time.monotonic()
 
     def restore(self, state: dict[str, Any]) -> None:

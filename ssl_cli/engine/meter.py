@@ -11,6 +11,7 @@ from ssl_cli.data.loader import Loader
 from ssl_cli.engine import memory
 from ssl_cli.engine.health import CollapseWatch, health
 from ssl_cli.engine.monitor import Monitor
+from ssl_cli.engine.plan import Resolved
 from ssl_cli.errors import DivergedError
 from ssl_cli.events import Event, Stepped, Warned
 from ssl_cli.objective import Batch, Objective, Targets
@@ -26,16 +27,16 @@ class Meter:
         settings: of the run.
         loader: whose waiting counts.
         objective: what is trained.
-        precision: in which it runs.
-        device: where it is.
+        resolved: how it runs.
         steps: the last step.
     """
 
     def __init__(
-        self, settings: Settings, loader: Loader, objective: Objective, precision: str, device: torch.device, steps: int
+        self, settings: Settings, loader: Loader, objective: Objective, resolved: Resolved, steps: int
     ) -> None:
-        self.settings, self.loader, self.objective, self.device, self.steps = settings, loader, objective, device, steps
-        self._monitor = Monitor(loader.source, settings, precision, device)
+        self.settings, self.loader, self.objective, self.steps = settings, loader, objective, steps
+        self.device = torch.device(resolved.device)
+        self._monitor = Monitor(loader.source, settings, resolved.precision, self.device, resolved.micro_batch)
         self._watch = CollapseWatch()
         self._lap, self._wait = time.monotonic(), 0.0
         self._step = 0
@@ -79,7 +80,7 @@ class Meter:
         )
         if self._watch.sees(step, numbers):
             yield self._collapsed(step)
-        yield from self._monitor.measure(self.objective, step, rate)
+        yield from self._monitor.measure(self.objective, step)
         self.begin(step)  # what was measured here does not count as time of a step
 
     def _collapsed(self, step: int) -> Warned:
@@ -87,4 +88,4 @@ class Meter:
         hint = "Try a lower --lr, a longer --set schedule.warmup, or look at the views with sslcli inspect-augs."
         if self.settings.run.stop_on_collapse:
             raise DivergedError(message, hint)
-        return Warned(step=step, message=message, hint=hint)
+        return Warned(step=step, message=message, hint=hint, about="collapse")

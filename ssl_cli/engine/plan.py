@@ -61,9 +61,10 @@ def make(settings: Settings, objective: Objective, images: int, *, few: Source |
     device = next(objective.parameters()).device
     arithmetic, why = _arithmetic(settings, objective, device)
     objective.to(memory_format=probe.FORMATS[arithmetic.memory_format])
-    per_row = int(probe.bytes_per_row(objective, settings.data.size, arithmetic.precision) * budget.WORKSPACE)
     most, why_most = budget.budget(settings, device)
-    held = budget.resident(settings, objective, device, images)
+    per_row = int(probe.bytes_per_row(objective, settings.data.size, arithmetic.precision) * budget.WORKSPACE)
+    sample, cache = forecast.sample(few, settings.data.size), budget.cache_bytes(settings, device)
+    held = budget.resident(settings, objective, device, int(min(images * sample.size, cache)))
     mode, micro = budget.micro_batch(settings, objective, device, per_row, most - held, most)
     rows = settings.run.batch * objective.gradient_views
     peak = held + per_row * (rows if mode == "direct" else micro)
@@ -71,23 +72,12 @@ def make(settings: Settings, objective: Objective, images: int, *, few: Source |
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format,
         mode=mode, micro_batch=micro, threads=torch.get_num_threads(), images=images,
     )  # fmt: skip
-    steps = images // settings.run.batch * settings.schedule.epochs
-    pace = forecast.pace(settings, objective, few, precision=resolved.precision, cached=mode == "cached", micro=micro)
-    in_memory = images * budget.image_bytes(settings) <= budget.cache_bytes(settings, device)
-    seconds = forecast.run_seconds(
-        pace, settings, images=images, steps=steps, in_memory=in_memory, device=resolved.device
-    )
+    seconds = _seconds(settings, objective, resolved, sample, in_memory=images * sample.size <= cache)
     size, free = budget.checkpoint_bytes(settings, objective), _free(out)
-    expected: dict[str, float] = {
-        "steps": steps, "images": images, "parameters": _parameters(objective), "seconds": seconds,
-        "rate": steps * settings.run.batch / max(seconds, 1e-9), "peak_memory": peak, "checkpoint": size,
-        "disk_free": free,
-    }  # fmt: skip
-    negatives = objective.negatives(settings.run.batch)
-    if negatives is not None:
-        expected["negatives"] = negatives
     given = "given" if settings.hardware.device != "auto" else "found"
-    choices = (
+    kept = f"{settings.run.keep} are kept; {format_bytes(free)} free on the disk"
+    expected = _expected(settings, objective, images, seconds)
+    choices = [
         *describe(settings, objective, images, where),
         Choice(name="device", value=str(device), reason=f"{given}; {resolved.threads} threads"),
         Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why),
@@ -95,14 +85,14 @@ def make(settings: Settings, objective: Objective, images: int, *, few: Source |
         Choice(name="mode", value=mode, reason=_WHY_MODE[mode]),
         Choice(name="micro-batch", value=f"{micro:,} rows", reason=f"{format_bytes(per_row)} a row"),
         Choice(name="peak memory", value=format_bytes(peak), reason="estimate"),
-        Choice(
-            name="checkpoint",
-            value=format_bytes(size),
-            reason=f"{settings.run.keep} are kept; {format_bytes(free)} free on the disk",
-        ),
-        Choice(name="time", value=format_seconds(seconds), reason=f"estimate: {expected['rate']:,.0f} images/s"),
-    )
-    return Plan(resolved, choices, expected, (*doubts(settings, objective), *_no_room(settings, size, free)))
+        Choice(name="checkpoint", value=format_bytes(size), reason=kept),
+    ]
+    if seconds is not None:
+        why_time = f"estimate: {expected['rate']:,.0f} images/s"
+        choices.append(Choice(name="time", value=format_seconds(seconds), reason=why_time))
+    expected |= {"peak_memory": peak, "checkpoint": size, "disk_free": free}
+    warnings = (*doubts(settings, objective), *_no_room(settings, size, free))
+    return Plan(resolved, tuple(choices), expected, warnings)
 
 
 _WHY_MODE = {
@@ -213,6 +203,37 @@ def _arithmetic(settings: Settings, objective: Objective, device: torch.device) 
         return probe.Arithmetic(precisions[0], formats[0], {}), why
     found = probe.fastest(objective, settings.data.size, device, precisions, formats)
     return found, found.reason
+
+
+def _seconds(
+    settings: Settings, objective: Objective, resolved: Resolved, sample: forecast.Sample, *, in_memory: bool
+) -> float | None:
+    """How long the run will take; None where a user's own method does what a forecast cannot."""
+    cached, steps = resolved.mode == "cached", _steps(settings, resolved.images)
+    try:
+        pace = forecast.pace(
+            settings, objective, sample, precision=resolved.precision, cached=cached, micro=resolved.micro_batch
+        )
+    except Exception:
+        if ":" not in settings.method.name:
+            raise
+        objective.train().zero_grad(set_to_none=True)
+        return None
+    return forecast.run_seconds(
+        pace, settings, images=resolved.images, steps=steps, in_memory=in_memory, device=resolved.device
+    )
+
+
+def _expected(settings: Settings, objective: Objective, images: int, seconds: float | None) -> dict[str, float]:
+    steps, negatives = _steps(settings, images), objective.negatives(settings.run.batch)
+    found: dict[str, float] = {"steps": steps, "images": images, "parameters": _parameters(objective)}
+    if seconds is not None:
+        found |= {"seconds": seconds, "rate": steps * settings.run.batch / max(seconds, 1e-9)}
+    return found if negatives is None else {**found, "negatives": negatives}
+
+
+def _steps(settings: Settings, images: int) -> int:
+    return images // settings.run.batch * settings.schedule.epochs
 
 
 def _bn_reason(settings: Settings, objective: Objective, sizes: tuple[int, ...]) -> str:

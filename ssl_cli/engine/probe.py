@@ -15,7 +15,9 @@ from ssl_cli.objective import Objective
 FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 SIDE = 64
 """Pixels at which arithmetic is compared: what is faster there is faster on larger images too, and found sooner."""
-ROWS = 64
+FIRST_ROWS, ROWS = 2, 64
+PASS_SECONDS = 0.08
+FAR = 3.0
 SECONDS = 1.5
 ROUNDS = 6
 WORTHWHILE = 1.1
@@ -32,6 +34,8 @@ class Arithmetic:
     @property
     def reason(self) -> str:
         """The measurement in words."""
+        if not self.times:
+            return "not probed: a pass takes too long here"
         slowest = max(self.times.values())
         ranked = sorted(self.times.items(), key=lambda item: item[1])
         return "probed: " + ", ".join(f"{name} {slowest / seconds:.2f} x" for name, seconds in ranked)
@@ -42,40 +46,47 @@ def fastest(
 ) -> Arithmetic:
     """The fastest of all pairs of these, the first of each being the one to beat by a tenth.
 
-    The arms alternate and the best of each counts, so that what else the machine does decides nothing. Stops after
-    a second and a half, or after two rounds, the first of which builds kernels.
+    The arms alternate and the best of each counts, so that what else the machine does decides nothing. The first
+    round, of two rows, builds kernels, and drops whoever is far behind. The clock is looked at after every pass: of a
+    network too large to be measured in a second and a half, the first arm is taken.
     """
     arms = [(precision, layout) for precision in precisions for layout in formats]
-    side, rows = min(size, SIDE), 8
-    times = dict.fromkeys(arms, float("inf"))
+    side, rows = min(size, SIDE), FIRST_ROWS
+    times: dict[tuple[str, str], float] = {}
     began = time.perf_counter()
     for turn in range(ROUNDS):
+        measured = {}
         for precision, layout in arms:
             objective.to(memory_format=FORMATS[layout])
-            seconds = pass_seconds(objective, _noise(rows, side, device, layout), precision)
-            if turn:
-                times[precision, layout] = min(times[precision, layout], seconds / rows)
-        if turn == 0:
-            rows = max(4, min(ROWS, int(rows * 0.08 / max(seconds, 1e-4))))  # about a twelfth of a second a pass
-        elif time.perf_counter() - began > SECONDS:
+            measured[precision, layout] = pass_seconds(objective, _noise(rows, side, device, layout), precision) / rows
+            if time.perf_counter() - began > SECONDS:
+                break
+        if len(measured) < len(arms):
             break
+        if turn:
+            times = {arm: min(times.get(arm, seconds), seconds) for arm, seconds in measured.items()}
+        else:
+            fair = min(measured.values())
+            arms = [arm for arm in arms if measured[arm] <= FAR * fair or arm == arms[0]]
+            rows = max(FIRST_ROWS, min(ROWS, int(PASS_SECONDS / fair)))
     best = arms[0]
     for arm in arms[1:]:
-        if times[arm] * WORTHWHILE < times[best]:
+        if arm in times and times[arm] * WORTHWHILE < times[best]:
             best = arm
+    objective.to(memory_format=FORMATS[best[1]])
     return Arithmetic(*best, {f"{precision} {layout}": seconds for (precision, layout), seconds in times.items()})
 
 
 def pass_seconds(objective: Objective, x: Tensor, precision: str, *, backward: bool = True) -> float:
     """Seconds of one pass of rows x `(M,3,S,S)` through the network; it and its gradients are left as they were."""
     device = x.device
-    _wait(device)
+    wait_for(device)
     began = time.perf_counter()
     with torch.set_grad_enabled(backward), grouped(objective, (len(x),)), autocast(device, precision)():
         z = objective(x)
     if backward:
         z.sum().backward()
-    _wait(device)
+    wait_for(device)
     seconds = time.perf_counter() - began
     objective.zero_grad(set_to_none=True)
     return seconds
@@ -120,6 +131,7 @@ def _noise(rows: int, side: int, device: torch.device, layout: str) -> Tensor:
     return x.fill_(0.5).add_(torch.linspace(0, 0.5, side, device=device))
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

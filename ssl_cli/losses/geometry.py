@@ -50,6 +50,6 @@ def agreement(anchor: Tensor, positive: Tensor, candidates: Tensor, own: tuple[T
     for rows in own:
         rivals.scatter_(1, rows[:ROWS, None], -torch.inf)
     return {
-        "top1": (similarity > rivals.amax(1)).double().mean(),
+        "top1": (similarity > rivals.amax(1)).to(anchor.dtype).mean(),
         "alignment": (anchor - positive).square().sum(1).mean(),
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 from ssl_cli.errors import DONE
 from ssl_cli.events import (
+    COLLAPSED,
     Choice,
     Evaluated,
     Event,
@@ -23,7 +24,6 @@ HISTORY = 256
 ONLINE = "online_knn"
 NEAR = 0.03  # a loss this share below chance, or less, tells hardly anything apart
 EARLY, FEW_STEPS = 0.25, 100  # the share of a run, and the steps, in which that is nothing to worry about
-COLLAPSED = 0.1  # a spread of z below which all images look alike
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,8 @@ class Screen:
     def collapsed(self) -> bool:
         """Whether the engine has warned of a collapse, and the rows of z lie together still."""
         spread = self.latest.numbers.get("spread") if self.latest else None
-        return (
-            spread is not None
-            and spread < COLLAPSED
-            and any("collaps" in warning.message.lower() for warning in self.warnings)
-        )
+        warned = any(warning.about == "collapse" for warning in self.warnings)
+        return warned and spread is not None and spread < COLLAPSED
 
     def choice(self, name: str) -> str:
         """The plan's value of this name, or nothing."""

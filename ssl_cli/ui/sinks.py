@@ -185,7 +185,7 @@ def _step_line(screen: Screen, event: Stepped) -> str:
 
 def _online_line(screen: Screen, event: Evaluated) -> str:
     result, first = event.result, screen.online[0]
-    then = "untrained" if first.step == 0 else f"at step {first.step}"
+    then = f"at step {first.step}"
     beside = f" ({then} {percent(first.result['top1'])})" if first is not event else f" ({then})"
     where = f"k {result['k']}, {result['queries']:,} queries in a bank of {result['bank']:,}"
     return f"online kNN: step {event.step}  top-1 {percent(result['top1'])}{beside}  {where}"

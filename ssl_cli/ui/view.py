@@ -30,7 +30,6 @@ Fact = tuple[str, Text]
 """A name and its value."""
 NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
     "top1": ("contrastive top-1", percent),
-    "positive_similarity": ("positive similarity", "{:.3f}".format),
     "spread": ("spread", "{:.3f}".format),
     "alignment": ("alignment", "{:.3f}".format),
     "uniformity": ("uniformity", "{:.3f}".format),
@@ -169,7 +168,7 @@ def _loss(rows: Table, screen: Screen, latest: Stepped, width: int) -> None:
 def _online(screen: Screen, width: int) -> Text:
     """The newest measurement, the first one beside it, and the curve of all."""
     tops = [float(event.result["top1"]) for event in screen.online]
-    first = "untrained" if screen.online[0].step == 0 else f"at step {screen.online[0].step:,}"
+    first = f"at step {screen.online[0].step:,}"
     if len(tops) == 1:
         return _flow([Text(percent(tops[0]), "bold"), Text(first, "dim")], width)
     return _curve(tops, [Text(percent(tops[-1]), "bold"), Text(f"{first} {percent(tops[0])}", "dim")], width)

@@ -44,7 +44,8 @@ def test_a_large_folder_is_counted_for_a_while(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(module, "SECONDS", -1.0)
     seen = glance(DataSettings(source=str(tmp_path)), 0)
     assert seen.images == 1
-    assert "there are more" in seen.note
+    assert "may be more" in seen.doubt
+    assert glance(DataSettings(source=str(tmp_path)), 0, enough=4).images == 4
 
 
 def test_every_named_set_has_its_sizes() -> None:
@@ -52,6 +53,8 @@ def test_every_named_set_has_its_sizes() -> None:
     assert glance(DataSettings(source="cifar10"), 0).images == 50_000
     assert glance(DataSettings(source="cifar10", limit=10), 0).images == 100
     assert glance(DataSettings(source="stl10:unlabeled", limit=10), 0).images == 10
+    assert glance(DataSettings(source="stl10:all", limit=10), 0).images == 110
+    assert "published" in glance(DataSettings(source="cifar10"), 0).doubt
     assert (
         len(open_pretraining(DataSettings(source="fake", size=8), 0)) == glance(DataSettings(source="fake"), 0).images
     )

@@ -106,7 +106,7 @@ def test_images_of_any_size_and_rows_of_length_one(settings: Settings, tmp_path:
 def test_the_facts_travel_and_nothing_of_this_machine(run: Path, settings: Settings, tmp_path: Path, kind: str) -> None:
     first, second = tmp_path / "a.onnx", tmp_path / "b.onnx"
     for output in (first, second):
-        last(export_run(str(run), output, opset=20, input_kind="uint8-nhwc"))
+        last(export_run(str(run), output, opset=20, input_kind=kind))
     data = first.read_bytes()
     assert data == second.read_bytes()
     for trace in (b".py", b"ssl_cli", str(run), str(Path.home()) + "/", str(Path(__file__).parents[2]), str(tmp_path)):
@@ -124,7 +124,7 @@ def test_the_facts_travel_and_nothing_of_this_machine(run: Path, settings: Setti
         "image_size": "16",
         "h_width": "32",
         "l2": "false",
-        "input_kind": "uint8-nhwc",
+        "input_kind": kind,
         "opset": "20",
         "step": "7",
         "version": __version__,

@@ -44,7 +44,7 @@ def stepped(
 ) -> Stepped:
     """A log event two seconds a step into the run."""
     health = {
-        "top1": 0.61, "positive_similarity": 0.812, "spread": 0.934, "alignment": 0.3, "uniformity": -2.91,
+        "top1": 0.61, "spread": 0.934, "alignment": 0.3, "uniformity": -2.91,
         "effective_rank": 41.23,
     }  # fmt: skip
     return Stepped(
@@ -92,7 +92,7 @@ def training(steps: int = 448, *, out: str = "runs/first", quality: Evaluated | 
     return [
         Planned(choices=CHOICES, expected=EXPECTED),
         Started(out=out, steps=steps, warmup=32, time=START),
-        online(0, 0.17),
+        online(4, 0.17),
         *(stepped(step) for step in range(4, steps + 1, 4)),
         online(64, 0.43),
         online(128, 0.61),

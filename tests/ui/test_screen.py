@@ -62,8 +62,8 @@ def test_before_a_pace_the_plan_knows_the_time() -> None:
 
 
 def test_measurements_on_the_way_are_no_results() -> None:
-    screen = folded([online(0, 0.2), online(10, 0.5), knn()])
-    assert [(event.step, event.result["top1"]) for event in screen.online] == [(0, 0.2), (10, 0.5)]
+    screen = folded([online(4, 0.2), online(10, 0.5), knn()])
+    assert [(event.step, event.result["top1"]) for event in screen.online] == [(4, 0.2), (10, 0.5)]
     assert list(screen.results) == ["knn"]
 
 
@@ -118,7 +118,7 @@ def test_without_a_chance_level_nothing_is_said_of_it() -> None:
 
 
 def test_a_collapse_is_the_engines_word_and_a_narrow_spread() -> None:
-    warning = Warned(message="The representation has collapsed.")
+    warning = Warned(message="All is one.", about="collapse")
     narrow, wide = stepped(4, numbers={"spread": 0.05}), stepped(8, numbers={"spread": 0.5})
     assert folded([narrow, warning]).collapsed
     assert not folded([narrow]).collapsed

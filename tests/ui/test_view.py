@@ -49,10 +49,10 @@ def test_the_panel_fits(width: int, events: list[Event]) -> None:
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 def test_every_number_is_whole_at_every_width(width: int) -> None:
     small = dataclasses.replace(stepped(440), lr=0.000123, rate=123_456.0, step_seconds=0.012, memory=999_000_000)
-    picture = drawn([*training()[:2], small, online(0, 0.17), online(64, 0.61)], width)
+    picture = drawn([*training()[:2], small, online(4, 0.17), online(64, 0.61)], width)
     for words in (
-        "440/448 steps", "1.0614", "chance 6.24", "61.0 %", "untrained 17.0 %", "0.000123", "123,456", "12 ms", "2.0 %",
-        "999 MB", "1.23", "0.812", "0.934", "0.300", "-2.910", "41.2", "6.88",
+        "440/448 steps", "1.0614", "chance 6.24", "61.0 %", "at step 4 17.0 %", "0.000123", "123,456", "12 ms", "2.0 %",
+        "999 MB", "1.23", "0.934", "0.300", "-2.910", "41.2", "6.88",
     ):  # fmt: skip
         assert re.search(rf"(?<![\d.]){re.escape(words)}(?![\d.])", picture), words
 
@@ -61,9 +61,9 @@ def test_the_panel_says_what_a_user_asks_for() -> None:
     picture = squeezed(drawn(training()[:-2], now=START + 906.0))
     for words in (
         "sslcli pretrain · simclr · runs/first", "448/448 steps", "measuring quality", "loss 1.0567 chance 6.24 █",
-        "online kNN 61.0 % untrained 17.0 % ▁▅█", "epoch 7.00", "learning rate 0.003", "gradient norm 1.23",
+        "online kNN 61.0 % at step 4 17.0 % ▁▅█", "epoch 7.00", "learning rate 0.003", "gradient norm 1.23",
         "images/s 812", "time per step 2.00 s", "waiting for data 2.0 %", "memory 1.2 GB", "contrastive top-1 61.0 %",
-        "positive similarity 0.812", "spread 0.934", "alignment 0.300", "uniformity -2.910", "effective rank 41.2",
+        "spread 0.934", "alignment 0.300", "uniformity -2.910", "effective rank 41.2",
         "step_00000448.pt 5.9 MB 10 s ago", "1 unreadable image,", "The queue is capped. Pass --set method.queue=512.",
     ):  # fmt: skip
         assert words in picture
@@ -72,7 +72,7 @@ def test_the_panel_says_what_a_user_asks_for() -> None:
 @pytest.mark.parametrize(("width", "columns"), [(40, 1), (60, 2), (80, 2), (117, 2), (120, 4), (200, 4)])
 def test_wide_terminals_have_more_columns_of_facts(width: int, columns: int) -> None:
     row = next(line for line in drawn(training(), width).splitlines() if "epoch" in line)
-    named = ("epoch", "time per step", "contrastive top-1", "alignment")
+    named = ("epoch", "time per step", "contrastive top-1", "uniformity")
     assert sum(name in row for name in named) == columns
 
 
@@ -119,7 +119,7 @@ def test_a_loss_near_chance_is_told_and_coloured_only_late() -> None:
 
 def test_a_collapse_is_red_once_the_engine_has_warned() -> None:
     narrow = [*training()[:2], stepped(8, numbers={"spread": 0.04})]
-    warned = [*narrow, Warned(message="The representation has collapsed.")]
+    warned = [*narrow, Warned(message="All is one.", about="collapse")]
     assert RED not in coloured(narrow)
     assert RED in coloured(warned)
     assert RED not in coloured([*warned, stepped(12, numbers={"spread": 0.5})])
