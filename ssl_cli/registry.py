@@ -43,6 +43,12 @@ OPS = {
 FAMILIES = ("shapes", "cifar", "stl10", "imagenet")
 
 
+def borrowed(backbone: str) -> bool:
+    """Whether a backbone's name is of the form LIBRARY:NAME; whether the library has it is found when it is made."""
+    library, _, name = backbone.partition(":")
+    return library in BACKBONE_LIBRARIES and bool(name)
+
+
 def closest(word: str, words: Iterable[str]) -> str | None:
     """The one of `words` that was probably meant, whatever its capitals; None where none is near."""
     known = {other.lower(): other for other in sorted(words, reverse=True)}

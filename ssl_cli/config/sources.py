@@ -20,10 +20,10 @@ from pydantic import ValidationError
 from ssl_cli.config.layer import ENV, Layer, Written, flatten, leaves, meaning, nest, read_layer
 from ssl_cli.config.methods import CustomMethodSettings, MethodSettings, method_settings
 from ssl_cli.config.recipe import family_of, recipe_layer
-from ssl_cli.config.tree import Settings
+from ssl_cli.config.tree import SHAPING, Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.names import is_file, shown
-from ssl_cli.registry import METHODS, closest, method_path
+from ssl_cli.registry import METHODS, borrowed, closest, method_path
 
 DEFAULT_METHOD = "simclr"
 PROJECT_FILE = "sslcli.toml"
@@ -80,6 +80,7 @@ def settle(
         flat = flatten(layer, kind)
         values.update(flat)
         origins.update(dict.fromkeys(flat, layer.origin))
+    _leave_out_another_networks_shape(values, origins, recipe)
     values.setdefault("method.name", method)
     if "run.recipe" not in values:
         values["run.recipe"], origins["run.recipe"] = family, "default"
@@ -217,6 +218,16 @@ def _from(key: str, layers: Sequence[Layer]) -> Iterator[None]:
         if layer is None:
             raise
         raise UsageError(f"{error.message.removesuffix('.')} (from {layer.where(key)}).", error.hint) from error
+
+
+def _leave_out_another_networks_shape(values: dict[str, Any], origins: dict[str, str], recipe: Layer) -> None:
+    """What a recipe says of the shape of its own backbone is not for a borrowed one that was asked for instead."""
+    if not borrowed(str(values.get("model.backbone"))) or origins["model.backbone"] == recipe.origin:
+        return
+    for key in (f"model.{name}" for name in SHAPING):
+        if origins[key] == recipe.origin:
+            del values[key]
+            origins[key] = "default"
 
 
 def _first(layers: Iterable[Layer], key: str) -> Any:

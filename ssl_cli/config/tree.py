@@ -8,17 +8,20 @@ from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.config.branch import Branch
 from ssl_cli.config.methods import MethodSettings, of_its_method
 from ssl_cli.config.units import Bytes, Seconds
-from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, did_you_mean
+from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, borrowed, did_you_mean
 
 SELECTIVE = ("resnet50", "resnet101", "resnet152")
 """Backbones that can have selective kernels: those of bottleneck blocks."""
+SHAPING = ("width", "stem", "sk", "zero_init")
+"""Settings that shape our own ResNets; a borrowed network is as its library makes it."""
 CIFAR_UP_TO = 64
 """Pixels: images up to this side have the CIFAR recipes, stem and test transform."""
 
 
 def _known_backbone(name: str) -> str:
-    if name not in BACKBONES and name.partition(":")[0] not in BACKBONE_LIBRARIES:
-        raise ValueError(f"there is no backbone '{name}'. {did_you_mean(name, BACKBONES)}")
+    if name not in BACKBONES and not borrowed(name):
+        words = (*BACKBONES, *(f"{library}:NAME" for library in BACKBONE_LIBRARIES))
+        raise ValueError(f"there is no backbone '{name}'. {did_you_mean(name, words)}")
     return name
 
 
@@ -37,6 +40,20 @@ class ModelSettings(Branch):
         if self.sk and self.backbone not in SELECTIVE:
             raise ValueError(f"sk belongs to {', '.join(SELECTIVE)}")
         return self
+
+    @model_validator(mode="after")
+    def _borrowed_networks_have_their_own_shape(self) -> Self:
+        given = [name for name in SHAPING if getattr(self, name) != type(self).model_fields[name].default]
+        if given and borrowed(self.backbone):
+            raise ValueError(
+                f"{' and '.join(given)} cannot be set for {self.backbone}, only for {', '.join(BACKBONES)}"
+            )
+        return self
+
+    @property
+    def title(self) -> str:
+        """The backbone in words, with its width where it has one."""
+        return self.backbone if borrowed(self.backbone) else f"{self.backbone}, width {self.width:g}"
 
 
 class DataSettings(Branch):

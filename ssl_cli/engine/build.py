@@ -19,7 +19,7 @@ def build_backbone(model: ModelSettings, size: int) -> tuple[nn.Module, int]:
     Raises:
         UsageError: a library's network that does not exist or does not take such images.
     """
-    if model.backbone not in registry.BACKBONES:
+    if registry.borrowed(model.backbone):
         return borrow(model.backbone, size)
     stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"
     make = registry.load(registry.BACKBONES[model.backbone])

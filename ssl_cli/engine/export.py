@@ -196,7 +196,7 @@ def _origin(trained: Trained) -> dict[str, Any]:
     return {
         "version": __version__,
         "method": settings.method.name.rpartition(":")[2],
-        "backbone": f"{settings.model.backbone}, width {settings.model.width:g}",
+        "backbone": settings.model.title,
         "image_size": settings.data.size,
         "step": trained.step,
     }

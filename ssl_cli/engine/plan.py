@@ -18,6 +18,7 @@ from ssl_cli.errors import UsageError
 from ssl_cli.events import Choice
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import peak_rate
+from ssl_cli.registry import borrowed
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,11 @@ def doubts(settings: Settings, objective: Objective) -> list[str]:
         )
     if settings.augment.second is not None and objective.views == 1:
         found.append(f"augment.second is not used: {settings.method.name} takes one view of an image.")
+    if borrowed(settings.model.backbone) and settings.data.size <= CIFAR_UP_TO:
+        found.append(
+            f"{settings.model.backbone} is built for images of about 224 pixels, and of {settings.data.size} its first "
+            f"layers leave little; pass a larger --image-size, or take a resnet, which has a stem for small images."
+        )
     return found
 
 
@@ -162,10 +168,10 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
         Choice(name="method", value=settings.method.name, reason=f"recipe {settings.run.recipe}"),
         Choice(
             name="backbone",
-            value=f"{model.backbone}, width {model.width:g}",
+            value=model.title,
             reason=f"{_parameters(objective) / 1e6:.2f} M parameters trained with the head",
         ),
-        Choice(name="stem", value=stem, reason=why_stem),
+        *([] if borrowed(model.backbone) else [Choice(name="stem", value=stem, reason=why_stem)]),
         Choice(name="images", value=f"{images:,}, views of {settings.data.size} pixels", reason=where),
         Choice(name="steps", value=f"{each * epochs:,}", reason=f"{epochs} epochs of {each:,}, batch {batch:,}"),
         Choice(name="learning rate", value=f"{peak:.4g}", reason=f"{settings.optim.name}, {rule}"),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssl_cli.engine.backward import autocast
 from ssl_cli.nn.batchnorm import grouped
+from ssl_cli.nn.borrowed import accepts
 from ssl_cli.objective import Objective
 
 FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -51,7 +52,8 @@ def fastest(
     network too large to be measured in a second and a half, the first arm is taken.
     """
     arms = [(precision, layout) for precision in precisions for layout in formats]
-    side, rows = min(size, SIDE), FIRST_ROWS
+    side = min(size, SIDE) if accepts(objective.backbone, min(size, SIDE)) else size  # some take one size alone
+    rows = FIRST_ROWS
     times: dict[tuple[str, str], float] = {}
     began = time.perf_counter()
     for turn in range(ROUNDS):
@@ -110,9 +112,10 @@ def bytes_per_row(objective: Objective, size: int, precision: str, rows: int = 8
 
 def _kept(objective: Objective, x: Tensor, precision: str) -> int:
     kept: dict[int, Tensor] = {}
+    weights = {p.untyped_storage()._cdata for p in objective.parameters()}  # linear layers keep views of them
 
     def note(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
+        if tensor.untyped_storage()._cdata not in weights:
             kept[tensor.untyped_storage()._cdata] = tensor  # held, so that no storage takes another's number
         return tensor
 

@@ -102,6 +102,11 @@ def test_recipes_are_those_of_the_method(runs: Path, monkeypatch: pytest.MonkeyP
     assert complete.recipes(cast(typer.Context, context), "ci") == ["cifar"]
 
 
+def test_of_other_libraries_the_prefix_is_offered() -> None:
+    assert complete.backbones("t") == ["torchvision:", "timm:"]
+    assert complete.backbones("torchvision:") == ["torchvision:"]
+
+
 def test_runs_bear_a_mark(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(runs)
     marked = dict(complete.runs("runs/"))

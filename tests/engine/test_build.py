@@ -111,6 +111,29 @@ def last(events: Any) -> Any:
     return found[-1]
 
 
+@pytest.mark.parametrize("make", [swin, vit])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_memory_of_a_row_is_the_same_on_the_meta_device_and_for_real(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module], precision: str
+) -> None:
+    monkeypatch.setattr(models, "get_model", lambda name, **_: make())
+    objective = build_objective(borrowed(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}), CPU).train()
+    x = torch.rand(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    counted = probe.bytes_per_row(objective, 16, precision, rows=4)
+    assert counted == pytest.approx(probe._kept(objective, x, precision), rel=0.15)
+
+
+def test_arithmetic_is_probed_at_the_one_size_that_a_network_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "SIDE", 8)
+    monkeypatch.setattr(models, "get_model", lambda name, **_: vit())
+    chosen = borrowed(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}, hardware={"precision": "auto"})
+    objective = build_objective(chosen, CPU).train()
+    found = probe.fastest(objective, 16, CPU, ["fp32", "bf16"], ["channels_last"])
+    assert found.precision in {"fp32", "bf16"}
+
+
 @pytest.mark.parametrize("layout", ["auto", "channels_last", "contiguous"])
 def test_a_plan_in_any_layout(tmp_path: Path, layout: str) -> None:
     chosen = borrowed(tmp_path, hardware={"memory_format": layout, "precision": "auto"})
