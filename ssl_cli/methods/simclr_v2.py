@@ -25,8 +25,9 @@ class SimCLRv2(SimCLR):
     """SimCLR, and if its settings have a memory: rows also meet the momentum encoder's outputs (section 2).
 
     With `memory_keys` "all" each row finds the other view's key, among the keys of the batch and of earlier steps;
-    with "past" the batch is compared with itself, as in SimCLR, and the memory adds negatives. Without a memory there
-    is no momentum encoder either, and all is as in SimCLR.
+    with "past" the batch is compared with itself, as in SimCLR, and the memory adds negatives, which rows can flee as
+    one: there `head_batchnorm` keeps them apart. Without a memory there is no momentum encoder either, and all is as
+    in SimCLR.
     """
 
     cfg: SimCLRv2Settings
