@@ -8,7 +8,7 @@ An operation is one file with one class, one line in `registry.OPS` and one sett
         def draw(self, key, sides): ...         # -> a NamedTuple of tensors, one row per image
         def apply(self, x, params): ...         # -> images (N,C,size,size); x may be overwritten
         def describe(self, params, row, sides): ...  # -> Drawn: what happened to one image; None: nothing did
-        def sweep(self, sides, count): ...      # -> parameters from weak to strong, by the name of what is varied
+        def sweep(self, sides, count): ...      # -> parameters from low to high, by the name of what is varied
 
 `draw` alone is random; `apply` is a plain function, so a test can hand its parameters to another library and
 `inspect-augs` can show any. The first operation is the crop: it alone sees uint8 images of any size; the others see
@@ -49,7 +49,7 @@ class Op(Protocol):
         """What happened to the image of this row, None where nothing did; `sides` as in `draw`."""
 
     def sweep(self, sides: Tensor, count: int) -> dict[str, list[Any]]:
-        """By the name of what is varied ("" if there is but one): parameters for all images, from weak to strong.
+        """By the name of what is varied ("" if there is but one): parameters for all images, from low to high.
 
         Of an operation that is only on or off, these two; of one without strength, none.
         """

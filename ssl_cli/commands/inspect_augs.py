@@ -22,7 +22,7 @@ PICTURE = "Picture"
 
 def complete_op(incomplete: str) -> list[str]:
     """Operations that begin so."""
-    return [name for name in OPS if name.startswith(incomplete)]
+    return [name for name in OPS if name != "normalize" and name.startswith(incomplete)]
 
 
 Images = Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Images, one a row.", rich_help_panel=PICTURE)]
@@ -36,7 +36,7 @@ Op = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="One operation alone, weak to strong in --views steps.",
+        help="One operation alone, low to high in --views steps.",
         autocompletion=complete_op,
         rich_help_panel=PICTURE,
     ),

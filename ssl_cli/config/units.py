@@ -43,13 +43,15 @@ def format_bytes(count: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """`4 s`, `3 min 20 s`, `2 h 05 min`."""
+    """`4 s`, `3 min 20 s`, `2 h 05 min`, `47 days 1 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400:,} days {whole % 86400 // 3600} h"
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]

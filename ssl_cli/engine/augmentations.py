@@ -47,7 +47,7 @@ def augmentation_sheet(
         output: the PNG.
         images: rows.
         views: views of each image; with `op` the steps of the sweep.
-        op: instead of views, show this operation alone, from weak to strong over its range.
+        op: instead of views, show this operation alone, from low to high over its range.
 
     Raises:
         UsageError: the picture would be too large to be opened, or lie among the images; `op` has no strength.
@@ -181,7 +181,7 @@ def _head(settings: Settings, op: str | None) -> str:
         f"recipe {settings.run.recipe}",
         f"seed {settings.run.seed}",
         f"{settings.data.size} pixels",
-        f"{op} from weak to strong" if op else " | ".join(map(", ".join, orders)),
+        f"{op} from low to high" if op else " | ".join(map(", ".join, orders)),
     )
     return " · ".join(shown(part, 100) for part in parts)
 

@@ -109,5 +109,5 @@ def _too_little(per_row: int, room: int, largest: int, most: int) -> ResourceErr
     return ResourceError(
         f"The views of a batch and one BatchNorm group of {largest} rows need {need:.1f} GB, the budget is "
         f"{format_bytes(most)}.",
-        f"Pass --memory {need:.1f}GB, a smaller --backbone or --image-size, or {smaller}.",
+        f"Pass --memory {need:.1f}GB, --recipe shapes, a smaller --backbone or --image-size, or {smaller}.",
     )

@@ -90,6 +90,12 @@ def find(run: str) -> Path:
     raise CheckpointError(f"There is no whole checkpoint in {run}.", "Give a run folder that pretrain wrote.")
 
 
+def passed_over(path: Path) -> list[Path]:
+    """Checkpoints of the same run that are newer than the one at `path`, and so were not fit to be taken."""
+    newest_first = _newest_first(path.parent) if path.parent.name == "checkpoints" else []
+    return newest_first[: newest_first.index(path)] if path in newest_first else []
+
+
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint after checking its digest; nothing in it is executed.
 

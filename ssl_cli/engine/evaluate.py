@@ -237,7 +237,8 @@ def _score_each(score: Score, train: Features, test: Features, device: torch.dev
 
 def _conclude(run: str, trained: Trained, data: Evaluation, name: str, result: dict[str, Any]) -> Iterator[Event]:
     """The result as the last event; a run folder keeps it in `eval/`, one file for each checkpoint and data set."""
-    event = Evaluated(step=trained.step, name=name, result=result)
+    yield from (Warned(step=trained.step, message=note) for note in trained.notes)
+    event = Evaluated(step=trained.step, name=name, result={**result, "step": trained.step})
     if Path(run).is_dir():
         about = re.sub(r"[^\w.]+", "-", data.bank.name).strip("-")
         path = Path(run) / "eval" / f"{name}-{Path(trained.checkpoint).stem}-{about}.json"

@@ -114,7 +114,8 @@ def _write(output: Path, data: bytes) -> tuple[str, int]:
 
 def _conclude(run: str, trained: Trained, output: Path, result: dict[str, Any]) -> Iterator[Event]:
     """The result as the last event; a run folder keeps it too."""
-    event = Evaluated(step=trained.step, name="export", result=result)
+    yield from (Warned(step=trained.step, message=note) for note in trained.notes)
+    event = Evaluated(step=trained.step, name="export", result={**result, "step": trained.step})
     if Path(run).is_dir():
         path = Path(run) / "export" / f"{output.stem}.json"
         try:
@@ -209,6 +210,8 @@ def _told(settings: Settings, input_kind: str) -> dict[str, Any]:
         "in_graph": input_kind == UINT8,
         "size": preprocessing.size,
         "resize_short_side": preprocessing.short,
+        "resize_long_side": "floor(long * resize_short_side / short)",
+        "crop_offset": "round((side - size) / 2), halves to even",
         "unless": "the image is `size` x `size` already",
         "then": "the centre, `size` x `size`",
         "interpolation": preprocessing.interpolation,

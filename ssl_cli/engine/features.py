@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from ssl_cli.engine import checkpoint
 from ssl_cli.engine.backward import autocast
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.plan import resolve_device
+from ssl_cli.engine.run_folder import status
 from ssl_cli.errors import CheckpointError, DataError, UsageError
 from ssl_cli.events import Skipped
 from ssl_cli.objective import Objective
@@ -53,6 +55,8 @@ class Trained:
     precision: str
     step: int
     checkpoint: str
+    notes: tuple[str, ...] = ()
+    """What whoever takes its results should know of it."""
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +98,19 @@ def open_run(run: str, device: str = "auto", method: str | None = None) -> Train
     resolved = state["resolved"]
     # a precision that was measured to be fast on one device says nothing about another
     precision = resolved["precision"] if torch.device(resolved["device"]).type == where.type else "fp32"
-    return Trained(objective, settings, precision, int(state["step"]), str(path))
+    step = int(state["step"])
+    return Trained(objective, settings, precision, step, str(path), tuple(_notes(run, path, step)))
+
+
+def _notes(run: str, path: Path, step: int) -> Iterator[str]:
+    """Whether a run's last word is another than this checkpoint; of a file that was named, nothing."""
+    if not Path(run).is_dir():
+        return
+    for newer in checkpoint.passed_over(path):
+        yield f"{newer.name} is damaged; {path.name} is used in its place."
+    state = status(Path(run))
+    if state not in {None, "finished"}:
+        yield f"The run has not finished ({state}): this is its step {step:,}."
 
 
 @torch.no_grad()

@@ -80,7 +80,11 @@ def make(settings: Settings, objective: Objective, images: int, *, few: Source |
     expected = _expected(settings, objective, images, seconds)
     choices = [
         *describe(settings, objective, images, where),
-        Choice(name="device", value=str(device), reason=f"{given}; {resolved.threads} threads"),
+        Choice(
+            name="device",
+            value=str(device),
+            reason=f"{given}; {resolved.threads} thread{'s' * (resolved.threads != 1)}",
+        ),
         Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why),
         Choice(name="memory", value=format_bytes(most), reason=why_most),
         Choice(name="mode", value=mode, reason=_WHY_MODE[mode]),
@@ -92,10 +96,12 @@ def make(settings: Settings, objective: Objective, images: int, *, few: Source |
         why_time = f"estimate: {expected['rate']:,.0f} images/s"
         choices.append(Choice(name="time", value=format_seconds(seconds), reason=why_time))
     expected |= {"peak_memory": peak, "checkpoint": size, "disk_free": free}
-    warnings = (*doubts(settings, objective), *_no_room(settings, size, free))
+    warnings = (*doubts(settings, objective), *_no_room(settings, size, free), *_too_long(seconds))
     return Plan(resolved, tuple(choices), expected, warnings)
 
 
+LONG = 3 * 86400
+"""Seconds from which on a run is warned of."""
 _WHY_MODE = {
     "direct": "the whole batch fits; every activation is kept",
     "cached": "the batch does not fit at once; exact, each row passes twice",
@@ -173,7 +179,11 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
         ),
         *([] if borrowed(model.backbone) else [Choice(name="stem", value=stem, reason=why_stem)]),
         Choice(name="images", value=f"{images:,}, views of {settings.data.size} pixels", reason=where),
-        Choice(name="steps", value=f"{each * epochs:,}", reason=f"{epochs} epochs of {each:,}, batch {batch:,}"),
+        Choice(
+            name="steps",
+            value=f"{each * epochs:,}",
+            reason=f"{epochs:,} epoch{'s' * (epochs != 1)} of {each:,}, batch {batch:,}",
+        ),
         Choice(name="learning rate", value=f"{peak:.4g}", reason=f"{settings.optim.name}, {rule}"),
         Choice(name="BatchNorm", value=f"{max(sizes)} rows a group", reason=_bn_reason(settings, objective, sizes)),
     ]
@@ -244,7 +254,8 @@ def _steps(settings: Settings, images: int) -> int:
 
 def _bn_reason(settings: Settings, objective: Objective, sizes: tuple[int, ...]) -> str:
     """How many groups, and whether the paper has them so."""
-    count = "one group" if len(sizes) == 1 else f"{len(sizes)} groups, drawn anew each step"
+    most = settings.model.bn_group
+    count = "one group" if len(sizes) == 1 else f"{len(sizes)} equal groups of at most {most}, drawn anew each step"
     paper = objective.paper_bn_group
     if paper is None:
         return count
@@ -265,6 +276,15 @@ def _free(out: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def _too_long(seconds: float | None) -> list[str]:
+    if seconds is None or seconds < LONG:
+        return []
+    return [
+        f"This run would take {format_seconds(seconds)}; fewer --epochs, --recipe shapes, or a smaller --backbone, "
+        f"--width or --image-size shorten it."
+    ]
 
 
 def _no_room(settings: Settings, size: int, free: int) -> list[str]:

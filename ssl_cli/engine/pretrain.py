@@ -138,9 +138,12 @@ def _resumed(
 ) -> Planned:
     """The plan of a run that goes on: its choices as they were, its time what is left at the pace planned."""
     expected = {**earlier.get("expected", {}), "steps": steps}
-    if expected.get("rate"):
+    if step == steps:
+        expected = {"steps": steps}
+    elif expected.get("rate"):
         expected["seconds"] = (steps - step) * settings.run.batch / expected["rate"]
     where = f"step {step:,}" if step else "its beginning"
+    where += ", the last one: nothing is left to train" if step == steps else ""
     choices = (
         *plan.describe(settings, objective, len(source), source.name),
         Choice(name="resumed", value=f"from {where}", reason="every choice as it was"),

@@ -147,6 +147,14 @@ class RunFolder:
             file.close()
 
 
+def status(path: Path) -> str | None:
+    """What a run folder's `status.json` says: running, finished, stopped or failed; None where it says nothing."""
+    try:
+        return str(json.loads((path / "status.json").read_text(encoding="utf-8"))["state"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def default_path(method: str) -> Path:
     """`runs/<date-time>-<method>`, a name not taken yet."""
     stem = time.strftime("%Y%m%d-%H%M%S") + "-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in method)

@@ -80,7 +80,7 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
 
 def _sheet(result: Mapping[str, Any]) -> str:
     images, views = result["images"], result["views"]
-    each = f"{views} steps of {safe(result['op'])}, weak to strong" if result.get("op") else f"{views} views"
+    each = f"{views} steps of {safe(result['op'])}, from low to high" if result.get("op") else f"{views} views"
     return f"{images} image{'s' * (images != 1)} and {each}{' of each' * (images != 1)}"
 
 
@@ -175,7 +175,7 @@ def _verdict(screen: Screen) -> str:
     if screen.steps < FEW_STEPS:
         return (
             f"Only {screen.steps:,} step{'s' * (screen.steps != 1)}: too few to learn much. Train for more epochs, or"
-            " take a smaller batch, which makes more steps of the same images."
+            " take a smaller batch: more steps of the same images, with fewer negatives each."
         )
     knn = screen.results.get("knn", {})
     untrained = knn.get("baselines", {}).get("untrained")
@@ -192,7 +192,9 @@ def _verdict(screen: Screen) -> str:
 def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
     label = "kNN" if name == "knn" else name
     top5 = f", top-5 {percent(result['top5'])}" if result.get("top5") is not None else ""
-    yield label, f"top-1 {percent(result['top1'])}{top5}"
+    asked = result.get("queries") or result.get("test") or 0
+    error = f" ± {100 * math.sqrt(result['top1'] * (1 - result['top1']) / asked):.1f}" if asked else ""
+    yield label, f"top-1 {percent(result['top1'])}{error}{top5}"
     names = {"untrained": "the same network untrained", "pixels": "raw pixels"}
     for baseline, top1 in result.get("baselines", {}).items():
         yield "", f"top-1 {percent(top1)} by {names.get(baseline, safe(baseline))}"
@@ -205,6 +207,8 @@ def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
     else:
         yield "protocol", safe(result["protocol"])
         yield "images", f"{result['train']:,} for training, {result['test']:,} for testing"
+    if result.get("step") is not None:
+        yield "checkpoint", f"step {result['step']:,}"
     if result.get("note"):
         yield "note", safe(result["note"])
 
@@ -212,6 +216,8 @@ def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
 def _export(result: Mapping[str, Any]) -> Iterator[Line]:
     yield "encoder", safe(result["path"])
     yield "size", f"{format_bytes(result['bytes'])}, ONNX opset {result['opset']}"
+    if result.get("step") is not None:
+        yield "checkpoint", f"step {result['step']:,}"
     yield "input", safe(result["input"])
     yield "output", safe(result["output"])
     sizes = ", ".join(str(size) for size in result["batch_sizes"])

@@ -10,6 +10,7 @@ from typing import Protocol, Self, TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from ssl_cli.config.units import format_bytes, format_seconds
@@ -20,6 +21,8 @@ from ssl_cli.ui.text import per_step, percent, safe
 
 REFRESH = 4
 LABEL = 11
+PROSE = {"verdict", "note", "warning", "protocol"}
+"""Labels of lines that may be broken between words."""
 SKIPS_SHOWN = 20
 LONGEST_LINE = 160
 
@@ -238,5 +241,11 @@ def _write_lines(lines: Iterable[report.Line]) -> None:
     for label, words in lines:
         line = Text(f"{label:<{LABEL}}", "dim")
         line.append(words, "bold" if label in {"kNN", "linear"} else "not dim")
-        console.print(line, soft_wrap=True)  # a path or a command must stay whole to be copied
+        if label in PROSE and len(line) > console.width:
+            row = Table.grid()
+            row.add_column(width=LABEL, no_wrap=True)
+            row.add_row(line[:LABEL], line[LABEL:])
+            console.print(row)
+        else:
+            console.print(line, soft_wrap=True)  # a path or a command must stay whole to be copied
     sys.stdout.flush()

@@ -35,7 +35,7 @@ def test_knn_result(run: Path) -> None:
     event = last(knn_eval(str(run), k=20, baselines=True, device="cpu"))
     assert (event.name, event.step) == ("knn", 7)
     result = event.result
-    assert {"top1", "top5", "k", "temperature", "feature", "bank", "queries", "note", "baselines"} == result.keys()
+    assert {"top1", "top5", "k", "temperature", "feature", "bank", "queries", "note", "baselines", "step"} == result.keys()
     assert (result["k"], result["temperature"], result["feature"], result["bank"]) == (20, 0.1, "h", 64)
     assert 0 <= result["top1"] <= result["top5"] <= 1
     assert result["baselines"].keys() == {"pixels", "untrained"}
@@ -54,7 +54,7 @@ def test_linear_result(run: Path) -> None:
     event = last(linear_eval(str(run), baselines=True, device="cpu"))
     assert event.name == "linear"
     result = event.result
-    assert {"top1", "top5", "protocol", "train", "test", "settings", "note", "baselines"} == result.keys()
+    assert {"top1", "top5", "protocol", "train", "test", "settings", "note", "baselines", "step"} == result.keys()
     assert result["settings"]["l2"] in result["settings"]["l2_grid"]
     assert json.dumps(result)
     assert list((run / "eval").glob("linear-*.json"))

@@ -118,3 +118,16 @@ def test_a_users_own_method_is_imported_only_if_given_again(settings: Settings, 
 def test_another_device_does_not_inherit_the_precision(settings: Settings, tmp_path: Path) -> None:
     spoil(tmp_path, settings, resolved={**RESOLVED, "device": "cuda", "precision": "bf16"})
     assert open_run(str(tmp_path), "cpu").precision == "fp32"
+
+
+def test_a_checkpoint_that_is_not_the_newest_is_told_of(settings: Settings, tmp_path: Path) -> None:
+    write_run(tmp_path, settings)
+    assert open_run(str(tmp_path), "cpu").notes == ()
+    good = tmp_path / "checkpoints" / "step_00000007.pt"
+    for suffix in (".pt", ".json"):
+        good.with_name("step_00000009" + suffix).write_bytes(good.with_suffix(suffix).read_bytes()[:-9])
+    (tmp_path / "status.json").write_text('{"state": "stopped"}')
+    damaged, unfinished = open_run(str(tmp_path), "cpu").notes
+    assert "step_00000009.pt is damaged" in damaged
+    assert "not finished (stopped): this is its step 7" in unfinished
+    assert open_run(str(good), "cpu").notes == ()  # a file that is named is what was meant

@@ -38,7 +38,7 @@ def document(events: list[Event], command: str = "pretrain") -> dict[str, object
 def test_a_good_run_says_trained_against_untrained_and_what_next() -> None:
     summary = told(training())
     for words in (
-        "top-1 81.0 %, top-5 98.0 %", "top-1 17.0 % by the same network untrained",
+        "top-1 81.0 % ± 0.9, top-5 98.0 %", "top-1 17.0 % by the same network untrained",
         "top-1 16.0 % by raw pixels", "k 200, temperature 0.1, on h, 2,048 queries in a bank of 16,384",
         "runs/first/checkpoints/step_00000448.pt", "sslcli linear-eval runs/first", "sslcli export runs/first -o",
     ):  # fmt: skip
