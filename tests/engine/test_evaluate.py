@@ -35,7 +35,8 @@ def test_knn_result(run: Path) -> None:
     event = last(knn_eval(str(run), k=20, baselines=True, device="cpu"))
     assert (event.name, event.step) == ("knn", 7)
     result = event.result
-    assert {"top1", "top5", "k", "temperature", "feature", "bank", "queries", "note", "baselines", "step"} == result.keys()
+    names = {"top1", "top5", "k", "temperature", "feature", "bank", "queries", "note", "baselines", "step"}
+    assert names == result.keys()
     assert (result["k"], result["temperature"], result["feature"], result["bank"]) == (20, 0.1, "h", 64)
     assert 0 <= result["top1"] <= result["top5"] <= 1
     assert result["baselines"].keys() == {"pixels", "untrained"}
