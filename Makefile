@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults format
+.PHONY: help demo test check faults mutants format
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: $(READY) ## The tests
 
 faults: $(READY) ## The slow tests: runs killed at random moments and resumed
 	@$(BIN)/python -m pytest -m slow
+
+mutants: $(READY) ## Plant known mistakes one by one; some test must catch each
+	@$(BIN)/python -m tests.mutants
 
 check: $(READY) ## Format, lint and strict types, then the tests: what must hold before a commit
 	@$(BIN)/ruff format --check --quiet .

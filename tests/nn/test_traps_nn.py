@@ -58,3 +58,14 @@ def test_heads_as_in_the_papers_and_as_in_simclr_s_code() -> None:
     assert all(part.bias is None for part in linear)
     assert [part.bias is not None for part in norms] == [True, True, False]
     assert all(part.weight is not None for part in norms)
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+def test_heads_lose_no_digit_under_autocast(batchnorm: bool) -> None:
+    """Trap 15: a similarity is divided by the temperature, and so is its rounding; z being float32 says too little."""
+    torch.manual_seed(0)
+    head, h = projector(16, 2, None, 8, batchnorm), torch.randn(6, 16)
+    plain = head(h)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(head(h), plain)
+        assert head(h.bfloat16()).dtype == torch.float32
