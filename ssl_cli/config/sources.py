@@ -193,10 +193,10 @@ def _dotted(table: Mapping[str, Any]) -> Iterator[str]:
 def _method_and_recipe(layers: Sequence[Layer]) -> tuple[str, str, Layer]:
     """The method first, since it decides which recipes and which settings there are."""
     named = _first(layers, "method.name")
+    method = str(named if named is not None else DEFAULT_METHOD)
     wanted = _first(layers, "run.recipe")
     if wanted is None:
-        wanted = family_of(_text(_first(layers, "data.source")), _first(layers, "data.size"))
-    method = str(named if named is not None else DEFAULT_METHOD)
+        wanted = family_of(_text(_first(layers, "data.source")), _first(layers, "data.size"), method)
     with _from("method.name", layers):
         method_path(method)
     with _from("run.recipe", layers):

@@ -114,7 +114,7 @@ class RunSettings(Branch):
     """The run itself: where it lives, its seed, its batch, how often it speaks and saves."""
 
     out: str | None = Field(None, description="run folder; default: runs/<date-time>-<method>")
-    recipe: str | None = Field(None, description="family (shapes, cifar, imagenet) or a TOML file")
+    recipe: str | None = Field(None, description="family (shapes, cifar, stl10, imagenet) or a TOML file")
     seed: int = Field(0, ge=0, lt=2**31)
     batch: int = Field(256, ge=2, description="images per optimiser step; never changed silently")
     max_time: Seconds | None = Field(None, gt=0, description="stop, resumable, after this time")

@@ -81,7 +81,7 @@ def pace(settings: Settings, objective: Objective, few: Sample, *, precision: st
         rows_of_x = x.repeat(math.ceil(rows / len(x)), 1, 1, 1)[:rows]
         return _best(device, lambda: probe.pass_seconds(objective, rows_of_x, precision, backward=backward)) / rows
 
-    rows = max(2, min(micro, int(PASS_SECONDS / passes(min(4, micro)))))
+    rows = probe.at_most(min(micro, PASS_SECONDS / passes(probe.at_most(min(4, micro)))))
     both, forward = passes(rows), passes(rows, backward=False)
     image = augment + objective.gradient_views * (both + (forward if cached else 0)) + objective.key_views * forward
     return Pace(few.read, image, _loss_seconds(objective, settings.run.batch, x))

@@ -171,3 +171,7 @@ def test_a_second_order_without_a_second_view_is_told(tmp_path: Path) -> None:
     chosen = settings(tmp_path, method={"name": "instdisc"}, augment={"second": ["crop"]})
     objective = build_objective(chosen, CPU, 96)
     assert any("augment.second is not used" in doubt for doubt in plan.doubts(chosen, objective))
+
+
+def test_passes_are_timed_at_powers_of_two() -> None:
+    assert [probe.at_most(rows) for rows in (0.4, 1, 2, 3.9, 63, 64, 65)] == [2, 2, 2, 2, 32, 64, 64]

@@ -71,7 +71,13 @@ def test_the_words_are_judged_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
 
 
-def test_the_command_hands_on_every_word(engine_of_words: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_hands_on_every_word(
+    engine_of_words: FakeEngine, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = Path("runs/x/checkpoints/step_1.pt")
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
     words = ["export", "runs/x", "-o", "e.onnx", "--input", "uint8-nhwc", "--l2", "--opset", "20", "--method", "m.py:M"]
     assert main(words) == 0
     assert engine_of_words.calls == [
