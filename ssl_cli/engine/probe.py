@@ -80,10 +80,7 @@ def fastest(
 
 
 def at_most(rows: float) -> int:
-    """The largest power of two up to `rows`, from 2 on.
-
-    With an odd number of rows and fewer than 16 channels a convolution of torch 2.15 on a CPU writes past its memory.
-    """
+    """The largest power of two up to `rows`, from 2 on: what the machine's libraries are written for."""
     return max(FIRST_ROWS, 1 << max(int(rows), 1).bit_length() - 1)
 
 

@@ -16,9 +16,28 @@ from ssl_cli.errors import UsageError
 from ssl_cli.nn.batchnorm import BatchNorm2d
 from ssl_cli.nn.selective_kernel import SelectiveKernel
 
+SAFE_CHANNELS = 16
+
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class _Shortcut(nn.Conv2d):
+    """A 1x1 convolution of every `stride`-th pixel.
+
+    Of narrow images the pixels are picked first: on a CPU, torch 2.15's own backward pass of a 1x1 convolution with a
+    stride writes past its memory where fewer than 16 channels, channels_last, meet an odd number of rows.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve `(M,C,H,W)`."""
+        if self.in_channels >= SAFE_CHANNELS:
+            return super().forward(input)
+        return F.conv2d(F.avg_pool2d(input, 1, self.stride), self.weight)
 
 
 def _deep_stem(width: int) -> nn.Sequential:
@@ -60,7 +79,7 @@ class _Block(nn.Module):
         if sk and (stride != 1 or inputs != outputs):
             self.downsample = nn.Sequential(_AveragePool(stride), _conv(inputs, outputs, 1), BatchNorm2d(outputs))
         elif stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(_conv(inputs, outputs, 1, stride), BatchNorm2d(outputs))
+            self.downsample = nn.Sequential(_Shortcut(inputs, outputs, stride), BatchNorm2d(outputs))
 
     def branch(self, x: Tensor) -> Tensor:
         raise NotImplementedError

@@ -1,6 +1,8 @@
 """Our ResNets against torchvision's: same names, same shapes, same function. With selective kernels: the authors'."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -194,11 +196,29 @@ def test_the_shortcut_averages(stride: int, height: int, width: int) -> None:
     assert block(x).shape == projected.shape
 
 
+@pytest.mark.parametrize("side", [6, 7])
+@pytest.mark.parametrize("inputs", [8, resnet.SAFE_CHANNELS])
 @pytest.mark.parametrize("block", [Bottleneck, BasicBlock])
-def test_without_selective_kernels_the_shortcut_skips_pixels(block: type[BasicBlock]) -> None:
-    downsample = block(8, 8, 2).downsample
+def test_without_selective_kernels_the_shortcut_skips_pixels(block: type[BasicBlock], inputs: int, side: int) -> None:
+    downsample = block(inputs, 8, 2).double().downsample
     assert isinstance(downsample, nn.Sequential)
-    assert [type(m).__name__ for m in downsample] == ["Conv2d", "BatchNorm2d"]
+    shortcut, norm = downsample
+    assert isinstance(shortcut, nn.Conv2d)
+    assert isinstance(norm, BatchNorm2d)
+    x = torch.rand(3, inputs, side, side, dtype=torch.float64)
+    wanted = torch.einsum("nchw,fc->nfhw", x[:, :, ::2, ::2], shortcut.weight[:, :, 0, 0])
+    torch.testing.assert_close(shortcut(x), wanted, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [3, 13])
+def test_a_narrow_network_trains_on_an_odd_number_of_rows(rows: int) -> None:
+    program = (  # on its own: torch 2.15's strided 1x1 convolution would end this process here
+        "import torch; from ssl_cli.nn.resnet import resnet18; "
+        "net = resnet18(0.125, 'cifar').to(memory_format=torch.channels_last); "
+        f"x = torch.rand({rows}, 3, 32, 32).contiguous(memory_format=torch.channels_last); "
+        "[net(x).sum().backward() for _ in range(20)]"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(("stem", "size"), [("cifar", 16), ("imagenet", 40)])
