@@ -75,11 +75,14 @@ class Pipeline:
         """
         return list(self.stacked(batch, views).chunk(views))
 
-    def stacked(self, batch: Batch, views: int = 2) -> Tensor:
-        """All views as one tensor `(views * N,C,size,size)`, first views first: how a network takes them in."""
+    def stacked(self, batch: Batch, views: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:
+        """All views as one tensor `(views * N,C,size,size)`, first views first: how a network takes them in.
+
+        Operations compute in float32; the result is rounded to `dtype` once.
+        """
         images = batch.image
         shape = (views * len(batch), images[0].shape[0], self.size, self.size)
-        out = torch.empty(shape, device=images[0].device, memory_format=torch.channels_last)
+        out = torch.empty(shape, device=images[0].device, dtype=dtype, memory_format=torch.channels_last)
         for view, rows in enumerate(out.chunk(views)):
             self._apply(images, self.draw(batch, view), rows)
         return out

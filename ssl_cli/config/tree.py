@@ -136,6 +136,9 @@ class HardwareSettings(Branch):
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
+    mode: Literal["auto", "direct", "tail-keep", "cached", "checkpointed"] = Field(
+        "auto", description="how a batch is divided: all activations kept, some, none, or the inputs of parts alone"
+    )
     micro_batch: int | None = Field(None, gt=0, description="rows through the network at once")
     memory: Annotated[Bytes | None, BeforeValidator(_memory)] = Field(None, gt=0, description="budget, e.g. 8GB")
 

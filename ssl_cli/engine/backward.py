@@ -1,7 +1,7 @@
-"""The gradient of a loss that sees the whole batch, with all activations in memory or those of a micro-batch."""
+"""The gradient of a loss that sees the whole batch, however few of its activations are in memory at once."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_cli.engine.groups import Groups
 from ssl_cli.nn.batchnorm import Moments, grouped
+from ssl_cli.nn.checkpointing import checkpointed
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -24,6 +25,7 @@ class Rowwise:
         micro_batch: rows at a time.
         autocast: makes the precision context of one pass.
         seed: of dropout; each micro-batch draws the same numbers whenever it passes.
+        checkpointing: whether parts of the network keep their inputs alone, and pass again for the gradient.
     """
 
     net: nn.Module
@@ -32,52 +34,55 @@ class Rowwise:
     micro_batch: int
     autocast: Callable[[], AbstractContextManager[None]]
     seed: int
+    checkpointing: bool = False
 
-    def passes(self, moments: Moments | None) -> Iterator[Tensor]:
-        """Outputs of one micro-batch after another, in group order; BatchNorm statistics go to `moments`."""
-        for i, (rows, sizes) in enumerate(self.groups.micro_batches(self.micro_batch)):
-            torch.manual_seed((self.seed + i) % 2**63)
-            with grouped(self.net, sizes, moments), self.autocast():
-                out = self.call(rows)
-            yield out
+    def __len__(self) -> int:
+        return len(self._micro_batches())
 
-    def without_gradient(self, moments: Moments | None) -> Tensor:
-        """All outputs in the rows' own order, outside any graph."""
+    def out(self, number: int, moments: Moments | None) -> Tensor:
+        """Outputs of micro-batch `number`, in group order; its BatchNorm statistics go to `moments`."""
+        rows, sizes = self._micro_batches()[number]
+        sparing = checkpointed(self.net, sizes) if self.checkpointing else nullcontext()
+        torch.manual_seed((self.seed + number) % 2**63)
+        with grouped(self.net, sizes, moments), sparing, self.autocast():
+            return self.call(rows)
+
+    def without_gradient(self, moments: Moments | None) -> Tensor | None:
+        """All outputs in the rows' own order, outside any graph; None where there are none."""
         with torch.no_grad():
-            return self.groups.restore(torch.cat(list(self.passes(moments))))
+            outs = [self.out(number, moments) for number in range(len(self))]
+        return None if outs[0] is None else self.groups.restore(torch.cat(outs))
+
+    def _micro_batches(self) -> list[tuple[Tensor, tuple[int, ...]]]:
+        return list(self.groups.micro_batches(self.micro_batch))
 
 
-def plain_backward(rows: Rowwise, loss: Loss, moments: Moments) -> tuple[Tensor, Tensor]:
-    """Gradient of `loss(z)` with every activation of the batch in memory.
+def backward(rows: Rowwise, loss: Loss, moments: Moments, kept: int) -> tuple[Tensor, Tensor]:
+    """Gradient of `loss(z)`, exact, with the graphs of the last `kept` micro-batches in memory.
 
-    Returns:
-        The loss and z `(M,D)`, detached; gradients are accumulated in the parameters, moments collected once.
-    """
-    z = rows.groups.restore(torch.cat(list(rows.passes(moments))))
-    value = loss(z)
-    value.backward()  # type: ignore[no-untyped-call]
-    return value.detach(), z.detach()
-
-
-def cached_backward(rows: Rowwise, loss: Loss, moments: Moments) -> tuple[Tensor, Tensor]:
-    """The same gradient with the activations of one micro-batch in memory (Gao et al. 2021, arXiv 2101.06983).
-
-    First all rows pass without a graph; the loss of the whole batch gives d loss / d z; then every micro-batch passes
-    again, with the same groups, precision and dropout, and takes the chain rule from there. Exact: equal to
-    `plain_backward` with the same BatchNorm groups.
+    All rows pass, the last `kept` micro-batches with a graph; the loss of the whole batch gives d loss / d z; the
+    graphs take the chain rule from there, and all other micro-batches pass again to do so, with the same groups,
+    precision and dropout. With all graphs kept this is the ordinary backward pass; with none, gradient caching (Gao et
+    al. 2021, arXiv 2101.06983); between them no row passes again whose graph there was room for.
 
     Returns:
         The loss and z `(M,D)`, detached; gradients are accumulated in the parameters, moments collected once.
     """
-    z = rows.without_gradient(None).requires_grad_()
+    count = len(rows)
+    again = max(count - kept, 0)
+    with torch.no_grad():
+        outs = [rows.out(number, None) for number in range(again)]
+    with rows.autocast():  # around all, so that the graphs share one cast of each weight
+        outs += [rows.out(number, moments) for number in range(again, count)]
+    z = rows.groups.restore(torch.cat([out.detach() for out in outs])).requires_grad_()
     value = loss(z)
     value.backward()  # type: ignore[no-untyped-call]
     assert z.grad is not None
-    slopes = z.grad[rows.groups.order]
-    start = 0
-    for out in rows.passes(moments):
-        out.backward(slopes[start : start + len(out)])  # type: ignore[no-untyped-call]
-        start += len(out)
+    slopes = torch.split(z.grad[rows.groups.order], [len(out) for out in outs])
+    for number in range(count - 1, again - 1, -1):
+        outs.pop().backward(slopes[number])  # type: ignore[no-untyped-call]
+    for number in range(again):
+        rows.out(number, moments).backward(slopes[number])  # type: ignore[no-untyped-call]
     return value.detach(), z.detach()
 
 

@@ -1,4 +1,4 @@
-"""Memory: what a run may take, what it takes whatever it does, and how many rows at once the rest allows."""
+"""Memory: what a run may take, and what it takes however its batch is divided."""
 
 from collections.abc import Mapping
 
@@ -6,16 +6,12 @@ import torch
 from torch import Tensor
 
 from ssl_cli.config.tree import Settings
-from ssl_cli.config.units import format_bytes
+from ssl_cli.data.loader import cap_for
 from ssl_cli.engine import memory
-from ssl_cli.engine.groups import bn_groups
-from ssl_cli.errors import ResourceError, UsageError
+from ssl_cli.engine.groups import group_sizes
 from ssl_cli.objective import Objective
 
 AUTO_CPU = 4 * 10**9
-CPU_ROWS = 256
-WORKSPACE = 1.35
-"""Forward and backward hold, beside what autograd keeps, the gradients and outputs of a few layers in flight."""
 ADAM, MOMENTUM = 2, 1
 
 
@@ -33,22 +29,27 @@ def budget(settings: Settings, device: torch.device) -> tuple[int, str]:
     return AUTO_CPU, "leaves room for other work; --memory gives more"
 
 
-def cache_bytes(settings: Settings, device: torch.device) -> int:
-    """What decoded images may take: a quarter of the budget, or of the free memory where the budget is a card's."""
-    return (memory.available() if device.type == "cuda" else budget(settings, device)[0]) // 4
+def cache_bytes(settings: Settings, objective: Objective, device: torch.device) -> int:
+    """What decoded images may take: a quarter of what the budget leaves, or of the free memory beside a card."""
+    if device.type == "cuda":
+        return memory.available() // 4
+    most, _ = budget(settings, device)
+    return max(most - held(settings, objective, device, "fp32", 3 * cap_for(settings.data.size) ** 2), 0) // 4
 
 
-def resident(settings: Settings, objective: Objective, device: torch.device, cached: int) -> int:
-    """Bytes held whatever the micro-batch: process, gradients and momentum, views, `cached` bytes of images.
+def held(settings: Settings, objective: Objective, device: torch.device, precision: str, image: float) -> int:
+    """Bytes beside activations and cached images: process, gradients and momentum, views, images in flight.
 
-    Of a card, what is not on it yet: its weights are, and what it calls free is without them.
+    Of a card, what is not on it yet: its weights are, and what it calls free is without them. `image` is the bytes
+    of one before augmentation.
     """
     training = (1 + moments(settings)) * trained_bytes(objective)
-    views = settings.run.batch * objective.views * 3 * settings.data.size**2 * 4
+    batch, pixels = settings.run.batch, 3 * settings.data.size**2
+    views = batch * objective.views * pixels * (2 if precision == "bf16" else 4)
     if device.type == "cuda":
-        return training + 2 * views
-    # beside the views wait the images of this batch and the next, a quarter of their bytes each
-    return memory.resident() + training + cached + int(1.5 * views)
+        return training + views + batch * pixels * 4  # a card augments a view at a time, in float32
+    # this batch's images and the next one's wait beside the views
+    return memory.resident() + training + views + int(2 * batch * image)
 
 
 def trained_bytes(objective: Objective) -> int:
@@ -68,46 +69,6 @@ def checkpoint_bytes(settings: Settings, objective: Objective) -> int:
     return state + moments(settings) * trained_bytes(objective)
 
 
-def group_sizes(settings: Settings, objective: Objective) -> tuple[int, ...]:
-    """Rows of each BatchNorm group of a step."""
-    return bn_groups(settings.run.batch, objective.gradient_views, settings.model.bn_group, settings.run.seed).sizes
-
-
-def micro_batch(
-    settings: Settings, objective: Objective, device: torch.device, per_row: int, room: int, most: int
-) -> tuple[str, int]:
-    """Mode and rows at a time: all rows if their activations fit the `room` left of `most` bytes, else whole groups.
-
-    Raises:
-        UsageError: the micro-batch asked for would cut a group.
-        ResourceError: not even one group fits.
-    """
-    rows, largest = settings.run.batch * objective.gradient_views, max(group_sizes(settings, objective))
-    asked = settings.hardware.micro_batch
-    if asked is not None:
-        if asked < largest:
-            raise UsageError(
-                f"--micro-batch {asked} is smaller than a BatchNorm group of {largest} rows.",
-                f"Pass at least {largest}, or change who shares statistics with --set model.bn_group={asked}.",
-            )
-        return ("direct", rows) if asked >= rows else ("cached", asked)
-    if per_row * rows <= room:
-        return "direct", rows
-    fitting = max(room, 0) // per_row // largest * largest
-    if not fitting:
-        raise _too_little(per_row, room, largest, most)
-    if device.type == "cpu":
-        # more rows at once gain nothing there: they only leave the processor's cache
-        fitting = min(fitting, max(CPU_ROWS // largest, 1) * largest)
-    return "cached", fitting
-
-
-def _too_little(per_row: int, room: int, largest: int, most: int) -> ResourceError:
-    need = -(-(most - room + per_row * largest) // 10**8) / 10
-    fits = max(room, 0) // per_row
-    smaller = f"--set model.bn_group={2 ** (fits.bit_length() - 1)}" if fits >= 2 else "a smaller --batch"
-    return ResourceError(
-        f"The views of a batch and one BatchNorm group of {largest} rows need {need:.1f} GB, the budget is "
-        f"{format_bytes(most)}.",
-        f"Pass --memory {need:.1f}GB, --recipe shapes, a smaller --backbone or --image-size, or {smaller}.",
-    )
+def step_groups(settings: Settings, objective: Objective) -> tuple[int, ...]:
+    """Rows of each BatchNorm group of a step's gradient pass."""
+    return group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group)

@@ -24,7 +24,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     settings, notes = plan.capped(settings, seen.images)
     objective = build_objective(settings, plan.resolve_device(settings.hardware.device), seen.images)
     out = Path(settings.run.out or "runs")
-    found = plan.make(settings, objective, seen.images, few=seen.few, where=seen.where, out=out)
+    found = plan.make(settings, objective, plan.Data(seen.images, seen.where, seen.few), out, fits=True)
     yield Planned(choices=found.choices, expected=found.expected)
     for note in (*notes, *found.warnings, *filter(None, [seen.doubt])):
         yield Warned(message=note)

@@ -14,13 +14,15 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import cap_for
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.engine import probe
+from ssl_cli.engine.footprint import Ledger
+from ssl_cli.engine.probe import Passes
 from ssl_cli.errors import DataError
 from ssl_cli.nn.heads import unit
 from ssl_cli.objective import Batch, Objective
 
 IMAGES = 32
+AUGMENTED = 256
 LOSS_ROWS = 1024
-PASS_SECONDS = 0.4
 REPEATS = 2
 
 
@@ -35,15 +37,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds: to read an image, for all else that an image needs, and for the loss of a whole batch."""
+    """Seconds: to read an image, to augment it, for a row's passes, for the loss of a batch; and the loss's bytes."""
 
     read: float
-    image: float
+    augment: float
+    passes: Passes
     loss: float
+    loss_bytes: int
 
-    def step(self, batch: int) -> float:
-        """Of one step of `batch` images that are in memory already."""
-        return batch * self.image + self.loss
+    def image(self, objective: Objective, extra: float) -> float:
+        """All that an image needs once it is in memory, rows passing `extra` times more than once forward."""
+        forward = self.passes.forward
+        rows = objective.gradient_views * (self.passes.both + extra * forward) + objective.key_views * forward
+        return self.augment + rows
 
 
 def sample(source: Source | None, size: int) -> Sample:
@@ -60,39 +66,26 @@ def sample(source: Source | None, size: int) -> Sample:
     return Sample(images, seconds / len(images), sum(image.numel() for image in images) / len(images))
 
 
-def pace(settings: Settings, objective: Objective, few: Sample, *, precision: str, cached: bool, micro: int) -> Pace:
-    """Time the parts of a step: augmentation, passes, loss; the objective is left as it was.
-
-    Args:
-        settings: of the run.
-        objective: on its device, in its memory format.
-        few: some images.
-        precision: in which rows pass.
-        cached: whether each row passes twice.
-        micro: rows at once.
-    """
+def pace(settings: Settings, objective: Objective, few: Sample, precision: str, most: int) -> Pace:
+    """Time the parts of a step: augmentation, passes of up to `most` rows, loss; the objective is left as it was."""
     device = next(objective.parameters()).device
     pipeline = Pipeline(settings.augment, settings.data.size, settings.run.seed)
-    batch = _batch(len(few.images), few.images).to(device)
+    images = few.images * max(1, min(settings.run.batch, AUGMENTED) // len(few.images))
+    batch = _batch(len(images), images).to(device)
     augment = _best(device, lambda: pipeline.stacked(batch, objective.views)) / len(batch)
-    x = pipeline.stacked(batch, 1)
-
-    def passes(rows: int, *, backward: bool = True) -> float:
-        rows_of_x = x.repeat(math.ceil(rows / len(x)), 1, 1, 1)[:rows]
-        return _best(device, lambda: probe.pass_seconds(objective, rows_of_x, precision, backward=backward)) / rows
-
-    rows = probe.at_most(min(micro, PASS_SECONDS / passes(probe.at_most(min(4, micro)))))
-    both, forward = passes(rows), passes(rows, backward=False)
-    image = augment + objective.gradient_views * (both + (forward if cached else 0)) + objective.key_views * forward
-    return Pace(few.read, image, _loss_seconds(objective, settings.run.batch, x))
+    x = pipeline.stacked(_batch(len(few.images), few.images).to(device), 1)
+    passes = probe.passes(objective, x, precision, most)
+    return Pace(few.read, augment, passes, *_loss(objective, settings.run.batch, x))
 
 
-def run_seconds(pace: Pace, settings: Settings, *, images: int, steps: int, in_memory: bool, device: str) -> float:
+def run_seconds(
+    pace: Pace, image: float, settings: Settings, *, images: int, steps: int, in_memory: bool, device: str
+) -> float:
     """Seconds of `steps` steps; images are decoded each epoch, or once where all of them stay in memory."""
     batch = settings.run.batch
     threads = settings.data.threads or torch.get_num_threads()
     reading = pace.read * (min(steps * batch, images) if in_memory else steps * batch) / threads
-    computing = steps * pace.step(batch)
+    computing = steps * (batch * image + pace.loss)
     # on a CPU decoding takes its time from the network; beside a card it runs along
     return max(reading, computing) if device.startswith("cuda") else reading + computing
 
@@ -105,15 +98,16 @@ def _some(source: Source, wanted: Tensor, size: int) -> list[Tensor]:
     return images
 
 
-def _loss_seconds(objective: Objective, batch: int, x: Tensor) -> float:
-    """Seconds of loss and gradient at a whole batch, `a n + b n^2` as found at two smaller ones."""
+def _loss(objective: Objective, batch: int, x: Tensor) -> tuple[float, int]:
+    """Seconds of loss and gradient at a whole batch, `a n + b n^2` as found at two smaller ones; and bytes, linear."""
     most = min(batch, LOSS_ROWS)
-    whole, half = (_loss_at(objective, count, x) for count in (most, max(most // 2, 1)))
+    (whole, more), (half, less) = (_loss_at(objective, count, x) for count in (most, max(most // 2, 1)))
     square = max(0.0, whole - 2 * half) * 2 / most**2
-    return (whole / most - square * most) * batch + square * batch**2
+    growth = max(more - less, 0) / max(most - most // 2, 1)
+    return (whole / most - square * most) * batch + square * batch**2, int(more + growth * (batch - most))
 
 
-def _loss_at(objective: Objective, count: int, x: Tensor) -> float:
+def _loss_at(objective: Objective, count: int, x: Tensor) -> tuple[float, int]:
     with torch.no_grad():
         dim = objective.eval()(x[:2]).shape[-1]
     objective.train()
@@ -123,7 +117,10 @@ def _loss_at(objective: Objective, count: int, x: Tensor) -> float:
     def once() -> None:
         objective.loss(z, targets, batch).backward()  # type: ignore[no-untyped-call]
 
-    return _best(x.device, once)
+    seconds = _best(x.device, once)
+    with Ledger() as ledger:
+        once()
+    return seconds, ledger.peak
 
 
 def _targets_like(objective: Objective, x: Tensor, count: int) -> Tensor | None:

@@ -1,6 +1,6 @@
 """Which rows of a step share BatchNorm statistics, and how they are cut into micro-batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,18 +24,35 @@ class Groups:
 
     def micro_batches(self, rows: int) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
         """Whole groups, as many as fit in `rows` but at least one: their row numbers and group sizes."""
-        start, pending = 0, list(self.sizes)
-        while pending:
-            taken = [pending.pop(0)]
-            while pending and sum(taken) + pending[0] <= rows:
-                taken.append(pending.pop(0))
+        start = 0
+        for taken in packed(self.sizes, rows):
             stop = start + sum(taken)
-            yield self.order[start:stop], tuple(taken)
+            yield self.order[start:stop], taken
             start = stop
 
     def restore(self, x: Tensor) -> Tensor:
         """Rows that stand in group order `(M,...)` back in their own order; differentiable."""
         return x[torch.argsort(self.order)]
+
+
+def packed(sizes: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:
+    """Groups of these sizes in turn, as many at once as fit in `rows` but at least one."""
+    taken: list[int] = []
+    for size in sizes:
+        if taken and sum(taken) + size > rows:
+            yield tuple(taken)
+            taken = []
+        taken.append(size)
+    if taken:
+        yield tuple(taken)
+
+
+def group_sizes(images: int, views: int, group: int | Literal["global"]) -> tuple[int, ...]:
+    """Rows of each group: one of all rows where they fit in it; else equal ones of a view, give or take a row."""
+    if group == "global" or images * views <= group:
+        return (images * views,)
+    count = -(-images // group)
+    return tuple(images // count + (i < images % count) for i in range(count)) * views
 
 
 def bn_groups(images: int, views: int, group: int | Literal["global"], *stream: int) -> Groups:
@@ -47,10 +64,8 @@ def bn_groups(images: int, views: int, group: int | Literal["global"], *stream: 
     (section 3.3), which on one device is an exact no-op unless groups are real. Groups of a view differ by one row
     at most.
     """
-    rows = images * views
-    if group == "global" or rows <= group:
-        return Groups(torch.arange(rows), (rows,))
-    count = -(-images // group)
-    sizes = [images // count + (i < images % count) for i in range(count)]
+    sizes = group_sizes(images, views, group)
+    if len(sizes) == 1:
+        return Groups(torch.arange(images * views), sizes)
     order = [view * images + draws.permutation(stream[0], images, *stream[1:], view) for view in range(views)]
-    return Groups(torch.cat(order), tuple(sizes * views))
+    return Groups(torch.cat(order), sizes)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,13 +12,14 @@ from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine import checkpoint, plan
-from ssl_cli.engine.backward import Rowwise, autocast, cached_backward, plain_backward
-from ssl_cli.engine.groups import bn_groups
+from ssl_cli.engine.backward import Rowwise, autocast, backward
+from ssl_cli.engine.division import smaller
+from ssl_cli.engine.groups import bn_groups, group_sizes
 from ssl_cli.engine.meter import Meter
 from ssl_cli.engine.probe import FORMATS
 from ssl_cli.engine.run_folder import RunFolder
 from ssl_cli.engine.signals import StopRequest
-from ssl_cli.errors import STOPPED, CheckpointError, DivergedError
+from ssl_cli.errors import STOPPED, CheckpointError, DivergedError, ResourceError, understood
 from ssl_cli.events import Event, Saved, Stopped, Warned
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch, Objective, Targets
@@ -82,7 +83,9 @@ class Job:
 
     def augment(self, batch: Batch) -> Tensor:
         """The V views of each image, view by view, `(V * N,3,H,W)`."""
-        views = self.pipeline.stacked(batch.to(self.device), self.objective.views)
+        # autocast would round them in any case, and they are most of what a large batch holds
+        dtype = torch.bfloat16 if self.resolved.precision == "bf16" else torch.float32
+        views = self.pipeline.stacked(batch.to(self.device), self.objective.views, dtype)
         return views.contiguous(memory_format=self.layout)
 
     def targets(self, x: Tensor, batch: Batch) -> Targets:
@@ -96,10 +99,7 @@ class Job:
             batch.step,
             TARGETS,
         )
-        with torch.no_grad():
-            parts: list[Targets] = [*rowwise.passes(self.moments)]
-        found = [part for part in parts if part is not None]
-        return rowwise.groups.restore(torch.cat(found)) if found else None
+        return rowwise.without_gradient(self.moments)
 
     def backward(self, x: Tensor, targets: Targets, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and z of the whole batch; the gradient is in the parameters."""
@@ -107,8 +107,44 @@ class Job:
         rowwise = self._rowwise(
             lambda rows: self.objective(x[rows]), self.objective.gradient_views, batch.step, QUERIES
         )
-        backward = plain_backward if self.resolved.mode == "direct" else cached_backward
-        return backward(rowwise, lambda z: self.objective.loss(z, targets, batch), self.moments)
+        loss = lambda z: self.objective.loss(z, targets, batch)  # noqa: E731
+        return backward(rowwise, loss, self.moments, self.resolved.kept)
+
+    def gradient(self, x: Tensor, batch: Batch) -> Generator[Event, None, tuple[Targets, Tensor, Tensor]]:
+        """Targets, loss and z; where memory runs out, the batch is divided further and the step begins again.
+
+        Nothing has moved by then, so nothing is lost; and it is said.
+        """
+        while True:
+            try:
+                targets = self.targets(x, batch)
+                return targets, *self.backward(x, targets, batch)
+            except Exception as error:
+                if not isinstance(understood(error), ResourceError) or not self._divide_further():
+                    raise
+            self.moments.clear()
+            self.optimiser.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            micro, sparing = self.resolved.micro_batch, self.resolved.checkpointing
+            parts = ", keeping only what goes into the network's parts" if sparing else ""
+            yield Warned(
+                step=batch.step,
+                message=f"Memory ran out in step {batch.step + 1}; it begins again with micro-batches of {micro:,} rows"
+                f"{parts}. The batch is as it was.",
+                hint="A smaller --memory makes the plan so from the start.",
+            )
+
+    def _divide_further(self) -> bool:
+        resolved = self.resolved
+        sizes = group_sizes(self.settings.run.batch, self.objective.gradient_views, self.settings.model.bn_group)
+        less = smaller(sizes, resolved.micro_batch, resolved.kept, resolved.checkpointing)
+        if less is None:
+            return False
+        micro, kept, sparing = less
+        mode = "checkpointed" if sparing else "cached"
+        self.resolved = dataclasses.replace(resolved, mode=mode, micro_batch=micro, kept=kept, checkpointing=sparing)
+        return True
 
     def lr(self, step: int) -> float:
         """The learning rate of a step."""
@@ -208,4 +244,5 @@ class Job:
         seed = self.settings.run.seed
         groups = bn_groups(self.settings.run.batch, views, self.settings.model.bn_group, seed, step, stream)
         draw = (seed * 1_000_003 + step) * 7 + stream
-        return Rowwise(self.objective, call, groups, self.resolved.micro_batch, self.autocast, draw * 65_537)
+        micro, sparing = self.resolved.micro_batch, self.resolved.checkpointing
+        return Rowwise(self.objective, call, groups, micro, self.autocast, draw * 65_537, sparing)

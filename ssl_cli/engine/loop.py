@@ -16,8 +16,7 @@ def train(job: Job) -> Iterator[Event]:
     for batch in job.batches():
         step = batch.step + 1
         x = job.augment(batch)
-        targets = job.targets(x, batch)
-        loss, z = job.backward(x, targets, batch)
+        targets, loss, z = yield from job.gradient(x, batch)
         numbers = job.observe(step, z, targets, batch)
         if job.update(loss, batch.step):
             objective.after_step(z, targets, batch, step / job.steps)

@@ -12,8 +12,9 @@ import torch
 from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.data.source import Source
-from ssl_cli.engine import budget, forecast, probe
-from ssl_cli.engine.groups import bn_groups
+from ssl_cli.engine import budget, need, probe
+from ssl_cli.engine.division import Division, Mode
+from ssl_cli.engine.groups import group_sizes
 from ssl_cli.errors import UsageError
 from ssl_cli.events import Choice
 from ssl_cli.objective import Objective
@@ -32,6 +33,8 @@ class Resolved:
     threads: int
     images: int
     memory_format: str = "channels_last"
+    kept: int = 0
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,68 +47,76 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def make(settings: Settings, objective: Objective, images: int, *, few: Source | None, where: str, out: Path) -> Plan:
+@dataclass(frozen=True)
+class Data:
+    """How many images there are, from where in words, and some of them to time reading and augmentation on."""
+
+    images: int
+    where: str
+    few: Source | None
+
+
+def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fits: bool = False) -> Plan:
     """The plan of a new run. The objective, on its device, is left as it was but for its memory format.
 
     Args:
         settings: the settled tree.
         objective: what will be trained.
-        images: how many there are.
-        few: some of them, to time reading and augmentation on.
-        where: the images are from, in words.
+        data: on what.
         out: the run folder, or where it will be.
+        fits: whether to say, too, how large a batch would fit.
 
     Raises:
         ResourceError: not even the smallest micro-batch fits the memory.
         UsageError: a micro-batch that would cut BatchNorm groups.
     """
-    device = next(objective.parameters()).device
+    device, images = next(objective.parameters()).device, data.images
     arithmetic, why = _arithmetic(settings, objective, device)
     objective.to(memory_format=probe.FORMATS[arithmetic.memory_format])
+    found = need.measure(settings, objective, arithmetic.precision, data.few)
     most, why_most = budget.budget(settings, device)
-    per_row = int(probe.bytes_per_row(objective, settings.data.size, arithmetic.precision) * budget.WORKSPACE)
-    sample, cache = forecast.sample(few, settings.data.size), budget.cache_bytes(settings, device)
-    held = budget.resident(settings, objective, device, int(min(images * sample.size, cache)))
-    mode, micro = budget.micro_batch(settings, objective, device, per_row, most - held, most)
-    rows = settings.run.batch * objective.gradient_views
-    peak = held + per_row * (rows if mode == "direct" else micro)
+    cached = min(images * found.sample.size, budget.cache_bytes(settings, objective, device))
+    beside = found.beside(settings) + int(cached)
+    division = found.divide(settings, most - beside)
+    if division is None:
+        raise need.too_little(settings, found, beside, most)
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format,
-        mode=mode, micro_batch=micro, threads=torch.get_num_threads(), images=images,
+        mode=division.mode, micro_batch=division.micro_batch, kept=division.kept, checkpointing=division.checkpointing,
+        threads=torch.get_num_threads(), images=images,
     )  # fmt: skip
-    seconds = _seconds(settings, objective, resolved, sample, in_memory=images * sample.size <= cache)
+    seconds = found.seconds(settings, division, images=images, in_memory=images * found.sample.size <= cached)
     size, free = budget.checkpoint_bytes(settings, objective), _free(out)
-    given = "given" if settings.hardware.device != "auto" else "found"
-    kept = f"{settings.run.keep} are kept; {format_bytes(free)} free on the disk"
+    peak = beside + division.peak
     expected = _expected(settings, objective, images, seconds)
+    expected |= {"peak_memory": peak, "checkpoint": size, "disk_free": free}
+    given = "given" if settings.hardware.device != "auto" else "found"
+    threads = f"{resolved.threads} thread{'s' * (resolved.threads != 1)}"
+    kept = f"{settings.run.keep} are kept; {format_bytes(free)} free on the disk"
+    row = f"{format_bytes(found.weigh(division.checkpointing).peak)} a row"
     choices = [
-        *describe(settings, objective, images, where),
-        Choice(
-            name="device",
-            value=str(device),
-            reason=f"{given}; {resolved.threads} thread{'s' * (resolved.threads != 1)}",
-        ),
+        *describe(settings, objective, images, data.where),
+        Choice(name="device", value=str(device), reason=f"{given}; {threads}"),
         Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why),
         Choice(name="memory", value=format_bytes(most), reason=why_most),
-        Choice(name="mode", value=mode, reason=_WHY_MODE[mode]),
-        Choice(name="micro-batch", value=f"{micro:,} rows", reason=f"{format_bytes(per_row)} a row"),
+        Choice(name="mode", value=division.mode, reason=_why_mode(division, found.cost(division))),
+        Choice(name="micro-batch", value=f"{division.micro_batch:,} rows", reason=row),
         Choice(name="peak memory", value=format_bytes(peak), reason="estimate"),
         Choice(name="checkpoint", value=format_bytes(size), reason=kept),
     ]
     if seconds is not None:
         why_time = f"estimate: {expected['rate']:,.0f} images/s"
         choices.append(Choice(name="time", value=format_seconds(seconds), reason=why_time))
-    expected |= {"peak_memory": peak, "checkpoint": size, "disk_free": free}
+    if fits:
+        largest = found.largest_batches(settings, most)
+        choices.append(_would_fit(largest, most))
+        expected |= {f"largest_{mode}": batch for mode, batch in largest.items()}
     warnings = (*doubts(settings, objective), *_no_room(settings, size, free), *_too_long(seconds))
     return Plan(resolved, tuple(choices), expected, warnings)
 
 
 LONG = 3 * 86400
 """Seconds from which on a run is warned of."""
-_WHY_MODE = {
-    "direct": "the whole batch fits; every activation is kept",
-    "cached": "the batch does not fit at once; exact, each row passes twice",
-}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -140,7 +151,7 @@ def capped(settings: Settings, images: int) -> tuple[Settings, list[str]]:
 def doubts(settings: Settings, objective: Objective) -> list[str]:
     """What in these settings will not do what the method needs, or what was asked."""
     found = []
-    sizes = bn_groups(settings.run.batch, 1, settings.model.bn_group, settings.run.seed).sizes
+    sizes = group_sizes(settings.run.batch, 1, settings.model.bn_group)
     if objective.shuffled_keys and len(sizes) == 1:
         found.append(
             f"All {settings.run.batch} keys of a step share one BatchNorm group, so shuffling hides nothing; "
@@ -168,7 +179,7 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
     small = settings.data.size <= CIFAR_UP_TO
     stem = model.stem if model.stem != "auto" else "cifar" if small else "imagenet"
     why_stem = "given" if model.stem != "auto" else f"images {'up to' if small else 'above'} {CIFAR_UP_TO} pixels"
-    sizes = budget.group_sizes(settings, objective)
+    sizes = budget.step_groups(settings, objective)
     each = images // batch
     choices = [
         Choice(name="method", value=settings.method.name, reason=f"recipe {settings.run.recipe}"),
@@ -221,23 +232,14 @@ def _arithmetic(settings: Settings, objective: Objective, device: torch.device) 
     return found, found.reason
 
 
-def _seconds(
-    settings: Settings, objective: Objective, resolved: Resolved, sample: forecast.Sample, *, in_memory: bool
-) -> float | None:
-    """How long the run will take; None where a user's own method does what a forecast cannot."""
-    cached, steps = resolved.mode == "cached", _steps(settings, resolved.images)
-    try:
-        pace = forecast.pace(
-            settings, objective, sample, precision=resolved.precision, cached=cached, micro=resolved.micro_batch
-        )
-    except Exception:
-        if ":" not in settings.method.name:
-            raise
-        objective.train().zero_grad(set_to_none=True)
-        return None
-    return forecast.run_seconds(
-        pace, settings, images=resolved.images, steps=steps, in_memory=in_memory, device=resolved.device
-    )
+def _why_mode(division: Division, cost: float | None) -> str:
+    extra = f"; {cost:.2f} x the passes' time" if cost is not None and division.extra else ""
+    return division.reason + extra
+
+
+def _would_fit(largest: Mapping[Mode, int], most: int) -> Choice:
+    told = ", ".join(f"{batch:,} {mode}" for mode, batch in largest.items() if batch)
+    return Choice(name="would fit", value=told or "nothing", reason=f"batches in {format_bytes(most)}, about")
 
 
 def _expected(settings: Settings, objective: Objective, images: int, seconds: float | None) -> dict[str, float]:
@@ -259,8 +261,7 @@ def _bn_reason(settings: Settings, objective: Objective, sizes: tuple[int, ...])
     paper = objective.paper_bn_group
     if paper is None:
         return count
-    views = objective.gradient_views
-    if bn_groups(settings.run.batch, views, paper, settings.run.seed).sizes == sizes:
+    if group_sizes(settings.run.batch, objective.gradient_views, paper) == sizes:
         return f"{count}, as in the paper"
     theirs = "all rows in one group" if paper == "global" else f"groups of {paper}"
     return f"{count}; the paper has {theirs}: --set model.bn_group={paper}"

@@ -10,7 +10,7 @@ import torch
 import torchvision
 
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.loader import Loader, cap_for
+from ssl_cli.data.loader import Loader, cap_for, require_batch
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine import budget, checkpoint, plan
@@ -107,14 +107,15 @@ def _assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | Non
     source = open_pretraining(settings.data, settings.run.seed)
     settings, notes = plan.capped(settings, len(source))
     device = plan.resolve_device(kept["device"] if kept else settings.hardware.device)
+    require_batch(source.name, len(source), settings.run.batch)
+    objective = build_objective(settings, device, len(source))
     loader = Loader(
         source, settings.run.batch, settings.run.seed,
         threads=settings.data.threads, cache=settings.data.cache,
-        cache_bytes=budget.cache_bytes(settings, device), cap=cap_for(settings.data.size),
+        cache_bytes=budget.cache_bytes(settings, objective, device), cap=cap_for(settings.data.size),
     )  # fmt: skip
-    objective = build_objective(settings, device, len(source))
     if kept is None:
-        made = plan.make(settings, objective, len(source), few=source, where=source.name, out=folder.path)
+        made = plan.make(settings, objective, plan.Data(len(source), source.name, source), folder.path)
         resolved, planned = made.resolved, Planned(choices=made.choices, expected=made.expected)
         notes += made.warnings
         folder.write_settings(settings)

@@ -1,6 +1,5 @@
-"""Short measurements: what a row of activations weighs, which arithmetic is fastest here, how long a step takes."""
+"""Short measurements: which arithmetic is fastest here, and the time and memory that rows take to pass."""
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssl_cli.engine import memory
 from ssl_cli.engine.backward import autocast
+from ssl_cli.engine.footprint import Footprint
 from ssl_cli.nn.batchnorm import grouped
 from ssl_cli.nn.borrowed import accepts
 from ssl_cli.objective import Objective
@@ -18,6 +19,9 @@ SIDE = 64
 """Pixels at which arithmetic is compared: what is faster there is faster on larger images too, and found sooner."""
 FIRST_ROWS, ROWS = 2, 64
 PASS_SECONDS = 0.08
+PASSES_SECONDS = 0.3
+KERNELS, MOST_KERNELS = 1.25, 1.5
+"""Bytes that a pass takes for one that its tensors have: where it cannot be measured, and at most."""
 FAR = 3.0
 SECONDS = 1.5
 ROUNDS = 6
@@ -99,39 +103,54 @@ def pass_seconds(objective: Objective, x: Tensor, precision: str, *, backward: b
     return seconds
 
 
-def bytes_per_row(objective: Objective, size: int, precision: str, rows: int = 8) -> int:
-    """Bytes that autograd keeps for one row between forward and backward, on any device.
+@dataclass(frozen=True)
+class Passes:
+    """What two probe passes took.
 
-    Counted on the meta device, where tensors have shapes and no memory: bf16 is what autocast would make of the
-    backbone. A user's own network that cannot run there passes its rows for real.
+    Attributes:
+        both: seconds a row, forward and backward.
+        forward: seconds a row, forward alone.
+        taken: bytes at most, by rows; empty where the system does not tell.
     """
-    try:
-        twin = copy.deepcopy(objective).to("meta")
-        kind = torch.bfloat16 if precision == "bf16" else torch.float32
-        twin.backbone.to(kind)
-        return _kept(twin, torch.empty(rows, 3, size, size, device="meta", dtype=kind), "fp32")
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
-        device = next(objective.parameters()).device
-        return _kept(objective, _noise(rows, size, device, "channels_last"), precision)
+
+    both: float
+    forward: float
+    taken: dict[int, int]
 
 
-def _kept(objective: Objective, x: Tensor, precision: str) -> int:
-    kept: dict[int, Tensor] = {}
-    weights = {p.untyped_storage()._cdata for p in objective.parameters()}  # linear layers keep views of them
+def passes(objective: Objective, x: Tensor, precision: str, most: int) -> Passes:
+    """Pass up to `most` rows like x `(M,3,S,S)`, as many as a moment allows; the objective is left as it was."""
+    times: dict[int, float] = {}
+    rows = at_most(min(FIRST_ROWS, most))
 
-    def note(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage()._cdata not in weights:
-            kept[tensor.untyped_storage()._cdata] = tensor  # held, so that no storage takes another's number
-        return tensor
+    def once(rows: int, *, backward: bool = True) -> float:
+        part = x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows].contiguous(memory_format=torch.channels_last)
+        return pass_seconds(objective, part, precision, backward=backward)
 
-    hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
-    with torch.enable_grad(), hooks, grouped(objective, (len(x),)), autocast(x.device, precision)():
-        z = objective(x)
-    total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    if precision == "bf16":  # casts of weights are kept too, once whatever the rows
-        total -= sum(p.numel() * 2 for p in objective.parameters() if p.requires_grad)
-    del z
-    return max(total // len(x), 1)
+    while True:
+        first, again = once(rows), once(rows)  # the first pass of a shape builds kernels
+        times[rows] = min(first, again)
+        if again > PASSES_SECONDS / 2 or 2 * rows > most:
+            break
+        rows *= 2 if again > PASSES_SECONDS / 8 or 4 * rows > most else 4
+    taken = {}
+    for count in (rows // 2, rows):
+        found = memory.taken_by(lambda count=count: once(count), x.device)  # type: ignore[misc]
+        if found is not None:
+            taken[count] = found
+    return Passes(times[rows] / rows, min(once(rows, backward=False) for _ in range(2)) / rows, taken)
+
+
+def calibrated(counted: Footprint, plain: Footprint, measured: Passes | None, gradients: int) -> Footprint:
+    """What was `counted` corrected by what was measured of `plain` passes: kernels need room of their own.
+
+    `gradients` is bytes of gradients, which count elsewhere.
+    """
+    if measured is None or len(measured.taken) < 2:
+        return Footprint(counted.kept * KERNELS, counted.peak * KERNELS)
+    (few, less), (rows, more) = sorted(measured.taken.items())
+    share = min(max((more - less) / (rows - few) / plain.peak, 1.0), MOST_KERNELS)
+    return Footprint(counted.kept, counted.peak * share, max(more - gradients - share * plain.peak * rows, 0.0))
 
 
 def _noise(rows: int, side: int, device: torch.device, layout: str) -> Tensor:

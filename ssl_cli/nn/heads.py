@@ -1,7 +1,5 @@
 """Projectors g: representations h to embeddings z, and the unit sphere they live on."""
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +40,5 @@ class Projector(nn.Sequential):
 
     def forward(self, h: Tensor) -> Tensor:
         """Embeddings `(M,D)`, before normalisation, of representations `(M,F)`."""
-        # the meta device, on which memory is planned, knows no autocast
-        with nullcontext() if h.is_meta else torch.autocast(h.device.type, enabled=False):
+        with torch.autocast(h.device.type, enabled=False):
             return super().forward(h if h.dtype == torch.float64 else h.float())  # type: ignore[no-any-return,no-untyped-call]

@@ -7,7 +7,8 @@ Selective kernels come, as in SimCLR v2's code, with two parts of ResNet-D (He e
 an ImageNet stem of three 3x3 convolutions, and shortcuts that average where the plain ones skip pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from ssl_cli.errors import UsageError
 from ssl_cli.nn.batchnorm import BatchNorm2d
 from ssl_cli.nn.selective_kernel import SelectiveKernel
 
+Part = Callable[[Tensor], Tensor]
 SAFE_CHANNELS = 16
 
 
@@ -38,6 +40,10 @@ class _Shortcut(nn.Conv2d):
         if self.in_channels >= SAFE_CHANNELS:
             return super().forward(input)
         return F.conv2d(F.avg_pool2d(input, 1, self.stride), self.weight)
+
+
+def _through(blocks: Sequence[nn.Module], x: Tensor) -> Tensor:
+    return reduce(lambda x, block: block(x), blocks, x)
 
 
 def _deep_stem(width: int) -> nn.Sequential:
@@ -203,11 +209,25 @@ class ResNet(nn.Module):
             if isinstance(module, SelectiveKernel):
                 module.initialise()
 
+    run: Callable[[Part, Tensor], Tensor] = staticmethod(lambda part, x: part(x))
+    """How a part is passed; activation checkpointing puts its own way here."""
+
+    def parts(self) -> list[Part]:
+        """What a row passes one after another: the entry, and blocks in groups that hold about as much each."""
+        found: list[Part] = [self.entry]
+        for at_once, stage in zip((1, 1, 2, 4), (self.layer1, self.layer2, self.layer3, self.layer4), strict=True):
+            blocks = list(stage)  # each holds half as much as one of the stage before
+            found += [partial(_through, blocks[i : i + at_once]) for i in range(0, len(blocks), at_once)]
+        return found
+
+    def entry(self, x: Tensor) -> Tensor:
+        """The stem: images to the first feature map."""
+        return self.maxpool(self.relu(self.bn1(self.conv1(x))))  # type: ignore[no-any-return]
+
     def forward(self, x: Tensor) -> Tensor:
         """Representations h `(M, features)`: the mean over the last feature map."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for part in self.parts():
+            x = self.run(part, x)
         return x.mean((2, 3))
 
 

@@ -18,6 +18,7 @@ from ssl_cli.engine.dry_run import dry_run
 from ssl_cli.engine.evaluate import knn_eval
 from ssl_cli.engine.export import export_run
 from ssl_cli.engine.features import fingerprint, open_run
+from ssl_cli.engine.footprint import footprint, weighed
 from ssl_cli.errors import UsageError
 from ssl_cli.events import Evaluated, Event, Planned, Stepped, Stopped
 from ssl_cli.nn.batchnorm import BatchNorm2d
@@ -70,7 +71,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path, method: str, nam
     sections: dict[str, Any] = {
         "method": {"name": method},
         "model": {"backbone": name, "width": 1.0, "bn_group": 8},
-        "hardware": {"micro_batch": 8},
+        "hardware": {"micro_batch": 8, "mode": "cached"},
     }
     whole = run(borrowed(tmp_path / "whole", **sections))
     assert "cached" in str(only(whole, Planned)[0].choices)
@@ -113,14 +114,15 @@ def last(events: Any) -> Any:
 
 @pytest.mark.parametrize("make", [swin, vit])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_memory_of_a_row_is_the_same_on_the_meta_device_and_for_real(
+def test_the_memory_of_a_row_is_the_same_without_numbers_and_for_real(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module], precision: str
 ) -> None:
     monkeypatch.setattr(models, "get_model", lambda name, **_: make())
     objective = build_objective(borrowed(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}), CPU).train()
-    x = torch.rand(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
-    counted = probe.bytes_per_row(objective, 16, precision, rows=4)
-    assert counted == pytest.approx(probe._kept(objective, x, precision), rel=0.15)
+    x = torch.rand(64, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    counted, real = footprint(objective, 16, precision), weighed(objective, x, precision)
+    assert counted.kept == pytest.approx(real.kept, rel=0.15)
+    assert counted.peak == pytest.approx(real.peak, rel=0.15)
 
 
 def test_arithmetic_is_probed_at_the_one_size_that_a_network_takes(
@@ -138,7 +140,7 @@ def test_arithmetic_is_probed_at_the_one_size_that_a_network_takes(
 def test_a_plan_in_any_layout(tmp_path: Path, layout: str) -> None:
     chosen = borrowed(tmp_path, hardware={"memory_format": layout, "precision": "auto"})
     objective = build_objective(chosen, CPU)
-    found = plan.make(chosen, objective, 32, few=Shapes(16, 32, 0), where="shapes", out=tmp_path)
+    found = plan.make(chosen, objective, plan.Data(32, "shapes", Shapes(16, 32, 0)), tmp_path)
     kept = found.resolved.memory_format
     assert layout in {"auto", kept}
     assert objective.backbone.get_parameter("features.0.0.weight").is_contiguous(memory_format=probe.FORMATS[kept])

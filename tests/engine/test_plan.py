@@ -9,10 +9,11 @@ import torch
 
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.shapes import Shapes
-from ssl_cli.engine import budget, plan, probe
+from ssl_cli.engine import plan, probe
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.dry_run import dry_run
 from ssl_cli.engine.features import fingerprint
+from ssl_cli.engine.footprint import footprint, weighed
 from ssl_cli.engine.run_folder import RunFolder
 from ssl_cli.errors import DataError, ResourceError
 from ssl_cli.events import Finished, Planned, Saved, Warned
@@ -23,7 +24,7 @@ CPU = torch.device("cpu")
 
 def make(chosen: Settings, out: Path = Path("nowhere")) -> plan.Plan:
     few = Shapes(32, chosen.data.size, 0)
-    return plan.make(chosen, build_objective(chosen, CPU), chosen.data.images, few=few, where="shapes", out=out)
+    return plan.make(chosen, build_objective(chosen, CPU), plan.Data(chosen.data.images, "shapes", few), out)
 
 
 def choice(found: plan.Plan, name: str) -> Any:
@@ -45,34 +46,36 @@ def test_every_choice_has_a_value_and_a_reason(tmp_path: Path, method: str) -> N
     assert all(value > 0 for value in expected.values())
 
 
-def test_the_memory_of_a_row_is_the_same_on_the_meta_device_and_for_real(tmp_path: Path) -> None:
+def test_the_memory_of_a_row_is_the_same_without_numbers_and_for_real(tmp_path: Path) -> None:
     objective = build_objective(settings(tmp_path), CPU)
     for precision in ("fp32", "bf16"):
-        x = torch.rand(8, 3, 16, 16).contiguous(memory_format=torch.channels_last)
-        real = probe._kept(objective, x, precision)
-        assert probe.bytes_per_row(objective, 16, precision) == pytest.approx(real, rel=0.07)
+        x = torch.rand(64, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+        counted, real = footprint(objective, 16, precision), weighed(objective, x, precision)
+        assert counted.kept == pytest.approx(real.kept, rel=0.07)
+        assert counted.peak == pytest.approx(real.peak, rel=0.07)
 
 
 def test_a_network_that_cannot_run_without_data_passes_rows_for_real(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objective = build_objective(settings(tmp_path), CPU)
-    wanted = probe.bytes_per_row(objective, 16, "fp32")
+    wanted = footprint(objective, 16, "fp32")
     forward = type(objective).forward
 
     def peeking(self: Any, x: torch.Tensor) -> torch.Tensor:
-        assert float(x.sum()) != 0  # the meta device has no numbers to look at
+        assert float(x.sum()) != 0  # there are no numbers to look at
         return forward(self, x)
 
     monkeypatch.setattr(type(objective), "forward", peeking)
-    assert probe.bytes_per_row(objective, 16, "fp32") == pytest.approx(wanted, rel=0.05)
+    found = footprint(objective, 16, "fp32")
+    assert (found.kept, found.peak) == pytest.approx((wanted.kept, wanted.peak), rel=0.05)
 
 
 def test_planning_leaves_weights_and_statistics_alone(tmp_path: Path) -> None:
     chosen = settings(tmp_path, hardware={"precision": "auto"})
     objective = build_objective(chosen, CPU).train()
     before = fingerprint(objective)
-    plan.make(chosen, objective, 96, few=Shapes(32, 16, 0), where="shapes", out=tmp_path)
+    plan.make(chosen, objective, plan.Data(96, "shapes", Shapes(32, 16, 0)), tmp_path)
     assert fingerprint(objective) == before
     assert objective.training
     assert all(p.grad is None for p in objective.parameters())
@@ -94,7 +97,7 @@ def test_the_probe_takes_the_faster_arm_and_only_if_it_is_worth_it(
 def test_the_memory_format_is_obeyed(tmp_path: Path, layout: str) -> None:
     chosen = settings(tmp_path, hardware={"memory_format": layout})
     objective = build_objective(chosen, CPU)
-    found = plan.make(chosen, objective, 96, few=None, where="shapes", out=tmp_path)
+    found = plan.make(chosen, objective, plan.Data(96, "shapes", None), tmp_path)
     assert found.resolved.memory_format == layout
     weight = objective.backbone.get_parameter("layer1.0.conv1.weight")
     assert weight.is_contiguous(memory_format=probe.FORMATS[layout])
@@ -150,15 +153,6 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path) -> None:
         list(dry_run(settings(tmp_path, hardware={"memory": "1MB"})))
 
 
-def test_more_memory_takes_more_rows(tmp_path: Path) -> None:
-    chosen = settings(tmp_path, run={"batch": 4096}, data={"images": 8192})
-    objective = build_objective(chosen, CPU)
-    cuda = torch.device("cuda")
-    modes = [budget.micro_batch(chosen, objective, cuda, 1000, room, room) for room in (20_000, 2_000_000, 10**8)]
-    assert [mode for mode, _ in modes] == ["cached", "cached", "direct"]
-    assert [rows for _, rows in modes] == sorted(rows for _, rows in modes)
-
-
 def test_plans_of_earlier_versions_are_read(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     assert folder.read_plan() == {}
@@ -175,3 +169,33 @@ def test_a_second_order_without_a_second_view_is_told(tmp_path: Path) -> None:
 
 def test_passes_are_timed_at_powers_of_two() -> None:
     assert [probe.at_most(rows) for rows in (0.4, 1, 2, 3.9, 63, 64, 65)] == [2, 2, 2, 2, 32, 64, 64]
+
+
+def test_a_dry_run_tells_what_would_fit_a_named_card(tmp_path: Path) -> None:
+    def largest(memory: str) -> dict[str, float]:
+        chosen = settings(tmp_path, hardware={"memory": memory, "precision": "fp32", "device": "cpu"})
+        (planned,) = only(list(dry_run(chosen)), Planned)
+        assert choice(planned, "would fit").value
+        return {mode: planned.expected[f"largest_{mode}"] for mode in ("direct", "checkpointed", "cached")}
+
+    small, large = largest("4GB"), largest("24GB")
+    for found in (small, large):
+        assert 0 < found["direct"] < found["checkpointed"] < found["cached"]
+    assert all(5 < large[mode] / small[mode] < 10 for mode in small)
+
+
+@pytest.mark.parametrize("mode", ["direct", "tail-keep", "cached", "checkpointed"])
+def test_a_mode_that_is_asked_for_is_planned_run_and_kept(tmp_path: Path, mode: str) -> None:
+    hardware = {"mode": mode, "micro_batch": 16 if mode == "tail-keep" else None, "precision": "fp32"}
+    out = tmp_path / "run"
+    events = run(settings(out, hardware=hardware))
+    assert choice(only(events, Planned)[0], "mode").value == mode
+    assert json.loads((out / "plan.json").read_text())["resolved"]["mode"] == mode
+    assert isinstance(events[-1], Finished)
+
+
+def test_a_mode_that_does_not_fit_names_what_it_needs(tmp_path: Path) -> None:
+    hardware = {"mode": "direct", "memory": "1GB", "precision": "fp32"}
+    with pytest.raises(ResourceError, match="whole batch in mode direct need") as caught:
+        make(settings(tmp_path, run={"batch": 4096}, data={"images": 8192}, hardware=hardware))
+    assert "hardware.mode=auto" in caught.value.hint

@@ -12,10 +12,13 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.forecast import Pace
 from ssl_cli.engine.pretrain import pretrain
+from ssl_cli.engine.probe import Passes
 from ssl_cli.errors import DataError, DivergedError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Finished, Planned, Saved, Started, Stepped, Stopped, Warned
 from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.nn.heads import unit
+
+PACE = Pace(read=0.0, augment=1e-3, passes=Passes(1e-3, 1e-3, {}), loss=0.0, loss_bytes=0)
 
 
 def settings(out: Path, **sections: dict[str, Any]) -> Settings:
@@ -66,7 +69,7 @@ def test_cached_and_direct_runs_agree(tmp_path: Path) -> None:
     """The whole engine, not only the backward pass: float32 losses of a run in micro-batches follow the direct ones."""
     gentle = {"lr": 1e-3}  # at higher rates rounding differences grow with every step
     direct = run(settings(tmp_path / "a", optim=gentle))
-    cached = run(settings(tmp_path / "b", optim=gentle, hardware={"micro_batch": 16}))
+    cached = run(settings(tmp_path / "b", optim=gentle, hardware={"micro_batch": 16, "mode": "cached"}))
     assert "cached" in str(only(cached, Planned)[0].choices)
     a, b = ([event.loss for event in only(events, Stepped)] for events in (direct, cached))
     assert a[:4] == pytest.approx(b[:4], rel=1e-3)
@@ -94,7 +97,7 @@ def test_resuming_before_the_first_checkpoint_takes_what_was_resolved(
     run(settings(out))
     for path in (out / "checkpoints").iterdir():
         path.unlink()
-    monkeypatch.setattr("ssl_cli.engine.probe.bytes_per_row", None)  # a second probe would fail
+    monkeypatch.setattr("ssl_cli.engine.need.measure", None)  # a second probe would fail
     again = run(settings(out), resume=True)
     assert [event.step for event in only(again, Stepped)] == list(range(1, 13))
 
@@ -178,7 +181,7 @@ def test_a_loss_that_is_not_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return honest(self, z, *rest) * (torch.nan if 3 < len(calls) <= 3 + bad else 1.0)
 
     monkeypatch.setattr(SimCLR, "loss", loss)
-    monkeypatch.setattr("ssl_cli.engine.forecast.pace", lambda *_, **__: Pace(0, 1e-3, 0))  # it takes losses too
+    monkeypatch.setattr("ssl_cli.engine.forecast.pace", lambda *_, **__: PACE)  # it takes losses too
     chosen = settings(tmp_path / "run", run={"checkpoint_every": 1})
     if bad == 1:
         events = run(chosen)

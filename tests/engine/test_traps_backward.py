@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ssl_cli.engine.backward import Rowwise, autocast, cached_backward
+from ssl_cli.engine.backward import Rowwise, autocast, backward
 from ssl_cli.engine.groups import bn_groups
 from ssl_cli.nn.batchnorm import BatchNorm1d, Moments
 
@@ -26,7 +26,8 @@ def test_both_passes_are_equal_to_the_last_bit_and_the_loss_sees_every_row() -> 
 
     groups = bn_groups(ROWS, 1, 4, 0, 0, 1)
     assert len(groups.sizes) == 4
-    cached_backward(Rowwise(net, call, groups, MICRO, autocast(torch.device("cpu"), "bf16"), 0), loss, Moments())
+    rows = Rowwise(net, call, groups, MICRO, autocast(torch.device("cpu"), "bf16"), 0)
+    backward(rows, loss, Moments(), kept=0)
     assert seen == [ROWS]
     first, second = passed[: len(passed) // 2], passed[len(passed) // 2 :]
     assert len(first) == len(second) > 1

@@ -8,7 +8,9 @@ FEATURES, EVALUATE = "ssl_cli/engine/features.py", "ssl_cli/engine/evaluate.py"
 KNN, RESNET = "ssl_cli/transfer/knn.py", "ssl_cli/nn/resnet.py"
 LARS_TESTS, SCHEDULE_TESTS = ("tests/oracle/test_lars.py",), ("tests/optim/test_schedule.py",)
 EVALUATION_TESTS = ("tests/engine/test_traps_evaluate.py",)
-CACHED = ("tests/engine/test_backward.py::test_cached_equals_direct",)
+CACHED = ("tests/engine/test_backward.py::test_every_way_equals_the_plain_step",)
+FALLBACK = ("tests/engine/test_out_of_memory.py",)
+CHECKPOINTING = "ssl_cli/nn/checkpointing.py"
 PASSES = ("tests/engine/test_traps_backward.py",)
 KNN_TESTS = ("tests/oracle/test_knn.py", "tests/transfer/test_knn.py")
 
@@ -156,33 +158,33 @@ MUTANTS = [
         36,
         "moments-are-collected-in-both-passes",
         BACKWARD,
-        "z = rows.without_gradient(None).requires_grad_()",
-        "z = rows.without_gradient(moments).requires_grad_()",
+        "        outs = [rows.out(number, None) for number in range(again)]",
+        "        outs = [rows.out(number, moments) for number in range(again)]",
         CACHED,
     ),
     Mutant(
         36,
         "moments-are-committed-with-every-micro-batch",
         BACKWARD,
-        "        start += len(out)\n",
-        "        start += len(out)\n        moments.commit()\n",
+        "        rows.out(number, moments).backward(slopes[number])  # type: ignore[no-untyped-call]\n",
+        "        rows.out(number, moments).backward(slopes[number])\n        moments.commit()\n",
         CACHED,
     ),
     Mutant(
         36,
         "the-second-pass-without-autocast",
         BACKWARD,
-        "    for out in rows.passes(moments):\n",
-        "    from contextlib import nullcontext\n"
+        "    for number in range(again):\n",
         "    from dataclasses import replace\n"
-        "    for out in replace(rows, autocast=nullcontext).passes(moments):\n",
+        "    rows = replace(rows, autocast=nullcontext)\n"
+        "    for number in range(again):\n",
         PASSES,
     ),
     Mutant(
         36,
         "the-second-pass-with-other-dropout",
         BACKWARD,
-        "            torch.manual_seed((self.seed + i) % 2**63)\n",
+        "        torch.manual_seed((self.seed + number) % 2**63)\n",
         "",
         PASSES,
     ),
@@ -190,8 +192,7 @@ MUTANTS = [
         36,
         "negatives-of-the-micro-batch-alone",
         BACKWARD,
-        "    z = rows.without_gradient(None).requires_grad_()\n    value = loss(z)\n",
-        "    z = rows.without_gradient(None).requires_grad_()\n"
+        "    value = loss(z)\n",
         "    value = torch.stack([loss(part) for part in z.split(rows.micro_batch)]).mean()\n",
         PASSES,
     ),
@@ -199,9 +200,59 @@ MUTANTS = [
         36,
         "slopes-of-other-rows",
         BACKWARD,
-        "slopes = z.grad[rows.groups.order]",
-        "slopes = z.grad",
+        "z.grad[rows.groups.order]",
+        "z.grad",
         CACHED,
+    ),
+    Mutant(
+        36,
+        "kept-graphs-take-the-slopes-of-other-micro-batches",
+        BACKWARD,
+        "outs.pop().backward(slopes[number])",
+        "outs.pop(again).backward(slopes[number])",
+        CACHED,
+    ),
+    Mutant(
+        36,
+        "kept-micro-batches-leave-no-moments",
+        BACKWARD,
+        "        outs += [rows.out(number, moments) for",
+        "        outs += [rows.out(number, None) for",
+        CACHED,
+    ),
+    Mutant(
+        36,
+        "parts-pass-again-in-other-groups",
+        CHECKPOINTING,
+        "return nullcontext(), grouped(net, sizes)",
+        "return nullcontext(), nullcontext()",
+        CACHED,
+    ),
+    Mutant(
+        36,
+        "parts-leave-moments-when-they-pass-again",
+        CHECKPOINTING,
+        "    return nullcontext(), grouped(net, sizes)",
+        "    from ssl_cli.nn.batchnorm import _Grouped\n\n"
+        "    told = next(layer.moments for layer in net.modules() if isinstance(layer, _Grouped))\n"
+        "    return nullcontext(), grouped(net, sizes, told)",
+        CACHED,
+    ),
+    Mutant(
+        36,
+        "a-step-that-ran-out-of-memory-leaves-its-moments",
+        JOB,
+        "            self.moments.clear()\n            self.optimiser",
+        "            self.optimiser",
+        FALLBACK,
+    ),
+    Mutant(
+        36,
+        "a-step-that-ran-out-of-memory-leaves-its-gradients",
+        JOB,
+        "            self.optimiser.zero_grad(set_to_none=True)\n            if self.device",
+        "            if self.device",
+        FALLBACK,
     ),
     Mutant(
         37,

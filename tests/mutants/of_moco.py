@@ -4,7 +4,7 @@ from tests.mutants.mutant import Mutant
 
 GROUPS, BATCHNORM = "ssl_cli/engine/groups.py", "ssl_cli/nn/batchnorm.py"
 MOCO, QUEUE, EMA, JOB = "ssl_cli/methods/moco.py", "ssl_cli/nn/queue.py", "ssl_cli/nn/ema.py", "ssl_cli/engine/job.py"
-LOOP = "ssl_cli/engine/loop.py"
+LOOP, BACKWARD = "ssl_cli/engine/loop.py", "ssl_cli/engine/backward.py"
 RUN, HEADS = "tests/engine/test_traps_run.py", "tests/nn/test_traps_nn.py"
 
 MUTANTS = [
@@ -12,7 +12,7 @@ MUTANTS = [
         1,
         "one-batchnorm-group-whatever-is-asked",
         GROUPS,
-        'if group == "global" or rows <= group:',
+        'if group == "global" or images * views <= group:',
         "if group:",
         ("tests/engine/test_groups.py",),
     ),
@@ -84,8 +84,9 @@ MUTANTS = [
         3,
         "state-moves-before-the-loss",
         LOOP,
-        "        loss, z = job.backward(x, targets, batch)\n",
-        "        objective.after_step(x, targets, batch, 0.0)\n        loss, z = job.backward(x, targets, batch)\n",
+        "        targets, loss, z = yield from job.gradient(x, batch)\n",
+        "        objective.after_step(x, job.targets(x, batch), batch, 0.0)\n"
+        "        targets, loss, z = yield from job.gradient(x, batch)\n",
         (RUN,),
     ),
     Mutant(
@@ -107,9 +108,9 @@ MUTANTS = [
     Mutant(
         5,
         "targets-inside-the-graph",
-        JOB,
-        "        with torch.no_grad():\n            parts: list[Targets]",
-        "        with torch.enable_grad():\n            parts: list[Targets]",
+        BACKWARD,
+        "        with torch.no_grad():\n            outs",
+        "        with torch.enable_grad():\n            outs",
         (RUN,),
     ),
     Mutant(
@@ -239,8 +240,8 @@ MUTANTS = [
         17,
         "each-view-passes-by-itself",
         GROUPS,
-        "return Groups(torch.arange(rows), (rows,))",
-        "return Groups(torch.arange(rows), (images,) * views)",
+        "return Groups(torch.arange(images * views), sizes)",
+        "return Groups(torch.arange(images * views), (images,) * views)",
         ("tests/engine/test_groups.py",),
     ),
     Mutant(
@@ -255,10 +256,10 @@ MUTANTS = [
         18,
         "the-views-of-an-image-share-a-group",
         GROUPS,
-        "    return Groups(torch.cat(order), tuple(sizes * views))",
+        "    return Groups(torch.cat(order), sizes)",
         "    first = order[0]\n"
         "    pairs = torch.stack([first + view * images for view in range(views)], 1)\n"
-        "    return Groups(pairs.flatten(), tuple(sizes * views))",
+        "    return Groups(pairs.flatten(), sizes)",
         ("tests/engine/test_groups.py",),
     ),
     Mutant(

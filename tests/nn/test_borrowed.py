@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer, VisionTransformer, get_model, resnet18
 
-from ssl_cli.engine.backward import Rowwise, autocast, cached_backward, plain_backward
+from ssl_cli.engine.backward import Rowwise, autocast, backward
 from ssl_cli.engine.groups import bn_groups
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.nn import borrowed
@@ -233,15 +233,17 @@ def test_dropout_and_dropped_paths_are_replayed(make: Callable[[], nn.Module]) -
     net = net.double()
     x = torch.rand(ROWS, 3, 16, 16, dtype=torch.float64)
 
-    def gradient(backward: Callable[..., object], seed: int) -> list[Tensor]:
+    def gradient(kept: int, seed: int, sparing: bool = False) -> list[Tensor]:
         net.zero_grad()
         groups = bn_groups(ROWS, 1, 4, 0, 0, 1)
-        rows = Rowwise(net, lambda rows: net(x[rows]), groups, 4, autocast(torch.device("cpu"), "fp64"), seed)
-        backward(rows, lambda z: (nn.functional.normalize(z) @ nn.functional.normalize(z).T).exp().sum(), Moments())
+        rows = Rowwise(net, lambda rows: net(x[rows]), groups, 4, autocast(torch.device("cpu"), "fp64"), seed, sparing)
+        loss = lambda z: (nn.functional.normalize(z) @ nn.functional.normalize(z).T).exp().sum()  # noqa: E731
+        backward(rows, loss, Moments(), kept)
         return [p.grad.clone() for p in net.parameters() if p.grad is not None]
 
-    direct, cached, other = gradient(plain_backward, 1), gradient(cached_backward, 1), gradient(cached_backward, 2)
+    direct, cached, other, sparing = gradient(ROWS, 1), gradient(0, 1), gradient(0, 2), gradient(ROWS, 1, True)
     assert len(direct) == len(list(net.parameters()))
-    for a, b in zip(direct, cached, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-10 * max(1.0, float(a.abs().max())), rtol=0)
+    for a, b, c in zip(direct, cached, sparing, strict=True):
+        torch.testing.assert_close(b, a, atol=1e-10 * max(1.0, float(a.abs().max())), rtol=0)
+        torch.testing.assert_close(c, a, atol=1e-10 * max(1.0, float(a.abs().max())), rtol=0)
     assert max(float((a - b).abs().max()) for a, b in zip(cached, other, strict=True)) > 1e-3

@@ -228,7 +228,7 @@ def test_selective_network_trains_and_keeps_channels_last(stem: str, size: int) 
     net.to(memory_format=torch.channels_last)
     seen: list[bool] = []
     for stage in (net.layer1, net.layer4):
-        stage.register_forward_hook(lambda m, a, y: seen.append(y.is_contiguous(memory_format=torch.channels_last)))
+        stage[-1].register_forward_hook(lambda m, a, y: seen.append(y.is_contiguous(memory_format=torch.channels_last)))
     found = net(x.to(memory_format=torch.channels_last))
     assert seen == [True, True]
     torch.testing.assert_close(found, wanted)
