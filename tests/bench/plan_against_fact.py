@@ -1,4 +1,4 @@
-"""The plan against the fact, six runs: `python -m tests.bench.plan_against_fact PHOTOS CIFAR`, nothing else running."""
+"""The plan against the fact, twelve runs, alone: `python -m tests.bench.plan_against_fact PHOTOS CIFAR`."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 SHAPES = ["--set", "data.images=8192"]
+LARGE = [*SHAPES, "--batch", "4096", "--epochs", "2"]
 
 
 def runs(photos: str, cifar: str) -> dict[str, list[str]]:
@@ -27,6 +28,14 @@ def runs(photos: str, cifar: str) -> dict[str, list[str]]:
         "MoCo v2, photographs, ResNet-18 at 224 px": [
             photos, *large, "--method", "moco-v2", "--width", "1", "--image-size", "224", "--batch", "32",
             "--epochs", "3",
+        ],
+        "SimCLR, shapes, batch 4096, direct": [*LARGE, "--set", "hardware.mode=direct", "--memory", "8GB"],
+        "SimCLR, shapes, batch 4096, tail-keep": [*LARGE, "--set", "hardware.mode=tail-keep", "--memory", "3GB"],
+        "SimCLR, shapes, batch 4096, cached": [*LARGE, "--set", "hardware.mode=cached"],
+        "SimCLR, shapes, batch 4096, one BatchNorm group": [*LARGE, "--set", "model.bn_group=global"],
+        "InstDisc, shapes": [*SHAPES, "--method", "instdisc", "--epochs", "3"],
+        "SimCLR v2 with memory, shapes": [
+            *SHAPES, "--method", "simclr-v2", "--set", "method.memory=2048", "--epochs", "2",
         ],
     }  # fmt: skip
 

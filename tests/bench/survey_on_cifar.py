@@ -1,4 +1,4 @@
-"""The survey's six methods and two ablations on a folder of CIFAR-10: `python -m tests.bench.survey_on_cifar DATA WHAT`.
+"""The six methods and two ablations on a folder of CIFAR-10: `python -m tests.bench.survey_on_cifar DATA WHAT`.
 
 WHAT is `methods`, `moco` (rows a to d of MoCo v2's table 1) or `head` (SimCLR's head of 0, 1 and 2 layers). All runs
 share a ResNet-18 of width 0.25, AdamW and a number of epochs; everything else is the method's recipe `cifar`. The

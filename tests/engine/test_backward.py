@@ -210,10 +210,10 @@ def test_in_single_precision_no_way_is_further_off_than_twice_the_plain_step(
     exact, _ = train(method, None, LARGE)
     plain, _ = train(method, None, LARGE, dtype=torch.float32)
     divided, _ = train(method, way, LARGE, dtype=torch.float32)
-    assert _distance(divided, exact) <= 2 * _distance(plain, exact)
+    assert distance(divided, exact) <= 2 * distance(plain, exact)
 
 
-def _distance(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
+def distance(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
     apart = [(found[name].double() - value.double()).nan_to_num().square().sum() for name, value in exact.items()]
     return float(torch.stack(apart).sum().sqrt())
 

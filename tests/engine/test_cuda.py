@@ -27,7 +27,9 @@ def test_a_run_on_the_card(tmp_path: Path, method: str, precision: str) -> None:
 def test_cached_follows_direct_on_the_card(tmp_path: Path) -> None:
     gentle = {"lr": 1e-3}
     direct = run(settings(tmp_path / "a", optim=gentle, hardware={"device": "cuda"}))
-    cached = run(settings(tmp_path / "b", optim=gentle, hardware={"device": "cuda", "micro_batch": 16}))
+    cached = run(
+        settings(tmp_path / "b", optim=gentle, hardware={"device": "cuda", "micro_batch": 16, "mode": "cached"})
+    )
     a, b = ([event.loss for event in only(events, Stepped)] for events in (direct, cached))
     assert a[:4] == pytest.approx(b[:4], rel=1e-3)
 
