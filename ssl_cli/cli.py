@@ -15,7 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from ssl_cli.commands import export, inspect_augs, knn_eval, linear_eval, methods, options, pretrain
-from ssl_cli.errors import DONE, INTERRUPTED, SHORT_CODES, ResourceError, SslcliError, UsageError, understood
+from ssl_cli.errors import DONE, INTERRUPTED, SHORT_CODES, PeerError, ResourceError, SslcliError, UsageError, understood
+from ssl_cli.world import world
 
 AFTERWORD = (
     "A traceback is shown with --debug behind any command, or SSLCLI_DEBUG=1. A run's is always in its train.log.\n\n"
@@ -205,11 +206,12 @@ def _report(error: SslcliError, *, as_json: bool) -> int:
     from ssl_cli.ui.text import safe
 
     message, hint = safe(error.message), safe(error.hint or error.otherwise)
-    if as_json:
+    if as_json and world().first:
         from ssl_cli.ui.sinks import write_json
 
         write_json({"error": {"code": error.code, "message": message, "hint": hint}})
-    else:
-        sys.stderr.write(f"error: {message}\n  {hint}\n")
+    elif not isinstance(error, PeerError) or world().first:
+        who = "" if world().first else f"process {world().rank}: "
+        sys.stderr.write(f"{who}error: {message}\n  {hint}\n")
         sys.stderr.flush()
     return error.code

@@ -68,6 +68,16 @@ class DivergedError(SslcliError):
     otherwise = "Start again with a lower --lr."
 
 
+class PeerError(SslcliError):
+    """Another process of the run failed; `code` is its exit code where it left one, else that of a resumable stop."""
+
+    otherwise = "Go on from the last checkpoint with --resume."
+
+    def __init__(self, message: str, hint: str = "", code: int = STOPPED) -> None:
+        super().__init__(message, hint)
+        self.code = code  # type: ignore[misc]
+
+
 class LockedError(SslcliError):
     """Another process works in this run folder."""
 
@@ -93,7 +103,10 @@ def understood(error: Exception) -> SslcliError:
     )
 
 
-_KINDS: tuple[type[SslcliError], ...] = (SslcliError, *SslcliError.__subclasses__())
+_KINDS: tuple[type[SslcliError], ...] = (
+    SslcliError,
+    *(kind for kind in SslcliError.__subclasses__() if kind is not PeerError),
+)
 EXIT_CODES: dict[int, str] = {
     DONE: "done",
     **{kind.code: (kind.__doc__ or "").rstrip(".") for kind in _KINDS},

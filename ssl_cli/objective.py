@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 Targets = Tensor | None
+Own = Tensor | slice
+"""Rows of a step that one of several processes answers for: all, or row numbers int64 `(m,)`."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Batch:
         index: int64 `(N,)`, stable for the data set's life.
         epoch: from 0.
         step: optimiser steps taken before this one.
+        own: the rows of z whose gradient `loss` is to find: all, or int64 `(m,)` where processes share a step.
     """
 
     image: Tensor | Sequence[Tensor]
@@ -30,6 +33,7 @@ class Batch:
     index: Tensor
     epoch: int = 0
     step: int = 0
+    own: Own = field(default_factory=lambda: slice(None))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -38,6 +42,11 @@ class Batch:
         """The batch with its images on `device`; what is random is a function of the indices, and drawn beside them."""
         image = self.image.to(device) if isinstance(self.image, Tensor) else [one.to(device) for one in self.image]
         return replace(self, image=image)
+
+    def some(self, rows: Tensor) -> Batch:
+        """The batch of these rows, an int64 `(M,)` selection, in this order, with their images."""
+        image = self.image[rows] if isinstance(self.image, Tensor) else [self.image[row] for row in rows.tolist()]
+        return replace(self.rows(rows), image=image)
 
     def rows(self, rows: Tensor) -> Batch:
         """The batch of these rows, an int64 `(M,)` selection, in this order; images are left behind."""
@@ -67,6 +76,11 @@ class Objective(nn.Module):
     """How many views pass through a momentum encoder in `targets`."""
 
     @property
+    def target_views(self) -> tuple[int, ...]:
+        """The views that `targets` looks at; where processes share a step, it may get none of the others."""
+        return tuple(range(self.views)) if self.has_targets else ()
+
+    @property
     def has_targets(self) -> bool:
         """Whether `targets` is to be asked."""
         return type(self).targets is not Objective.targets
@@ -87,7 +101,10 @@ class Objective(nn.Module):
         return None
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
-        """Scalar loss of z `(gradient_views * N, D)`, view by view; float32 or float64; moves no state."""
+        """Scalar loss of z `(gradient_views * N, D)`, view by view; float32 or float64; moves no state.
+
+        The value is that of all rows; of their gradient only `batch.own` is asked for.
+        """
         raise NotImplementedError
 
     def negatives(self, images: int) -> int | None:

@@ -3,6 +3,7 @@
 import typer
 
 from ssl_cli.commands import options
+from ssl_cli.world import world
 
 EPILOG = options.examples(
     "The embedded shapes, about three minutes on two cores: sslcli pretrain",
@@ -49,6 +50,10 @@ def pretrain(
     from ssl_cli.ui.sinks import present
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
+    if not world().first:
+        from ssl_cli.engine.peer import follow
+
+        return follow(settled.settings)
     early.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run)
     if dry_run:
         from ssl_cli.engine.dry_run import dry_run as planned

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +60,7 @@ class Loader:
         cache_bytes: what an `auto` cache may hold.
         cap: short side of an image, at most; see `cap_for`.
         deadline: seconds a read may take.
+        share: which rows of a step's batch to read, int64 `(m,)`; default: all.
 
     Attributes:
         skipped: one event for each bad image, for the engine to take away.
@@ -80,10 +81,11 @@ class Loader:
         cache_bytes: float = 1e9,
         cap: int | None = None,
         deadline: float = DEADLINE,
+        share: Callable[[int], Tensor] | None = None,
     ) -> None:
         require_batch(source.name, len(source), batch)
         self.source, self.batch, self.seed = source, batch, seed
-        self.threads, self.cap, self.deadline = threads, cap, deadline
+        self.threads, self.cap, self.deadline, self.share = threads, cap, deadline, share
         self.steps_per_epoch = len(source) // batch
         self.wait_seconds = 0.0
         self._bad = BadImages(source)
@@ -117,6 +119,7 @@ class Loader:
         if self._order[0] != epoch:
             self._order = (epoch, draws.permutation(self.seed, len(self.source), epoch))
         index = self._order[1][position * self.batch : (position + 1) * self.batch]
+        index = index if self.share is None else index[self.share(step)]
         tickets = {}
         if not isinstance(self.source, BatchedSource):
             missing = index[~self._cache.has[index]].tolist()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ssl_cli.engine.groups import Groups
+from ssl_cli.engine.share import Share
 from ssl_cli.nn.batchnorm import Moments, grouped
 from ssl_cli.nn.checkpointing import checkpointed
 
@@ -21,7 +21,7 @@ class Rowwise:
     Attributes:
         net: whose BatchNorm layers are grouped.
         call: row numbers `(m,)` to the rows' outputs `(m,...)`.
-        groups: which rows share statistics.
+        share: which rows share statistics, and which of them pass in this process.
         micro_batch: rows at a time.
         autocast: makes the precision context of one pass.
         seed: of dropout; each micro-batch draws the same numbers whenever it passes.
@@ -30,7 +30,7 @@ class Rowwise:
 
     net: nn.Module
     call: Callable[[Tensor], Tensor]
-    groups: Groups
+    share: Share
     micro_batch: int
     autocast: Callable[[], AbstractContextManager[None]]
     seed: int
@@ -42,19 +42,20 @@ class Rowwise:
     def out(self, number: int, moments: Moments | None) -> Tensor:
         """Outputs of micro-batch `number`, in group order; its BatchNorm statistics go to `moments`."""
         rows, sizes = self._micro_batches()[number]
-        sparing = checkpointed(self.net, sizes) if self.checkpointing else nullcontext()
+        spanning = self.share.spanning
+        sparing = checkpointed(self.net, sizes, spanning=spanning) if self.checkpointing else nullcontext()
         torch.manual_seed((self.seed + number) % 2**63)
-        with grouped(self.net, sizes, moments), sparing, self.autocast():
+        with grouped(self.net, sizes, moments, spanning=spanning), sparing, self.autocast():
             return self.call(rows)
 
     def without_gradient(self, moments: Moments | None) -> Tensor | None:
-        """All outputs in the rows' own order, outside any graph; None where there are none."""
+        """The outputs of all rows in their own order, outside any graph; None where there are none."""
         with torch.no_grad():
             outs = [self.out(number, moments) for number in range(len(self))]
-        return None if outs[0] is None else self.groups.restore(torch.cat(outs))
+        return None if outs[0] is None else self.share.joined(torch.cat(outs))
 
     def _micro_batches(self) -> list[tuple[Tensor, tuple[int, ...]]]:
-        return list(self.groups.micro_batches(self.micro_batch))
+        return list(self.share.own.micro_batches(self.micro_batch))
 
 
 def backward(rows: Rowwise, loss: Loss, moments: Moments, kept: int) -> tuple[Tensor, Tensor]:
@@ -65,8 +66,11 @@ def backward(rows: Rowwise, loss: Loss, moments: Moments, kept: int) -> tuple[Te
     precision and dropout. With all graphs kept this is the ordinary backward pass; with none, gradient caching (Gao et
     al. 2021, arXiv 2101.06983); between them no row passes again whose graph there was room for.
 
+    Several processes each pass rows of their own and gather z; none sends a gradient of it.
+
     Returns:
-        The loss and z `(M,D)`, detached; gradients are accumulated in the parameters, moments collected once.
+        The loss and z `(M,D)` of all rows, detached; gradients, of the own rows, are accumulated in the parameters,
+        moments collected once.
     """
     count = len(rows)
     again = max(count - kept, 0)
@@ -74,11 +78,11 @@ def backward(rows: Rowwise, loss: Loss, moments: Moments, kept: int) -> tuple[Te
         outs = [rows.out(number, None) for number in range(again)]
     with rows.autocast():  # around all, so that the graphs share one cast of each weight
         outs += [rows.out(number, moments) for number in range(again, count)]
-    z = rows.groups.restore(torch.cat([out.detach() for out in outs])).requires_grad_()
+    z = rows.share.joined(torch.cat([out.detach() for out in outs])).requires_grad_()
     value = loss(z)
     value.backward()  # type: ignore[no-untyped-call]
     assert z.grad is not None
-    slopes = torch.split(z.grad[rows.groups.order], [len(out) for out in outs])
+    slopes = torch.split(z.grad[rows.share.own.order], [len(out) for out in outs])
     for number in range(count - 1, again - 1, -1):
         outs.pop().backward(slopes[number])  # type: ignore[no-untyped-call]
     for number in range(again):

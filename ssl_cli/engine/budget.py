@@ -9,7 +9,9 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import cap_for
 from ssl_cli.engine import memory
 from ssl_cli.engine.groups import group_sizes
+from ssl_cli.engine.share import own_sizes
 from ssl_cli.objective import Objective
+from ssl_cli.world import world
 
 AUTO_CPU = 4 * 10**9
 ADAM, MOMENTUM = 2, 1
@@ -23,7 +25,7 @@ def budget(settings: Settings, device: torch.device) -> tuple[int, str]:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * 0.9), "nine tenths of what is free on the card"
-    half = (memory.available() + memory.resident()) // 2
+    half = (memory.available() + memory.resident()) // 2 // world().local_size
     if half < AUTO_CPU:
         return half, "half of what is free; --memory gives more"
     return AUTO_CPU, "leaves room for other work; --memory gives more"
@@ -32,7 +34,7 @@ def budget(settings: Settings, device: torch.device) -> tuple[int, str]:
 def cache_bytes(settings: Settings, objective: Objective, device: torch.device) -> int:
     """What decoded images may take: a quarter of what the budget leaves, or of the free memory beside a card."""
     if device.type == "cuda":
-        return memory.available() // 4
+        return memory.available() // 4 // world().local_size
     most, _ = budget(settings, device)
     return max(most - held(settings, objective, device, "fp32", 3 * cap_for(settings.data.size) ** 2), 0) // 4
 
@@ -44,8 +46,9 @@ def held(settings: Settings, objective: Objective, device: torch.device, precisi
     of one before augmentation.
     """
     training = (1 + moments(settings)) * trained_bytes(objective)
-    batch, pixels = settings.run.batch, 3 * settings.data.size**2
+    batch, pixels = -(-settings.run.batch // world().size), 3 * settings.data.size**2
     views = batch * objective.views * pixels * (2 if precision == "bf16" else 4)
+    batch = min(2 * batch, settings.run.batch)  # of several processes, each may have the views of as many images
     if device.type == "cuda":
         return training + views + batch * pixels * 4  # a card augments a view at a time, in float32
     # this batch's images and the next one's wait beside the views
@@ -70,5 +73,6 @@ def checkpoint_bytes(settings: Settings, objective: Objective) -> int:
 
 
 def step_groups(settings: Settings, objective: Objective) -> tuple[int, ...]:
-    """Rows of each BatchNorm group of a step's gradient pass."""
-    return group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group)
+    """Rows of each BatchNorm group of a step's gradient pass, as far as they pass in one process."""
+    sizes = group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group)
+    return own_sizes(sizes, world().size)

@@ -1,10 +1,14 @@
-"""From settings to an objective: a function of the settings and the seed alone."""
+"""From settings to an objective, a function of the settings and the seed alone, and to a loader."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ssl_cli import registry
+from ssl_cli import comm, registry
 from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
+from ssl_cli.data.loader import Loader, cap_for
+from ssl_cli.data.source import Source
+from ssl_cli.engine import budget
+from ssl_cli.engine.share import step_share
 from ssl_cli.errors import UsageError
 from ssl_cli.nn.batchnorm import convert
 from ssl_cli.nn.borrowed import borrow
@@ -53,3 +57,21 @@ def build_objective(settings: Settings, device: torch.device, images: int | None
     if images is not None:
         objective.prepare(images, settings.run.seed)
     return objective.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def build_loader(settings: Settings, objective: Objective, source: Source, device: torch.device) -> Loader:
+    """The loader of the run's images, of several processes as far as they pass in this one.
+
+    Raises:
+        DataError: fewer images than the batch.
+    """
+
+    def share(step: int) -> Tensor:
+        return step_share(settings, objective, step).read(objective.target_views)
+
+    return Loader(
+        source, settings.run.batch, settings.run.seed,
+        threads=settings.data.threads, cache=settings.data.cache,
+        cache_bytes=budget.cache_bytes(settings, objective, device), cap=cap_for(settings.data.size),
+        share=share if comm.size() > 1 else None,
+    )  # fmt: skip

@@ -19,6 +19,7 @@ from ssl_cli.engine.probe import Passes
 from ssl_cli.errors import DataError
 from ssl_cli.nn.heads import unit
 from ssl_cli.objective import Batch, Objective
+from ssl_cli.world import world
 
 IMAGES = 32
 AUGMENTED = 256
@@ -82,7 +83,7 @@ def run_seconds(
     pace: Pace, image: float, settings: Settings, *, images: int, steps: int, in_memory: bool, device: str
 ) -> float:
     """Seconds of `steps` steps; images are decoded each epoch, or once where all of them stay in memory."""
-    batch = settings.run.batch
+    batch = settings.run.batch / world().size
     threads = settings.data.threads or torch.get_num_threads()
     reading = pace.read * (min(steps * batch, images) if in_memory else steps * batch) / threads
     computing = steps * (batch * image + pace.loss)

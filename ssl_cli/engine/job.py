@@ -3,22 +3,25 @@
 import dataclasses
 import time
 from collections.abc import Generator, Iterator, Mapping
+from signal import Signals
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssl_cli import comm
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine import checkpoint, plan
 from ssl_cli.engine.backward import Rowwise, autocast, backward
 from ssl_cli.engine.division import smaller
-from ssl_cli.engine.groups import bn_groups, group_sizes
+from ssl_cli.engine.groups import group_sizes
 from ssl_cli.engine.meter import Meter
 from ssl_cli.engine.probe import FORMATS
 from ssl_cli.engine.run_folder import RunFolder
-from ssl_cli.engine.signals import StopRequest
+from ssl_cli.engine.share import QUERIES, TARGETS, Share, StepShare, Views, gathered, step_share
+from ssl_cli.engine.signals import StopRequest, exit_code
 from ssl_cli.errors import STOPPED, CheckpointError, DivergedError, ResourceError, understood
 from ssl_cli.events import Event, Saved, Stopped, Warned
 from ssl_cli.nn.batchnorm import Moments
@@ -28,8 +31,6 @@ from ssl_cli.optim.schedule import peak_rate, rate, warmup_steps
 
 SAVE_SECONDS = 60.0
 BAD_STEPS = 3
-# Streams of random numbers, apart from each other and from the augmentation's.
-QUERIES, TARGETS = 1, 2
 
 
 class Job:
@@ -41,7 +42,7 @@ class Job:
         resolved: plan.Resolved,
         objective: Objective,
         loader: Loader,
-        folder: RunFolder,
+        folder: RunFolder | None,
     ) -> None:
         self.settings, self.resolved, self.folder = settings, resolved, folder
         self.request = StopRequest()
@@ -77,40 +78,66 @@ class Job:
         self.start = int(state["step"])
 
     def batches(self) -> Iterator[Batch]:
-        """The batches from where the run stands to its end."""
+        """The batches from where the run stands to its end; of several processes, each one's rows of them."""
         self.meter.begin(self.start)
         return self.loader.batches(self.start, self.steps)
 
-    def augment(self, batch: Batch) -> Tensor:
-        """The V views of each image, view by view, `(V * N,3,H,W)`."""
+    def augment(self, batch: Batch) -> tuple[Views, Batch]:
+        """The V views of each image, view by view, as far as they pass here; and the batch as all processes know it."""
         # autocast would round them in any case, and they are most of what a large batch holds
         dtype = torch.bfloat16 if self.resolved.precision == "bf16" else torch.float32
-        views = self.pipeline.stacked(batch.to(self.device), self.objective.views, dtype)
-        return views.contiguous(memory_format=self.layout)
+        images, views, own = self.settings.run.batch, self.objective.views, batch.to(self.device)
+        share = self.share(batch.step)
+        if share.alone:
+            x = self.pipeline.stacked(own, views, dtype)
+            return Views(x.contiguous(memory_format=self.layout), None, images), batch
+        asked = self.objective.target_views
+        read = share.read(asked)
+        parts = []
+        for view in range(views):
+            rows = share.rows_of(view, asked)
+            some = own.some(torch.searchsorted(read, rows))
+            x = self.pipeline.apply(some.image, self.pipeline.draw(some, view))
+            parts.append((view, rows, x.to(dtype).contiguous(memory_format=self.layout)))
+        return gathered(parts, views, images), self._whole(batch, read, share)
 
-    def targets(self, x: Tensor, batch: Batch) -> Targets:
+    def _whole(self, batch: Batch, read: Tensor, share: StepShare) -> Batch:
+        """The batch as all processes know it: which image replaces a bad one is known where that was met."""
+        order = share.queries.own.order
+        rows = order[order < share.images]
+        index = comm.filled(batch.index[torch.searchsorted(read, rows)], rows, share.images)
+        label = self.loader.source.labels[index]
+        return Batch([], label, index, batch.epoch, batch.step, share.queries.own.order.to(self.device))
+
+    def share(self, step: int) -> StepShare:
+        """What of a step's rows passes in this process."""
+        return step_share(self.settings, self.objective, step)
+
+    def targets(self, views: Views, batch: Batch) -> Targets:
         """The objective's targets, in micro-batches of their own BatchNorm groups."""
         if not self.objective.has_targets:
             return None
-        views = x.chunk(self.objective.views)
+        numbers = range(self.objective.views)
         rowwise = self._rowwise(
-            lambda rows: self.objective.targets([view[rows] for view in views], batch.rows(rows)),
-            1,
+            lambda rows: self.objective.targets([views.view(k, rows) for k in numbers], batch.rows(rows)),
+            self.share(batch.step).targets,
             batch.step,
             TARGETS,
         )
         return rowwise.without_gradient(self.moments)
 
-    def backward(self, x: Tensor, targets: Targets, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss and z of the whole batch; the gradient is in the parameters."""
+    def backward(self, views: Views, targets: Targets, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss and z of the whole batch; the gradient, of all processes' rows, is in the parameters."""
         # rows of the first views stand first, and those beyond `gradient_views` are never asked for
-        rowwise = self._rowwise(
-            lambda rows: self.objective(x[rows]), self.objective.gradient_views, batch.step, QUERIES
-        )
+        queries = self.share(batch.step).queries
+        rowwise = self._rowwise(lambda rows: self.objective(views.rows(rows)), queries, batch.step, QUERIES)
         loss = lambda z: self.objective.loss(z, targets, batch)  # noqa: E731
-        return backward(rowwise, loss, self.moments, self.resolved.kept)
+        found = backward(rowwise, loss, self.moments, self.resolved.kept)
+        comm.sum_gradients(self.objective.parameters())
+        self.moments.pool()
+        return found
 
-    def gradient(self, x: Tensor, batch: Batch) -> Generator[Event, None, tuple[Targets, Tensor, Tensor]]:
+    def gradient(self, x: Views, batch: Batch) -> Generator[Event, None, tuple[Targets, Tensor, Tensor]]:
         """Targets, loss and z; where memory runs out, the batch is divided further and the step begins again.
 
         Nothing has moved by then, so nothing is lost; and it is said.
@@ -120,7 +147,8 @@ class Job:
                 targets = self.targets(x, batch)
                 return targets, *self.backward(x, targets, batch)
             except Exception as error:
-                if not isinstance(understood(error), ResourceError) or not self._divide_further():
+                short = isinstance(understood(error), ResourceError) and comm.size() == 1  # the others wait for us
+                if not short or not self._divide_further():
                     raise
             self.moments.clear()
             self.optimiser.zero_grad(set_to_none=True)
@@ -204,6 +232,7 @@ class Job:
                 f"Weights are no longer finite at step {step}; they were not saved.",
                 "Start again with a lower --lr or a longer --set schedule.warmup; the last checkpoint is from before.",
             )
+        assert self.folder is not None
         path = checkpoint.save(self.folder.checkpoints, self.state(step), self.settings.run.keep)
         self.saved = time.monotonic()
         yield Saved(step=step, path=str(path), size=path.stat().st_size)
@@ -223,15 +252,15 @@ class Job:
         }
 
     def asked_to_stop(self, step: int) -> Stopped | None:
-        """The event that ends the run early, if a signal came or its time is over."""
+        """The event that ends the run early, if a signal came to any process or its time is over."""
         if step == self.steps:
             return None
-        if self.request.signal is not None:
-            return Stopped(
-                step=step, exit_code=self.request.exit_code, reason=f"{self.request.signal.name} was received"
-            )
         limit = self.settings.run.max_time
-        if limit is not None and time.monotonic() - self.began >= limit:
+        over = limit is not None and time.monotonic() - self.began >= limit
+        signal, late = comm.highest(self.request.signal or 0, int(over))
+        if signal:
+            return Stopped(step=step, exit_code=exit_code(signal), reason=f"{Signals(signal).name} was received")
+        if late:
             return Stopped(step=step, exit_code=STOPPED, reason=f"its time of {limit:g} s is over")
         return None
 
@@ -240,9 +269,7 @@ class Job:
         """Steps in which the learning rate rises."""
         return warmup_steps(self.settings.schedule, self.steps_per_epoch)
 
-    def _rowwise(self, call: Any, views: int, step: int, stream: int) -> Rowwise:
-        seed = self.settings.run.seed
-        groups = bn_groups(self.settings.run.batch, views, self.settings.model.bn_group, seed, step, stream)
-        draw = (seed * 1_000_003 + step) * 7 + stream
+    def _rowwise(self, call: Any, share: Share, step: int, stream: int) -> Rowwise:
+        draw = ((self.settings.run.seed * 1_000_003 + step) * 7 + stream) * 1_009 + share.rank
         micro, sparing = self.resolved.micro_batch, self.resolved.checkpointing
-        return Rowwise(self.objective, call, groups, micro, self.autocast, draw * 65_537, sparing)
+        return Rowwise(self.objective, call, share, micro, self.autocast, draw * 65_537, sparing)

@@ -10,13 +10,19 @@ from ssl_cli.events import Event, Finished, Started
 
 def train(job: Job) -> Iterator[Event]:
     """Train from where the job stands to its last step, or until it is asked to stop."""
-    objective, out = job.objective, str(job.folder.path)
-    yield Started(step=job.start, out=out, steps=job.steps, warmup=job.warmup, resumed=job.start > 0)
+    objective = job.objective
+    yield Started(
+        step=job.start,
+        out=str(job.folder.path) if job.folder else "",
+        steps=job.steps,
+        warmup=job.warmup,
+        resumed=job.start > 0,
+    )
     began = time.monotonic()
-    for batch in job.batches():
-        step = batch.step + 1
-        x = job.augment(batch)
-        targets, loss, z = yield from job.gradient(x, batch)
+    for own in job.batches():
+        step = own.step + 1
+        views, batch = job.augment(own)
+        targets, loss, z = yield from job.gradient(views, batch)
         numbers = job.observe(step, z, targets, batch)
         if job.update(loss, batch.step):
             objective.after_step(z, targets, batch, step / job.steps)

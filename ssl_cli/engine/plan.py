@@ -15,11 +15,13 @@ from ssl_cli.data.source import Source
 from ssl_cli.engine import budget, need, probe
 from ssl_cli.engine.division import Division, Mode
 from ssl_cli.engine.groups import group_sizes
+from ssl_cli.engine.share import spans
 from ssl_cli.errors import UsageError
 from ssl_cli.events import Choice
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import peak_rate
 from ssl_cli.registry import borrowed
+from ssl_cli.world import world
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
     row = f"{format_bytes(found.weigh(division.checkpointing).peak)} a row"
     choices = [
         *describe(settings, objective, images, data.where),
+        *_processes(settings, objective),
         Choice(name="device", value=str(device), reason=f"{given}; {threads}"),
         Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why),
         Choice(name="memory", value=format_bytes(most), reason=why_most),
@@ -133,6 +136,19 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"There is no device '{name}' here.", "Use --device cpu, or auto.") from error
     return device
+
+
+def own_device(name: str) -> torch.device:
+    """The device called `name`; of several processes on a machine each has the card of its number."""
+    device, where = resolve_device(name), world()
+    if device.type != "cuda" or where.size == 1:
+        return device
+    if where.local_rank >= torch.cuda.device_count():
+        raise UsageError(
+            f"There are {where.local_size} processes here and {torch.cuda.device_count()} cards.",
+            f"Start {torch.cuda.device_count()} processes, or pass --device cpu.",
+        )
+    return torch.device("cuda", where.local_rank)
 
 
 def capped(settings: Settings, images: int) -> tuple[Settings, list[str]]:
@@ -230,6 +246,18 @@ def _arithmetic(settings: Settings, objective: Objective, device: torch.device) 
         return probe.Arithmetic(precisions[0], formats[0], {}), why
     found = probe.fastest(objective, settings.data.size, device, precisions, formats)
     return found, found.reason
+
+
+def _processes(settings: Settings, objective: Objective) -> list[Choice]:
+    """Who does what, where processes share a step."""
+    where = world()
+    if where.size == 1:
+        return []
+    groups = len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group))
+    how = f"{groups // where.size} of {groups} BatchNorm groups each"
+    if spans(groups, where.size):
+        how = f"{groups} BatchNorm group{'s' * (groups > 1)} cannot be dealt evenly: each has rows in all, sums travel"
+    return [Choice(name="processes", value=f"{where.size}", reason=how)]
 
 
 def _why_mode(division: Division, cost: float | None) -> str:

@@ -10,14 +10,15 @@ import torch
 import torchvision
 
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.loader import Loader, cap_for, require_batch
+from ssl_cli.data.loader import require_batch
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine import budget, checkpoint, plan
-from ssl_cli.engine.build import build_objective
+from ssl_cli.engine import checkpoint, plan
+from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.evaluate import quality
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.loop import train
+from ssl_cli.engine.peer import describe, together
 from ssl_cli.engine.resume import continued
 from ssl_cli.engine.run_folder import RunFolder, default_path, refuse_unfit
 from ssl_cli.engine.signals import stop_request
@@ -47,9 +48,10 @@ def pretrain(settings: Settings, *, origins: Mapping[str, str], resume: bool, ov
             last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
             folder.record(last)
             yield last
-        for last in _events(_with_absolute_paths(settings), origins, folder):
-            folder.record(last)
-            yield last
+        with together(plan.own_device(settings.hardware.device)):
+            for last in _events(_with_absolute_paths(settings), origins, folder):
+                folder.record(last)
+                yield last
         if isinstance(last, Stopped):
             folder.write_status("stopped", last.exit_code, last.reason)
         else:
@@ -106,14 +108,10 @@ def _assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | Non
     kept = state["resolved"] if state else earlier.get("resolved")
     source = open_pretraining(settings.data, settings.run.seed)
     settings, notes = plan.capped(settings, len(source))
-    device = plan.resolve_device(kept["device"] if kept else settings.hardware.device)
+    device = plan.own_device(kept["device"] if kept else settings.hardware.device)
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source))
-    loader = Loader(
-        source, settings.run.batch, settings.run.seed,
-        threads=settings.data.threads, cache=settings.data.cache,
-        cache_bytes=budget.cache_bytes(settings, objective, device), cap=cap_for(settings.data.size),
-    )  # fmt: skip
+    loader = build_loader(settings, objective, source, device)
     if kept is None:
         made = plan.make(settings, objective, plan.Data(len(source), source.name, source), folder.path)
         resolved, planned = made.resolved, Planned(choices=made.choices, expected=made.expected)
@@ -128,6 +126,7 @@ def _assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | Non
         planned = _resumed(settings, objective, source, state["step"] if state else 0, steps, earlier)
         folder.write_settings(settings)
         torch.set_num_threads(resolved.threads)  # how sums are split decides their last bits
+    describe(settings, plan.as_dict(resolved), state)
     job = Job(settings, resolved, objective, loader, folder)
     if state is not None:
         job.restore(state)

@@ -20,10 +20,10 @@ class StopRequest:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
 
-    @property
-    def exit_code(self) -> int:
-        """130 after Ctrl-C, 75 after any other signal."""
-        return INTERRUPTED if self.signal is signal.SIGINT else STOPPED
+
+def exit_code(number: int) -> int:
+    """130 after Ctrl-C, 75 after any other signal."""
+    return INTERRUPTED if number == signal.SIGINT else STOPPED
 
 
 @contextmanager

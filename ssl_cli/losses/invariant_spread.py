@@ -26,21 +26,23 @@ def invariant_spread(z: Tensor, temperature: float) -> Tensor:
     Returns:
         Scalar; `log(2N - 1) + (2N - 2) log((2N - 1) / (2N - 2))` where nothing is told apart. Memory O(N^2).
     """
-    return _sum_over(z, 0, z.detach(), temperature) / len(z)
+    return _sum_over(z, torch.arange(len(z), device=z.device), z.detach(), temperature) / len(z)
 
 
-def invariant_spread_tiled(z: Tensor, temperature: float, tile: int = TILE) -> Tensor:
+def invariant_spread_tiled(z: Tensor, temperature: float, tile: int = TILE, own: Tensor | None = None) -> Tensor:
     """`invariant_spread(z, temperature)` in memory O(N*D + tile), `tile` similarities at a time.
 
-    A row's gradient comes from its own softmax alone, so it is formed while the softmax is at hand.
+    A row's gradient comes from its own softmax alone, so it is formed while the softmax is at hand. With `own`, int64
+    `(m,)`, the mean is over these rows, each against all.
     """
-    loss: Tensor = _Tiled.apply(z, temperature, max(1, tile // len(z)))
+    own = torch.arange(len(z), device=z.device) if own is None else own
+    loss: Tensor = _Tiled.apply(z, temperature, max(1, tile // len(z)), own)
     return loss
 
 
-def _sum_over(rows: Tensor, start: int, constants: Tensor, temperature: float) -> Tensor:
-    """Sum of the loss over `rows`, which stand at `start` and below in the batch `constants` `(2N,D)`."""
-    itself = torch.arange(start, start + len(rows), device=rows.device)[:, None]
+def _sum_over(rows: Tensor, places: Tensor, constants: Tensor, temperature: float) -> Tensor:
+    """Sum of the loss over `rows`, which stand at these `places` `(m,)` in the batch `constants` `(2N,D)`."""
+    itself = places[:, None]
     positive = (itself + len(constants) // 2) % len(constants)
     log_p = (rows @ constants.T / temperature).scatter(1, itself, -torch.inf).log_softmax(1)
     # 1 - P rounds to zero where P is near one, and only the likeliest can be: there all others are summed instead
@@ -52,18 +54,18 @@ def _sum_over(rows: Tensor, start: int, constants: Tensor, temperature: float) -
 
 class _Tiled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, temperature: float, at_once: int) -> Tensor:
-        total, slope = z.new_zeros(()), torch.empty_like(z)
-        for start in range(0, len(z), at_once):
+    def forward(ctx: Any, z: Tensor, temperature: float, at_once: int, own: Tensor) -> Tensor:
+        total, slope = z.new_zeros(()), torch.zeros_like(z)
+        for places in torch.split(own, at_once):
             with torch.enable_grad():
-                rows = z[start : start + at_once].detach().requires_grad_()
-                part = _sum_over(rows, start, z.detach(), temperature)
-            (slope[start : start + at_once],) = torch.autograd.grad(part, rows)
+                rows = z[places].detach().requires_grad_()
+                part = _sum_over(rows, places, z.detach(), temperature)
+            (slope[places],) = torch.autograd.grad(part, rows)
             total += part.detach()
-        ctx.save_for_backward(slope.div_(len(z)))
-        return total / len(z)
+        ctx.save_for_backward(slope.div_(len(own)))
+        return total / len(own)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
-        return slope * outer[0], None, None
+        return slope * outer[0], None, None, None

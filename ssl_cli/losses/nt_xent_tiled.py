@@ -5,6 +5,9 @@ right of the diagonal are formed, once forward and once backward. Similarities o
 `exp((s - 1) / temperature)` never overflows and its sums need no running maximum; only at temperatures that no paper
 uses could they vanish, and there sums are kept as logarithms.
 
+Where processes share a batch each finds the log-sum-exps of its own rows, gathers those of the others, and then has the
+whole gradient of its own rows: rows against all, twice the products of the sweep, and no gradient travels.
+
 A memory of further negatives is constant, so its share of the gradient is formed forward, while its softmax is at
 hand, and backward has nothing left to do for it.
 """
@@ -50,6 +53,33 @@ def row_log_sum_exp(z: Tensor, temperature: float, tile: int = TILE) -> Tensor:
     return sums.log() + 1 / temperature
 
 
+def own_log_sum_exp(z: Tensor, own: Tensor, temperature: float, tile: int = TILE) -> Tensor:
+    """The same of the rows `own` alone, int64 `(m,)`, against all rows; `(m,)`."""
+    logs = [logits.logsumexp(1) for _, logits in _own_tiles(z, own, temperature, tile)]
+    return torch.cat(logs) + 1 / temperature
+
+
+def nt_xent_from(
+    z: Tensor, log_sum_exp: Tensor, temperature: float, own: Tensor, pull: Tensor | None = None, tile: int = TILE
+) -> Tensor:
+    """NT-Xent of all rows z `(M,D)` from their log-sum-exps `(M,)`, with the gradient of the rows `own` alone.
+
+    `pull` `(m,D)` is that part of their gradient which `meet` found.
+    """
+    loss: Tensor = _NTXentFrom.apply(z, log_sum_exp, temperature, own, pull, tile)
+    return loss
+
+
+def own_gradient(z: Tensor, own: Tensor, log_sum_exp: Tensor, temperature: float, tile: int = TILE) -> Tensor:
+    """D loss / d z of the rows `own` `(m,D)`, given the log-sum-exps `(M,)` of all."""
+    log_share = 1 / temperature - log_sum_exp
+    grad = -2 * z[(own + len(z) // 2) % len(z)]
+    for block, logits in _own_tiles(z, own, temperature, tile):
+        weight = (logits + log_share[own[block], None]).exp_().add_(logits.add_(log_share[None]).exp_())
+        grad[block].addmm_(weight, z)
+    return grad.div_(temperature * len(z))
+
+
 def gradient(z: Tensor, log_sum_exp: Tensor, temperature: float, tile: int = TILE) -> Tensor:
     """D loss / d z `(M,D)` as far as the rows themselves are each other's candidates, given their log-sum-exps."""
     log_share = 1 / temperature - log_sum_exp  # of shifted exponentials in their row's softmax
@@ -67,8 +97,10 @@ def gradient(z: Tensor, log_sum_exp: Tensor, temperature: float, tile: int = TIL
     return grad.div_(temperature * len(z))
 
 
-def meet(z: Tensor, extra: Tensor, log_sum_exp: Tensor, temperature: float, tile: int = TILE) -> tuple[Tensor, Tensor]:
-    """Add the candidates `extra` `(K,D)` to every row's softmax.
+def meet(
+    z: Tensor, extra: Tensor, log_sum_exp: Tensor, temperature: float, tile: int = TILE, of: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Add the candidates `extra` `(K,D)` to every row's softmax; z `(M,D)` may be some rows `of` so many.
 
     Returns:
         The log-sum-exps `(M,)` with them, and D loss / d z `(M,D)` as far as it comes from them.
@@ -82,7 +114,7 @@ def meet(z: Tensor, extra: Tensor, log_sum_exp: Tensor, temperature: float, tile
             before, total = total, torch.logaddexp(total, logits.logsumexp(1))
             pull.mul_((before - total).exp_()[:, None]).addmm_(logits.sub_(total[:, None]).exp_(), rows)
         totals[block], pulls[block] = total, pull
-    return totals, pulls.div_(temperature * len(z))
+    return totals, pulls.div_(temperature * (of or len(z)))
 
 
 def _tiles(z: Tensor, temperature: float, tile: int) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -94,6 +126,32 @@ def _tiles(z: Tensor, temperature: float, tile: int) -> Iterator[tuple[slice, sl
             if rows == columns:
                 logits.fill_diagonal_(-torch.inf)
             yield rows, columns, logits
+
+
+def _own_tiles(z: Tensor, own: Tensor, temperature: float, tile: int) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of the rows `own` against all, (s - 1) / temperature, -inf where a row meets itself."""
+    at_once = max(1, ABREAST * tile**2 // len(z))
+    for start in range(0, len(own), at_once):
+        block = slice(start, start + at_once)
+        logits = (z[own[block]] @ z.T).sub_(1).div_(temperature)
+        yield block, logits.scatter_(1, own[block, None], -torch.inf)
+
+
+class _NTXentFrom(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, log_sum_exp: Tensor, temperature: float, own: Tensor, pull: Tensor | None, tile: int
+    ) -> Tensor:
+        ctx.save_for_backward(z, log_sum_exp, own, pull)
+        ctx.temperature, ctx.tile = temperature, tile
+        return (log_sum_exp - (z * z.roll(len(z) // 2, 0)).sum(1) / temperature).mean()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        z, log_sum_exp, own, pull = ctx.saved_tensors
+        slope = own_gradient(z, own, log_sum_exp, ctx.temperature, ctx.tile)
+        grad = torch.zeros_like(z).index_copy_(0, own, slope if pull is None else slope.add_(pull))
+        return grad * outer[0], None, None, None, None, None
 
 
 class _TiledNTXent(torch.autograd.Function):

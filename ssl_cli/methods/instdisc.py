@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ssl_cli import draws
+from ssl_cli import comm, draws
 from ssl_cli.config.methods import InstDiscSettings
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.nce import nce, proximal
@@ -44,6 +44,11 @@ class InstDisc(Objective):
         """Noise rows, unless the softmax is over all rows."""
         return self.cfg.noise > 0
 
+    @property
+    def target_views(self) -> tuple[int, ...]:
+        """Noise rows are drawn without a look at any view."""
+        return ()
+
     def prepare(self, images: int, seed: int) -> None:
         """A row of the bank for each image."""
         self.bank, self.seed = Bank(images, self.dim, seed), seed
@@ -62,11 +67,16 @@ class InstDisc(Objective):
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """NCE, equation 7, or the softmax of equation 2; with the proximal term of equation 10."""
         rows, index = self.bank.rows, batch.index.to(z.device)
+        v, own = z[batch.own], index[batch.own]
         if targets is None:
-            loss = row_softmax(z, rows, index, self.cfg.temperature)
+            loss = row_softmax(v, rows, own, self.cfg.temperature)
         else:
-            loss, _ = nce(z, rows, index, targets, self.cfg.temperature, self.log_Z)
-        return loss + self.cfg.proximal * proximal(z, rows[index]) if self.cfg.proximal else loss
+            alone = isinstance(batch.own, slice)  # then the loss estimates it on its way
+            log_Z = self.log_Z if alone else self._constant(z.detach(), index, targets)
+            loss, _ = nce(v, rows, own, targets[batch.own], self.cfg.temperature, log_Z)
+        if self.cfg.proximal:
+            loss = loss + self.cfg.proximal * proximal(v, rows[own])
+        return comm.mean(loss, len(v) / len(z))
 
     def negatives(self, images: int) -> int:
         """The noise rows, or all rows but one."""
@@ -81,11 +91,16 @@ class InstDisc(Objective):
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:
         """The first step fixes Z; each image's row then moves towards its embedding, and is made unit again."""
         index = batch.index.to(z.device)
-        if targets is not None and self._unfixed:
-            _, log_Z = nce(z, self.bank.rows, index, targets, self.cfg.temperature, self.log_Z)
-            self.log_Z.copy_(log_Z)  # what is known already comes back as it is
+        if targets is not None:
+            self.log_Z.copy_(self._constant(z, index, targets))
             self._unfixed = False
         self.bank.blend(index, z, self.cfg.bank_momentum)
+
+    def _constant(self, z: Tensor, index: Tensor, targets: Tensor) -> Tensor:
+        """Log Z: found once, from all rows of a first step; what a checkpoint brought comes back as it is."""
+        if not self._unfixed:
+            return self.log_Z
+        return nce(z, self.bank.rows, index, targets, self.cfg.temperature, self.log_Z)[1]
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:

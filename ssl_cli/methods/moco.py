@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ssl_cli import comm
 from ssl_cli.config.methods import MoCoSettings
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.info_nce import info_nce
@@ -37,6 +38,11 @@ class MoCo(Objective):
         """The query encoder: g after f, the one that learns by gradient."""
         return nn.Sequential(self.backbone, self.projector)
 
+    @property
+    def target_views(self) -> tuple[int, ...]:
+        """Keys are of the second view, and if symmetric of the first one too."""
+        return (0, 1) if self.cfg.symmetric else (1,)
+
     def forward(self, x: Tensor) -> Tensor:
         """Queries q, unit rows `(M,D)`."""
         return unit(self.online(x))
@@ -48,8 +54,8 @@ class MoCo(Objective):
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """InfoNCE, equation 1, with the queue as it was; the mean of both directions if symmetric."""
-        assert isinstance(targets, Tensor)
-        return info_nce(z, targets.transpose(0, 1).flatten(0, 1), self.queue.rows, self.cfg.temperature)
+        q, k = z[batch.own], _view_by_view(targets)[batch.own]
+        return comm.mean(info_nce(q, k, self.queue.rows, self.cfg.temperature), len(q) / len(z))
 
     def negatives(self, images: int) -> int:
         """K, whatever the batch."""
@@ -58,12 +64,16 @@ class MoCo(Objective):
     @torch.no_grad()
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:
         """The queue takes the keys, newest in, oldest out; the momentum encoder follows, equation 2."""
-        assert isinstance(targets, Tensor)
-        self.queue.push(targets.transpose(0, 1).flatten(0, 1))
+        self.queue.push(_view_by_view(targets))
         follow(self.key, self.online, self.cfg.ema)
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:
         """How well queries find their keys among the queue's."""
-        assert isinstance(targets, Tensor)
-        return agreement(z, targets.transpose(0, 1).flatten(0, 1), self.queue.rows)
+        return agreement(z, _view_by_view(targets), self.queue.rows)
+
+
+def _view_by_view(keys: Targets) -> Tensor:
+    """Keys `(N,V,D)` as rows `(V*N,D)`, view by view, as queries stand."""
+    assert isinstance(keys, Tensor)
+    return keys.transpose(0, 1).flatten(0, 1)

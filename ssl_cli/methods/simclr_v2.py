@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ssl_cli import comm
 from ssl_cli.config.methods import SimCLRv2Settings
 from ssl_cli.losses.geometry import agreement
-from ssl_cli.losses.nt_xent_tiled import nt_xent_tiled
 from ssl_cli.losses.row_softmax import row_softmax
-from ssl_cli.methods.simclr import SimCLR
+from ssl_cli.methods.simclr import SimCLR, shared_nt_xent
 from ssl_cli.nn.ema import follow, momentum_copy
 from ssl_cli.nn.heads import unit
 from ssl_cli.nn.queue import Queue
@@ -71,9 +71,11 @@ class SimCLRv2(SimCLR):
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """NT-Xent over both views and against the memory, which holds no view of this step."""
         if not self.meets_keys:
-            return nt_xent_tiled(z, self.cfg.temperature, extra=self.memory)
-        own = torch.arange(len(z), device=z.device)
-        return row_softmax(z, self.candidates(z, targets), own.roll(len(z) // 2), self.cfg.temperature, own=own)
+            return shared_nt_xent(z, batch.own, self.cfg.temperature, self.memory)
+        own = torch.arange(len(z), device=z.device)[batch.own]
+        other = (own + len(z) // 2) % len(z)
+        loss = row_softmax(z[batch.own], self.candidates(z, targets), other, self.cfg.temperature, own=own)
+        return comm.mean(loss, len(own) / len(z))
 
     def negatives(self, images: int) -> int:
         """2(N - 1) + K: both views of all other images, and the memory."""

@@ -7,27 +7,43 @@ engine pools those of a whole step and commits them once, however often rows wer
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from ssl_cli import comm
+from ssl_cli.nn.synchronized import normalized
+
+Facts = tuple[int, Tensor, Tensor]
+"""How many values, their mean, and the sum of their squared distances from it; the tensors `(C,)`."""
 
 
 class Moments:
     """Count, mean and summed squares of every layer, pooled over groups by Chan's parallel update."""
 
     def __init__(self) -> None:
-        self._pooled: dict[_Grouped, tuple[int, Tensor, Tensor]] = {}
+        self._pooled: dict[_Grouped, Facts] = {}
 
     def add(self, layer: "_Grouped", count: int, mean: Tensor, var: Tensor) -> None:
         """Pool the biased variance `var` and `mean` `(C,)` of `count` values a channel."""
-        if layer not in self._pooled:
-            self._pooled[layer] = (count, mean, var * count)
+        found = (count, mean, var * count)
+        self._pooled[layer] = _pooled(self._pooled[layer], found) if layer in self._pooled else found
+
+    @torch.no_grad()
+    def pool(self) -> None:
+        """Pool with what the other processes saw of the same layers."""
+        if comm.size() == 1 or not self._pooled:
             return
-        seen, old, squares = self._pooled[layer]
-        total, delta = seen + count, mean - old
-        squares = squares + var * count + delta.square() * (seen * count / total)
-        self._pooled[layer] = (total, old + delta * (count / total), squares)
+        parts = [torch.cat([mean.new_full((1,), n), mean, squares]) for n, mean, squares in self._pooled.values()]
+        own = torch.cat([part.double() for part in parts])
+        each = torch.split(comm.all_gather(own[None], [1] * comm.size()), [len(part) for part in parts], 1)
+        for layer, told in zip(self._pooled, each, strict=True):
+            dtype = self._pooled[layer][1].dtype
+            facts = [(int(row[0]), *row[1:].chunk(2)) for row in told]
+            count, mean, squares = reduce(_pooled, facts)
+            self._pooled[layer] = (count, mean.to(dtype), squares.to(dtype))
 
     @torch.no_grad()
     def commit(self) -> None:
@@ -46,11 +62,19 @@ class Moments:
         self._pooled.clear()
 
 
+def _pooled(one: Facts, other: Facts) -> Facts:
+    (seen, old, squares), (count, mean, more) = one, other
+    total, delta = seen + count, mean - old
+    return total, old + delta * (count / total), squares + more + delta.square() * (seen * count / total)
+
+
 class _Grouped(_BatchNorm):
     """Training statistics by group; state_dict and evaluation as in torch."""
 
     sizes: tuple[int, ...] | None = None
     moments: Moments | None = None
+    spanning = False
+    """Whether other processes hold rows of the same groups."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `(M,C,...)`; in training each group of `sizes` rows by its own mean and biased variance.
@@ -68,6 +92,11 @@ class _Grouped(_BatchNorm):
         return torch.cat([self._normalise(group) for group in torch.split(x, list(sizes))])
 
     def _normalise(self, x: Tensor) -> Tensor:
+        if self.spanning:
+            out, mean, variance = normalized(x, self.weight, self.bias, self.eps)
+            if self.moments is not None:
+                self.moments.add(self, x.numel() // x.shape[1], mean, variance)
+            return out
         # native_batch_norm also hands back the statistics it computed: the moments cost nothing
         out, mean, invstd = torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps)
         if self.moments is not None:
@@ -85,16 +114,21 @@ class BatchNorm2d(_Grouped, nn.BatchNorm2d):
 
 
 @contextmanager
-def grouped(net: nn.Module, sizes: Sequence[int], moments: Moments | None = None) -> Iterator[None]:
-    """Within the block, rows through `net` form groups of `sizes`, and their statistics go to `moments`."""
+def grouped(
+    net: nn.Module, sizes: Sequence[int], moments: Moments | None = None, *, spanning: bool = False
+) -> Iterator[None]:
+    """Within the block, rows through `net` form groups of `sizes`, and their statistics go to `moments`.
+
+    Where the groups are `spanning`, other processes hold rows of theirs too, which pass at the same time.
+    """
     layers = [layer for layer in net.modules() if isinstance(layer, _Grouped)]
     for layer in layers:
-        layer.sizes, layer.moments = tuple(sizes), moments
+        layer.sizes, layer.moments, layer.spanning = tuple(sizes), moments, spanning
     try:
         yield
     finally:
         for layer in layers:
-            layer.sizes = layer.moments = None
+            layer.sizes, layer.moments, layer.spanning = None, None, False
 
 
 def convert(net: nn.Module) -> nn.Module:

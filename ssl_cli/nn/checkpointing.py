@@ -18,13 +18,13 @@ from ssl_cli.nn.resnet import ResNet
 
 
 @contextmanager
-def checkpointed(net: nn.Module, sizes: Sequence[int]) -> Iterator[None]:
+def checkpointed(net: nn.Module, sizes: Sequence[int], *, spanning: bool = False) -> Iterator[None]:
     """Within the block, rows that pass through `net` with a gradient, in groups of `sizes`, keep only parts' inputs."""
 
     def run(part: Callable[..., Any], *args: Any, **named: Any) -> Any:
         if not torch.is_grad_enabled():
             return part(*args, **named)
-        twice = partial(_contexts, net, tuple(sizes))
+        twice = partial(_contexts, net, tuple(sizes), spanning)
         return checkpoint(part, *args, use_reentrant=False, context_fn=twice, **named)
 
     networks = [module for module in net.modules() if isinstance(module, ResNet)]
@@ -56,6 +56,6 @@ def blocks(net: nn.Module) -> Iterator[nn.Module]:
             yield from blocks(child)
 
 
-def _contexts(net: nn.Module, sizes: tuple[int, ...]) -> tuple[Any, Any]:
+def _contexts(net: nn.Module, sizes: tuple[int, ...], spanning: bool) -> tuple[Any, Any]:
     """Of a part's first pass, and of its second."""
-    return nullcontext(), grouped(net, sizes)
+    return nullcontext(), grouped(net, sizes, spanning=spanning)

@@ -19,6 +19,7 @@ from ssl_cli.engine import memory
 from ssl_cli.engine.backward import Rowwise, autocast, backward
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.groups import bn_groups
+from ssl_cli.engine.share import Share
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch
 
@@ -44,7 +45,8 @@ class Arm:
         x = torch.rand(2 * images, 3, 32, 32).to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
         groups = bn_groups(images, 2, MICRO, 0, 0, 1)
         context = autocast(torch.device("cpu"), "bf16")
-        self.rows = Rowwise(self.objective, lambda rows: self.objective(x[rows]), groups, MICRO, context, 0, sparing)
+        share = Share((groups,))
+        self.rows = Rowwise(self.objective, lambda rows: self.objective(x[rows]), share, MICRO, context, 0, sparing)
         self.batch = Batch([], torch.zeros(images, dtype=torch.int64), torch.arange(images))
 
     def _loss(self, z: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.engine.augmentations import augmentation_sheet
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.pretrain import pretrain
+from ssl_cli.engine.share import Views
 from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Tile, Warned
 from ssl_cli.objective import Batch
@@ -94,11 +95,11 @@ def test_the_views_are_those_that_pretraining_trains_on(
     trained: dict[tuple[int, int], Tensor] = {}
     augment = Job.augment
 
-    def remembered(job: Job, batch: Batch) -> Tensor:
-        x = augment(job, batch)
-        for view, rows in enumerate(x.chunk(2)):
+    def remembered(job: Job, batch: Batch) -> tuple[Views, Batch]:
+        views, whole = augment(job, batch)
+        for view, rows in enumerate(views.x.chunk(2)):
             trained.update({(index, view): row.clone() for index, row in zip(batch.index.tolist(), rows, strict=True)})
-        return x
+        return views, whole
 
     monkeypatch.setattr(Job, "augment", remembered)
     list(pretrain(settings, origins={}, resume=False, overwrite=False))

@@ -19,6 +19,7 @@ from ssl_cli.config.methods import (
 from ssl_cli.config.tree import OptimSettings
 from ssl_cli.engine.backward import Rowwise, autocast, backward
 from ssl_cli.engine.groups import bn_groups
+from ssl_cli.engine.share import Share
 from ssl_cli.methods.instdisc import InstDisc
 from ssl_cli.methods.invaspread import InvaSpread
 from ssl_cli.methods.moco import MoCo
@@ -140,7 +141,7 @@ def _step(
 
     def rowwise(call: Callable[[Tensor], Tensor], count: int, stream: int) -> Rowwise:
         groups = bn_groups(images, count, size.group, 0, step, stream)
-        return Rowwise(objective, call, groups, micro, EXACT, 1000 * step, sparing)
+        return Rowwise(objective, call, Share((groups,)), micro, EXACT, 1000 * step, sparing)
 
     targets = None
     if objective.has_targets:
@@ -155,8 +156,8 @@ def _step(
     rows = rowwise(lambda rows: objective(x[rows]), objective.gradient_views, 1)
     if way is None:
         torch.manual_seed(rows.seed)
-        with grouped(objective, rows.groups.sizes, moments):
-            z = rows.groups.restore(objective(x[rows.groups.order]))
+        with grouped(objective, rows.share.own.sizes, moments):
+            z = rows.share.own.restore(objective(x[rows.share.own.order]))
         value = objective.loss(z, targets, batch)
         value.backward()  # type: ignore[no-untyped-call]
     else:
@@ -245,7 +246,7 @@ def test_dropout_is_replayed(way: Way) -> None:
 def test_each_micro_batch_has_dropout_of_its_own() -> None:
     drop = nn.Dropout(0.5)
     groups = bn_groups(8, 1, 4, 0, 0, 1)
-    rows = Rowwise(drop, lambda rows: drop(torch.ones(len(rows), 64)), groups, 4, EXACT, 0)
+    rows = Rowwise(drop, lambda rows: drop(torch.ones(len(rows), 64)), Share((groups,)), 4, EXACT, 0)
     (first, second), again = ([rows.out(number, None) for number in range(len(rows))] for _ in range(2))
     assert not torch.equal(first, second)
     assert torch.equal(first, again[0])

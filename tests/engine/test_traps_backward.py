@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ssl_cli.engine.backward import Rowwise, autocast, backward
 from ssl_cli.engine.groups import bn_groups
+from ssl_cli.engine.share import Share
 from ssl_cli.nn.batchnorm import BatchNorm1d, Moments
 
 ROWS, MICRO = 14, 6
@@ -26,7 +27,7 @@ def test_both_passes_are_equal_to_the_last_bit_and_the_loss_sees_every_row() -> 
 
     groups = bn_groups(ROWS, 1, 4, 0, 0, 1)
     assert len(groups.sizes) == 4
-    rows = Rowwise(net, call, groups, MICRO, autocast(torch.device("cpu"), "bf16"), 0)
+    rows = Rowwise(net, call, Share((groups,)), MICRO, autocast(torch.device("cpu"), "bf16"), 0)
     backward(rows, loss, Moments(), kept=0)
     assert seen == [ROWS]
     first, second = passed[: len(passed) // 2], passed[len(passed) // 2 :]

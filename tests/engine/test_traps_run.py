@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_cli.engine import checkpoint, job
+from ssl_cli.engine import checkpoint, share
 from ssl_cli.engine.groups import Groups, bn_groups
 from ssl_cli.events import Warned
 from ssl_cli.methods.moco import MoCo
@@ -52,7 +52,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
     out = tmp_path_factory.mktemp("moco") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "bn_groups", watched_groups)
+        share._step_share.cache_clear()
+        patch.setattr(share, "bn_groups", watched_groups)
         patch.setattr(MoCo, "loss", watched_loss)
         patch.setattr(MoCo, "after_step", watched_after_step)
         small = {"data": {"size": 16, "images": 48, "threads": 1}, "schedule": {"epochs": 1}}

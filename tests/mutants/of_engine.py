@@ -200,7 +200,7 @@ MUTANTS = [
         36,
         "slopes-of-other-rows",
         BACKWARD,
-        "z.grad[rows.groups.order]",
+        "z.grad[rows.share.own.order]",
         "z.grad",
         CACHED,
     ),

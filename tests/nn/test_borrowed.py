@@ -11,6 +11,7 @@ from torchvision.models import SwinTransformer, VisionTransformer, get_model, re
 
 from ssl_cli.engine.backward import Rowwise, autocast, backward
 from ssl_cli.engine.groups import bn_groups
+from ssl_cli.engine.share import Share
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.nn import borrowed
 from ssl_cli.nn.batchnorm import BatchNorm2d, Moments, convert, grouped
@@ -236,7 +237,9 @@ def test_dropout_and_dropped_paths_are_replayed(make: Callable[[], nn.Module]) -
     def gradient(kept: int, seed: int, sparing: bool = False) -> list[Tensor]:
         net.zero_grad()
         groups = bn_groups(ROWS, 1, 4, 0, 0, 1)
-        rows = Rowwise(net, lambda rows: net(x[rows]), groups, 4, autocast(torch.device("cpu"), "fp64"), seed, sparing)
+        rows = Rowwise(
+            net, lambda rows: net(x[rows]), Share((groups,)), 4, autocast(torch.device("cpu"), "fp64"), seed, sparing
+        )
         loss = lambda z: (nn.functional.normalize(z) @ nn.functional.normalize(z).T).exp().sum()  # noqa: E731
         backward(rows, loss, Moments(), kept)
         return [p.grad.clone() for p in net.parameters() if p.grad is not None]

@@ -1,0 +1,196 @@
+"""What processes that train together say to one another; with one process every word of it is the identity.
+
+They are started by torch's launchers (`torchrun`, or `--devices`). Tensors on the CPU travel by gloo and those on a
+card by NCCL. All of them must say the same things in the same order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from ssl_cli.objective import Own
+from ssl_cli.world import world
+
+BUCKET = 1 << 25
+"""Bytes of gradients that travel together."""
+PATIENCE = 600
+"""Seconds for which a process waits for the others."""
+_board: Store | None = None
+"""Where a process that fails leaves word; it is the launcher's, and outlives every process."""
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Within the block, processes started together can talk; `device` is where this one computes."""
+    if world().size == 1:
+        yield
+        return
+    global _board
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    patience = datetime.timedelta(seconds=PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    store, rank_, size_ = next(rendezvous("env://", timeout=patience))
+    _board = PrefixStore("sslcli", store)
+    dist.init_process_group(backend, store=store, rank=rank_, world_size=size_, timeout=patience)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+        _board = None
+
+
+def size() -> int:
+    """How many processes talk."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which one this is."""
+    return dist.get_rank() if size() > 1 else 0
+
+
+@torch.no_grad()
+def all_gather(x: Tensor, counts: Sequence[int]) -> Tensor:
+    """Rows of all processes, those of the first one first; `counts` is how many each has, `len(x)` of them here."""
+    if size() == 1:
+        return x
+    most = max(counts)
+    padded = x.new_zeros(most, *x.shape[1:])
+    padded[: len(x)] = x
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+@torch.no_grad()
+def filled(x: Tensor, own: Own, total: int) -> Tensor:
+    """All `total` rows, from those `x` `(m,...)` that each process has found at its `own` row numbers."""
+    if isinstance(own, slice) or size() == 1:
+        return x
+    everything = x.new_zeros(total, *x.shape[1:])
+    everything[own] = x
+    return summed(everything)
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum over processes, in place and the same to the last bit in all of them."""
+    if size() > 1:
+        dist.all_reduce(x)
+    return x
+
+
+def mean(part: Tensor, share: float) -> Tensor:
+    """The mean over the rows of all processes, from that of the own ones, a `share` of all; the gradient is theirs."""
+    if size() == 1:
+        return part
+    whole: Tensor = _Mean.apply(part, share)
+    return whole
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, share: float) -> Tensor:
+        ctx.share = share
+        return summed(part * share)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+        return outer[0] * ctx.share, None
+
+
+@torch.no_grad()
+def sum_gradients(parameters: Iterable[Tensor]) -> None:
+    """Add up the gradients of all processes, many tensors at a time."""
+    if size() == 1:
+        return
+    for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
+        flat = summed(torch.cat([grad.reshape(-1) for grad in bucket]))
+        parts = torch.split(flat, [grad.numel() for grad in bucket])
+        torch._foreach_copy_(bucket, [part.view(grad.shape) for part, grad in zip(parts, bucket, strict=True)])
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors of one type, in turn, as many as make a bucket."""
+    bucket: list[Tensor] = []
+    held = 0
+    for tensor in tensors:
+        if bucket and (held + tensor.nbytes > BUCKET or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, held = [], 0
+        bucket.append(tensor)
+        held += tensor.nbytes
+    if bucket:
+        yield bucket
+
+
+def highest(*numbers: int) -> list[int]:
+    """The highest of the numbers that the processes say, known on the host, place by place."""
+    if size() == 1:
+        return list(numbers)
+    said = torch.tensor(numbers)
+    dist.all_reduce(said, dist.ReduceOp.MAX)
+    found: list[int] = said.tolist()
+    return found
+
+
+def leave_word(words: str) -> None:
+    """Say to the others why this process ends, for when they miss it."""
+    if _board is not None:
+        with contextlib.suppress(RuntimeError):
+            _board.set(f"fault/{rank()}", words)
+
+
+def last_words(seconds: float = 3.0) -> tuple[int, str] | None:
+    """Which of the other processes failed, and what it said of it, if one does within some seconds."""
+    if _board is None:
+        return None
+    until = time.monotonic() + seconds
+    with contextlib.suppress(RuntimeError):  # the machine of the board may be what is lost
+        while time.monotonic() < until:
+            for other in range(size()):
+                if other != rank() and _board.check([f"fault/{other}"]):
+                    return other, _board.get(f"fault/{other}").decode()
+            time.sleep(0.1)
+    return None
+
+
+def broke_off(error: Exception) -> bool:
+    """Whether the error is of a conversation that another process did not keep up."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def told(words: bytes | None) -> bytes:
+    """What the first process has to say, in all of them; the others say None."""
+    if size() == 1:
+        assert words is not None
+        return words
+    (length,) = highest(len(words or b""))
+    letter = _letter(words or b"", length)
+    dist.broadcast(letter, src=0)
+    return letter.numpy().tobytes()
+
+
+def exchanged(words: bytes) -> list[bytes]:
+    """What every process has to say."""
+    if size() == 1:
+        return [words]
+    (length,) = highest(len(words))
+    letters = [torch.empty(length, dtype=torch.uint8) for _ in range(size())]
+    dist.all_gather(letters, _letter(words, length))
+    return [letter.numpy().tobytes().rstrip(b"\0") for letter in letters]
+
+
+def _letter(words: bytes, length: int) -> Tensor:
+    return torch.frombuffer(bytearray(words.ljust(length, b"\0")), dtype=torch.uint8)
