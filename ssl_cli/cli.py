@@ -100,7 +100,7 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     _open_streams()
     try:
-        return _outcome(typer.main.get_command(app)(words, prog_name="sslcli", standalone_mode=False))
+        return _outcome(typer.main.get_command(app)(words, prog_name="sslcli", standalone_mode=False, obj=words))
     except BrokenPipeError:
         return _reader_left()
     except SystemExit as end:  # typer ends so when a pipe breaks, and after shell completion

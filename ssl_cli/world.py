@@ -34,6 +34,11 @@ def world() -> World:
     return World(_number("RANK", 0), size, _number("LOCAL_RANK", 0), max(_number("LOCAL_WORLD_SIZE", 1), 1))
 
 
+def plan_for(processes: int) -> None:
+    """Let this process plan as if so many were to run on this machine."""
+    os.environ.update(RANK="0", WORLD_SIZE=str(processes), LOCAL_RANK="0", LOCAL_WORLD_SIZE=str(processes))
+
+
 def _number(name: str, default: int) -> int:
     value = os.environ.get(name, "")
     return int(value) if value.isdigit() else default

@@ -185,6 +185,10 @@ MicroBatch = Annotated[
 Memory = Annotated[
     str | None, typer.Option(metavar="M", help="Budget, like 4GB (default: auto)", rich_help_panel=HARDWARE)
 ]
+Devices = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Cards or processes for a step (default: 1)", rich_help_panel=HARDWARE),
+]
 Out = Annotated[
     str | None, typer.Option(metavar="DIR", help="Run folder (default: runs/<time>-<method>)", rich_help_panel=OUTPUT)
 ]

@@ -1,15 +1,18 @@
 """`sslcli pretrain`: train an encoder without labels."""
 
+from pathlib import Path
+
 import typer
 
 from ssl_cli.commands import options
-from ssl_cli.world import world
+from ssl_cli.world import plan_for, world
 
 EPILOG = options.examples(
     "The embedded shapes, about three minutes on two cores: sslcli pretrain",
     "A batch of any size, on any machine: sslcli pretrain --method simclr --batch 4096",
     "A folder of photographs: sslcli pretrain photos/ --method moco-v2 --epochs 100 --out runs/photos",
     "Go on after an interruption: sslcli pretrain --resume --out runs/photos",
+    "On two cards, or in two processes: sslcli pretrain photos/ --devices 2 --batch 512",
     "What it would do, and what it would need: sslcli pretrain photos/ --batch 4096 --dry-run",
     "Settings without a flag: sslcli pretrain --set method.temperature=0.5 --set data.images=65536",
 )
@@ -34,6 +37,7 @@ def pretrain(
     precision: options.Precision = None,
     micro_batch: options.MicroBatch = None,
     memory: options.Memory = None,
+    devices: options.Devices = None,
     recipe: options.Recipe = None,
     config: options.Config = None,
     set_: options.Set = None,
@@ -50,14 +54,22 @@ def pretrain(
     from ssl_cli.ui.sinks import present
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
+    if world().size > 1:
+        devices = None  # this is one of them
     if not world().first:
         from ssl_cli.engine.peer import follow
 
         return follow(settled.settings)
     early.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run)
+    if devices is not None and devices > 1 and not dry_run:
+        from ssl_cli.engine.launch import launch
+
+        hardware, run = settled.settings.hardware, settled.settings.run
+        return launch(ctx.obj, devices, device=hardware.device, out=None if run.out is None else Path(run.out))
     if dry_run:
         from ssl_cli.engine.dry_run import dry_run as planned
 
+        plan_for(devices or world().size)
         return present("pretrain", planned(settled.settings), as_json=json)
     from ssl_cli.engine.pretrain import pretrain as run  # torch; only once the settings are known to be good
 

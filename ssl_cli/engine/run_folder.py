@@ -100,16 +100,7 @@ class RunFolder:
 
     def write_status(self, state: str, exit_code: int | None = None, reason: str = "") -> None:
         """Write `status.json`; `state` is running, finished, stopped or failed."""
-        facts = {
-            "schema": SCHEMA,
-            "state": state,
-            "exit_code": exit_code,
-            "reason": reason,
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "time": time.time(),
-        }
-        disk.write_text(self.path / "status.json", json.dumps(facts, indent=1))
+        _write_status(self.path, state, exit_code, reason)
 
     def record(self, event: events.Event) -> None:
         """Append the event to `metrics.jsonl` and `train.log`, and a skipped file to `bad_images.jsonl`."""
@@ -147,12 +138,31 @@ class RunFolder:
             file.close()
 
 
+def _write_status(path: Path, state: str, exit_code: int | None, reason: str) -> None:
+    facts = {
+        "schema": SCHEMA,
+        "state": state,
+        "exit_code": exit_code,
+        "reason": reason,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "time": time.time(),
+    }
+    disk.write_text(path / "status.json", json.dumps(facts, indent=1))
+
+
 def status(path: Path) -> str | None:
     """What a run folder's `status.json` says: running, finished, stopped or failed; None where it says nothing."""
     try:
         return str(json.loads((path / "status.json").read_text(encoding="utf-8"))["state"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def settle_status(path: Path, state: str, exit_code: int, reason: str) -> None:
+    """Write the `status.json` of a run whose process is gone and could not; what it has said itself stands."""
+    if status(path) == "running":
+        _write_status(path, state, exit_code, reason)
 
 
 def default_path(method: str) -> Path:
