@@ -75,4 +75,4 @@ def checkpoint_bytes(settings: Settings, objective: Objective) -> int:
 def step_groups(settings: Settings, objective: Objective) -> tuple[int, ...]:
     """Rows of each BatchNorm group of a step's gradient pass, as far as they pass in one process."""
     sizes = group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group)
-    return own_sizes(sizes, world().size)
+    return own_sizes(sizes, settings.run.batch, world().size)

@@ -64,11 +64,15 @@ def dealt(groups: Groups, images: int, size: int, rank: int) -> Share:
     return Share(tuple(parts), rank)
 
 
-def own_sizes(sizes: tuple[int, ...], size: int) -> tuple[int, ...]:
-    """Rows of each group that a process passes, the most that any does."""
+def own_sizes(sizes: tuple[int, ...], images: int, size: int) -> tuple[int, ...]:
+    """Rows of each group that one of `size` processes passes, the most that any does."""
     if size == 1:
         return sizes
-    return tuple(-(-rows // size) for rows in sizes) if spans(len(sizes), size) else sizes[::size]
+    if not spans(len(sizes), size):
+        return tuple(max(sizes[start : start + size]) for start in range(0, len(sizes), size))
+    if len(sizes) == 1:
+        return (sizes[0] // images * -(-images // size),)
+    return tuple(-(-rows // size) for rows in sizes)
 
 
 def spans(groups: int, size: int) -> bool:
