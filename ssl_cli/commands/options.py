@@ -180,7 +180,7 @@ Precision = Annotated[
     ),
 ]
 MicroBatch = Annotated[
-    int | None, typer.Option(metavar="N", help="Rows at once: memory only (default: auto)", rich_help_panel=HARDWARE)
+    int | None, typer.Option(metavar="N", help="Rows at once: memory only (default: auto)", hidden=True)
 ]
 Memory = Annotated[
     str | None, typer.Option(metavar="M", help="Budget, like 4GB (default: auto)", rich_help_panel=HARDWARE)

@@ -64,8 +64,9 @@ def pretrain(
     if devices is not None and devices > 1 and not dry_run:
         from ssl_cli.engine.launch import launch
 
-        hardware, run = settled.settings.hardware, settled.settings.run
-        return launch(ctx.obj, devices, device=hardware.device, out=None if run.out is None else Path(run.out))
+        asked = settled.settings
+        out_folder = None if asked.run.out is None else Path(asked.run.out)
+        return launch(ctx.obj, devices, device=asked.hardware.device, out=out_folder)
     if dry_run:
         from ssl_cli.engine.dry_run import dry_run as planned
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ssl_cli.engine.groups import bn_groups
-from ssl_cli.engine.share import Share, StepShare, dealt, own_sizes
+from ssl_cli.engine.share import Share, StepShare, dealt, own_sizes, spans
 from ssl_cli.errors import UsageError
 
 
@@ -15,6 +15,8 @@ from ssl_cli.errors import UsageError
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_every_row_passes_in_one_process(images: int, group: int, size: int) -> None:
     groups = bn_groups(images, 2, group, 0, 0, 1)
+    if spans(len(groups.sizes), size) and min(groups.sizes) < size:
+        return  # refused: see below
     shares = [dealt(groups, images, size, rank) for rank in range(size)]
     rows = torch.cat([share.own.order for share in shares])
     assert sorted(rows.tolist()) == list(range(2 * images))
