@@ -41,12 +41,16 @@ def launch(words: Sequence[str], processes: int, *, device: str, out: Path | Non
         min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="sslcli", rdzv_backend="c10d",
         rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.2,
     )  # fmt: skip
+    before = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS.split(",")}
     try:
         elastic_launch(config, sys.executable)("-m", "ssl_cli", *words)
     except ChildFailedError as error:
         return _ended(error.get_first_failure(), processes, out)
     except SignalException as error:
         return exit_code(error.sigval)
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
     return DONE
 
 

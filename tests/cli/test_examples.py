@@ -21,7 +21,9 @@ def examples() -> list[str]:
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in [name for name in os.environ if name.startswith("SSLCLI_")]:
         monkeypatch.delenv(name)
-    for name, value in SMALL.items():
+    # what the launcher of several processes would leave behind
+    launcher = {"OMP_NUM_THREADS": "1", "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT"}
+    for name, value in (SMALL | launcher).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)
