@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssl_cli.losses.invariant_spread import invariant_spread, invariant_spread_tiled
 from ssl_cli.losses.nce import EPS, nce
 from ssl_cli.losses.nt_xent import nt_xent
-from ssl_cli.losses.nt_xent_tiled import ABREAST, nt_xent_tiled
+from ssl_cli.losses.nt_xent_tiled import ABREAST, meet, nt_xent_from, nt_xent_tiled, own_log_sum_exp
 from ssl_cli.losses.row_softmax import row_softmax
 
 Loss = Callable[[Tensor], Tensor]
@@ -214,3 +214,42 @@ def test_the_bank_gets_no_gradient() -> None:
     (nce(z, bank, index, noise, 0.1)[0] + row_softmax(z, bank, index, 0.1)).backward()  # type: ignore[no-untyped-call]
     assert z.grad is not None
     assert bank.grad is None
+
+
+def test_nt_xent_with_rounded_products_is_near() -> None:
+    torch.manual_seed(0)
+    exact, rounded = (F.normalize(torch.randn(600, 32), dim=1).requires_grad_() for _ in range(2))
+    rounded.data.copy_(exact.data)
+    value, near = nt_xent_tiled(exact, 0.1, 64), nt_xent_tiled(rounded, 0.1, 64, products=torch.bfloat16)
+    value.backward()  # type: ignore[no-untyped-call]
+    near.backward()  # type: ignore[no-untyped-call]
+    assert 0 < abs(float((value - near).detach())) < 1e-3
+    assert exact.grad is not None
+    assert rounded.grad is not None
+    assert (exact.grad - rounded.grad).norm() < 2e-2 * exact.grad.norm()
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1])
+@pytest.mark.parametrize("memory", [0, 70])
+def test_nt_xent_of_own_rows(temperature: float, memory: int) -> None:
+    """Each process's part of it: together they are the whole."""
+    torch.manual_seed(0)
+    z = F.normalize(torch.randn(46, 8, dtype=torch.float64), dim=1)
+    extra = F.normalize(torch.randn(memory, 8, dtype=torch.float64), dim=1) if memory else None
+    dense = z.clone().requires_grad_()
+    nt_xent(dense, temperature, extra).backward()  # type: ignore[no-untyped-call]
+    parts = torch.split(torch.randperm(46), [20, 26])
+    logs, pulls = torch.empty(46, dtype=torch.float64), torch.zeros(46, 8, dtype=torch.float64)
+    for own in parts:
+        logs[own] = own_log_sum_exp(z, own, temperature, 4)
+        if extra is not None:
+            logs[own], pulls[own] = meet(z[own], extra, logs[own], temperature, 4, of=46)
+    total = torch.zeros_like(z)
+    for own in parts:
+        rows = z.clone().requires_grad_()
+        value = nt_xent_from(rows, logs, temperature, own, pulls[own] if memory else None, 4)
+        torch.testing.assert_close(value.detach(), nt_xent(z, temperature, extra), atol=1e-10, rtol=0)
+        (grad,) = torch.autograd.grad(value, rows)
+        assert not grad[[k for k in range(46) if k not in own.tolist()]].any()
+        total += grad
+    torch.testing.assert_close(total, dense.grad, atol=1e-10, rtol=0)
