@@ -102,7 +102,7 @@ def chosen(names: Sequence[str]) -> list[Mutant]:
 
 def run(folder: Path, mutants: Sequence[Mutant]) -> int:
     """Write a row for each mutant; 0 if all were caught."""
-    for name in ("ssl_cli", "tests"):
+    for name in ("ssl_cli", "tests", "examples"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(ROOT / "pyproject.toml", folder)
     if outcome(folder, sorted({test for mutant in mutants for test in mutant.tests}), bytecode=True) != 0:

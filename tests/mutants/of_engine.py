@@ -224,7 +224,7 @@ MUTANTS = [
         36,
         "parts-pass-again-in-other-groups",
         CHECKPOINTING,
-        "return nullcontext(), grouped(net, sizes)",
+        "return nullcontext(), grouped(net, sizes, spanning=spanning)",
         "return nullcontext(), nullcontext()",
         CACHED,
     ),
@@ -232,7 +232,7 @@ MUTANTS = [
         36,
         "parts-leave-moments-when-they-pass-again",
         CHECKPOINTING,
-        "    return nullcontext(), grouped(net, sizes)",
+        "    return nullcontext(), grouped(net, sizes, spanning=spanning)",
         "    from ssl_cli.nn.batchnorm import _Grouped\n\n"
         "    told = next(layer.moments for layer in net.modules() if isinstance(layer, _Grouped))\n"
         "    return nullcontext(), grouped(net, sizes, told)",

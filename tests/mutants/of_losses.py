@@ -48,8 +48,8 @@ MUTANTS = [
         15,
         "the-positive-without-temperature",
         TILED,
-        "(z * z.roll(len(z) // 2, 0)).sum(1) / temperature",
-        "(z * z.roll(len(z) // 2, 0)).sum(1)",
+        "positives = (z * z.roll(len(z) // 2, 0)).sum(1) / temperature",
+        "positives = (z * z.roll(len(z) // 2, 0)).sum(1)",
         NT_XENT_TESTS,
     ),
     Mutant(
@@ -72,8 +72,8 @@ MUTANTS = [
         15,
         "the-loss-in-half-precision",
         "ssl_cli/engine/job.py",
-        "        return backward(rowwise,",
-        "        with self.autocast():\n            return backward(rowwise,",
+        "        found = backward(rowwise,",
+        "        with self.autocast():\n            found = backward(rowwise,",
         ("tests/engine/test_traps_run.py::test_the_loss_is_taken_in_float32_whatever_the_precision",),
     ),
     Mutant(
@@ -210,8 +210,8 @@ MUTANTS = [
         31,
         "what-a-row-meets-is-not-constant",
         SPREAD,
-        "_sum_over(z, 0, z.detach(), temperature)",
-        "_sum_over(z, 0, z, temperature)",
+        "device=z.device), z.detach(), temperature)",
+        "device=z.device), z, temperature)",
         SPREAD_TESTS,
     ),
     Mutant(

@@ -1,0 +1,57 @@
+"""Several processes against one: `python -m tests.bench.processes`, alone.
+
+How far 2 and 3 processes are from one, on the problems of `tests/dist/test_equality.py`: the largest difference of any
+tensor of a checkpoint after five optimiser steps in float64. And the pace of one and of two processes with one thread
+each, which take turns.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.dist.processes import cases, five_steps, together
+
+TURNS = 5
+RUN = [
+    "--batch", "512", "--epochs", "2", "--set", "data.images=4096", "--set", "run.evaluate=false",
+    "--set", "run.monitor=false", "--set", "model.bn_group=128",
+]  # fmt: skip
+
+
+def rate(method: str, processes: int) -> float:
+    """Images per second of a short run of the recipe `shapes`."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-m", "ssl_cli", "pretrain", "--json", "--method", method, *RUN]
+        words += ["--devices", str(processes), "--out", str(Path(folder) / "run")]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    pairs = json.loads(done.stdout)["plan_against_fact"]
+    return float(pairs["rate"]["actual"])
+
+
+def main() -> None:
+    """Print both tables."""
+    shared = {size: together(size) for size in (2, 3)}
+    print("| method | BatchNorm | way | 2 processes | 3 processes |\n|---|---|---|---|---|")
+    for case in cases():
+        one = five_steps(*case)
+        cells = []
+        for each in shared.values():
+            apart = [(found[case][name] - value).double().nan_to_num() for found in each for name, value in one.items()]
+            cells.append(f"{max(float(difference.abs().max()) for difference in apart):.0e}")
+        print(f"| {' | '.join((*case, *cells))} |")
+    print("\n| method | one process | two | ratio (least, most) |\n|---|---|---|---|", flush=True)
+    for method in ("simclr", "moco-v2"):
+        turns = [(rate(method, 1), rate(method, 2)) for _ in range(TURNS)]
+        one, two = (statistics.median(turn[k] for turn in turns) for k in (0, 1))
+        ratios = sorted(b / a for a, b in turns)
+        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}, {ratios[-1]:.2f})"
+        print(f"| {method} | {one:,.0f} images/s | {two:,.0f} images/s | {spread} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Mistakes of processes that share a step (trap 14)."""
+
+from tests.mutants.mutant import Mutant
+
+COMM, JOB, SHARE = "ssl_cli/comm.py", "ssl_cli/engine/job.py", "ssl_cli/engine/share.py"
+SYNCHRONIZED, INSTDISC = "ssl_cli/nn/synchronized.py", "ssl_cli/methods/instdisc.py"
+EQUAL = ("tests/dist/test_equality.py",)
+
+MUTANTS = [
+    Mutant(
+        14,
+        "each-process-has-the-whole-mean-s-gradient",
+        COMM,
+        "return outer[0] * ctx.share, None",
+        "return outer[0], None",
+        EQUAL,
+    ),
+    Mutant(
+        14,
+        "the-loss-is-that-of-the-own-rows",
+        COMM,
+        "return summed(part * share)",
+        "return part.clone()",
+        EQUAL,
+    ),
+    Mutant(
+        14,
+        "gradients-stay-where-they-were-found",
+        JOB,
+        "        comm.sum_gradients(self.objective.parameters())\n",
+        "",
+        EQUAL,
+    ),
+    Mutant(
+        14,
+        "running-statistics-of-the-own-rows",
+        JOB,
+        "        self.moments.pool()\n",
+        "",
+        EQUAL,
+    ),
+    Mutant(
+        14,
+        "synchronised-forward-but-not-backward",
+        SYNCHRONIZED,
+        "comm.summed(torch.cat([slope.sum(ctx.axes), (slope * out).sum(ctx.axes)])) / total",
+        "torch.cat([slope.sum(ctx.axes), (slope * out).sum(ctx.axes)]) / (out.numel() / out.shape[1])",
+        EQUAL,
+    ),
+    Mutant(
+        14,
+        "positives-of-another-process-s-order",
+        SHARE,
+        "comm.all_gather(x, counts)[torch.argsort(order).to(x.device)]",
+        "comm.all_gather(x, counts)",
+        EQUAL,
+    ),
+    Mutant(
+        14,
+        "z-is-estimated-by-each-process-for-itself",
+        INSTDISC,
+        "alone = isinstance(batch.own, slice)",
+        "alone = True",
+        EQUAL,
+    ),
+]
