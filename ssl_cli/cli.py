@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from ssl_cli.commands import export, inspect_augs, knn_eval, linear_eval, methods, options, pretrain
+from ssl_cli.commands import bench, export, inspect_augs, knn_eval, linear_eval, methods, options, pretrain
 from ssl_cli.errors import DONE, INTERRUPTED, SHORT_CODES, PeerError, ResourceError, SslcliError, UsageError, understood
 from ssl_cli.world import world
 
@@ -52,6 +52,7 @@ app = typer.Typer(
         "What the network sees of them: sslcli inspect-augs",
         "How good it is, by its neighbours: sslcli knn-eval runs/first --baselines",
         "How good it is, by a linear classifier: sslcli linear-eval runs/first",
+        "How fast this machine is, and what would help: sslcli bench",
         "Take it with you: sslcli export runs/first -o encoder.onnx",
     )
     + f"\n\n{AFTERWORD}",
@@ -71,6 +72,7 @@ _add("methods", methods.methods, methods.EPILOG, TRAIN)
 _add("inspect-augs", inspect_augs.inspect_augs, inspect_augs.EPILOG, TRAIN)
 _add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)
 _add("linear-eval", linear_eval.linear_eval, linear_eval.EPILOG, MEASURE)
+_add("bench", bench.bench, bench.EPILOG, MEASURE)
 _add("export", export.export, export.EPILOG, USE)
 
 

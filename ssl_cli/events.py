@@ -145,6 +145,56 @@ class Pictured(Event):
     tiles: tuple[Tile, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured(Event):
+    """A rate in `unit`: the median of `n` measurements, and their quartiles `low` and `high`.
+
+    Either of the `machine`, or of a part of the user's run. Of a part, `bounds` are the rates that each ceiling of the
+    machine would allow if it alone counted, and `reference` is the rate of plain code, measured in turns with it and
+    told by `against`.
+    """
+
+    name: str
+    unit: str
+    rate: float
+    low: float
+    high: float
+    n: int
+    machine: bool = False
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    reference: float | None = None
+    against: str = ""
+
+    @property
+    def bound(self) -> str:
+        """The ceiling that is nearest; nothing where none is known."""
+        return min(self.bounds, key=self.bounds.__getitem__, default="")
+
+    @property
+    def share(self) -> float | None:
+        """What is reached of the nearest ceiling."""
+        return self.rate / self.bounds[self.bound] if self.bounds else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advised(Event):
+    """What measurements come to.
+
+    `run` tells what was measured; `shares` of an image's time go to its parts, the largest first, at `rate` images per
+    second together; `bound` says what bounds them, `advice` what would help most, and by how much: `gain` times as fast
+    with `setting`, where there is one; `notes` are to be known of the measurements.
+    """
+
+    run: Mapping[str, Any]
+    shares: Mapping[str, float] = field(default_factory=dict)
+    rate: float | None = None
+    bound: str = ""
+    advice: str = ""
+    setting: str = ""
+    gain: float | None = None
+    notes: tuple[str, ...] = ()
+
+
 def record(event: Event) -> dict[str, Any]:
     """The event as a JSON-ready mapping: `schema`, `event` and its fields."""
     fields = {field.name: _plain(getattr(event, field.name)) for field in dataclasses.fields(event)}

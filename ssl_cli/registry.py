@@ -40,6 +40,13 @@ OPS = {
     "sobel": "ssl_cli.augment.sobel:Sobel",
     "normalize": "ssl_cli.augment.normalize:Normalize",
 }
+BENCHES = {
+    "augment": "ssl_cli.engine.bench.augment:augment",
+    "loss": "ssl_cli.engine.bench.loss:loss",
+    "loader": "ssl_cli.engine.bench.loader:loader",
+    "step": "ssl_cli.engine.bench.step:step",
+    "knn": "ssl_cli.engine.bench.knn:knn",
+}
 FAMILIES = ("shapes", "cifar", "stl10", "imagenet")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from ssl_cli.names import is_file, is_folder, shown
-from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, FAMILIES, METHODS
+from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, BENCHES, FAMILIES, METHODS
 
 _FOLDERS = 300
 """Folders looked into for runs: a TAB must not walk a disk."""
@@ -33,6 +33,11 @@ def backbones(incomplete: str) -> list[str]:
 def devices(incomplete: str) -> list[str]:
     """Devices that begin so."""
     return _starting(("auto", "cpu", "cuda", "mps"), incomplete)
+
+
+def benches(incomplete: str) -> list[str]:
+    """Parts of the benchmark that begin so."""
+    return _starting((*BENCHES, "all"), incomplete)
 
 
 def precisions(incomplete: str) -> list[str]:

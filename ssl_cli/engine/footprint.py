@@ -76,11 +76,11 @@ def footprint(objective: Objective, size: int, precision: str, *, checkpointing:
     """
     try:
         without_numbers = FakeTensorMode()
-        twin = _twin(objective, without_numbers)
+        twin = hollow_twin(objective, without_numbers)
         with without_numbers:
-            return weighed(twin, _rows(twin, ROWS, size), precision, checkpointing=checkpointing)
+            return weighed(twin, blank_rows(twin, ROWS, size), precision, checkpointing=checkpointing)
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError):
-        return weighed(objective, _rows(objective, FEW, size), precision, checkpointing=checkpointing)
+        return weighed(objective, blank_rows(objective, FEW, size), precision, checkpointing=checkpointing)
 
 
 def weighed(objective: Objective, x: Tensor, precision: str, *, checkpointing: bool = False) -> Footprint:
@@ -92,12 +92,13 @@ def weighed(objective: Objective, x: Tensor, precision: str, *, checkpointing: b
     return Footprint(kept, max((high - low) / rows, kept))
 
 
-def _rows(objective: Objective, rows: int, size: int) -> Tensor:
+def blank_rows(objective: Objective, rows: int, size: int) -> Tensor:
+    """Images `(rows,3,S,S)` on the device of `objective`; within a mode of fake tensors they have no numbers."""
     device = next(objective.parameters()).device
     return torch.rand(rows, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
 
 
-def _twin(objective: Objective, without_numbers: FakeTensorMode) -> Objective:
+def hollow_twin(objective: Objective, without_numbers: FakeTensorMode) -> Objective:
     """A copy of fake tensors; nothing is copied that has a weight."""
     hollow: dict[int, Any] = {id(buffer): without_numbers.from_tensor(buffer) for buffer in objective.buffers()}
     for weight in objective.parameters():

@@ -78,7 +78,7 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -
         settings, notes = continued(settings, origins, folder)
         state, damaged = checkpoint.newest(folder.checkpoints)
         notes += [f"{sentence} The one before it is used." for sentence in damaged]
-    job, planned, more = _assemble(settings, folder, state)
+    job, planned, more = assemble(settings, folder, state)
     yield planned
     for note in (*notes, *more):
         yield Warned(message=note)
@@ -99,7 +99,7 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -
         yield finished
 
 
-def _assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | None) -> tuple[Job, Planned, list[str]]:
+def assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | None) -> tuple[Job, Planned, list[str]]:
     """The job, its plan, and what to warn of; the folder gets the settings and the plan.
 
     What was resolved before is taken as it is, from the checkpoint or, where none was written yet, from the plan.

@@ -8,6 +8,7 @@ from typing import Any
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.errors import DONE, EXIT_CODES, INTERRUPTED, STOPPED
 from ssl_cli.events import SCHEMA, Finished
+from ssl_cli.ui import bench
 from ssl_cli.ui.screen import FEW_STEPS, Screen
 from ssl_cli.ui.text import percent, rate, safe
 
@@ -27,7 +28,9 @@ MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
 def document(command: str, screen: Screen) -> dict[str, Any]:
     """The one JSON document of `--json`."""
     head: dict[str, Any] = {"schema": SCHEMA, "command": command}
-    if command != "pretrain":
+    if command == "bench":
+        body = bench.document(screen)
+    elif command != "pretrain":
         body = {key: value for result in screen.results.values() for key, value in result.items()}
     elif screen.plan_alone:
         body = {

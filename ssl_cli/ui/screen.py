@@ -7,10 +7,12 @@ from typing import Any
 from ssl_cli.errors import DONE
 from ssl_cli.events import (
     COLLAPSED,
+    Advised,
     Choice,
     Evaluated,
     Event,
     Finished,
+    Measured,
     Planned,
     Saved,
     Skipped,
@@ -46,6 +48,9 @@ class Screen:
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     online: tuple[Evaluated, ...] = ()
     """Nearest neighbours measured while training goes on, oldest first."""
+    measured: tuple[Measured, ...] = ()
+    """What a benchmark has found so far."""
+    advised: Advised | None = None
     stopped: Stopped | None = None
     finished: Finished | None = None
 
@@ -157,6 +162,10 @@ def _turned(screen: Screen, event: Event) -> Screen:
             return replace(screen, stopped=event)
         case Finished():
             return replace(screen, finished=event)
+        case Measured():
+            return replace(screen, measured=(*screen.measured, event))
+        case Advised():
+            return replace(screen, advised=event)
         case _:
             return screen
 

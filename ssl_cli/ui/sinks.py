@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_cli.config.units import format_bytes, format_seconds
-from ssl_cli.events import Evaluated, Event, Pictured, Saved, Skipped, Started, Stepped, Stopped, Warned
-from ssl_cli.ui import report, view
+from ssl_cli.events import Evaluated, Event, Measured, Pictured, Saved, Skipped, Started, Stepped, Stopped, Warned
+from ssl_cli.ui import bench, report, view
 from ssl_cli.ui.screen import ONLINE, Screen, fold
 from ssl_cli.ui.text import per_step, percent, safe
 
@@ -113,18 +113,25 @@ class PlainSink:
                     yield f"loss: {note}"
             case Evaluated(name=name) if name == ONLINE:
                 yield _online_line(screen, event)
-            case Warned():
-                yield f"warning: {safe(event.message)} {safe(event.hint)}".rstrip()
             case Skipped() if screen.skipped <= SKIPS_SHOWN:
                 yield f"skipped: {safe(event.path)}: {safe(event.reason)}"
                 if screen.skipped == SKIPS_SHOWN:
                     yield "skipped: more such files are listed in bad_images.jsonl only"
-            case Saved():
-                yield f"saved: {safe(event.path)}" + (f", {format_bytes(event.size)}" if event.size else "")
-            case Stopped():
-                yield f"stopped: {safe(event.reason)}"
             case _:
-                pass  # results go to stdout
+                yield from _one_line(event)
+
+
+def _one_line(event: Event) -> Iterator[str]:
+    """An event that is told in a line whatever came before it; results go to stdout."""
+    match event:
+        case Warned():
+            yield f"warning: {safe(event.message)} {safe(event.hint)}".rstrip()
+        case Saved():
+            yield f"saved: {safe(event.path)}" + (f", {format_bytes(event.size)}" if event.size else "")
+        case Stopped():
+            yield f"stopped: {safe(event.reason)}"
+        case Measured():
+            yield bench.line(event)
 
 
 class Patient:
@@ -218,6 +225,8 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
         return screen.exit_code
     if screen.plan_alone:
         _write_plan(screen)
+    if screen.measured:
+        _write_tables(screen)
     _write_lines(report.lines(command, screen))
     return screen.exit_code
 
@@ -234,6 +243,13 @@ def _write_plan(screen: Screen) -> None:
         console.print(view.plan(screen.choices, console.width))
     else:
         sys.stdout.writelines(f"{line}\n" for line in view.plan_lines(screen.choices, console.width))
+
+
+def _write_tables(screen: Screen) -> None:
+    console = Console(file=sys.stdout, highlight=False)
+    with console.capture() as written:
+        console.print(bench.tables(screen, console.width))
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in written.get().splitlines())
 
 
 def _write_lines(lines: Iterable[report.Line]) -> None:

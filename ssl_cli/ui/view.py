@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.events import Choice, Stepped, Warned
+from ssl_cli.ui import bench
 from ssl_cli.ui.screen import Screen
 from ssl_cli.ui.text import per_step, percent, rate, safe, sparkline
 
@@ -135,7 +136,8 @@ def _title(command: str, screen: Screen) -> Text:
 
 def _progress(command: str, screen: Screen, now: float, began: float, inner: int) -> RenderableType:
     if not screen.steps:
-        return Text(f"{'planning' if command == 'pretrain' else 'working'}, {format_seconds(now - began)}")
+        newest = f"; {bench.line(screen.measured[-1])}" if screen.measured else ""
+        return Text(f"{'planning' if command == 'pretrain' else 'working'}, {format_seconds(now - began)}{newest}")
     done = f" in {format_seconds(screen.finished.seconds)}" if screen.finished and not screen.stopped else ""
     phase = Text(f"{screen.phase}{done}", f"bold {PHASES.get(screen.phase, 'cyan')}")
     words = [Text(f"{screen.step:,}/{screen.steps:,} steps")]

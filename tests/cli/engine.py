@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ssl_cli.events import Evaluated, Event
-from tests.ui.events import knn, training
+from tests.ui.events import MEASURED, knn, training
 
 RESULTS = {
     "linear_eval": Evaluated(name="linear", result={"top1": 0.8, "top5": 0.9, "protocol": "p", "train": 2, "test": 1}),
@@ -21,6 +21,7 @@ RESULTS = {
         },
     ),
     "augmentation_sheet": Evaluated(name="sheet", result={"path": "s.png", "images": 8, "views": 6, "rows": []}),
+    "bench": MEASURED,
 }  # fmt: skip
 
 
@@ -44,6 +45,7 @@ class FakeEngine:
             "evaluate": ["knn_eval", "linear_eval"],
             "export": ["export_run"],
             "augmentations": ["augmentation_sheet"],
+            "bench.measure": ["bench"],
         }.items():
             fake = ModuleType(f"ssl_cli.engine.{module}")
             for name in names:

@@ -144,6 +144,21 @@ def test_export_and_sheet(engine: FakeEngine, capsys: pytest.CaptureFixture[str]
     assert "s.png" in capsys.readouterr().out
 
 
+def test_bench(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench"]) == 0
+    assert engine.calls[-1][0] == "bench"
+    assert engine.calls[-1][1][1] == "all"
+    assert (passed(engine, "method.name"), passed(engine, "run.recipe")) == ("simclr", "shapes")
+    capsys.readouterr()
+    words = ["bench", "step", "photos", "--batch", "64", "--precision", "bf16", "--method", "moco-v2", "--json"]
+    assert main([*words, "--set", "data.cache=ram", "--epochs", "3", "--threads", "2"]) == 0
+    assert engine.calls[-1][1][1] == "step"
+    keys = ("data.source", "run.batch", "hardware.precision", "method.name", "data.cache", "schedule.epochs")
+    assert [passed(engine, key) for key in keys] == ["photos", 64, "bf16", "moco-v2", "ram", 3]
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["command"], document["parts"]["step"]["share"]) == (1, "bench", 0.5)
+
+
 @pytest.mark.parametrize("code", [75, 130, 6])
 def test_a_stopped_run_ends_with_its_code(engine: FakeEngine, code: int) -> None:
     engine.answers["pretrain"] = lambda: stopped(code)

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from ssl_cli.commands import complete
-from ssl_cli.registry import BACKBONES, FAMILIES, METHODS
+from ssl_cli.registry import BACKBONES, BENCHES, FAMILIES, METHODS
 from tests.cli.test_surface import HEAVY
 
 SHELLS = ("bash", "zsh", "fish")
@@ -69,7 +69,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 ANSWERS = {
-    "sslcli ": {"pretrain", "methods", "inspect-augs", "knn-eval", "linear-eval", "export"},
+    "sslcli ": {"pretrain", "methods", "inspect-augs", "knn-eval", "linear-eval", "bench", "export"},
     "sslcli kn": {"knn-eval"},
     "sslcli pretrain --ba": {"--backbone", "--batch"},
     "sslcli pretrain --method ": set(METHODS),
@@ -77,6 +77,8 @@ ANSWERS = {
     "sslcli pretrain --method simclr --recipe ": {"shapes", "cifar", "imagenet"},
     "sslcli methods ": set(METHODS),
     "sslcli methods invaspread --recipe ": set(FAMILIES),
+    "sslcli bench ": {*BENCHES, "all"},
+    "sslcli bench s": {"step"},
     "sslcli knn-eval ": {"runs/first", "runs/second", "runs/study/third"},
     "sslcli knn-eval runs/s": {"runs/second", "runs/study/third"},
     "sslcli export runs/study/": {"runs/study/third"},

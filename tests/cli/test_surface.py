@@ -9,7 +9,7 @@ import pytest
 from ssl_cli.cli import main
 from ssl_cli.errors import EXIT_CODES, SHORT_CODES
 
-COMMANDS = ["pretrain", "methods", "inspect-augs", "knn-eval", "linear-eval", "export"]
+COMMANDS = ["pretrain", "methods", "inspect-augs", "knn-eval", "linear-eval", "bench", "export"]
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "onnx", "onnxruntime", "onnxscript", "sklearn", "safetensors")
 PROBE = """
 import sys
@@ -35,7 +35,9 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     probe(words, 0)
 
 
-@pytest.mark.parametrize("words", [["pretrain", "--set", "x=1"], ["pretrain", "--method", "x"], ["pretrian"]])
+@pytest.mark.parametrize(
+    "words", [["pretrain", "--set", "x=1"], ["pretrain", "--method", "x"], ["pretrian"], ["bench", "setp"]]
+)
 def test_a_wrong_word_ends_before_anything_heavy(words: list[str]) -> None:
     probe(words, 2)
 

@@ -73,6 +73,13 @@ TABLE = [
     Wrong("pretrain --config photos", 2, "Is a directory", "TOML file"),
     Wrong("pretrain --recipe none.toml", 2, "none.toml: No such file", "TOML file"),
     Wrong("pretrain --device gpu", 2, "no device 'gpu'", "--device cpu"),
+    Wrong("bench setp", 2, "no benchmark 'setp'", "Did you mean 'step'?"),
+    Wrong("bench photos", 2, "no benchmark 'photos'", "sslcli bench all photos"),
+    Wrong("bench zebra", 2, "no benchmark 'zebra'", "Known: all, augment, knn, loader, loss, step."),
+    Wrong("bench step none", 3, "none", ""),
+    Wrong("bench all photos --batch -3", 2, "run.batch = -3 (from --batch)", "Give --batch another value"),
+    Wrong("bench all photos --epoch 3", 2, "No such option: --epoch", "--epochs"),
+    Wrong("bench --temperature 0.2", 2, "No such option: --temperature", "--set method.temperature=VALUE"),
     # the run folder
     Wrong("pretrain --out photos", 2, "photos is not empty and holds no run", "another --out"),
     Wrong("pretrain --out old", 2, "old is not empty", "--resume"),

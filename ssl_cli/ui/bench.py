@@ -1,0 +1,160 @@
+"""What a benchmark found: tables for people, a document for programs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ssl_cli.events import Advised, Measured
+from ssl_cli.ui.screen import Screen
+from ssl_cli.ui.text import percent, safe
+
+PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+FULL = 100
+"""Columns from which on there is room for the quartiles."""
+
+
+def amount(rate: float, unit: str) -> str:
+    """`12,345 images/s`, `234 GFLOP/s`: large rates of small things with a prefix."""
+    if unit in {"FLOP/s", "B/s"}:
+        factor, letter = next(((size, name) for size, name in PREFIXES if rate >= size), (1.0, ""))
+        return f"{_number(rate / factor)} {letter}{unit}"
+    return f"{_number(rate)} {unit}"
+
+
+def _number(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def line(found: Measured) -> str:
+    """What was measured, on one line."""
+    share = f", {percent(found.share)} of {found.bound}" if found.share is not None else ""
+    return f"{found.name}: {amount(found.rate, found.unit)}{share}"
+
+
+def tables(screen: Screen, width: int) -> RenderableType:
+    """Ceilings, parts, where the time goes and what to do, on `width` columns."""
+    machine, parts = _split(screen.measured)
+    shown: list[RenderableType] = []
+    if screen.advised:
+        shown += [Text(_about(screen.advised)), Text()]
+    if machine:
+        shown += [_machine(machine), Text()]
+    shown += [_parts(parts, width)]
+    if screen.advised:
+        shown += [Text(), _verdict(screen.advised)]
+    return Group(*shown)
+
+
+def _split(measured: Sequence[Measured]) -> tuple[list[Measured], list[Measured]]:
+    """The machine's ceilings by name, and the parts in the order in which they were measured."""
+    machine = sorted((found for found in measured if found.machine), key=lambda found: _place(found.name))
+    return machine, [found for found in measured if not found.machine]
+
+
+def _place(name: str) -> tuple[int, str]:
+    kinds = ("matrix", "memory", "decode")
+    return next((place for place, kind in enumerate(kinds) if name.startswith(kind)), len(kinds)), name
+
+
+def _about(advised: Advised) -> str:
+    """What was measured, in a line."""
+    run = advised.run
+    threads = f"{run['threads']} thread{'s' * (run['threads'] != 1)}"
+    words = (
+        f"{run['method']}, {run['backbone']}, {run['size']} px, batch {run['batch']:,}",
+        f"{run['device_name'] or run['device']}, {threads}, {run['precision']} {run['memory_format']}, {run['mode']}",
+    )
+    return safe("; ".join(words))
+
+
+def _machine(found: Sequence[Measured]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for style, justify in (("dim", "left"), ("", "right"), ("dim", "left")):
+        table.add_column(style=style, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_row(Text("this machine", "bold not dim"), "", "")
+    for one in found:
+        table.add_row(safe(one.name), amount(one.rate, one.unit), _quartiles(one))
+    return table
+
+
+def _parts(found: Sequence[Measured], width: int) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    if width >= FULL:
+        table.add_column(overflow="fold")
+    table.add_row(Text("this run", "bold not dim"))
+    for one in found:
+        bound = f"{percent(one.share)} of {one.bound}" if one.share is not None else ""
+        beside = f"{one.rate / one.reference:.1f} x {one.against}" if one.reference else ""
+        cells = [safe(one.name), amount(one.rate, one.unit), _quartiles(one)]
+        told = [bound, beside] if width >= FULL else ["\n".join(filter(None, (bound, beside)))]
+        table.add_row(*cells, *(Text(_safe_lines(word)) for word in told))
+    return table
+
+
+def _safe_lines(words: str) -> str:
+    """The words without anything that a terminal would obey; their lines stay."""
+    return "\n".join(safe(part) for part in words.split("\n"))
+
+
+def _quartiles(found: Measured) -> str:
+    """The middle half of the measurements, in the unit of their median, and how many they are."""
+    (low, small), (high, large) = (amount(end, found.unit).split(" ") for end in (found.low, found.high))
+    ends = f"{low} to {high}" if small == large else f"{low} {small} to {high} {large}"
+    return f"{ends}, n {found.n}"
+
+
+def _verdict(advised: Advised) -> Table:
+    """Where the time goes, what bounds it, what would help; words wrap under themselves."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    if advised.shares:
+        shares = ", ".join(f"{name} {percent(share)}" for name, share in advised.shares.items())
+        table.add_row("together", Text(f"{amount(advised.rate or 0.0, 'images/s')}: {shares}"))
+    notes = "; ".join(advised.notes)
+    for name, words in (("note", notes), ("bound", advised.bound), ("advice", advised.advice)):
+        if words:
+            table.add_row(name, Text(safe(words), "bold" if name == "advice" else ""))
+    return table
+
+
+def document(screen: Screen) -> dict[str, Any]:
+    """The body of the JSON document."""
+    machine, parts = _split(screen.measured)
+    advised = screen.advised
+    told: dict[str, Any] = {"run": dict(advised.run) if advised else {}}
+    told["machine"] = {found.name: _record(found) for found in machine}
+    told["parts"] = {found.name: {**_record(found), **_standing(found)} for found in parts}
+    if advised:
+        told["shares"], told["images_per_second"] = dict(advised.shares), advised.rate
+        told["advice"] = {
+            "bound": advised.bound,
+            "advice": advised.advice,
+            "setting": advised.setting or None,
+            "gain": advised.gain,
+        }
+        told["notes"] = list(advised.notes)
+    return told
+
+
+def _record(found: Measured) -> dict[str, Any]:
+    return {"rate": found.rate, "unit": found.unit, "quartiles": [found.low, found.high], "n": found.n}
+
+
+def _standing(found: Measured) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "bounds": dict(found.bounds),
+        "bound": found.bound or None,
+        "share": found.share,
+        "reference": None,
+    }
+    if found.reference:
+        told["reference"] = {"what": found.against, "rate": found.reference, "ratio": found.rate / found.reference}
+    return told
