@@ -38,10 +38,12 @@ def main() -> None:
     shared = {size: together(size) for size in (2, 3)}
     print("| method | BatchNorm | way | 2 processes | 3 processes |\n|---|---|---|---|---|")
     for case in cases():
-        one = five_steps(*case)
+        alone = five_steps(*case)
         cells = []
         for each in shared.values():
-            apart = [(found[case][name] - value).double().nan_to_num() for found in each for name, value in one.items()]
+            apart = [
+                (found[case][name] - value).double().nan_to_num() for found in each for name, value in alone.items()
+            ]
             cells.append(f"{max(float(difference.abs().max()) for difference in apart):.0e}")
         print(f"| {' | '.join((*case, *cells))} |")
     print("\n| method | one process | two | ratio (least, most) |\n|---|---|---|---|", flush=True)

@@ -106,7 +106,7 @@ def _floats(op: Any) -> bool:
 def _bytes(batch: Batch, subject: Subject) -> float:
     """Of an image: each view reads it once and is written once, at the least."""
     pixels = sum(image.numel() for image in batch.image) / len(batch)
-    view = subject.job.augment(_first(batch, 1))[:1]
+    view = subject.job.augment(_first(batch, 1))[0].x[:1]
     return subject.objective.views * (pixels + view.numel() * view.element_size())
 
 

@@ -20,7 +20,7 @@ def knn(subject: Subject) -> Part:
     count, source = min(len(subject.job.loader.source), LARGEST_BANK), subject.job.loader.source
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad(), evaluating(subject.objective):
-        width = subject.objective.represent(subject.x[:2].float()).shape[1]
+        width = subject.objective.represent(subject.views.x[:2].float()).shape[1]
     bank, queries = (torch.randn(rows, width, generator=generator).to(subject.device) for rows in (count, QUERIES))
     label = (torch.arange(count) % CLASSES).to(subject.device)
     classes = max(CLASSES, len(source.classes))

@@ -54,7 +54,7 @@ class PlainLoop:
         net = plain_batchnorm(copy.deepcopy(subject.objective)).float().to(memory_format=torch.contiguous_format)
         assert isinstance(net, Objective)
         self.net, self.loss = net, dense(net)
-        self.views = [view[: self.images].float().contiguous() for view in subject.x.chunk(net.views)]
+        self.views = [view[: self.images].float().contiguous() for view in subject.views.x.chunk(net.views)]
         self.batch = subject.batch.rows(torch.arange(self.images))
         self.optimiser = build_optimiser(net, subject.settings.optim, subject.job.peak)
 
@@ -109,12 +109,12 @@ def _precisions(subject: Subject, gradient: float) -> list[Option]:
     arms = {"": own, f"--precision {other[own[0]]}": (other[own[0]], own[1])}
     arms[f"--set hardware.memory_format={other[own[1]]}"] = (own[0], other[own[1]])
     row = gradient / objective.gradient_views
-    rows = min(probe.at_most(PASS_SECONDS / row), resolved.micro_batch, len(subject.x))
+    rows = min(probe.at_most(PASS_SECONDS / row), resolved.micro_batch, len(subject.views.x))
     times: dict[str, list[float]] = {setting: [] for setting in arms}
     for turn in range(ROUNDS + 1):
         for setting, (precision, layout) in arms.items():
             objective.to(memory_format=probe.FORMATS[layout])
-            x = subject.x[:rows].float().contiguous(memory_format=probe.FORMATS[layout])
+            x = subject.views.x[:rows].float().contiguous(memory_format=probe.FORMATS[layout])
             seconds = probe.pass_seconds(objective, x, precision)
             if turn:  # the first one builds kernels
                 times[setting].append(seconds)
@@ -131,8 +131,8 @@ def _memory(subject: Subject) -> list[Option]:
     resolved, objective = subject.job.resolved, subject.objective
     if not subject.again or resolved.checkpointing:
         return []
-    rows = min(resolved.micro_batch, len(subject.x))
-    x = subject.x[:rows].float()
+    rows = min(resolved.micro_batch, len(subject.views.x))
+    x = subject.views.x[:rows].float()
     both, forward = (
         statistics.median(probe.pass_seconds(objective, x, resolved.precision, backward=way) for _ in range(ROUNDS))
         for way in (True, False)

@@ -18,6 +18,7 @@ from ssl_cli.engine.groups import packed
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.pretrain import assemble
 from ssl_cli.engine.run_folder import RunFolder
+from ssl_cli.engine.share import Views
 from ssl_cli.events import Event, Planned
 from ssl_cli.objective import Batch, Targets
 
@@ -50,9 +51,9 @@ class Subject:
         return next(self.job.loader.batches(0, 1))
 
     @cached_property
-    def x(self) -> Tensor:
+    def views(self) -> Views:
         """Its views."""
-        return self.job.augment(self.batch)
+        return self.job.augment(self.batch)[0]
 
     @cached_property
     def outcome(self) -> tuple[Targets, Tensor, Tensor]:
@@ -61,13 +62,13 @@ class Subject:
 
     def gradient(self) -> tuple[Targets, Tensor, Tensor]:
         """Targets, loss and gradient of the batch, as a step has them; the weights stay."""
-        found = drained(self.job.gradient(self.x, self.batch))
+        found = drained(self.job.gradient(self.views, self.batch))
         self.objective.zero_grad(set_to_none=True)
         return found
 
     def step(self) -> None:
         """One step from views that are there: gradient, optimiser, the method's own state."""
-        targets, loss, z = drained(self.job.gradient(self.x, self.batch))
+        targets, loss, z = drained(self.job.gradient(self.views, self.batch))
         if self.job.update(loss, 0):
             self.objective.after_step(z, targets, self.batch, 0.0)
 
