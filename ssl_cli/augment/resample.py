@@ -1,41 +1,66 @@
-"""Resizing and blurring as matrix products: every image its own filter along the rows and another along the columns."""
+"""Resizing and blurring: along each side every new pixel is a sum of a few old ones, each image with its own weights.
+
+On the CPU these few are gathered and summed (`embedding_bag` does just that, a row of pixels at a time); elsewhere
+they are a matrix, zero but for a band, and the sum is a matrix product.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Interpolation = Literal["bilinear", "bicubic"]
 
 
-def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """`rows @ x @ columns^T` per image and channel: x `(N,C,H,W)`, rows `(N,P,H)`, columns `(N,Q,W)` -> `(N,C,P,Q)`."""
-    n, c, h, w = x.shape
-    p, q = rows.shape[1], columns.shape[1]
-    across = torch.bmm(x.reshape(n, c * h, w), columns.transpose(1, 2)).view(n, c, h, q)
-    down = torch.empty(n, c, p, q, dtype=x.dtype, device=x.device)
-    for channel in range(c):  # one filter serves all channels: a product per channel saves copies of it
-        down[:, channel] = torch.bmm(rows, across[:, channel])
-    return down
+class Taps(NamedTuple):
+    """What each new pixel along a side is made of.
+
+    Attributes:
+        pixel: int64 `(N,size,T)`, the old ones' places.
+        weight: float32 `(N,size,T)`, zero where fewer than T are needed.
+    """
+
+    pixel: Tensor
+    weight: Tensor
 
 
-def filters(start: Tensor, length: Tensor, source: int, size: int, interpolation: Interpolation) -> Tensor:
-    """Weights `(N,size,source)` that resize `length` pixels from `start` on to `size`, `(N,)` each, with antialiasing.
+def separable(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """Images x `(N,C,H,W)`, of any type, by `columns` along their width, then by `rows` along their height.
+
+    There may be taps for V times N images: those of N views of the same images, then N of others. Float32
+    `(V * N,C,P,Q)`.
+    """
+    if x.device.type != "cpu":
+        return _products(x.float().repeat(len(rows.pixel) // len(x), 1, 1, 1), rows, columns)
+    return _gathered(_gathered(x.transpose(2, 3), columns).transpose(2, 3), rows)
+
+
+def resize_taps(
+    start: Tensor, length: Tensor, size: int, interpolation: Interpolation, device: torch.device | None = None
+) -> Taps:
+    """Taps that resize `length` pixels from `start` on, `(N,)` each, to `size`, with antialiasing.
 
     Pixel centres lie at halves; the filter widens with the scale when it shrinks; it sees no pixel outside the
     stretch, as if that had been cut out first. Bicubic is Keys' kernel with a = -1/2. As torchvision's
     `resize(antialias=True)` and Pillow.
     """
-    pixel = torch.arange(source, dtype=torch.float32, device=start.device) + 0.5 - start[:, None]  # (N,source)
-    scale = (length.to(torch.float32) / size)[:, None]
-    centre = scale * (torch.arange(size, dtype=torch.float32, device=start.device) + 0.5)  # (N,size)
-    distance = (pixel[:, None, :] - centre[:, :, None]).mul_((1 / scale.clamp(min=1))[:, :, None]).abs_()
+    lengths, which = length.unique(return_inverse=True)  # few, however many images there are
+    scale = (lengths.to(torch.float32) / size)[:, None]
+    reach = scale.clamp(min=1) * (1 if interpolation == "bilinear" else 2)
+    centre = scale * (torch.arange(size, dtype=torch.float32) + 0.5)  # (U,size)
+    first = (centre - reach + 0.5).floor_().clamp_(min=0)
+    pixel = first[:, :, None] + torch.arange(math.ceil(2 * float(reach.max())))  # (U,size,T)
+    distance = (pixel + 0.5).sub_(centre[:, :, None]).mul_((1 / scale.clamp(min=1))[:, :, None]).abs_()
     weight = distance.neg_().add_(1).clamp_(min=0) if interpolation == "bilinear" else _cubic(distance)
-    inside = (pixel > 0) & (pixel < length[:, None])
-    weight.mul_(inside[:, None, :])
-    return weight.div_(weight.sum(2, keepdim=True))
+    weight.mul_(pixel < lengths[:, None, None])
+    weight.div_(weight.sum(2, keepdim=True))
+    pixel = torch.minimum(pixel, lengths[:, None, None] - 1).long()
+    pixel, weight, which, start = (field.to(device, non_blocking=True) for field in (pixel, weight, which, start))
+    return Taps(pixel[which].add_(start[:, None, None]), weight[which])
 
 
 def _cubic(distance: Tensor) -> Tensor:
@@ -44,3 +69,32 @@ def _cubic(distance: Tensor) -> Tensor:
     far = distance.clamp_(1, 2)
     inner = near.mul(1.5).sub_(2.5).mul_(near).mul_(near).add_(1)
     return inner.add_(far.mul(-0.5).add_(2.5).mul_(far).sub_(4).mul_(far).add_(2))
+
+
+def _gathered(x: Tensor, taps: Taps) -> Tensor:
+    """x `(N,C,L,K)` by taps along L: `(V * N,C,size,K)`. A change of layout or type is one pass with the copy."""
+    n, c, length, k = x.shape
+    table = x.to(torch.float32, memory_format=torch.contiguous_format).contiguous().view(n * c * length, k)
+    many, size, count = taps.pixel.shape
+    plane = (torch.arange(n * c) * length).view(n, c, 1, 1).repeat(many // n, 1, 1, 1)
+    bags = (many * c * size, count)
+    index = (taps.pixel[:, None] + plane).view(bags)
+    weight = taps.weight[:, None].expand(many, c, size, count).reshape(bags)
+    return F.embedding_bag(index, table, mode="sum", per_sample_weights=weight).view(many, c, size, k)
+
+
+def _products(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """`R @ x @ C^T` per image and channel."""
+    n, c, h, w = x.shape
+    right, left = _dense(columns, w), _dense(rows, h)
+    across = torch.bmm(x.view(n, c * h, w), right.transpose(1, 2)).view(n, c, h, right.shape[1])
+    down = torch.empty(n, c, left.shape[1], right.shape[1], dtype=x.dtype, device=x.device)
+    for channel in range(c):  # one filter serves all channels: a product per channel saves copies of it
+        down[:, channel] = torch.bmm(left, across[:, channel])
+    return down
+
+
+def _dense(taps: Taps, length: int) -> Tensor:
+    """The taps as a matrix `(N,size,length)`."""
+    n, size, _ = taps.pixel.shape
+    return torch.zeros(n, size, length, device=taps.pixel.device).scatter_add_(2, taps.pixel, taps.weight)

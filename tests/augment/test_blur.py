@@ -34,8 +34,8 @@ def test_full_kernel_is_three_sigmas_a_side() -> None:
 def test_a_kernel_wider_than_the_image_is_cut() -> None:
     blur = Blur(BlurSettings(p=1.0, kernel="full", sigma=(9.0, 9.0)), 4)
     assert blur.radius == 3
-    rows = blur.filters(torch.tensor([9.0]))
-    torch.testing.assert_close(rows.sum(2), torch.ones(1, 4))
+    taps = blur.taps(torch.tensor([9.0]))
+    torch.testing.assert_close(taps.weight.sum(2), torch.ones(1, 4))
 
 
 def test_sigma_is_drawn_per_image_and_view() -> None:
