@@ -68,19 +68,15 @@ class Crop:
 
         V times as many boxes as images are V views of them, view by view.
         """
-        c, device = images[0].shape[0], images[0].device
-        cut = not isinstance(images, Tensor) or (device.type == "cpu" and max(images.shape[2:]) > WHOLE_SIDE)
+        if isinstance(images, Tensor) and (images.is_cuda or max(images.shape[2:]) <= WHOLE_SIDE):
+            return separable(images, *self._taps(box, images.device)).clamp_(0, 1)
+        corners = torch.stack(box, 1).tolist()
         zero = torch.zeros_like(box.top)
-        start = torch.cat([zero, zero] if cut else [box.top, box.left])
-        both = resize_taps(start, torch.cat([box.height, box.width]), self.size, self.settings.interpolation, device)
-        rows, columns = (Taps(*fields) for fields in zip(*(field.chunk(2) for field in both), strict=True))
-        rows.weight.div_(255)
-        if not cut:
-            return separable(images, rows, columns).clamp_(0, 1)
-        out = torch.empty(len(box.top), c, self.size, self.size, device=device)
-        for k, (top, left, h, w) in enumerate(torch.stack(box, 1).tolist()):
-            part = images[k % len(images)][None, :, top : top + h, left : left + w]
-            view = separable(part, *(Taps(*(field[k : k + 1] for field in side)) for side in (rows, columns)))
+        sides = self._taps(box._replace(top=zero, left=zero), images[0].device)
+        out = torch.empty(len(corners), images[0].shape[0], self.size, self.size, device=images[0].device)
+        for k, (top, left, h, w) in enumerate(corners):
+            cut = images[k % len(images)][None, :, top : top + h, left : left + w]
+            view = separable(cut, *(Taps(*(field[k : k + 1] for field in side)) for side in sides))
             torch.clamp(view[0], 0, 1, out=out[k])
         return out
 
@@ -104,3 +100,10 @@ class Crop:
         height = torch.minimum((share * h * w / ratio).sqrt(), torch.minimum(h, w / ratio)).round().clamp(min=1).long()
         width = torch.minimum((share * h * w * ratio).sqrt(), torch.minimum(w, h * ratio)).round().clamp(min=1).long()
         return Box((sides[:, 0] - height) // 2, (sides[:, 1] - width) // 2, height, width)
+
+    def _taps(self, box: Box, device: torch.device) -> tuple[Taps, Taps]:
+        """Along the height and along the width; bytes become numbers from 0 to 1."""
+        start, length = torch.cat([box.top, box.left]), torch.cat([box.height, box.width])
+        pixel, weight = resize_taps(start, length, self.size, self.settings.interpolation, device)
+        n = len(box.top)
+        return Taps(pixel[:n], weight[:n].div_(255)), Taps(pixel[n:], weight[n:])

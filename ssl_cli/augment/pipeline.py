@@ -30,7 +30,7 @@ from ssl_cli.draws import Key
 from ssl_cli.objective import Batch
 from ssl_cli.registry import OPS, load
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 21
 """On the CPU, images pass through all operations in groups of this size, so that they stay in a core's cache."""
 
 
@@ -120,7 +120,7 @@ class Pipeline:
                 x: Any = images[rows]
                 for name, drawn in stacked.items():
                     x = self.ops[name].apply(x, _rows(drawn, rows))
-                out[:, rows] = x.unflatten(0, (views, -1))
+                out[:, rows] = x.to(out.dtype).unflatten(0, (views, -1))  # rounding while changing the layout is slow
 
 
 def _channels_last(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:

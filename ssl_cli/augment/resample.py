@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Interpolation = Literal["bilinear", "bicubic"]
+REACH = {"bilinear": 1, "bicubic": 2}
+"""Pixels on each side of a new one that it sees, where nothing shrinks."""
 
 
 class Taps(NamedTuple):
@@ -48,9 +50,9 @@ def resize_taps(
     stretch, as if that had been cut out first. Bicubic is Keys' kernel with a = -1/2. As torchvision's
     `resize(antialias=True)` and Pillow.
     """
-    lengths, which = length.unique(return_inverse=True)  # few, however many images there are
+    lengths, which = torch.unique(length, return_inverse=True)  # few, however many images there are
     scale = (lengths.to(torch.float32) / size)[:, None]
-    reach = scale.clamp(min=1) * (1 if interpolation == "bilinear" else 2)
+    reach = scale.clamp(min=1) * REACH[interpolation]
     centre = scale * (torch.arange(size, dtype=torch.float32) + 0.5)  # (U,size)
     first = (centre - reach + 0.5).floor_().clamp_(min=0)
     pixel = first[:, :, None] + torch.arange(math.ceil(2 * float(reach.max())))  # (U,size,T)
@@ -72,15 +74,15 @@ def _cubic(distance: Tensor) -> Tensor:
 
 
 def _gathered(x: Tensor, taps: Taps) -> Tensor:
-    """x `(N,C,L,K)` by taps along L: `(V * N,C,size,K)`. A change of layout or type is one pass with the copy."""
+    """Taps along L of x `(N,C,L,K)`: float32 `(V * N,C,size,K)`."""
     n, c, length, k = x.shape
-    table = x.to(torch.float32, memory_format=torch.contiguous_format).contiguous().view(n * c * length, k)
+    table = x.to(torch.float32, memory_format=torch.contiguous_format).contiguous()  # one pass for type and layout
     many, size, count = taps.pixel.shape
     plane = (torch.arange(n * c) * length).view(n, c, 1, 1).repeat(many // n, 1, 1, 1)
     bags = (many * c * size, count)
     index = (taps.pixel[:, None] + plane).view(bags)
     weight = taps.weight[:, None].expand(many, c, size, count).reshape(bags)
-    return F.embedding_bag(index, table, mode="sum", per_sample_weights=weight).view(many, c, size, k)
+    return F.embedding_bag(index, table.view(-1, k), mode="sum", per_sample_weights=weight).view(many, c, size, k)
 
 
 def _products(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
