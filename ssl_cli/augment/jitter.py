@@ -139,8 +139,8 @@ def _blend(x: Tensor, share: Tensor, mean: Tensor | None, own: Tensor | None) ->
     """
     add: Tensor | None = None
     if mean is not None:
-        weight = torch.tensor(LUMA if x.shape[1] == len(LUMA) else [1 / x.shape[1]] * x.shape[1], device=x.device)
-        add = x.flatten(2).mean(2).mul_(weight).sum(1)[:, None, None, None] * mean
+        means = x.mean((2, 3), keepdim=True)
+        add = (luma(means) if x.shape[1] == len(LUMA) else means.mean(1, keepdim=True)).mul_(mean)
     if own is not None:
         gray = luma(x).mul_(own)
         add = gray if add is None else gray.add_(add)

@@ -81,7 +81,8 @@ def sobel(x: Tensor, drawn: Any, i: int, settings: AugmentSettings, size: int) -
     kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
     bright = F.pad(tvf.rgb_to_grayscale(x)[None], (1, 1, 1, 1), mode="replicate")
     both = F.conv2d(bright, torch.stack([kernel, kernel.T])[:, None])[0]
-    return both.square().sum(0).sqrt().clamp(max=1).expand_as(x)
+    edges: Tensor = both.square().sum(0).sqrt().clamp(max=1)
+    return edges.expand_as(x)
 
 
 def normalize(x: Tensor, drawn: Any, i: int, settings: AugmentSettings, size: int) -> Tensor:
