@@ -10,9 +10,12 @@ from torch import Tensor
 
 from ssl_cli import draws
 from ssl_cli.augment.drawn import Drawn, number
-from ssl_cli.augment.resample import separable
+from ssl_cli.augment.resample import Taps, separable
 from ssl_cli.augment.rows import on_rows
 from ssl_cli.config.augment import BlurSettings
+
+ENOUGH = 4.5
+"""Sigmas on each side of the centre that are looked at: beyond lie 7 millionths of the weight."""
 
 
 class Blurred(NamedTuple):
@@ -42,8 +45,8 @@ class Blur:
         """Images `(N,C,size,size)`, some of them blurred; in place."""
 
         def change(some: Tensor, rows: Tensor) -> Tensor:
-            band = self.filters(params.sigma[rows].to(x.device, non_blocking=True))
-            return separable(some, band, band).clamp_(max=1)  # weights sum to one only within rounding
+            taps = self.taps(params.sigma[rows], x.device)
+            return separable(some, taps, taps).clamp_(max=1)  # weights sum to one only within rounding
 
         return on_rows(x, params.on, change)
 
@@ -60,18 +63,18 @@ class Blur:
         on = torch.ones(n, dtype=torch.bool)
         return {"": [Blurred(on, sigma.expand(n)) for sigma in torch.linspace(*self.settings.sigma, count)]}
 
-    def filters(self, sigma: Tensor) -> Tensor:
-        """The blur of a line as a matrix `(N,size,size)`: a Gaussian band, folded back at the borders."""
-        tap = torch.arange(-self.radius, self.radius + 1, device=sigma.device)
+    def taps(self, sigma: Tensor, device: torch.device | None = None) -> Taps:
+        """The blur of a line, its ends mirrored; as many taps as the widest of `sigma` `(N,)` needs."""
+        radius = min(self.radius, math.ceil(ENOUGH * float(sigma.max())))
+        tap = torch.arange(-radius, radius + 1)
         weight = (tap / sigma[:, None]).square_().mul_(-0.5).exp_()
-        weight = weight / weight.sum(1, keepdim=True)
+        weight.mul_(tap.abs() <= (ENOUGH * sigma[:, None]).ceil())  # whatever else is in the batch
+        weight = weight.div_(weight.sum(1, keepdim=True)).to(device, non_blocking=True)
         last = self.size - 1
-        source = (torch.arange(self.size, device=sigma.device)[:, None] + tap).abs()
-        source = last - (last - source).abs()  # (size,taps): mirrored at the first and at the last pixel
-        band = torch.zeros(len(sigma), self.size, self.size, device=sigma.device)
-        shape = (len(sigma), *source.shape)
-        band.scatter_add_(2, source.expand(shape), weight[:, None].expand(shape))
-        return band
+        pixel = (torch.arange(self.size)[:, None] + tap).abs()
+        pixel = (last - (last - pixel).abs()).to(device, non_blocking=True)  # mirrored at the first and the last
+        shape = (len(sigma), *pixel.shape)
+        return Taps(pixel.expand(shape), weight[:, None].expand(shape))
 
 
 def _radius(settings: BlurSettings, size: int) -> int:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ssl_cli import draws
 from ssl_cli.augment.drawn import Drawn
-from ssl_cli.augment.resample import filters, separable
+from ssl_cli.augment.resample import Taps, resize_taps, separable
 from ssl_cli.config.augment import CropSettings
 
 TRIES = 10
-DENSE_SIDE = 64
+WHOLE_SIDE = 64
 """On the CPU, images of one size up to this side are resized together, whole; larger ones one by one, cut out first."""
 
 
@@ -64,15 +64,21 @@ class Crop:
         return Box(torch.where(any_fits, top, free_y // 2), torch.where(any_fits, left, free_x // 2), height, width)
 
     def apply(self, images: Tensor | Sequence[Tensor], box: Box) -> Tensor:
-        """The boxes of uint8 images, `(N,C,H,W)` or N of `(C,H,W)`, as float32 `(N,C,size,size)` in [0, 1]."""
-        if isinstance(images, Tensor) and (images.is_cuda or max(images.shape[2:]) <= DENSE_SIDE):
-            return self._resize(images, box)
+        """The boxes of uint8 images, `(N,C,H,W)` or N of `(C,H,W)`, as float32 `(V * N,C,size,size)` in [0, 1].
+
+        V times as many boxes as images are V views of them, view by view.
+        """
+        if isinstance(images, Tensor) and (images.is_cuda or max(images.shape[2:]) <= WHOLE_SIDE):
+            return separable(images, *self._taps(box, images.device)).clamp_(0, 1)
         corners = torch.stack(box, 1).tolist()
-        whole = [
-            self._resize(image[None, :, top : top + h, left : left + w], _whole(h, w, image.device))
-            for image, (top, left, h, w) in zip(images, corners, strict=True)
-        ]
-        return torch.cat(whole)
+        zero = torch.zeros_like(box.top)
+        sides = self._taps(box._replace(top=zero, left=zero), images[0].device)
+        out = torch.empty(len(corners), images[0].shape[0], self.size, self.size, device=images[0].device)
+        for k, (top, left, h, w) in enumerate(corners):
+            cut = images[k % len(images)][None, :, top : top + h, left : left + w]
+            view = separable(cut, *(Taps(*(field[k : k + 1] for field in side)) for side in sides))
+            torch.clamp(view[0], 0, 1, out=out[k])
+        return out
 
     def describe(self, params: Box, row: int, sides: Tensor) -> Drawn | None:
         """The box in pixels of the source; in words its share of the image's area, and left and top."""
@@ -95,14 +101,9 @@ class Crop:
         width = torch.minimum((share * h * w * ratio).sqrt(), torch.minimum(w, h * ratio)).round().clamp(min=1).long()
         return Box((sides[:, 0] - height) // 2, (sides[:, 1] - width) // 2, height, width)
 
-    def _resize(self, x: Tensor, box: Box) -> Tensor:
-        top, left, height, width = (side.to(x.device, non_blocking=True) for side in box)
-        how = self.settings.interpolation
-        rows = filters(top, height, x.shape[2], self.size, how).div_(255)
-        columns = filters(left, width, x.shape[3], self.size, how)
-        return separable(x.float(), rows, columns).clamp_(0, 1)
-
-
-def _whole(height: int, width: int, device: torch.device) -> Box:
-    zero = torch.zeros(1, dtype=torch.int64, device=device)
-    return Box(zero, zero, zero + height, zero + width)
+    def _taps(self, box: Box, device: torch.device) -> tuple[Taps, Taps]:
+        """Along the height and along the width; bytes become numbers from 0 to 1."""
+        start, length = torch.cat([box.top, box.left]), torch.cat([box.height, box.width])
+        pixel, weight = resize_taps(start, length, self.size, self.settings.interpolation, device)
+        n = len(box.top)
+        return Taps(pixel[:n], weight[:n].div_(255)), Taps(pixel[n:], weight[n:])

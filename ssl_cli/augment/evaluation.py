@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli.augment.normalize import Normalize
-from ssl_cli.augment.resample import filters, separable
+from ssl_cli.augment.resample import Taps, resize_taps, separable
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.config.tree import CIFAR_UP_TO
 
@@ -40,15 +40,14 @@ def _fit(x: Tensor, size: int, settings: AugmentSettings) -> Tensor:
     if height == width == size:
         return x.float().div_(255)
     short = short_side(size)
-    rows, columns = (
-        _centre(side, side * short // min(height, width), size, settings).to(x.device) for side in (height, width)
-    )
-    rows, columns = (band.expand(len(x), -1, -1) for band in (rows, columns))
-    return separable(x.float(), rows / 255, columns).clamp_(0, 1)
+    rows, columns = (_centre(side, side * short // min(height, width), size, settings, x) for side in (height, width))
+    return separable(x, rows._replace(weight=rows.weight / 255), columns).clamp_(0, 1)
 
 
-def _centre(source: int, resized: int, size: int, settings: AugmentSettings) -> Tensor:
-    """Weights `(1,size,source)`: the middle `size` of `resized` lines."""
+def _centre(source: int, resized: int, size: int, settings: AugmentSettings, x: Tensor) -> Taps:
+    """The middle `size` of `resized` lines, the same for every image of x."""
     start = round((resized - size) / 2)
-    weight = filters(torch.tensor([0]), torch.tensor([source]), source, resized, settings.crop.interpolation)
-    return weight[:, start : start + size]
+    how = settings.crop.interpolation
+    taps = resize_taps(torch.tensor([0]), torch.tensor([source]), resized, how, x.device)
+    pixel, weight = (field[:, start : start + size].expand(len(x), -1, -1) for field in taps)
+    return Taps(pixel, weight)

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from ssl_cli import draws
 from ssl_cli.augment.drawn import Drawn, number
-from ssl_cli.augment.gray import LUMA
-from ssl_cli.augment.rows import on_rows
+from ssl_cli.augment.gray import LUMA, luma
+from ssl_cli.augment.rows import at_rows
 from ssl_cli.config.augment import JitterSettings
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NAMES = ("brightness", "contrast", "saturation", "hue")
+FROM_HUE = (-3, -2, -1, 1, 2, 3)
+"""Where the other three may stand in an order, counted from the hue."""
 ORDERS = torch.tensor(list(permutations(range(4))))
 
 
@@ -36,9 +38,7 @@ class Jittered(NamedTuple):
 class Jitter:
     """Colour jitter with probability p; clamps to [0, 1] after each step (SimCLR; factors as in torchvision).
 
-    Brightness, contrast and saturation blend the image with black, with its mean gray and with its own gray: affine
-    maps of the colour, `x -> M x + t`, one 3x3 matrix per image. Images of other than three channels have no
-    saturation and no hue, and their gray is the mean of the channels.
+    Images of other than three channels have no saturation and no hue, and their gray is the mean of the channels.
     """
 
     slots = draws.slots("jitter", 6)
@@ -61,7 +61,11 @@ class Jitter:
 
     def apply(self, x: Tensor, params: Jittered) -> Tensor:
         """Images `(N,C,H,W)` in [0, 1], some of them jittered; in place."""
-        return on_rows(x, params.on, lambda some, rows: _jitter(some, params.order[rows], params.factor[rows]))
+        rows = params.on.nonzero().squeeze(1)
+        place, by_place = (params.order[rows] == HUE).int().argmax(1).sort(stable=True)
+        return at_rows(
+            x, rows[by_place], lambda some, rows: _jitter(some, place, params.order[rows], params.factor[rows])
+        )
 
     def describe(self, params: Jittered, row: int, sides: Tensor) -> Drawn | None:
         """Order and factors by name; in words what changes anything, in that order. None for an image left alone."""
@@ -94,51 +98,73 @@ def _words(name: str, factor: float) -> str:
     return f"{name[:3]} {factor:.2f}" if factor != 1 else ""
 
 
-def _jitter(x: Tensor, order: Tensor, factor: Tensor) -> Tensor:
-    n, c, h, w = x.shape
-    gray = torch.tensor(LUMA if c == len(LUMA) else [1 / c] * c, device=x.device)
-    scale, to_gray, to_mean = (t.to(x.device, non_blocking=True) for t in _blends(order, factor, colour=c == len(LUMA)))
-    eye = torch.eye(c, device=x.device)
-    flat = x.view(n, c, h * w)
-    for k in range(order.shape[1]):
-        mix = scale[:, k, None, None] * eye + to_gray[:, k, None, None] * gray
-        shift = to_mean[:, k] * (flat.mean(2) @ gray)
-        flat = torch.bmm(mix, flat).add_(shift[:, None, None]).clamp_(0, 1)
-        if c == len(LUMA):
-            flat = on_rows(flat, order[:, k] == HUE, lambda some, rows: turn_hue(some, factor[rows, HUE].to(x.device)))
-    return flat.view(n, c, h, w)
+def _jitter(x: Tensor, place: Tensor, order: Tensor, factor: Tensor) -> Tensor:
+    """Jitter images x `(N,C,H,W)`, sorted by the `place` of the hue in their order; in place.
+
+    Each image goes through its own order, yet all turn their hue at once: the blends that come before it are lined up
+    at their end, and those after it at their beginning. Whoever has fewer waits, at either end of x.
+    """
+    colour = x.shape[1] == len(LUMA)
+    blends = _blends(place, order, factor, colour=colour)
+    gray_needed = blends[1:].any(2).tolist()
+    blends = blends.to(x.device, non_blocking=True)[..., None, None, None]
+    counts = place.bincount(minlength=len(NAMES)).tolist()
+    for k, step in enumerate(FROM_HUE):
+        if step == 1 and colour:
+            turn_hue(x, factor[:, HUE])
+        rows = slice(sum(counts[:-step]), len(x)) if step < 0 else slice(0, sum(counts[: len(NAMES) - step]))
+        if rows.start < rows.stop:
+            share, mean, own = blends[:, k, rows]
+            _blend(x[rows], share, mean if gray_needed[0][k] else None, own if gray_needed[1][k] else None)
+    return x
 
 
-def _blends(order: Tensor, factor: Tensor, *, colour: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights `(N,4)` of the image, its own gray and its mean gray in each step; a hue step leaves it alone."""
-    f = factor.gather(1, order)
-    still = order == HUE if colour else order >= SATURATION
-    rest = 1 - f
-    zero = torch.zeros_like(f)
-    return (
-        torch.where(still, torch.ones_like(f), f),
-        torch.where((order == SATURATION) & ~still, rest, zero),
-        torch.where(order == CONTRAST, rest, zero),
-    )
+def _blends(place: Tensor, order: Tensor, factor: Tensor, *, colour: bool) -> Tensor:
+    """Weights `(3,6,N)` of the image, its mean gray and its own gray, in the steps before and after the hue."""
+    wanted = place + torch.tensor(FROM_HUE)[:, None]
+    there = wanted.clamp(0, order.shape[1] - 1)
+    kind = order.T.gather(0, there)  # (6,N)
+    share = factor.T.gather(0, kind)
+    if not colour:
+        share[kind >= SATURATION] = 1
+    rest = (1 - share).mul_(there == wanted)
+    return torch.stack([share, rest * (kind == CONTRAST), rest * (kind == SATURATION)])
+
+
+def _blend(x: Tensor, share: Tensor, mean: Tensor | None, own: Tensor | None) -> None:
+    """`share * x + mean * (mean gray of x) + own * (gray of x)`, within [0, 1]; in place.
+
+    Brightness, contrast and saturation are all of this kind: they blend the image with black, with its mean gray and
+    with its own gray. x is `(N,C,H,W)`, weights are `(N,1,1,1)`, None where no image needs that gray.
+    """
+    add: Tensor | None = None
+    if mean is not None:
+        means = x.mean((2, 3), keepdim=True)
+        add = (luma(means) if x.shape[1] == len(LUMA) else means.mean(1, keepdim=True)).mul_(mean)
+    if own is not None:
+        gray = luma(x).mul_(own)
+        add = gray if add is None else gray.add_(add)
+    x.mul_(share)
+    (x if add is None else x.add_(add)).clamp_(0, 1)
 
 
 def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
-    """RGB rows x `(N,3,L)` with their HSV hue turned by `turn`, `(N,)` in turns; saturation and value are kept.
+    """RGB images x `(N,3,...)` with their HSV hue turned by `turn`, `(N,)` in turns; in place.
 
     Exact HSV, without its six cases: these cost more than all the arithmetic here. In sixths of a turn the hue is
-    `(chroma + green - red + blue - low) / chroma`, negative where blue exceeds green; and a channel is the value less
-    the chroma times a trapezoid of the hue's distance from where that channel is darkest, 3 for red, 5 for green and
-    1 for blue.
+    `(value + green - red + blue - 2 low) / chroma`, negative where blue exceeds green, from -3 to 3. A channel is the
+    value less the chroma times a trapezoid of the hue's distance from where that channel is darkest, 3 for red, 5 for
+    green and 1 for blue: the turn is taken off these three numbers, moved by whole turns to within 3 of zero, so that
+    no distance exceeds 6 and no pixel's hue need be brought back into its circle.
     """
     red, green, blue = x.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
     low = torch.minimum(torch.minimum(red, green), blue)
-    chroma = value - low
-    hue = (green - red).add_(blue - low).add_(chroma).div_(chroma.clamp(min=1e-20))
-    hue.copysign_(green - blue).add_(6 * turn[:, None])
-    hue.sub_((hue / 6).floor_(), alpha=6)  # into [0, 6), at a fifth of the time of remainder
-    out = torch.empty_like(x)
-    for channel, darkest in enumerate((3.0, 5.0, 1.0)):
-        share = (hue - darkest).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
-        torch.addcmul(value, share, chroma, value=-1, out=out[:, channel])
-    return out
+    hue = (green - red).add_(blue).add_(value).sub_(low, alpha=2)
+    chroma = low.neg_().add_(value)
+    hue.div_(chroma.clamp(min=1e-20)).copysign_(green - blue)
+    offset = 6 * turn[:, None] - torch.tensor([3.0, 5.0, 1.0])
+    offset = (offset - 6 * (offset / 6).round()).to(x.device, non_blocking=True)
+    shape = (*offset.shape, *[1] * (x.dim() - 2))
+    share = (hue[:, None] + offset.view(shape)).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
+    return torch.addcmul(value[:, None], share, chroma[:, None], value=-1, out=x)

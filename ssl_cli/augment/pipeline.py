@@ -30,7 +30,7 @@ from ssl_cli.draws import Key
 from ssl_cli.objective import Batch
 from ssl_cli.registry import OPS, load
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 21
 """On the CPU, images pass through all operations in groups of this size, so that they stay in a core's cache."""
 
 
@@ -80,12 +80,14 @@ class Pipeline:
 
         Operations compute in float32; the result is rounded to `dtype` once.
         """
-        images = batch.image
-        shape = (views * len(batch), images[0].shape[0], self.size, self.size)
-        out = torch.empty(shape, device=images[0].device, dtype=dtype, memory_format=torch.channels_last)
-        for view, rows in enumerate(out.chunk(views)):
-            self._apply(images, self.draw(batch, view), rows)
-        return out
+        images, n = batch.image, len(batch)
+        shape = (views, n, images[0].shape[0], self.size, self.size)
+        out = _channels_last(shape, images[0].device, dtype)
+        drawn = [self.draw(batch, view) for view in range(views)]
+        for alike in (slice(0, views),) if self.orders[0] == self.orders[1] else (slice(0, 1), slice(1, views)):
+            if drawn[alike]:
+                self._apply(images, drawn[alike], out[alike])
+        return out.flatten(0, 1)
 
     def draw(self, batch: Batch, view: int) -> dict[str, Any]:
         """What every operation of this view drew for every image of the batch, by name, in the view's order."""
@@ -100,26 +102,40 @@ class Pipeline:
 
     def apply(self, images: Tensor | Sequence[Tensor], params: dict[str, Any]) -> Tensor:
         """One view of `images`, uint8 `(N,C,H,W)` or N of `(C,H,W)`, by these parameters, in their order."""
-        shape = (len(images), images[0].shape[0], self.size, self.size)
-        out = torch.empty(shape, device=images[0].device, memory_format=torch.channels_last)
-        self._apply(images, params, out)
-        return out
+        out = _channels_last((1, len(images), images[0].shape[0], self.size, self.size), images[0].device)
+        self._apply(images, [params], out)
+        return out[0]
 
-    def _apply(self, images: Tensor | Sequence[Tensor], params: dict[str, Any], out: Tensor) -> None:
-        """Write one view of `images` into `out`, as many rows at a time as stay in the processor's cache."""
-        n, channels, device = len(images), out.shape[1], out.device
-        step = n if device.type == "cuda" else max(1, CHUNK_BYTES // (4 * channels * self.size**2))
+    def _apply(self, images: Tensor | Sequence[Tensor], params: Sequence[dict[str, Any]], out: Tensor) -> None:
+        """Write views of `images` that have one order into `out` `(V,N,C,size,size)`, all of them at once.
+
+        On the CPU as many images at a time as stay in the processor's cache.
+        """
+        views, n, device = *out.shape[:2], out.device
+        stacked = {name: _stacked([view[name] for view in params]) for name in params[0]}
+        step = n if device.type == "cuda" else max(1, CHUNK_BYTES // (4 * views * out[0, 0].numel()))
         with torch.autocast(device.type, enabled=False):  # a training step's bf16 would round the pixels
             for start in range(0, n, step):
                 rows = slice(start, start + step)
                 x: Any = images[rows]
-                for name, drawn in params.items():
+                for name, drawn in stacked.items():
                     x = self.ops[name].apply(x, _rows(drawn, rows))
-                out[rows] = x
+                out[:, rows] = x.to(out.dtype).unflatten(0, (views, -1))  # rounding while changing the layout is slow
+
+
+def _channels_last(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    views, n, c, h, w = shape
+    return torch.empty(views, n, h, w, c, device=device, dtype=dtype).permute(0, 1, 4, 2, 3)
+
+
+def _stacked(params: Sequence[Any]) -> Any:
+    """The parameters of several views as one, `(V,N,...)`."""
+    return type(params[0])(*(torch.stack(fields) for fields in zip(*params, strict=True)))
 
 
 def _rows(params: Any, rows: slice) -> Any:
-    return type(params)(*(field[rows] for field in params))
+    """Those of some images, view by view."""
+    return type(params)(*(field[:, rows].flatten(0, 1) for field in params))
 
 
 def sides_of(images: Tensor | Sequence[Tensor]) -> Tensor:

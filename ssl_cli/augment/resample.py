@@ -1,41 +1,71 @@
-"""Resizing and blurring as matrix products: every image its own filter along the rows and another along the columns."""
+"""Resizing and blurring: along each side every new pixel is a sum of a few old ones, each image with its own weights.
+
+On the CPU these few are gathered and summed (`embedding_bag` does just that, a row of pixels at a time); elsewhere
+they are a matrix, zero but for a band, and the sum is a matrix product.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Interpolation = Literal["bilinear", "bicubic"]
+REACH = {"bilinear": 1, "bicubic": 2}
+"""Pixels on each side of a new one that it sees, where nothing shrinks."""
 
 
-def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """`rows @ x @ columns^T` per image and channel: x `(N,C,H,W)`, rows `(N,P,H)`, columns `(N,Q,W)` -> `(N,C,P,Q)`."""
+class Taps(NamedTuple):
+    """What each new pixel along a side is made of.
+
+    Attributes:
+        pixel: int64 `(N,size,T)`, the old ones' places.
+        weight: float32 `(N,size,T)`, zero where fewer than T are needed.
+    """
+
+    pixel: Tensor
+    weight: Tensor
+
+
+def separable(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """Images x `(N,C,H,W)`, of any type, by `columns` along their width, then by `rows` along their height.
+
+    There may be taps for V times N images: those of N views of the same images, then N of others. Float32
+    `(V * N,C,P,Q)`.
+    """
+    if x.device.type != "cpu":
+        return _products(x.float().repeat(len(rows.pixel) // len(x), 1, 1, 1), rows, columns)
     n, c, h, w = x.shape
-    p, q = rows.shape[1], columns.shape[1]
-    across = torch.bmm(x.reshape(n, c * h, w), columns.transpose(1, 2)).view(n, c, h, q)
-    down = torch.empty(n, c, p, q, dtype=x.dtype, device=x.device)
-    for channel in range(c):  # one filter serves all channels: a product per channel saves copies of it
-        down[:, channel] = torch.bmm(rows, across[:, channel])
-    return down
+    lines = x.float().permute(0, 3, 1, 2).contiguous()  # in two passes: to change type and layout at once is slower
+    across = _gathered(lines.view(n, 1, w, c * h), columns).view(-1, columns.pixel.shape[1], c, h)
+    return _gathered(across.permute(0, 2, 3, 1).contiguous(), rows)
 
 
-def filters(start: Tensor, length: Tensor, source: int, size: int, interpolation: Interpolation) -> Tensor:
-    """Weights `(N,size,source)` that resize `length` pixels from `start` on to `size`, `(N,)` each, with antialiasing.
+def resize_taps(
+    start: Tensor, length: Tensor, size: int, interpolation: Interpolation, device: torch.device | None = None
+) -> Taps:
+    """Taps that resize `length` pixels from `start` on, `(N,)` each, to `size`, with antialiasing.
 
     Pixel centres lie at halves; the filter widens with the scale when it shrinks; it sees no pixel outside the
     stretch, as if that had been cut out first. Bicubic is Keys' kernel with a = -1/2. As torchvision's
     `resize(antialias=True)` and Pillow.
     """
-    pixel = torch.arange(source, dtype=torch.float32, device=start.device) + 0.5 - start[:, None]  # (N,source)
-    scale = (length.to(torch.float32) / size)[:, None]
-    centre = scale * (torch.arange(size, dtype=torch.float32, device=start.device) + 0.5)  # (N,size)
-    distance = (pixel[:, None, :] - centre[:, :, None]).mul_((1 / scale.clamp(min=1))[:, :, None]).abs_()
+    lengths, which = torch.unique(length, return_inverse=True)  # few, however many images there are
+    scale = (lengths.to(torch.float32) / size)[:, None]
+    reach = scale.clamp(min=1) * REACH[interpolation]
+    centre = scale * (torch.arange(size, dtype=torch.float32) + 0.5)  # (U,size)
+    first = (centre - reach + 0.5).floor_().clamp_(min=0)
+    pixel = first[:, :, None] + torch.arange(math.ceil(2 * float(reach.max())))  # (U,size,T)
+    distance = (pixel + 0.5).sub_(centre[:, :, None]).mul_((1 / scale.clamp(min=1))[:, :, None]).abs_()
     weight = distance.neg_().add_(1).clamp_(min=0) if interpolation == "bilinear" else _cubic(distance)
-    inside = (pixel > 0) & (pixel < length[:, None])
-    weight.mul_(inside[:, None, :])
-    return weight.div_(weight.sum(2, keepdim=True))
+    weight.mul_(pixel < lengths[:, None, None])
+    weight.div_(weight.sum(2, keepdim=True))
+    pixel = torch.minimum(pixel, lengths[:, None, None] - 1).long()
+    pixel, weight, which, start = (field.to(device, non_blocking=True) for field in (pixel, weight, which, start))
+    return Taps(pixel[which].add_(start[:, None, None]), weight[which])
 
 
 def _cubic(distance: Tensor) -> Tensor:
@@ -44,3 +74,31 @@ def _cubic(distance: Tensor) -> Tensor:
     far = distance.clamp_(1, 2)
     inner = near.mul(1.5).sub_(2.5).mul_(near).mul_(near).add_(1)
     return inner.add_(far.mul(-0.5).add_(2.5).mul_(far).sub_(4).mul_(far).add_(2))
+
+
+def _gathered(x: Tensor, taps: Taps) -> Tensor:
+    """Taps along L of x `(N,C,L,K)`, float32 and contiguous: `(V * N,C,size,K)`."""
+    n, c, length, k = x.shape
+    many, size, count = taps.pixel.shape
+    bags = (many * c * size, count)
+    plane = (torch.arange(n * c) * length).view(n, c, 1, 1).repeat(many // n, 1, 1, 1)
+    index = (taps.pixel[:, None] + plane).view(bags)
+    weight = taps.weight[:, None].expand(many, c, size, count).reshape(bags)
+    return F.embedding_bag(index, x.view(-1, k), mode="sum", per_sample_weights=weight).view(many, c, size, k)
+
+
+def _products(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """`R @ x @ C^T` per image and channel."""
+    n, c, h, w = x.shape
+    right, left = _dense(columns, w), _dense(rows, h)
+    across = torch.bmm(x.view(n, c * h, w), right.transpose(1, 2)).view(n, c, h, right.shape[1])
+    down = torch.empty(n, c, left.shape[1], right.shape[1], dtype=x.dtype, device=x.device)
+    for channel in range(c):  # one filter serves all channels: a product per channel saves copies of it
+        down[:, channel] = torch.bmm(left, across[:, channel])
+    return down
+
+
+def _dense(taps: Taps, length: int) -> Tensor:
+    """The taps as a matrix `(N,size,length)`."""
+    n, size, _ = taps.pixel.shape
+    return torch.zeros(n, size, length, device=taps.pixel.device).scatter_add_(2, taps.pixel, taps.weight)

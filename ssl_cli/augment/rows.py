@@ -12,10 +12,14 @@ def on_rows(x: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor
 
     Works in place. Rows are found where `chosen` lives: with the draws on the CPU, nothing waits for a GPU.
     """
-    rows = chosen.nonzero().squeeze(1)
+    return at_rows(x, chosen.nonzero().squeeze(1), change)
+
+
+def at_rows(x: Tensor, rows: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The same on `rows`, int64 `(M,)`, each but once and in this order."""
     if len(rows) == 0:
         return x
-    if len(rows) == len(x):
+    if len(rows) == len(x) and (len(x) == 1 or bool((rows[1:] > rows[:-1]).all())):
         return change(x, rows)
     there = rows.to(x.device, non_blocking=True)
     return x.index_copy_(0, there, change(x.index_select(0, there), rows))

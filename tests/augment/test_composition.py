@@ -14,7 +14,7 @@ from ssl_cli.config.augment import AugmentSettings, CropSettings, JitterSettings
 from ssl_cli.registry import OPS
 
 from .pictures import batch, key, pictures, sides
-from .test_pipeline import torchvision_chain
+from .reference import chain
 
 PAPERS = ("crop", "cutout", "jitter", "sobel", "noise", "blur", "rotate")
 """The seven of the paper's figure 5; `jitter` is its colour distortion."""
@@ -106,7 +106,7 @@ def test_any_order_is_obeyed(seed: int) -> None:
     pipeline = Pipeline(settings, 32, seed=seed)
     params = pipeline.draw(batch(images), 0)
     assert tuple(params) == settings.order
-    theirs = torch.stack([torchvision_chain(images[i], params, i, settings, 32) for i in range(16)])
+    theirs = torch.stack([chain(images[i], params, i, settings, 32) for i in range(16)])
     torch.testing.assert_close(pipeline(batch(images))[0], theirs, rtol=0, atol=2e-4)
 
 

@@ -12,7 +12,7 @@ from ssl_cli.config.branch import Branch
 from ssl_cli.draws import Key
 from ssl_cli.registry import OPS, load
 
-from .pictures import batch, key, pictures, sides
+from .pictures import batch, key, ks_distance, pictures, sides
 
 CHANGING = [name for name in OPS if name not in {"crop", "normalize"}]
 COINS = [name for name in CHANGING if name != "rotate"]  # a rotation by nothing is no rotation
@@ -81,6 +81,20 @@ def test_only_images_that_drew_it_are_changed(name: str) -> None:
     y = op.apply(x.clone(), params)
     assert ((y != x).flatten(1).any(1) == params.on).all()
     assert 0 < int(params.on.sum()) < n
+
+
+@pytest.mark.parametrize("name", ["crop", *CHANGING])
+def test_every_view_epoch_and_seed_has_the_same_law_and_its_own_draws(name: str) -> None:
+    n = 4000
+    op = op_of(name, 16)
+    images = torch.arange(n)
+    keys = (Key(0, 0, images, 0), Key(0, 0, images, 1), Key(0, 1, images, 0), Key(1, 0, images, 0))
+    drawn = [torch.cat([field.view(n, -1).double() for field in op.draw(k, sides(n, 300, 400))], 1) for k in keys]
+    for other in drawn[1:]:
+        for a, b in zip(drawn[0].T, other.T, strict=True):
+            assert ks_distance(a, b) < 1.95
+            if a.std() > 0:
+                assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 4.5 / n**0.5
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 1.0])

@@ -1,13 +1,8 @@
 """The whole chain: against torchvision, and as a function of (seed, epoch, image, view) alone."""
 
-from typing import Any
-
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as tvf
 
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.augment import (
@@ -21,7 +16,7 @@ from ssl_cli.config.augment import (
 from ssl_cli.registry import OPS, load
 
 from .pictures import batch, pictures
-from .test_jitter import torchvisions
+from .reference import chain
 
 SIMCLR = AugmentSettings(
     order=("crop", "flip", "jitter", "gray", "blur", "normalize"),
@@ -35,34 +30,6 @@ INSTDISC = AugmentSettings(
 )
 
 
-def torchvision_chain(image: Tensor, params: dict[str, Any], i: int, settings: AugmentSettings, size: int) -> Tensor:
-    """One uint8 image through torchvision's float operations, in the order of `params`."""
-    x = image.float() / 255
-    for name, drawn in params.items():
-        if name == "crop":
-            corner = [int(side[i]) for side in drawn]
-            how = InterpolationMode(settings.crop.interpolation)
-            x = tvf.resized_crop(x, *corner, [size, size], how, antialias=True).clamp(0, 1)
-        elif name == "normalize":
-            x = tvf.normalize(x, list(settings.normalize.mean), list(settings.normalize.std))
-        elif name == "rotate":
-            x = tvf.rotate(x, 90.0 * int(drawn.turns[i]))
-        elif not drawn.on[i]:
-            continue
-        elif name == "cutout":
-            x = tvf.erase(x, *(int(side[i]) for side in drawn[1:]), torch.full((3, 1, 1), settings.cutout.fill))
-        elif name == "flip":
-            x = tvf.horizontal_flip(x)
-        elif name == "gray":
-            x = tvf.rgb_to_grayscale(x, num_output_channels=3)
-        elif name == "jitter":
-            x = torchvisions(x, drawn.order[i], drawn.factor[i])
-        else:
-            width = max(3, int(size * 0.1) // 2 * 2 + 1)
-            x = tvf.gaussian_blur(x, [width, width], [float(drawn.sigma[i])] * 2)
-    return x
-
-
 @pytest.mark.parametrize("settings", [SIMCLR, INSTDISC], ids=["simclr", "instdisc"])
 @pytest.mark.parametrize(("n", "source", "size"), [(200, (32, 32), 32), (24, (96, 96), 96), (6, (256, 341), 224)])
 def test_equals_torchvision(settings: AugmentSettings, n: int, source: tuple[int, int], size: int) -> None:
@@ -73,7 +40,7 @@ def test_equals_torchvision(settings: AugmentSettings, n: int, source: tuple[int
     for view, ours in enumerate(pipeline(data)):
         params = pipeline.draw(data, view)
         assert tuple(params) == settings.order
-        theirs = torch.stack([torchvision_chain(images[i], params, i, settings, size) for i in range(n)])
+        theirs = torch.stack([chain(images[i], params, i, settings, size) for i in range(n)])
         difference = (ours - theirs).abs() * 0.225 * 255  # in gray levels, normalisation undone
         assert difference.max() < 0.01
 
