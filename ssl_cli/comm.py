@@ -187,6 +187,8 @@ def exchanged(words: bytes) -> list[bytes]:
     if size() == 1:
         return [words]
     (length,) = highest(len(words))
+    if not length:
+        return [b""] * size()
     letters = [torch.empty(length, dtype=torch.uint8) for _ in range(size())]
     dist.all_gather(letters, _letter(words, length))
     return [letter.numpy().tobytes().rstrip(b"\0") for letter in letters]

@@ -1,6 +1,7 @@
 """A run assembled: what the loop drives, from settings or from a checkpoint."""
 
 import dataclasses
+import json
 import time
 from collections.abc import Generator, Iterator, Mapping
 from signal import Signals
@@ -23,7 +24,7 @@ from ssl_cli.engine.run_folder import RunFolder
 from ssl_cli.engine.share import QUERIES, TARGETS, Share, StepShare, Views, gathered, step_share
 from ssl_cli.engine.signals import StopRequest, exit_code
 from ssl_cli.errors import STOPPED, CheckpointError, DivergedError, ResourceError, understood
-from ssl_cli.events import Event, Saved, Stopped, Warned
+from ssl_cli.events import Event, Saved, Skipped, Stopped, Warned
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
@@ -58,6 +59,7 @@ class Job:
         self.moments = Moments()
         self.start = 0
         self.bad_steps = 0
+        self._told = set[str]()
         self.grad_norm = torch.zeros(())
         self.meter = Meter(settings, loader, objective, resolved, self.steps)
         self.began = self.saved = time.monotonic()
@@ -209,17 +211,26 @@ class Job:
 
     def report(self, step: int, loss: Tensor, numbers: Mapping[str, float] | None) -> Iterator[Event]:
         """What there is to say after `step` steps: files skipped, steps lost, numbers where there are some."""
-        yield from self.skipped(step)
+        yield from self._skipped_anywhere(step)
         if self.bad_steps:
             yield Warned(step=step, message="Loss or gradient was not finite; this step was left out.")
         if numbers is not None:
             epoch, lr = step / self.steps_per_epoch, self.lr(step - 1)
             yield from self.meter.report(step, epoch, float(loss), lr, float(self.grad_norm), numbers)
 
-    def skipped(self, step: int) -> Iterator[Event]:
+    def skipped(self, step: int) -> Iterator[Skipped]:
         """The files that could not be read since this was last asked."""
         found, self.loader.skipped[:] = list(self.loader.skipped), []
         yield from (dataclasses.replace(event, step=step) for event in found)
+
+    def _skipped_anywhere(self, step: int) -> Iterator[Event]:
+        """The same of all processes; a file that several of them met is told once."""
+        found = [(event.path, event.reason) for event in self.skipped(step)]
+        for words in comm.exchanged(json.dumps(found).encode() if found else b""):
+            for path, reason in json.loads(words or b"[]"):
+                if path not in self._told:
+                    self._told.add(path)
+                    yield Skipped(step=step, path=path, reason=reason)
 
     def save_if_due(self, step: int, *, now: bool = False) -> Iterator[Event]:
         """A checkpoint after `step` steps, where one is due."""
