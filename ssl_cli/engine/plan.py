@@ -195,7 +195,7 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
     small = settings.data.size <= CIFAR_UP_TO
     stem = model.stem if model.stem != "auto" else "cifar" if small else "imagenet"
     why_stem = "given" if model.stem != "auto" else f"images {'up to' if small else 'above'} {CIFAR_UP_TO} pixels"
-    sizes = budget.step_groups(settings, objective)
+    sizes = group_sizes(batch, objective.gradient_views, model.bn_group)
     each = images // batch
     choices = [
         Choice(name="method", value=settings.method.name, reason=f"recipe {settings.run.recipe}"),
