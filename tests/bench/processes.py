@@ -35,7 +35,7 @@ def rate(method: str, processes: int) -> float:
 
 def main() -> None:
     """Print both tables."""
-    shared = {size: together(size) for size in (2, 3)}
+    shared = {size: together(size, cases()) for size in (2, 3)}
     print("| method | BatchNorm | way | 2 processes | 3 processes |\n|---|---|---|---|---|")
     for case in cases():
         alone = five_steps(*case)

@@ -4,7 +4,11 @@ from tests.mutants.mutant import Mutant
 
 COMM, JOB, SHARE = "ssl_cli/comm.py", "ssl_cli/engine/job.py", "ssl_cli/engine/share.py"
 SYNCHRONIZED, INSTDISC = "ssl_cli/nn/synchronized.py", "ssl_cli/methods/instdisc.py"
-EQUAL = ("tests/dist/test_equality.py",)
+EQUAL = "tests/dist/test_equality.py::test_processes_equal_one"
+SIMCLR = (f"{EQUAL}[simclr, groups of 4, direct-2]",)
+MOCO = (f"{EQUAL}[moco-v2, groups of 4, direct-3]",)
+SPANNING = (f"{EQUAL}[simclr, one group, direct-2]",)
+NCE = (f"{EQUAL}[instdisc, groups of 4, direct-3]",)
 
 MUTANTS = [
     Mutant(
@@ -13,7 +17,7 @@ MUTANTS = [
         COMM,
         "return outer[0] * ctx.share, None",
         "return outer[0], None",
-        EQUAL,
+        MOCO,
     ),
     Mutant(
         14,
@@ -21,7 +25,7 @@ MUTANTS = [
         COMM,
         "return summed(part * share)",
         "return part.clone()",
-        EQUAL,
+        MOCO,
     ),
     Mutant(
         14,
@@ -29,7 +33,7 @@ MUTANTS = [
         JOB,
         "        comm.sum_gradients(self.objective.parameters())\n",
         "",
-        EQUAL,
+        SIMCLR,
     ),
     Mutant(
         14,
@@ -37,7 +41,7 @@ MUTANTS = [
         JOB,
         "        self.moments.pool()\n",
         "",
-        EQUAL,
+        SIMCLR,
     ),
     Mutant(
         14,
@@ -45,7 +49,7 @@ MUTANTS = [
         SYNCHRONIZED,
         "comm.summed(torch.cat([slope.sum(ctx.axes), (slope * out).sum(ctx.axes)])) / total",
         "torch.cat([slope.sum(ctx.axes), (slope * out).sum(ctx.axes)]) / (out.numel() / out.shape[1])",
-        EQUAL,
+        SPANNING,
     ),
     Mutant(
         14,
@@ -53,7 +57,7 @@ MUTANTS = [
         SHARE,
         "comm.all_gather(x, counts)[torch.argsort(order).to(x.device)]",
         "comm.all_gather(x, counts)",
-        EQUAL,
+        MOCO,
     ),
     Mutant(
         14,
@@ -61,6 +65,6 @@ MUTANTS = [
         INSTDISC,
         "alone = isinstance(batch.own, slice)",
         "alone = True",
-        EQUAL,
+        NCE,
     ),
 ]
