@@ -28,6 +28,7 @@ SETTINGS = {
     "precision": "hardware.precision",
     "micro_batch": "hardware.micro_batch",
     "memory": "hardware.memory",
+    "compile": "hardware.compile",
     "max_time": "run.max_time",
     "out": "run.out",
     "test_data": "data.test",
@@ -176,6 +177,15 @@ Precision = Annotated[
         metavar="P",
         help="fp32, bf16 (default: auto)",
         autocompletion=complete.precisions,
+        rich_help_panel=HARDWARE,
+    ),
+]
+Compile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C",
+        help="on, off (default: auto, where it pays)",
+        autocompletion=complete.switched,
         rich_help_panel=HARDWARE,
     ),
 ]
