@@ -184,9 +184,9 @@ Compile = Annotated[
     str | None,
     typer.Option(
         metavar="C",
-        help="on, off (default: auto, where it pays)",
+        help="torch.compile: on, off (default: auto, where a long run gains)",
         autocompletion=complete.switched,
-        rich_help_panel=HARDWARE,
+        hidden=True,
     ),
 ]
 MicroBatch = Annotated[

@@ -64,6 +64,7 @@ class Job:
         self._judged: int | None = None
         self._lost: list[int] = []
         switch(objective, on=resolved.compile)
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"  # all steps have the same shapes
         self.grad_norm = torch.zeros(())
         self.meter = Meter(settings, loader, objective, resolved, self.steps)
         self.began = self.saved = time.monotonic()
