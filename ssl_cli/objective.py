@@ -40,7 +40,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its images on `device`; what is random is a function of the indices, and drawn beside them."""
-        image = self.image.to(device) if isinstance(self.image, Tensor) else [one.to(device) for one in self.image]
+        if isinstance(self.image, Tensor):
+            return replace(self, image=self.image.to(device, non_blocking=True))
+        image = [one.to(device, non_blocking=True) for one in self.image]
         return replace(self, image=image)
 
     def some(self, rows: Tensor) -> Batch:

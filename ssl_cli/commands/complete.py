@@ -45,6 +45,11 @@ def precisions(incomplete: str) -> list[str]:
     return _starting(("auto", "fp32", "bf16"), incomplete)
 
 
+def switched(incomplete: str) -> list[str]:
+    """What may be on, off, or left to the plan."""
+    return _starting(("auto", "on", "off"), incomplete)
+
+
 def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
     """Recipe families that begin so, those that the method on the line has."""
     method = ctx.params.get("method")

@@ -28,6 +28,7 @@ SETTINGS = {
     "precision": "hardware.precision",
     "micro_batch": "hardware.micro_batch",
     "memory": "hardware.memory",
+    "compile": "hardware.compile",
     "max_time": "run.max_time",
     "out": "run.out",
     "test_data": "data.test",
@@ -177,6 +178,15 @@ Precision = Annotated[
         help="fp32, bf16 (default: auto)",
         autocompletion=complete.precisions,
         rich_help_panel=HARDWARE,
+    ),
+]
+Compile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C",
+        help="torch.compile: on, off (default: auto, where a long run gains)",
+        autocompletion=complete.switched,
+        hidden=True,
     ),
 ]
 MicroBatch = Annotated[

@@ -37,6 +37,7 @@ def pretrain(
     precision: options.Precision = None,
     micro_batch: options.MicroBatch = None,
     memory: options.Memory = None,
+    compile: options.Compile = None,
     devices: options.Devices = None,
     recipe: options.Recipe = None,
     config: options.Config = None,

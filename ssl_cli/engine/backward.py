@@ -82,7 +82,7 @@ def backward(rows: Rowwise, loss: Loss, moments: Moments, kept: int) -> tuple[Te
     value = loss(z)
     value.backward()  # type: ignore[no-untyped-call]
     assert z.grad is not None
-    slopes = torch.split(z.grad[rows.share.own.order], [len(out) for out in outs])
+    slopes = torch.split(z.grad[rows.share.own.order.to(z.device, non_blocking=True)], [len(out) for out in outs])
     for number in range(count - 1, again - 1, -1):
         outs.pop().backward(slopes[number])  # type: ignore[no-untyped-call]
     for number in range(again):

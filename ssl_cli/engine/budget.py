@@ -50,7 +50,8 @@ def held(settings: Settings, objective: Objective, device: torch.device, precisi
     views = batch * objective.views * pixels * (2 if precision == "bf16" else 4)
     batch = min(2 * batch, settings.run.batch)  # of several processes, each may have the views of as many images
     if device.type == "cuda":
-        return training + views + batch * pixels * 4  # a card augments a view at a time, in float32
+        kept = checkpoint_bytes(settings, objective)  # as all was before a step whose verdict is not known: see gate.py
+        return training + kept + views + batch * pixels * 4  # a card augments a view at a time, in float32
     # this batch's images and the next one's wait beside the views
     return memory.resident() + training + views + int(2 * batch * image)
 

@@ -18,6 +18,7 @@ from ssl_cli.data.source import Source
 from ssl_cli.engine import checkpoint
 from ssl_cli.engine.backward import autocast
 from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.compiled import eagerly
 from ssl_cli.engine.plan import resolve_device
 from ssl_cli.engine.run_folder import status
 from ssl_cli.errors import CheckpointError, DataError, UsageError
@@ -168,12 +169,13 @@ def pixels(x: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Within the block, the modules are in evaluation mode; afterwards each part is in the mode it was in before."""
+    """Within the block, the modules are in evaluation mode, and not compiled for it; then each part is as before."""
     before = [(part, part.training) for module in modules for part in module.modules()]
     for module in modules:
         module.eval()
     try:
-        yield
+        with eagerly():
+            yield
     finally:
         for part, training in before:
             part.training = training

@@ -32,7 +32,7 @@ class Groups:
 
     def restore(self, x: Tensor) -> Tensor:
         """Rows that stand in group order `(M,...)` back in their own order; differentiable."""
-        return x[torch.argsort(self.order)]
+        return x[torch.argsort(self.order).to(x.device, non_blocking=True)]
 
 
 def packed(sizes: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:

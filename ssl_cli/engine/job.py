@@ -16,7 +16,9 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine import checkpoint, plan
 from ssl_cli.engine.backward import Rowwise, autocast, backward
+from ssl_cli.engine.compiled import switch
 from ssl_cli.engine.division import smaller
+from ssl_cli.engine.gate import gate
 from ssl_cli.engine.groups import group_sizes
 from ssl_cli.engine.meter import Meter
 from ssl_cli.engine.probe import FORMATS
@@ -57,9 +59,14 @@ class Job:
         self.pipeline = Pipeline(settings.augment, settings.data.size, settings.run.seed)
         self.autocast = autocast(self.device, resolved.precision)
         self.moments = Moments()
+        self.gate = gate(objective, self.optimiser, self.device)
         self.start = 0
         self.bad_steps = 0
         self._told = set[str]()
+        self._judged: int | None = None
+        self._lost: list[int] = []
+        switch(objective, on=resolved.compile)
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"  # all steps have the same shapes
         self.grad_norm = torch.zeros(())
         self.meter = Meter(settings, loader, objective, resolved, self.steps)
         self.began = self.saved = time.monotonic()
@@ -142,28 +149,52 @@ class Job:
     def gradient(self, x: Views, batch: Batch) -> Generator[Event, None, tuple[Targets, Tensor, Tensor]]:
         """Targets, loss and z; where memory runs out, the batch is divided further and the step begins again.
 
-        Nothing has moved by then, so nothing is lost; and it is said.
+        Nothing has moved by then, so nothing is lost; and it is said. It begins again, too, where the weights it took
+        turn out to be those of a step that is taken back, and without compiling where that fails.
+
+        Raises:
+            DivergedError: as `update`.
         """
         while True:
             try:
                 targets = self.targets(x, batch)
-                return targets, *self.backward(x, targets, batch)
+                found = targets, *self.backward(x, targets, batch)
             except Exception as error:
-                short = isinstance(understood(error), ResourceError) and comm.size() == 1  # the others wait for us
-                if not short or not self._divide_further():
+                told = self._simpler(error, batch.step)
+                if told is None:
                     raise
+                yield told
+            else:
+                self._settle()
+                if not self.gate.took_back():
+                    return found
             self.moments.clear()
             self.optimiser.zero_grad(set_to_none=True)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            micro, sparing = self.resolved.micro_batch, self.resolved.checkpointing
-            parts = ", keeping only what goes into the network's parts" if sparing else ""
-            yield Warned(
-                step=batch.step,
-                message=f"Memory ran out in step {batch.step + 1}; it begins again with micro-batches of {micro:,} rows"
-                f"{parts}. The batch is as it was.",
-                hint="A smaller --memory makes the plan so from the start.",
-            )
+
+    def _simpler(self, error: Exception, step: int) -> Warned | None:
+        """Set the job to a way in which the step may succeed; None: there is none."""
+        if comm.size() > 1:
+            return None  # the others wait for us
+        if isinstance(understood(error), ResourceError):
+            return self._out_of_memory(step) if self._divide_further() else None
+        if not self.resolved.compile:
+            return None
+        self.resolved = dataclasses.replace(self.resolved, compile=False)
+        switch(self.objective, on=False)
+        message = f"Compiling failed in step {step + 1}, which begins again without: {str(error).splitlines()[0][:200]}"
+        return Warned(step=step, message=message, hint="With --compile off it is not tried.")
+
+    def _out_of_memory(self, step: int) -> Warned:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        micro, sparing = self.resolved.micro_batch, self.resolved.checkpointing
+        parts = ", keeping only what goes into the network's parts" if sparing else ""
+        return Warned(
+            step=step,
+            message=f"Memory ran out in step {step + 1}; it begins again with micro-batches of {micro:,} rows"
+            f"{parts}. The batch is as it was.",
+            hint="A smaller --memory makes the plan so from the start.",
+        )
 
     def _divide_further(self) -> bool:
         resolved = self.resolved
@@ -183,27 +214,41 @@ class Job:
     def update(self, loss: Tensor, step: int) -> bool:
         """Move weights and running statistics; leave everything as it was where loss or gradient is not finite.
 
+        Returns whether `after_step` is to follow; see `ssl_cli.engine.gate`.
+
         Raises:
             DivergedError: the third such loss in a row.
         """
         grads = [p.grad for p in self.objective.parameters() if p.grad is not None]
         self.grad_norm = torch.nn.utils.get_total_norm(grads)
-        finite = bool(torch.isfinite(loss + self.grad_norm))
-        if finite:
+        admitted = self.gate.admits(torch.isfinite(loss + self.grad_norm))
+        self._judged = step + 1
+        if admitted:
             set_rate(self.optimiser, self.lr(step))
             self.optimiser.step()
             self.moments.commit()
-            self.bad_steps = 0
         else:
             self.moments.clear()
-            self.bad_steps += 1
         self.optimiser.zero_grad(set_to_none=True)
+        if self.gate.known:
+            self._settle()
+        return admitted
+
+    def _settle(self) -> None:
+        """Count the last step, once, as good or bad."""
+        step, self._judged = self._judged, None
+        if step is None:
+            return
+        if self.gate.settle():
+            self.bad_steps = 0
+            return
+        self.bad_steps += 1
+        self._lost.append(step)
         if self.bad_steps >= BAD_STEPS:
             raise DivergedError(
-                f"Loss or gradient was not finite in {BAD_STEPS} steps in a row, up to step {step + 1}.",
+                f"Loss or gradient was not finite in {BAD_STEPS} steps in a row, up to step {step}.",
                 "Start again with a lower --lr or a longer --set schedule.warmup; the last checkpoint is from before.",
             )
-        return finite
 
     def observe(self, step: int, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float] | None:
         """The numbers of z after `step` steps, before any state moves; None where nothing is to be told."""
@@ -212,11 +257,15 @@ class Job:
     def report(self, step: int, loss: Tensor, numbers: Mapping[str, float] | None) -> Iterator[Event]:
         """What there is to say after `step` steps: files skipped, steps lost, numbers where there are some."""
         yield from self._skipped_anywhere(step)
-        if self.bad_steps:
-            yield Warned(step=step, message="Loss or gradient was not finite; this step was left out.")
+        yield from self._left_out()
         if numbers is not None:
             epoch, lr = step / self.steps_per_epoch, self.lr(step - 1)
             yield from self.meter.report(step, epoch, float(loss), lr, float(self.grad_norm), numbers)
+
+    def _left_out(self) -> Iterator[Event]:
+        lost, self._lost = self._lost, []
+        for step in lost:
+            yield Warned(step=step, message="Loss or gradient was not finite; this step was left out.")
 
     def skipped(self, step: int) -> Iterator[Skipped]:
         """The files that could not be read since this was last asked."""
@@ -238,6 +287,8 @@ class Job:
         due = step % every == 0 if every else time.monotonic() - self.saved >= SAVE_SECONDS
         if not (due or now or step == self.steps):
             return
+        self._settle()
+        yield from self._left_out()
         if not all(bool(torch.isfinite(p).all()) for p in self.objective.parameters()):
             raise DivergedError(
                 f"Weights are no longer finite at step {step}; they were not saved.",

@@ -13,6 +13,7 @@ from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.data.source import Source
 from ssl_cli.engine import budget, need, probe
+from ssl_cli.engine.compiled import Work, choose
 from ssl_cli.engine.division import Division, Mode
 from ssl_cli.engine.groups import group_sizes
 from ssl_cli.engine.share import spans
@@ -37,6 +38,7 @@ class Resolved:
     memory_format: str = "channels_last"
     kept: int = 0
     checkpointing: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,28 +90,29 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
         threads=torch.get_num_threads(), images=images,
     )  # fmt: skip
     seconds = found.seconds(settings, division, images=images, in_memory=images * found.sample.size <= cached)
+    work = Work(division.micro_batch, resolved.precision, resolved.memory_format, division.checkpointing, seconds)
+    compiling = choose(settings, objective, work, dry=fits)
+    resolved = dataclasses.replace(resolved, compile=compiling.on)
     size, free = budget.checkpoint_bytes(settings, objective), _free(out)
     peak = beside + division.peak
     expected = _expected(settings, objective, images, seconds)
     expected |= {"peak_memory": peak, "checkpoint": size, "disk_free": free}
-    given = "given" if settings.hardware.device != "auto" else "found"
-    threads = f"{resolved.threads} thread{'s' * (resolved.threads != 1)}"
     kept = f"{settings.run.keep} are kept; {format_bytes(free)} free on the disk"
-    row = f"{format_bytes(found.weigh(division.checkpointing).peak)} a row"
     choices = [
         *describe(settings, objective, images, data.where),
         *_processes(settings, objective),
-        Choice(name="device", value=str(device), reason=f"{given}; {threads}"),
+        Choice(name="device", value=str(device), reason=_why_device(settings, resolved.threads)),
         Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why),
         Choice(name="memory", value=format_bytes(most), reason=why_most),
         Choice(name="mode", value=division.mode, reason=_why_mode(division, found.cost(division))),
-        Choice(name="micro-batch", value=f"{division.micro_batch:,} rows", reason=row),
+        Choice(name="micro-batch", value=f"{division.micro_batch:,} rows", reason=_a_row(found, division)),
+        Choice(name="compile", value=compiling.value, reason=compiling.reason),
         Choice(name="peak memory", value=format_bytes(peak), reason="estimate"),
         Choice(name="checkpoint", value=format_bytes(size), reason=kept),
     ]
     if seconds is not None:
-        why_time = f"estimate: {expected['rate']:,.0f} images/s"
-        choices.append(Choice(name="time", value=format_seconds(seconds), reason=why_time))
+        pace = f"estimate: {expected['rate']:,.0f} images/s"
+        choices.append(Choice(name="time", value=format_seconds(seconds), reason=pace))
     if fits:
         largest = found.largest_batches(settings, most)
         choices.append(_would_fit(largest, most))
@@ -258,6 +261,15 @@ def _processes(settings: Settings, objective: Objective) -> list[Choice]:
     if spans(groups, where.size):
         how = f"{groups} BatchNorm group{'s' * (groups > 1)} cannot be dealt evenly: each has rows in all, sums travel"
     return [Choice(name="processes", value=f"{where.size}", reason=how)]
+
+
+def _why_device(settings: Settings, threads: int) -> str:
+    given = "given" if settings.hardware.device != "auto" else "found"
+    return f"{given}; {threads} thread{'s' * (threads != 1)}"
+
+
+def _a_row(found: need.Need, division: Division) -> str:
+    return f"{format_bytes(found.weigh(division.checkpointing).peak)} a row"
 
 
 def _why_mode(division: Division, cost: float | None) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ssl_cli.engine import memory
 from ssl_cli.engine.backward import autocast
 from ssl_cli.engine.footprint import Footprint
-from ssl_cli.nn.batchnorm import grouped
+from ssl_cli.nn.batchnorm import Moments, grouped
 from ssl_cli.nn.borrowed import accepts
 from ssl_cli.objective import Objective
 
@@ -64,7 +64,7 @@ def fastest(
         measured = {}
         for precision, layout in arms:
             objective.to(memory_format=FORMATS[layout])
-            measured[precision, layout] = pass_seconds(objective, _noise(rows, side, device, layout), precision) / rows
+            measured[precision, layout] = pass_seconds(objective, noise(rows, side, device, layout), precision) / rows
             if time.perf_counter() - began > SECONDS:
                 break
         if len(measured) < len(arms):
@@ -88,12 +88,27 @@ def at_most(rows: float) -> int:
     return max(FIRST_ROWS, 1 << max(int(rows), 1).bit_length() - 1)
 
 
-def pass_seconds(objective: Objective, x: Tensor, precision: str, *, backward: bool = True) -> float:
-    """Seconds of one pass of rows x `(M,3,S,S)` through the network; it and its gradients are left as they were."""
+def pass_seconds(
+    objective: Objective,
+    x: Tensor,
+    precision: str,
+    *,
+    backward: bool = True,
+    sizes: Sequence[int] | None = None,
+    moments: Moments | None = None,
+) -> float:
+    """Seconds of one pass of rows x `(M,3,S,S)` through the network; it and its gradients are left as they were.
+
+    The rows form BatchNorm groups of `sizes`, by default one, whose statistics go to `moments`.
+    """
     device = x.device
     wait_for(device)
     began = time.perf_counter()
-    with torch.set_grad_enabled(backward), grouped(objective, (len(x),)), autocast(device, precision)():
+    with (
+        torch.set_grad_enabled(backward),
+        grouped(objective, sizes or (len(x),), moments),
+        autocast(device, precision)(),
+    ):
         z = objective(x)
     if backward:
         z.sum().backward()
@@ -153,7 +168,8 @@ def calibrated(counted: Footprint, plain: Footprint, measured: Passes | None, gr
     return Footprint(counted.kept, counted.peak * share, max(more - gradients - share * plain.peak * rows, 0.0))
 
 
-def _noise(rows: int, side: int, device: torch.device, layout: str) -> Tensor:
+def noise(rows: int, side: int, device: torch.device, layout: str) -> Tensor:
+    """Rows `(rows,3,side,side)` that cost what images do."""
     x = torch.empty(rows, 3, side, side, device=device).contiguous(memory_format=FORMATS[layout])
     return x.fill_(0.5).add_(torch.linspace(0, 0.5, side, device=device))
 

@@ -50,7 +50,7 @@ class Share:
             return self.own.restore(x)
         counts = [len(part.order) for part in self.parts]
         order = torch.cat([part.order for part in self.parts])
-        return comm.all_gather(x, counts)[torch.argsort(order).to(x.device)]
+        return comm.all_gather(x, counts)[torch.argsort(order).to(x.device, non_blocking=True)]
 
 
 def dealt(groups: Groups, images: int, size: int, rank: int) -> Share:
@@ -166,7 +166,8 @@ class Views:
 
     def rows(self, rows: Tensor) -> Tensor:
         """Rows by their number, view by view."""
-        return self.x[rows if self.place is None else self.place[rows]]
+        places = rows if self.place is None else self.place[rows]
+        return self.x[places.to(self.x.device, non_blocking=True)]
 
     def view(self, number: int, rows: Tensor) -> Tensor:
         """One view of some images; none of them where this process was never to have it."""

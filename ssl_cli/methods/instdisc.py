@@ -62,11 +62,11 @@ class InstDisc(Objective):
         """Noise rows `(N,m)`, uniform with replacement, an image's own row not excluded (section 3.2)."""
         key = draws.Key(self.seed, batch.epoch, batch.index, NOISE)
         rows = draws.integer(*key, range(self.cfg.noise), len(self.bank.rows))
-        return rows.to(self.bank.rows.device)
+        return rows.to(self.bank.rows.device, non_blocking=True)
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """NCE, equation 7, or the softmax of equation 2; with the proximal term of equation 10."""
-        rows, index = self.bank.rows, batch.index.to(z.device)
+        rows, index = self.bank.rows, batch.index.to(z.device, non_blocking=True)
         v, own = z[batch.own], index[batch.own]
         if targets is None:
             loss = row_softmax(v, rows, own, self.cfg.temperature)
@@ -90,7 +90,7 @@ class InstDisc(Objective):
     @torch.no_grad()
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:
         """The first step fixes Z; each image's row then moves towards its embedding, and is made unit again."""
-        index = batch.index.to(z.device)
+        index = batch.index.to(z.device, non_blocking=True)
         if targets is not None:
             self.log_Z.copy_(self._constant(z, index, targets))
             self._unfixed = False
@@ -105,5 +105,5 @@ class InstDisc(Objective):
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:
         """How well embeddings find their own rows among those of the batch."""
-        own = self.bank.rows[batch.index.to(z.device)]
+        own = self.bank.rows[batch.index.to(z.device, non_blocking=True)]
         return agreement(z, own, own, own=(torch.arange(len(z), device=z.device),))

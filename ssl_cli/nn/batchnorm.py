@@ -21,19 +21,20 @@ Facts = tuple[int, Tensor, Tensor]
 
 
 class Moments:
-    """Count, mean and summed squares of every layer, pooled over groups by Chan's parallel update."""
+    """Count, mean and summed squares of every layer, of the values in all groups of a step."""
 
     def __init__(self) -> None:
+        self._met: dict[_Grouped, list[Facts]] = {}
         self._pooled: dict[_Grouped, Facts] = {}
 
     def add(self, layer: "_Grouped", count: int, mean: Tensor, var: Tensor) -> None:
-        """Pool the biased variance `var` and `mean` `(C,)` of `count` values a channel."""
-        found = (count, mean, var * count)
-        self._pooled[layer] = _pooled(self._pooled[layer], found) if layer in self._pooled else found
+        """Take the biased variance `var` and `mean` `(C,)` of `count` values a channel."""
+        self._met.setdefault(layer, []).append((count, mean, var))
 
     @torch.no_grad()
     def pool(self) -> None:
-        """Pool with what the other processes saw of the same layers."""
+        """Pool what was met, also with what the other processes saw of the same layers."""
+        self._pool_own()
         if comm.size() == 1 or not self._pooled:
             return
         parts = [torch.cat([mean.new_full((1,), n), mean, squares]) for n, mean, squares in self._pooled.values()]
@@ -45,9 +46,18 @@ class Moments:
             count, mean, squares = reduce(_pooled, facts)
             self._pooled[layer] = (count, mean.to(dtype), squares.to(dtype))
 
+    def _pool_own(self) -> None:
+        """All groups of a layer at once: a step has many, and each is small."""
+        for layer, met in self._met.items():
+            counts = [count for count, _, _ in met]
+            means, variances = (torch.stack(part) for part in zip(*((mean, var) for _, mean, var in met), strict=True))
+            self._pooled[layer] = _together(counts, means, variances)
+        self._met.clear()
+
     @torch.no_grad()
     def commit(self) -> None:
         """Move each layer's running statistics by one step of its momentum; the variance is the unbiased one."""
+        self._pool_own()
         for layer, (count, mean, squares) in self._pooled.items():
             if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
                 continue
@@ -59,7 +69,16 @@ class Moments:
 
     def clear(self) -> None:
         """Forget what was collected."""
+        self._met.clear()
         self._pooled.clear()
+
+
+def _together(counts: list[int], means: Tensor, variances: Tensor) -> Facts:
+    """Of groups whose means and biased variances are `(G,C)`."""
+    total = sum(counts)
+    weights = torch.tensor(counts, dtype=means.dtype)[:, None].to(means.device, non_blocking=True)
+    mean = (weights * means).sum(0) / total
+    return total, mean, (weights * (variances + (means - mean).square())).sum(0)
 
 
 def _pooled(one: Facts, other: Facts) -> Facts:

@@ -104,7 +104,7 @@ MUTANTS = [
         27,
         "the-index-is-the-place-in-the-batch",
         INSTDISC,
-        "        index = batch.index.to(z.device)\n",
+        "        index = batch.index.to(z.device, non_blocking=True)\n",
         "        index = torch.arange(len(z), device=z.device)\n",
         INSTDISC_TESTS,
     ),
@@ -128,8 +128,8 @@ MUTANTS = [
         28,
         "the-bank-moves-before-the-loss",
         INSTDISC,
-        "        rows, index = self.bank.rows, batch.index.to(z.device)\n",
-        "        rows, index = self.bank.rows, batch.index.to(z.device)\n"
+        "        rows, index = self.bank.rows, batch.index.to(z.device, non_blocking=True)\n",
+        "        rows, index = self.bank.rows, batch.index.to(z.device, non_blocking=True)\n"
         "        self.bank.blend(index, z.detach(), self.cfg.bank_momentum)\n",
         INSTDISC_TESTS,
     ),
@@ -193,9 +193,9 @@ MUTANTS = [
         None,
         "the-noise-leaves-out-the-own-row",
         INSTDISC,
-        "        return rows.to(self.bank.rows.device)",
+        "        return rows.to(self.bank.rows.device, non_blocking=True)",
         "        rows = torch.where(rows == batch.index[:, None], (rows + 1) % len(self.bank.rows), rows)\n"
-        "        return rows.to(self.bank.rows.device)",
+        "        return rows.to(self.bank.rows.device, non_blocking=True)",
         NOISE,
     ),
     Mutant(

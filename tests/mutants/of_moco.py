@@ -60,8 +60,8 @@ MUTANTS = [
         2,
         "running-statistics-of-the-last-group-alone",
         BATCHNORM,
-        "_pooled(self._pooled[layer], found) if layer in self._pooled else found",
-        "found",
+        "self._met.setdefault(layer, []).append((count, mean, var))",
+        "self._met[layer] = [(count, mean, var)]",
         ("tests/nn/test_batchnorm.py",),
     ),
     Mutant(

@@ -55,7 +55,7 @@ MUTANTS = [
         14,
         "positives-of-another-process-s-order",
         SHARE,
-        "comm.all_gather(x, counts)[torch.argsort(order).to(x.device)]",
+        "comm.all_gather(x, counts)[torch.argsort(order).to(x.device, non_blocking=True)]",
         "comm.all_gather(x, counts)",
         MOCO,
     ),
