@@ -25,6 +25,7 @@ from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import Evaluation, open_evaluation, open_pretraining
 from ssl_cli.engine import memory
+from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.dry_run import dry_run
 from ssl_cli.engine.evaluate import knn_of
 from ssl_cli.engine.features import open_run
@@ -36,8 +37,8 @@ from tests.gpu_evidence.throughput import median_rate
 
 EACH = 1000
 """Images of each class in the bank, and asked, at most."""
-FOR_TRAINING = 0.6
-"""Share of the seconds that training may take; the rest is for neighbours."""
+USED = 0.75
+"""Share of the seconds that epochs should take; saving takes some too, and no plan is exact."""
 FEWEST, MOST = 2, 200
 
 
@@ -51,7 +52,12 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(words)
     settings = settle({"data": {"source": asked.data}}, asked.settings).settings
     resume = (asked.out / "settings.toml").is_file()
-    epochs = kept_epochs(asked.out) if resume else fitting_epochs(settings, asked.seconds)
+    data = held(settings)
+    if resume:
+        epochs = kept_epochs(asked.out)
+    else:
+        curve_of(asked.out).unlink(missing_ok=True)
+        epochs = fitting_epochs(settings, data, curve_of(asked.out), asked.seconds)
     each = len(open_pretraining(settings.data, settings.run.seed)) // settings.run.batch
     run = {"out": str(asked.out), "max_time": asked.seconds, "checkpoint_every": each, "evaluate": False}
     settings = settings.model_copy(
@@ -60,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> int:
             "schedule": settings.schedule.model_copy(update={"epochs": epochs}),
         }
     )
-    found = train(settings, each, resume=resume)
+    found = train(settings, data, each, resume=resume)
     sys.stdout.write(json.dumps(found))
     return DONE if found["epochs"] == epochs else STOPPED
 
@@ -70,17 +76,34 @@ def kept_epochs(out: Path) -> int:
     return int(tomllib.loads((out / "settings.toml").read_text(encoding="utf-8"))["schedule"]["epochs"])
 
 
-def fitting_epochs(settings: Settings, seconds: float) -> int:
-    """Epochs that should fit by the plan."""
+def fitting_epochs(settings: Settings, data: Evaluation, curve: Path, seconds: float) -> int:
+    """Epochs that should fit: by the plan, and by the neighbours of the untrained network, the curve's first point."""
     (planned,) = [event for event in dry_run(settings) if isinstance(event, Planned)]
-    epochs = FOR_TRAINING * seconds * planned.expected["rate"] / planned.expected["images"]
-    return min(max(int(epochs), FEWEST), MOST)
+    untrained = build_objective(settings, resolve_device(settings.hardware.device))
+    for _ in range(2):  # the first time builds kernels
+        began = time.monotonic()
+        top1 = knn_of(untrained, settings, "fp32", data)["top1"]
+        neighbours = time.monotonic() - began
+    append(curve, {"epoch": 0, "step": 0, "top1": top1, "seconds": neighbours})
+    epoch = planned.expected["images"] / planned.expected["rate"] + neighbours
+    return min(max(int(USED * seconds / epoch), FEWEST), MOST)
 
 
-def train(settings: Settings, each: int, *, resume: bool) -> dict[str, Any]:
-    """Train to the end or to the time, with a line in `knn.jsonl` for every `each` steps."""
+def curve_of(out: Path) -> Path:
+    """The file that has a line for every epoch; beside the run folder, which is the run's alone."""
+    return out.with_name(f"{out.name}.knn.jsonl")
+
+
+def append(curve: Path, line: dict[str, Any]) -> None:
+    """Add a point to the curve."""
+    curve.parent.mkdir(parents=True, exist_ok=True)
+    with curve.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def train(settings: Settings, data: Evaluation, each: int, *, resume: bool) -> dict[str, Any]:
+    """Train to the end or to the time, with a point of the curve for every `each` steps."""
     out, device = Path(str(settings.run.out)), resolve_device(settings.hardware.device)
-    data = held(settings)
     rates: list[float] = []
     planned: Planned | None = None
     stopped: Stopped | None = None
@@ -94,13 +117,13 @@ def train(settings: Settings, each: int, *, resume: bool) -> dict[str, Any]:
             rates.append(event.rate)
         elif isinstance(event, Saved) and event.step % each == 0:
             measure(out, data, event.step // each)
-    lines = (out / "knn.jsonl").read_text(encoding="utf-8").splitlines() if (out / "knn.jsonl").is_file() else []
+    lines = curve_of(out).read_text(encoding="utf-8").splitlines()
     curve = {line["epoch"]: line for line in map(json.loads, lines)}  # of an epoch taken twice, the last word
     return {
         "method": settings.method.name,
         "data": data.bank.name,
         "batch": settings.run.batch,
-        "epochs": max(curve, default=0),
+        "epochs": max(curve),
         "of_epochs": settings.schedule.epochs,
         "knn": [curve[epoch] for epoch in sorted(curve)],
         "bank": len(data.bank),
@@ -119,9 +142,8 @@ def measure(out: Path, data: Evaluation, epoch: int) -> None:
     began = time.monotonic()
     trained = open_run(str(out))
     result = knn_of(trained.objective, trained.settings, trained.precision, data)
-    line = {"epoch": epoch, "step": trained.step, "top1": result["top1"], "seconds": time.monotonic() - began}
-    with (out / "knn.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    seconds = time.monotonic() - began
+    append(curve_of(out), {"epoch": epoch, "step": trained.step, "top1": result["top1"], "seconds": seconds})
 
 
 def held(settings: Settings) -> Evaluation:

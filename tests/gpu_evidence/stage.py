@@ -26,7 +26,7 @@ class Stage:
 
     Attributes:
         name: of the stage.
-        words: what stands behind `python -m`; its standard output is the result.
+        words: what stands behind `python`; its standard output is the result.
         least: seconds below which it is not worth beginning.
         most: of a stage that does as much as fits `--seconds`, how many to give it; none for the others.
     """
@@ -38,7 +38,7 @@ class Stage:
 
     def command(self, seconds: float) -> list[str]:
         """The command line of a stage that may take so long."""
-        command = [sys.executable, "-m", *self.words]
+        command = [sys.executable, *self.words]
         if self.most is None:
             return command
         return [*command, "--seconds", f"{min(self.most, max(seconds - MARGIN, seconds / 4)):.0f}"]
@@ -48,16 +48,12 @@ class Stage:
         place.mkdir(parents=True, exist_ok=True)
         command, began = self.command(seconds), time.monotonic()
         environment = {key: value for key, value in os.environ.items() if not key.startswith("SSLCLI_")}
-        with (place / f"{self.name}.log").open("a", encoding="utf-8") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                process_group=0,
-            )
+        with (
+            (place / f"{self.name}.log").open("a", encoding="utf-8") as log,
+            subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, process_group=0
+            ) as process,
+        ):
             try:
                 out, _ = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
@@ -65,7 +61,6 @@ class Stage:
             finally:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)  # its workers too
-                process.wait()
         try:
             result = json.loads(out)
         except ValueError:

@@ -38,22 +38,31 @@ def stages(place: Path, *, tiny: bool, data: str | None) -> list[Stage]:
     most = 2.0 if tiny else LIMIT
     common, small = (TINY, TINY) if tiny else (FIFTY, CIFAR)
     files = ("tests/engine/test_cuda.py",) if tiny else ()
-    found = [Stage("tests", ("tests.gpu_evidence.suite", *files), least=60.0)]
+    found = [Stage("tests", ("-m", "tests.gpu_evidence.suite", *files), least=60.0)]
     for name, ways in RUNS.items():
-        words = ("tests.gpu_evidence.throughput", "--out", str(place / name), *common, *ways[tiny])
+        words = ("-m", "tests.gpu_evidence.throughput", "--out", str(place / name), *common, *ways[tiny])
         found.append(Stage(name, words, most=most))
     for method in METHODS:
         own = (f"method.name={method}", *(("run.batch=16",) if tiny else ()))
         own += ("method.queue=32",) if tiny and method == "moco-v2" else ()
         source = ("--data", data) if data else ()
         embedded = () if data or tiny else ("data.images=50000",)
-        words = ("tests.gpu_evidence.cifar", "--out", str(place / f"cifar-{method}"), *source, *small, *own, *embedded)
+        words = (
+            "-m",
+            "tests.gpu_evidence.cifar",
+            "--out",
+            str(place / f"cifar-{method}"),
+            *source,
+            *small,
+            *own,
+            *embedded,
+        )
         found.append(Stage(f"cifar-{method}", words, most=most))
     benches = {"bench-cifar": small, "bench-imagenet": (*common, *(() if tiny else ("run.batch=256",)))}
     for name, own in benches.items():
         images = () if tiny or name == "bench-imagenet" else ("data.images=50000",)
         batch = ("run.batch=16",) if tiny else ()
-        found.append(Stage(name, ("ssl_cli", "bench", "all", "--json", *_set((*own, *images, *batch)))))
+        found.append(Stage(name, ("-m", "ssl_cli", "bench", "all", "--json", *_set((*own, *images, *batch)))))
     return found
 
 
