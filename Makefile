@@ -3,12 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+EVIDENCE ?= gpu-evidence.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults mutants format
+.PHONY: help demo bench gpu-evidence test check faults mutants format
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Train on the embedded images, measure, export, look: about five minutes on two cores
 	@$(BIN)/sslcli pretrain --out demo/run --overwrite
@@ -27,6 +28,14 @@ demo: $(READY) ## Train on the embedded images, measure, export, look: about fiv
 	@echo "  $(BIN)/sslcli pretrain --method simclr --batch 4096"
 	@echo "  $(BIN)/sslcli pretrain path/to/your/images --out runs/mine"
 	@echo "  $(BIN)/sslcli --help"
+
+bench: $(READY) ## How fast this machine is, beside its ceilings and plain code: about a minute
+	@$(BIN)/sslcli bench
+
+# Without a .venv it takes the PyTorch that is there: a machine with a card may have no network.
+gpu-evidence: ## What a CUDA machine shows, into EVIDENCE; again to go on (DATA=folder of CIFAR-10, BUDGET=seconds)
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) -m tests.gpu_evidence --out $(EVIDENCE) \
+		$(if $(DATA),--data $(DATA)) $(if $(BUDGET),--budget $(BUDGET))
 
 test: $(READY) ## The tests
 	@$(BIN)/python -m pytest

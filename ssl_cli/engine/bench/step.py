@@ -6,6 +6,7 @@ import statistics
 import torch
 from torch import Tensor, nn
 
+from ssl_cli.config.tree import CIFAR_UP_TO
 from ssl_cli.engine import memory, probe
 from ssl_cli.engine.bench import work
 from ssl_cli.engine.bench.advice import PASSES, UPDATE, Option
@@ -16,10 +17,12 @@ from ssl_cli.engine.bench.subject import Subject
 from ssl_cli.engine.bench.timing import Arm, alternate
 from ssl_cli.engine.bench.work import Work
 from ssl_cli.engine.footprint import footprint
+from ssl_cli.errors import ResourceError, understood
 from ssl_cli.objective import Objective
 from ssl_cli.optim.build import build_optimiser
 
-PLAIN_IMAGES = 256
+PLAIN_IMAGES, PLAIN_LARGE = 256, 64
+"""Images of a step of plain code, which keeps all activations in float32; of more than 64 pixels, fewer."""
 PASS_SECONDS, ROUNDS = 0.25, 3
 ROOM = 0.8
 """Of the free memory, what a setting may be advised to take."""
@@ -28,17 +31,13 @@ ROOM = 0.8
 def step(subject: Subject) -> Part:
     """Images a second."""
     images = len(subject.batch)
+    arms = {"ours": Arm(images, subject.step), "gradient": Arm(images, subject.gradient)}
     plain = PlainLoop(subject)
-    rates = alternate(
-        {
-            "ours": Arm(images, subject.step),
-            "gradient": Arm(images, subject.gradient),
-            "plain": Arm(plain.images, plain.step),
-        },
-        subject.device,
-    )
+    if plain.fits():
+        arms["plain"] = Arm(plain.images, plain.step)
+    rates = alternate(arms, subject.device)
     found = rates["ours"].measured(
-        "step", "images/s", bounds=_bounds(subject), reference=rates["plain"], against="plain PyTorch, float32"
+        "step", "images/s", bounds=_bounds(subject), reference=rates.get("plain"), against="plain PyTorch, float32"
     )
     gradient, whole = 1 / rates["gradient"].median, 1 / rates["ours"].median
     seconds = {PASSES: gradient, UPDATE: max(whole - gradient, 0.0)}
@@ -50,13 +49,25 @@ class PlainLoop:
 
     def __init__(self, subject: Subject) -> None:
         rows, views = subject.job.resolved.micro_batch, subject.objective.gradient_views
-        self.images = max(min(len(subject.batch), PLAIN_IMAGES, rows // views), 2)
+        most = PLAIN_IMAGES if subject.settings.data.size <= CIFAR_UP_TO else PLAIN_LARGE
+        self.images = max(min(len(subject.batch), most, rows // views), 2)
         net = plain_batchnorm(copy.deepcopy(subject.objective)).float().to(memory_format=torch.contiguous_format)
         assert isinstance(net, Objective)
         self.net, self.loss = net, dense(net)
         self.views = [view[: self.images].float().contiguous() for view in subject.views.x.chunk(net.views)]
         self.batch = subject.batch.rows(torch.arange(self.images))
         self.optimiser = build_optimiser(net, subject.settings.optim, subject.job.peak)
+
+    def fits(self) -> bool:
+        """Whether there is memory for a step."""
+        try:
+            self.step()
+        except Exception as error:
+            if not isinstance(understood(error), ResourceError):
+                raise
+            self.optimiser.zero_grad(set_to_none=True)
+            return False
+        return True
 
     def step(self) -> None:
         """Forward, loss, backward, optimiser, the method's state."""
