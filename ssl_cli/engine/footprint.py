@@ -94,7 +94,8 @@ def weighed(objective: Objective, x: Tensor, precision: str, *, checkpointing: b
 
 def _rows(objective: Objective, rows: int, size: int) -> Tensor:
     device = next(objective.parameters()).device
-    return torch.rand(rows, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    x = torch.rand(rows, objective.channels, size, size, device=device)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _twin(objective: Objective, without_numbers: FakeTensorMode) -> Objective:

@@ -73,7 +73,8 @@ def blur(x: Tensor, drawn: Any, i: int, settings: AugmentSettings, size: int) ->
 def noise(x: Tensor, drawn: Any, i: int, settings: AugmentSettings, size: int) -> Tensor:
     """torchvision's clamps as this does, but draws its numbers elsewhere; these are tested in test_noise."""
     numbers = Noise(settings.noise, size).normal(drawn.word[i : i + 1], x.numel())
-    return (x + drawn.sigma[i] * numbers.view_as(x)).clamp(0, 1)
+    noised: Tensor = (x + drawn.sigma[i] * numbers.view_as(x)).clamp(0, 1)
+    return noised
 
 
 def sobel(x: Tensor, drawn: Any, i: int, settings: AugmentSettings, size: int) -> Tensor:

@@ -155,7 +155,7 @@ class Odd(nn.Module):
 
 
 def test_a_network_without_rows_or_classifier_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(borrowed, "_torchvision", lambda word, size: Odd())
+    monkeypatch.setattr(borrowed, "_torchvision", lambda word, size, channels: Odd())
     with pytest.raises(UsageError, match=r"Odd gives a tensor \(4, 32, 32\) for an image, not one row"):
         borrow("torchvision:odd", 32)
     with pytest.raises(UsageError, match="No classifier is found in Odd"):
