@@ -163,7 +163,7 @@ def test_a_network_without_rows_or_classifier_is_refused(monkeypatch: pytest.Mon
 
 
 def test_memory_that_runs_out_is_no_fault_of_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    def greedy(word: str, size: int) -> nn.Module:
+    def greedy(word: str, size: int, channels: int) -> nn.Module:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(borrowed, "_torchvision", greedy)
