@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .ppm .pgm .pbm .pnm .npy".split()  # noqa: SIM905
 )
 
 

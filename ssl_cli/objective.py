@@ -63,6 +63,8 @@ class Objective(nn.Module):
     is a buffer or a parameter without gradient, so that a checkpoint holds it.
     """
 
+    channels = 3
+    """Of its images."""
     backbone: nn.Module
     """f, what survives pretraining: evaluation and export read it from a checkpoint by this name."""
     gradient_views: int = 2

@@ -30,7 +30,7 @@ from ssl_cli.draws import Key
 from ssl_cli.objective import Batch
 from ssl_cli.registry import OPS, load
 
-CHUNK_BYTES = 1 << 21
+CHUNK_BYTES = 1 << 22
 """On the CPU, images pass through all operations in groups of this size, so that they stay in a core's cache."""
 
 

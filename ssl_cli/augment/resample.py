@@ -39,9 +39,14 @@ def separable(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
     if x.device.type != "cpu":
         return _products(x.float().repeat(len(rows.pixel) // len(x), 1, 1, 1), rows, columns)
     n, c, h, w = x.shape
+    many, views = len(rows.pixel), len(rows.pixel) // len(x)
     lines = x.float().permute(0, 3, 1, 2).contiguous()  # in two passes: to change type and layout at once is slower
-    across = _gathered(lines.view(n, 1, w, c * h), columns).view(-1, columns.pixel.shape[1], c, h)
-    return _gathered(across.permute(0, 2, 3, 1).contiguous(), rows)
+    image = torch.arange(0, n * w, w).repeat(views)[:, None, None]
+    across = _summed(lines.view(n * w, c * h), columns.pixel + image, columns.weight).view(many, -1, c, h)
+    lines = across.permute(0, 2, 3, 1).contiguous()
+    plane = torch.arange(0, many * c * h, h).view(many, c, 1, 1)
+    pixel, weight = rows.pixel[:, None] + plane, rows.weight[:, None].expand(-1, c, -1, -1)
+    return _summed(lines.view(many * c * h, -1), pixel, weight).view(many, c, -1, lines.shape[3])
 
 
 def resize_taps(
@@ -76,15 +81,10 @@ def _cubic(distance: Tensor) -> Tensor:
     return inner.add_(far.mul(-0.5).add_(2.5).mul_(far).sub_(4).mul_(far).add_(2))
 
 
-def _gathered(x: Tensor, taps: Taps) -> Tensor:
-    """Taps along L of x `(N,C,L,K)`, float32 and contiguous: `(V * N,C,size,K)`."""
-    n, c, length, k = x.shape
-    many, size, count = taps.pixel.shape
-    bags = (many * c * size, count)
-    plane = (torch.arange(n * c) * length).view(n, c, 1, 1).repeat(many // n, 1, 1, 1)
-    index = (taps.pixel[:, None] + plane).view(bags)
-    weight = taps.weight[:, None].expand(many, c, size, count).reshape(bags)
-    return F.embedding_bag(index, x.view(-1, k), mode="sum", per_sample_weights=weight).view(many, c, size, k)
+def _summed(lines: Tensor, which: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sums `(B,K)` of T of the lines `(L,K)` each, by `which` and `weight`, B times T numbers."""
+    bags = (-1, which.shape[-1])
+    return F.embedding_bag(which.reshape(bags), lines, mode="sum", per_sample_weights=weight.reshape(bags))
 
 
 def _products(x: Tensor, rows: Taps, columns: Taps) -> Tensor:

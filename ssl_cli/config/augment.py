@@ -1,8 +1,8 @@
 """Settings of the augmentation: which operations, in which order, and each one's own table."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from ssl_cli.config.branch import Branch
 from ssl_cli.registry import OPS, did_you_mean
@@ -20,6 +20,7 @@ def _shares(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+RGB = 3
 Positive = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_rising)]
@@ -106,8 +107,14 @@ class SobelSettings(Branch):
 class NormalizeSettings(Branch):
     """Subtract `mean`, divide by `std`, per channel of an image in [0, 1]."""
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError("'mean' and 'std' hold one number a channel each")
+        return self
 
 
 class AugmentSettings(Branch):
@@ -154,3 +161,20 @@ class AugmentSettings(Branch):
         if second is not None and order is not None and ("normalize" in second) != ("normalize" in order):
             raise ValueError("'normalize' must stand in both 'order' and 'second', or in neither")
         return second
+
+    def unsuited(self, channels: int) -> dict[str, str]:
+        """The operations in use that make no sense for images of so many channels, and why."""
+        used, numbers = {*self.order, *(self.second or ())}, len(self.normalize.mean)
+        why = {}
+        if "gray" in used and channels != RGB:
+            why["gray"] = "there are no colours"
+        if "normalize" in used and channels != numbers:
+            why["normalize"] = f"its mean and std are of {numbers} channel{'s' * (numbers != 1)}"
+        return why
+
+    def suited(self, channels: int) -> "AugmentSettings":
+        """Without these operations."""
+        out = self.unsuited(channels)
+        orders = {"order": self.order, "second": self.second}
+        kept = {key: order and tuple(name for name in order if name not in out) for key, order in orders.items()}
+        return self.model_copy(update=kept) if out else self

@@ -112,18 +112,29 @@ def _at_most(size: Any, limit: int) -> bool:
 
 def median_side(folder: Path) -> float | None:
     """Median short side in pixels of a few images, read from their headers; None where there is none."""
-    from PIL import Image  # late: most commands need no picture
-
     sides: list[int] = []
     for path in _some_images(folder):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of a huge image; here only its size is read
-                with Image.open(path) as image:
-                    sides.append(min(image.size))
+                sides.append(_of_array(path) if path.suffix.lower() == ".npy" else _of_picture(path))
         except Exception:  # a broken file may raise anything; the loader reports it with its reason
             continue
     return statistics.median(sides) if sides else None
+
+
+def _of_picture(path: Path) -> int:
+    from PIL import Image  # late: most commands need no picture
+
+    with Image.open(path) as image:
+        return min(image.size)
+
+
+def _of_array(path: Path) -> int:
+    import numpy as np
+
+    shape: tuple[int, ...] = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    return sorted(shape)[-2]  # the shortest of three is the channels
 
 
 def _some_images(folder: Path) -> Iterator[Path]:

@@ -64,6 +64,9 @@ class DataSettings(Branch):
     folder: str = Field("data", description="where torchvision data sets are found")
     images: int = Field(16384, gt=0, description="training images of the embedded set")
     size: int = Field(224, ge=8, le=4096, description="side of a view in pixels")
+    channels: int = Field(
+        3, ge=1, le=16, description="3: colour; 1: gray; others from .npy files (H,W,C) or (C,H,W), RGBA, TIFF pages"
+    )
     limit: int | None = Field(None, gt=0, description="first N images of each class, or of an unlabelled set")
     threads: int | None = Field(None, gt=0, description="decode threads; default: the processors at hand")
     cache: Literal["auto", "ram", "none"] = Field(
@@ -155,3 +158,8 @@ class Settings(Branch):
     schedule: ScheduleSettings = ScheduleSettings()
     run: RunSettings = RunSettings()
     hardware: HardwareSettings = HardwareSettings()
+
+    @property
+    def views(self) -> AugmentSettings:
+        """The augmentation as it is done: without what images of these channels cannot undergo."""
+        return self.augment.suited(self.data.channels)

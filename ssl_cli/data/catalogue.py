@@ -12,8 +12,10 @@ import torchvision.datasets as tv
 
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.arrays import Arrays
+from ssl_cli.data.bands import in_channels
 from ssl_cli.data.folder import Files
 from ssl_cli.data.places import SPLITS, name_and_split
+from ssl_cli.data.source import Source
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
 
@@ -46,7 +48,7 @@ CATALOGUE: dict[str, Entry] = {
 }
 
 
-def open_named(source: str, settings: DataSettings, split: str | None = None) -> Files | Arrays:
+def open_named(source: str, settings: DataSettings, split: str | None = None) -> Source:
     """The data set NAME[:SPLIT]; `split` overrides the one in the name, and `train` is the default.
 
     Raises:
@@ -55,9 +57,11 @@ def open_named(source: str, settings: DataSettings, split: str | None = None) ->
     name, split = name_and_split(source, split)
     entry = CATALOGUE[name]
     if name == "fake":
-        return _fake(split, entry, settings.size)
+        return in_channels(_fake(split, entry, settings.size), settings.channels)
     dataset = _make(name, entry, split, settings)
-    return _files(f"{name}:{split}", dataset) if entry.files else _arrays(f"{name}:{split}", dataset)
+    if entry.files:
+        return _files(f"{name}:{split}", dataset, settings.channels)
+    return in_channels(_arrays(f"{name}:{split}", dataset), settings.channels)
 
 
 def _make(name: str, entry: Entry, split: str, settings: DataSettings) -> Any:
@@ -79,10 +83,11 @@ def _make(name: str, entry: Entry, split: str, settings: DataSettings) -> Any:
             raise DataError(f"'{name}' could not be downloaded: {shown(str(error))}.", "Try again later.") from error
 
 
-def _files(name: str, dataset: Any) -> Files:
+def _files(name: str, dataset: Any, channels: int) -> Files:
     pairs = [dataset[k] for k in range(len(dataset))]
     classes = tuple(c[0] if isinstance(c, tuple) else str(c) for c in getattr(dataset, "classes", ()))
-    return Files(name, [path for path, _ in pairs], torch.tensor([label for _, label in pairs]), classes)
+    labels = torch.tensor([label for _, label in pairs])
+    return Files(name, [path for path, _ in pairs], labels, classes, channels=channels)
 
 
 def _arrays(name: str, dataset: Any) -> Arrays:

@@ -1,4 +1,4 @@
-"""From a file's bytes to pixels: uint8 `(3,H,W)`, upright, opaque, aspect kept.
+"""From a file's bytes to pixels: uint8 `(C,H,W)`, upright, opaque, aspect kept.
 
 Pillow alone: torchvision's decoders are a fifth faster on photographs, but deprecated, and would need it as a fallback.
 """
@@ -14,6 +14,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ssl_cli.data import bands
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
 
@@ -37,9 +38,12 @@ _UPRIGHT = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def decode(data: bytes | Path, cap: int | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """The image in these bytes, or in the file of this path, as uint8 `(3,H,W)`; the short side is at most `cap`.
+def decode(
+    data: bytes | Path, cap: int | None = None, max_pixels: int = MAX_PIXELS, channels: int = bands.RGB
+) -> Tensor:
+    """The image in these bytes, or in the file of this path, as uint8 `(C,H,W)`; the short side is at most `cap`.
 
+    Three channels are red, green and blue, one is gray, whatever the file has; for others see `bands`.
     In memory it is laid out as Pillow does, channels last.
 
     Raises:
@@ -47,7 +51,7 @@ def decode(data: bytes | Path, cap: int | None = None, max_pixels: int = MAX_PIX
     """
     try:
         with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as file:
-            return _decode(file, cap, max_pixels)
+            return _decode(file, cap, max_pixels, channels)
     except (DataError, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -58,7 +62,11 @@ def decode(data: bytes | Path, cap: int | None = None, max_pixels: int = MAX_PIX
         raise DataError(f"it is damaged ({shown(str(error)) or type(error).__name__})") from error
 
 
-def _decode(file: BinaryIO, cap: int | None, max_pixels: int) -> Tensor:
+def _decode(file: BinaryIO, cap: int | None, max_pixels: int, channels: int) -> Tensor:
+    if file.read(len(bands.MAGIC)) == bands.MAGIC:
+        file.seek(0)
+        return _tensor(bands.capped(bands.read_array(file, channels, max_pixels), cap))
+    file.seek(0)
     with Image.open(file, formats=FORMATS) as picture:
         width, height = picture.size
         if width * height > max_pixels:
@@ -68,11 +76,21 @@ def _decode(file: BinaryIO, cap: int | None, max_pixels: int) -> Tensor:
             scale = min(1.0, cap / min(width, height))
             picture.draft(None, (math.ceil(width * scale), math.ceil(height * scale)))
         picture.load()
-        rgb = _capped(_rgb(picture), cap)
+        if channels not in (1, bands.RGB):
+            return _tensor(bands.of_picture(picture, channels, cap))
+        pixels = _capped(_rgb(picture), cap)
     if turn is not None:
-        rgb = rgb.transpose(turn)
-    # A view: who batches images copies them anyway. No torch operation here: each would start threads of its own.
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
+        pixels = pixels.transpose(turn)
+    return _tensor(np.array(pixels if channels == bands.RGB else pixels.convert("L")))
+
+
+def _tensor(pixels: np.ndarray) -> Tensor:
+    """The image `(C,H,W)`: a view, since who batches images copies them anyway.
+
+    No torch operation here: each would start threads of its own.
+    """
+    tensor = torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None])
+    return tensor.permute(2, 0, 1)
 
 
 def _orientation(picture: Image.Image) -> int:

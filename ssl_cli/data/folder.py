@@ -21,6 +21,7 @@ class Files:
         labels: int64 `(N,)`, an index into `classes`, or -1.
         classes: their names.
         skipped: what the search could not look into.
+        channels: of each image.
     """
 
     def __init__(
@@ -30,7 +31,9 @@ class Files:
         labels: Tensor,
         classes: tuple[str, ...],
         skipped: tuple[Skipped, ...] = (),
+        channels: int = 3,
     ) -> None:
+        self.channels = channels
         self.name, self.paths, self.labels, self.classes, self.skipped = name, paths, labels, classes, skipped
 
     def __len__(self) -> int:
@@ -41,15 +44,15 @@ class Files:
         return self.paths[index]
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """Image `index`, uint8 `(3,H,W)`, short side at most `cap`.
+        """Image `index`, uint8 `(C,H,W)`, short side at most `cap`.
 
         Raises:
             DataError: the file cannot be read; the message is the reason.
         """
-        return decode(Path(self.paths[index]), cap)
+        return decode(Path(self.paths[index]), cap, channels=self.channels)
 
 
-def open_folder(root: Path) -> Files:
+def open_folder(root: Path, channels: int = 3) -> Files:
     """The images below `root`; a label is the first folder below it, where there are at least two.
 
     Raises:
@@ -62,4 +65,4 @@ def open_folder(root: Path) -> Files:
         classes = ()
     number = {name: k for k, name in enumerate(classes)}
     labels = torch.tensor([number.get(top, -1) if top is not None else -1 for top in tops])
-    return Files(str(root), [str(root / name) for name in found], labels, classes, skipped)
+    return Files(str(root), [str(root / name) for name in found], labels, classes, skipped, channels)

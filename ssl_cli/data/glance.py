@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ssl_cli.config.tree import DataSettings
+from ssl_cli.data.bands import in_channels
 from ssl_cli.data.folder import Files
 from ssl_cli.data.places import folder_of, is_shapes, name_and_split, training_folder
 from ssl_cli.data.search import require_images, walk
@@ -61,10 +62,10 @@ def glance(settings: DataSettings, seed: int, enough: int = 0) -> Glance:
     """
     folder = folder_of(settings.source)
     if folder is not None:
-        return _folder(training_folder(folder), settings.limit, enough)
+        return _folder(training_folder(folder), settings.limit, enough, settings.channels)
     if is_shapes(settings.source):
         count = _limited(settings.images, len(CLASSES), settings.limit)
-        return Glance(count, Shapes(min(FEW, count), settings.size, seed), "shapes")
+        return Glance(count, in_channels(Shapes(min(FEW, count), settings.size, seed), settings.channels), "shapes")
     name, split = name_and_split(str(settings.source))
     classes, sizes = SIZES[name]
     labels = {"unlabeled": 1, "all": classes + 1}.get(split, classes)  # images without a label count as one class
@@ -77,7 +78,7 @@ def _limited(images: int, classes: int, limit: int | None) -> int:
     return images if limit is None else min(images, limit * classes)
 
 
-def _folder(root: Path, limit: int | None, enough: int) -> Glance:
+def _folder(root: Path, limit: int | None, enough: int, channels: int) -> Glance:
     require_images(root)
     counts: dict[str, int] = {}
     paths: list[str] = []
@@ -94,4 +95,5 @@ def _folder(root: Path, limit: int | None, enough: int) -> Glance:
             break
     each = counts.values() if len(counts.keys() - {""}) > 1 else [sum(counts.values())]
     images = sum(min(count, limit or count) for count in each)
-    return Glance(images, Files(str(root), paths, torch.full((len(paths),), -1), ()), str(root), doubt)
+    few = Files(str(root), paths, torch.full((len(paths),), -1), (), channels=channels)
+    return Glance(images, few, str(root), doubt)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_cli.config.tree import DataSettings
+from ssl_cli.data.bands import in_channels
 from ssl_cli.data.catalogue import open_named
 from ssl_cli.data.folder import open_folder
 from ssl_cli.data.places import folder_of, is_shapes, refuse_test_images, training_folder
@@ -72,9 +73,9 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test") -> E
 def _training(settings: DataSettings, seed: int) -> Source:
     folder = folder_of(settings.source)
     if folder is not None:
-        return open_folder(training_folder(folder))
+        return open_folder(training_folder(folder), settings.channels)
     if is_shapes(settings.source):
-        return Shapes(settings.images, settings.size, seed)
+        return in_channels(Shapes(settings.images, settings.size, seed), settings.channels)
     return open_named(str(settings.source), settings)
 
 
@@ -87,8 +88,8 @@ def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source
             refuse_test_images(settings.source)
         stream: Stream = "validation" if split == "validation" else "test"
         count = max(len(CLASSES), min(_TEST_IMAGES, settings.images // 8))
-        queries = Shapes(count, settings.size, seed, stream)
-        return Shapes(settings.images, settings.size, seed), queries, f"the embedded set's {stream} stream"
+        queries = in_channels(Shapes(count, settings.size, seed, stream), settings.channels)
+        return _training(settings, seed), queries, f"the embedded set's {stream} stream"
     if folder is None:
         # The bank is the training split, also of a name such as stl10:unlabeled.
         bank: Source = open_named(str(settings.source), settings, "train")
@@ -97,12 +98,16 @@ def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source
     if split == "validation":
         return bank, None, f"the training images, {by_seed}"
     if settings.test is not None:
-        return bank, open_folder(Path(settings.test).expanduser()), f"the images of {shown(settings.test)}"
+        return (
+            bank,
+            open_folder(Path(settings.test).expanduser(), settings.channels),
+            f"the images of {shown(settings.test)}",
+        )
     if folder is None:
         return bank, open_named(str(settings.source), settings, "test"), "the data set's own test split"
     for name in _TESTS if is_folder(folder / "train") else ():
         if is_folder(folder / name):
-            return bank, open_folder(folder / name), f"the folder's own {name}/"
+            return bank, open_folder(folder / name, settings.channels), f"the folder's own {name}/"
     return bank, None, f"no test images were given: {by_seed}, though pretraining saw them"
 
 

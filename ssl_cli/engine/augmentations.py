@@ -86,8 +86,8 @@ def augmentation_sheet(
         "path": str(output),
         "images": len({record["image"] for record in records}),
         "views": len(records[0]["views"]),
-        "order": list(settings.augment.order),
-        **({"second": list(settings.augment.second)} if settings.augment.second is not None else {}),
+        "order": list(settings.views.order),
+        **({"second": list(settings.views.second)} if settings.views.second is not None else {}),
         **({"op": op} if op else {}),
         "skipped": [{"path": bad.path, "reason": bad.reason} for bad in skipped],
         "rows": records,
@@ -119,7 +119,7 @@ def _rows(batch: Batch, source: Source, settings: Settings, views: int, op: str 
     """The rows of a batch, image by image."""
     sides = sides_of(batch.image)
     if op is None:
-        pipeline = Pipeline(settings.augment, settings.data.size, settings.run.seed)
+        pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
         varied = {"": [pipeline.draw(batch, view) for view in range(views)]}
     else:
         pipeline, varied = _sweep(settings, op, sides, views)
@@ -175,7 +175,7 @@ def _relative(path: str, source: Source) -> str:
 
 def _head(settings: Settings, op: str | None) -> str:
     """What decides the views, in a line."""
-    orders = [order for order in (settings.augment.order, settings.augment.second) if order is not None]
+    orders = [order for order in (settings.views.order, settings.views.second) if order is not None]
     parts: Sequence[str] = (
         settings.method.name,
         f"recipe {settings.run.recipe}",

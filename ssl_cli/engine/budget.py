@@ -36,7 +36,12 @@ def cache_bytes(settings: Settings, objective: Objective, device: torch.device) 
     if device.type == "cuda":
         return memory.available() // 4 // world().local_size
     most, _ = budget(settings, device)
-    return max(most - held(settings, objective, device, "fp32", 3 * cap_for(settings.data.size) ** 2), 0) // 4
+    return max(most - held(settings, objective, device, "fp32", _bytes(settings)), 0) // 4
+
+
+def _bytes(settings: Settings) -> int:
+    """Of a decoded image, about."""
+    return settings.data.channels * cap_for(settings.data.size) ** 2
 
 
 def held(settings: Settings, objective: Objective, device: torch.device, precision: str, image: float) -> int:
@@ -46,7 +51,8 @@ def held(settings: Settings, objective: Objective, device: torch.device, precisi
     of one before augmentation.
     """
     training = (1 + moments(settings)) * trained_bytes(objective)
-    batch, pixels = -(-settings.run.batch // world().size), 3 * settings.data.size**2
+    batch = -(-settings.run.batch // world().size)
+    pixels = settings.data.channels * settings.data.size**2
     views = batch * objective.views * pixels * (2 if precision == "bf16" else 4)
     batch = min(2 * batch, settings.run.batch)  # of several processes, each may have the views of as many images
     if device.type == "cuda":

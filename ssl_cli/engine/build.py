@@ -15,8 +15,8 @@ from ssl_cli.nn.borrowed import borrow
 from ssl_cli.objective import Objective
 
 
-def build_backbone(model: ModelSettings, size: int) -> tuple[nn.Module, int]:
-    """The backbone and the width F of its representation; the stem suits images of `size` pixels.
+def build_backbone(model: ModelSettings, size: int, channels: int = 3) -> tuple[nn.Module, int]:
+    """The backbone and the width F of its representation; the stem suits images of `size` pixels and `channels`.
 
     Width, stem, selective kernels and zero_init are of our own networks; a borrowed one is as its library makes it.
 
@@ -24,10 +24,10 @@ def build_backbone(model: ModelSettings, size: int) -> tuple[nn.Module, int]:
         UsageError: a library's network that does not exist or does not take such images.
     """
     if registry.borrowed(model.backbone):
-        return borrow(model.backbone, size)
+        return borrow(model.backbone, size, channels)
     stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"
     make = registry.load(registry.BACKBONES[model.backbone])
-    net = make(width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk)
+    net = make(width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk, channels=channels)
     return net, net.features
 
 
@@ -44,7 +44,7 @@ def build_objective(settings: Settings, device: torch.device, images: int | None
         hint = "The README shows what a method of your own looks like."
         raise UsageError(f"'{settings.method.name}' is no subclass of ssl_cli.objective.Objective.", hint)
     torch.manual_seed(settings.run.seed)
-    backbone, features = build_backbone(settings.model, settings.data.size)
+    backbone, features = build_backbone(settings.model, settings.data.size, settings.data.channels)
     try:
         objective = convert(kind(backbone, features, settings.method))
     except Exception as error:
@@ -54,6 +54,7 @@ def build_objective(settings: Settings, device: torch.device, images: int | None
         hint = "It is called as Class(backbone, features, cfg); the README shows one."
         raise UsageError(f"'{settings.method.name}' cannot be made: {what}.", hint) from error
     assert isinstance(objective, Objective)
+    objective.channels = settings.data.channels
     if images is not None:
         objective.prepare(images, settings.run.seed)
     return objective.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

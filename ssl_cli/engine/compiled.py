@@ -155,7 +155,8 @@ def _gain(settings: Settings, objective: Objective, work: Work) -> float:
     """How many times faster a compiled pass is, forward and backward."""
     sizes = next(packed(budget.step_groups(settings, objective), work.rows))
     device = next(objective.parameters()).device
-    x = noise(sum(sizes), settings.data.size, device, work.layout)
+    side = settings.data.size
+    x = noise((sum(sizes), objective.channels, side, side), device, work.layout)
     ratios: list[float] = []
     try:
         _turn(objective, x, work.precision, sizes)  # builds kernels, and compiles

@@ -29,7 +29,7 @@ LARGEST_SIDE = 2048  # pixels of a real image's short side, to bound what the ch
 
 
 class _Encoder(nn.Module):
-    """What is exported: fitted images `(N,3,S,S)` to h `(N,F)`, or to h of length one."""
+    """What is exported: fitted images `(N,C,S,S)` to h `(N,F)`, or to h of length one."""
 
     def __init__(self, backbone: nn.Module, l2: bool) -> None:
         super().__init__()
@@ -66,7 +66,8 @@ def export_run(
     trained = open_run(run, "cpu", method)
     settings, digest = trained.settings, fingerprint(trained.objective.backbone)
     encoder = _Encoder(trained.objective.backbone, l2)
-    model = convert(encoder, settings.data.size, opset, "fitted" if input_kind == UINT8 else INPUT)
+    name = "fitted" if input_kind == UINT8 else INPUT
+    model = convert(encoder, settings.data.size, opset, name, settings.data.channels)
     if input_kind == UINT8:
         prepend(model, _preprocessing(settings))
     real: list[Tensor] = []
@@ -74,7 +75,7 @@ def export_run(
         real = _real(settings, input_kind)
     except SslcliError as error:  # the data may have stayed on another machine
         yield Warned(step=trained.step, message=f"Checked on random images only: {error.message}")
-    batches = [*_random(settings.data.size, input_kind), *real]
+    batches = [*_random(settings, input_kind), *real]
     agreement = compare(model, _reference(encoder, settings, input_kind), batches)
     form = {
         "opset": opset,
@@ -128,12 +129,13 @@ def _conclude(run: str, trained: Trained, output: Path, result: dict[str, Any]) 
 
 def _preprocessing(settings: Settings) -> Preprocessing:
     """The test transform, as `evaluation.fit` does it."""
-    normalize = settings.augment.normalize if "normalize" in settings.augment.order else None
+    normalize = settings.augment.normalize if "normalize" in settings.views.order else None
     size, interpolation = settings.data.size, settings.augment.crop.interpolation
     return Preprocessing(
         size,
         evaluation.short_side(size),
         interpolation,
+        channels=settings.data.channels,
         mean=normalize.mean if normalize else None,
         std=normalize.std if normalize else None,
     )
@@ -143,17 +145,18 @@ def _reference(encoder: nn.Module, settings: Settings, input_kind: str) -> Calla
     """What the graph is to compute, by torch."""
 
     def represent(x: Tensor) -> Tensor:
-        h: Tensor = encoder(evaluation.fit(x.permute(0, 3, 1, 2), settings.data.size, settings.augment))
+        h: Tensor = encoder(evaluation.fit(x.permute(0, 3, 1, 2), settings.data.size, settings.views))
         return h
 
     return represent if input_kind == UINT8 else encoder
 
 
-def _random(size: int, input_kind: str) -> list[Tensor]:
+def _random(settings: Settings, input_kind: str) -> list[Tensor]:
     """Noise at several batch sizes; as uint8 also of several shapes: taken as they are, shrunk, enlarged."""
+    size, channels = settings.data.size, settings.data.channels
     draw = torch.Generator().manual_seed(size)
     if input_kind == FLOAT:
-        return [torch.rand(count, 3, size, size, generator=draw) for count in RANDOM_BATCHES]
+        return [torch.rand(count, channels, size, size, generator=draw) for count in RANDOM_BATCHES]
     one, few, many = RANDOM_BATCHES
     shapes = [
         (one, size, size),
@@ -161,7 +164,7 @@ def _random(size: int, input_kind: str) -> list[Tensor]:
         (many, size // 2 + 1, size),
         (one, 2 * size, size + 1),
     ]
-    return [torch.randint(256, (n, h, w, 3), dtype=torch.uint8, generator=draw) for n, h, w in shapes]
+    return [torch.randint(256, (n, h, w, channels), dtype=torch.uint8, generator=draw) for n, h, w in shapes]
 
 
 def _real(settings: Settings, input_kind: str) -> list[Tensor]:
@@ -178,7 +181,7 @@ def _real(settings: Settings, input_kind: str) -> list[Tensor]:
     if not images:
         raise DataError("none of the first images can be read")
     if input_kind == FLOAT:
-        return [evaluation.fit(images, settings.data.size, settings.augment).contiguous()]
+        return [evaluation.fit(images, settings.data.size, settings.views).contiguous()]
     shapes = sorted({tuple(image.shape) for image in images})
     return [
         torch.stack([image.permute(1, 2, 0) for image in images if tuple(image.shape) == shape]).contiguous()
@@ -187,8 +190,10 @@ def _real(settings: Settings, input_kind: str) -> list[Tensor]:
 
 
 def _image(settings: Settings, input_kind: str) -> str:
-    size = settings.data.size
-    return "uint8 (batch, height, width, 3)" if input_kind == UINT8 else f"float32 (batch, 3, {size}, {size})"
+    size, channels = settings.data.size, settings.data.channels
+    if input_kind == UINT8:
+        return f"uint8 (batch, height, width, {channels})"
+    return f"float32 (batch, {channels}, {size}, {size})"
 
 
 def _origin(trained: Trained) -> dict[str, Any]:
@@ -219,7 +224,7 @@ def _told(settings: Settings, input_kind: str) -> dict[str, Any]:
         "scale": 1 / 255,
         "mean": preprocessing.mean,
         "std": preprocessing.std,
-        "channels": "RGB",
+        "channels": {1: "gray", 3: "RGB"}.get(settings.data.channels, f"{settings.data.channels}, as in the files"),
     }
 
 

@@ -26,7 +26,7 @@ from ssl_cli.events import Skipped
 from ssl_cli.objective import Objective
 
 Represent = Callable[[Tensor], Tensor]
-"""Images `(M,3,S,S)` to rows `(M,F)`."""
+"""Images `(M,C,S,S)` to rows `(M,F)`."""
 PIXEL_SIDE = 32
 
 
@@ -129,7 +129,7 @@ def encode(
     Modules among them must be in evaluation mode (`evaluating`).
 
     Args:
-        represents: by name; each maps images `(M,3,S,S)`, channels_last on `device`, to `(M,F)`.
+        represents: by name; each maps images `(M,C,S,S)`, channels_last on `device`, to `(M,F)`.
         source: the images.
         settings: its `data.size` and `augment` say how an image is fitted.
         device: where to compute.
@@ -146,7 +146,7 @@ def encode(
     parts = read_all(source, threads=settings.data.threads, cap=2 * size, batch=micro, skipped=skipped)
     for images, label, index in parts:
         for start in range(0, len(label), micro):
-            x = evaluation.fit(images[start : start + micro], size, settings.augment).to(device)
+            x = evaluation.fit(images[start : start + micro], size, settings.views).to(device)
             x = x.contiguous(memory_format=torch.channels_last)
             for name, represent in represents.items():
                 with context():
@@ -161,7 +161,7 @@ def encode(
 
 
 def pixels(x: Tensor) -> Tensor:
-    """The images themselves as rows `(M, 3 * side * side)`, averaged down to at most 32 pixels a side: the baseline."""
+    """The images themselves as rows `(M, C * side * side)`, averaged down to at most 32 pixels a side: the baseline."""
     if x.shape[-1] > PIXEL_SIDE:
         x = F.adaptive_avg_pool2d(x, PIXEL_SIDE)
     return x.flatten(1)

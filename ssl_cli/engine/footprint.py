@@ -95,7 +95,8 @@ def weighed(objective: Objective, x: Tensor, precision: str, *, checkpointing: b
 def blank_rows(objective: Objective, rows: int, size: int) -> Tensor:
     """Images `(rows,3,S,S)` on the device of `objective`; within a mode of fake tensors they have no numbers."""
     device = next(objective.parameters()).device
-    return torch.rand(rows, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    x = torch.rand(rows, objective.channels, size, size, device=device)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def hollow_twin(objective: Objective, without_numbers: FakeTensorMode) -> Objective:

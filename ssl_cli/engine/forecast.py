@@ -53,7 +53,7 @@ class Pace:
         return self.augment + rows
 
 
-def sample(source: Source | None, size: int) -> Sample:
+def sample(source: Source | None, size: int, channels: int = 3) -> Sample:
     """A few images as kept for views of `size` pixels; noise where there is no source, or none of them is good."""
     images: list[Tensor] = []
     began = time.perf_counter()
@@ -63,14 +63,15 @@ def sample(source: Source | None, size: int) -> Sample:
     seconds = time.perf_counter() - began
     if not images:
         side = cap_for(size)
-        return Sample([torch.arange(3 * side * side).view(3, side, side).to(torch.uint8)] * IMAGES, 0.0, 3 * side**2)
+        noise = torch.arange(channels * side**2).view(channels, side, side).to(torch.uint8)
+        return Sample([noise] * IMAGES, 0.0, noise.numel())
     return Sample(images, seconds / len(images), sum(image.numel() for image in images) / len(images))
 
 
 def pace(settings: Settings, objective: Objective, few: Sample, precision: str, most: int) -> Pace:
     """Time the parts of a step: augmentation, passes of up to `most` rows, loss; the objective is left as it was."""
     device = next(objective.parameters()).device
-    pipeline = Pipeline(settings.augment, settings.data.size, settings.run.seed)
+    pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
     images = few.images * max(1, min(settings.run.batch, AUGMENTED) // len(few.images))
     batch = _batch(len(images), images).to(device)
     augment = _best(device, lambda: pipeline.stacked(batch, objective.views)) / len(batch)

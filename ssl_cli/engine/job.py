@@ -56,7 +56,7 @@ class Job:
         self.steps = self.steps_per_epoch * settings.schedule.epochs
         self.peak = peak_rate(settings.optim, settings.run.batch)
         self.optimiser = build_optimiser(objective, settings.optim, self.peak)
-        self.pipeline = Pipeline(settings.augment, settings.data.size, settings.run.seed)
+        self.pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
         self.autocast = autocast(self.device, resolved.precision)
         self.moments = Moments()
         self.gate = gate(objective, self.optimiser, self.device)

@@ -123,7 +123,7 @@ LARGEST = 1 << 24
 
 def measure(settings: Settings, objective: Objective, precision: str, few: Source | None) -> Need:
     """Time the parts of a step for a moment, on a few images; the objective is left as it was."""
-    sample = forecast.sample(few, settings.data.size)
+    sample = forecast.sample(few, settings.data.size, settings.data.channels)
     sizes, device = budget.step_groups(settings, objective), next(objective.parameters()).device
     rows = settings.hardware.micro_batch or max(at_once(device.type), max(sizes))
     pace = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ssl_cli.config.augment import RGB
 from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.data.source import Source
@@ -209,6 +210,7 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
         ),
         *([] if borrowed(model.backbone) else [Choice(name="stem", value=stem, reason=why_stem)]),
         Choice(name="images", value=f"{images:,}, views of {settings.data.size} pixels", reason=where),
+        *_channels(settings),
         Choice(
             name="steps",
             value=f"{each * epochs:,}",
@@ -222,6 +224,17 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
         value, reason = f"{negatives:,} an anchor", f"chance loss {chance:.2f}: nothing told apart" if chance else ""
         choices.append(Choice(name="negatives", value=value, reason=reason))
     return choices
+
+
+def _channels(settings: Settings) -> list[Choice]:
+    """How many channels there are and what is left out of the augmentation, where they are not red, green and blue."""
+    channels, augment = settings.data.channels, settings.augment
+    left = [f"{name} ({why})" for name, why in augment.unsuited(channels).items()]
+    if channels != RGB and "jitter" in {*augment.order, *(augment.second or ())}:
+        left.append("jitter's saturation and hue")
+    if channels == RGB and not left:
+        return []
+    return [Choice(name="channels", value=str(channels), reason=f"left out: {', '.join(left)}" if left else "given")]
 
 
 def as_dict(resolved: Resolved) -> dict[str, Any]:

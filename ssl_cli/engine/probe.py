@@ -56,7 +56,8 @@ def fastest(
     network too large to be measured in a second and a half, the first arm is taken.
     """
     arms = [(precision, layout) for precision in precisions for layout in formats]
-    side = min(size, SIDE) if accepts(objective.backbone, min(size, SIDE)) else size  # some take one size alone
+    least = min(size, SIDE)
+    side = least if accepts(objective.backbone, least, objective.channels) else size  # some take one size alone
     rows = FIRST_ROWS
     times: dict[tuple[str, str], float] = {}
     began = time.perf_counter()
@@ -64,7 +65,8 @@ def fastest(
         measured = {}
         for precision, layout in arms:
             objective.to(memory_format=FORMATS[layout])
-            measured[precision, layout] = pass_seconds(objective, noise(rows, side, device, layout), precision) / rows
+            x = noise((rows, objective.channels, side, side), device, layout)
+            measured[precision, layout] = pass_seconds(objective, x, precision) / rows
             if time.perf_counter() - began > SECONDS:
                 break
         if len(measured) < len(arms):
@@ -168,10 +170,10 @@ def calibrated(counted: Footprint, plain: Footprint, measured: Passes | None, gr
     return Footprint(counted.kept, counted.peak * share, max(more - gradients - share * plain.peak * rows, 0.0))
 
 
-def noise(rows: int, side: int, device: torch.device, layout: str) -> Tensor:
-    """Rows `(rows,3,side,side)` that cost what images do."""
-    x = torch.empty(rows, 3, side, side, device=device).contiguous(memory_format=FORMATS[layout])
-    return x.fill_(0.5).add_(torch.linspace(0, 0.5, side, device=device))
+def noise(shape: tuple[int, ...], device: torch.device, layout: str) -> Tensor:
+    """Rows of this shape `(M,C,S,S)` that cost what images do."""
+    x = torch.empty(shape, device=device).contiguous(memory_format=FORMATS[layout])
+    return x.fill_(0.5).add_(torch.linspace(0, 0.5, shape[-1], device=device))
 
 
 def wait_for(device: torch.device) -> None:

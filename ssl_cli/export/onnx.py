@@ -38,8 +38,8 @@ class Agreement:
     batch_sizes: tuple[int, ...]
 
 
-def convert(encoder: nn.Module, size: int, opset: int, name: str = INPUT) -> onnx.ModelProto:
-    """The encoder `(N,3,size,size) -> (N,F)` as an ONNX graph, N free; nothing in it tells of this machine.
+def convert(encoder: nn.Module, size: int, opset: int, name: str = INPUT, channels: int = 3) -> onnx.ModelProto:
+    """The encoder `(N,C,size,size) -> (N,F)` as an ONNX graph, N free; nothing in it tells of this machine.
 
     The encoder is moved, in place, to the CPU, to evaluation mode and to contiguous weights.
 
@@ -48,13 +48,14 @@ def convert(encoder: nn.Module, size: int, opset: int, name: str = INPUT) -> onn
         size: side of its images.
         opset: to write.
         name: of the graph's input.
+        channels: of its images.
 
     Raises:
         CheckpointError: the encoder cannot be expressed, not in this opset, or is too large for one file.
     """
     # channels_last weights would be traced with their strides
     encoder.cpu().eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
-    example = torch.zeros(2, 3, size, size)  # a batch of one would be taken for a constant
+    example = torch.zeros(2, channels, size, size)  # a batch of one would be taken for a constant
     try:
         # what the exporter deprecates inside itself is not the user's business
         with warnings.catch_warnings(), _some_user():

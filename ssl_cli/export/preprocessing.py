@@ -25,6 +25,7 @@ class Preprocessing:
         interpolation: of the antialiased resize.
         mean: subtracted from each channel, and
         std: its divisor; both None where the encoder takes values in [0, 1].
+        channels: of the images.
     """
 
     size: int
@@ -32,6 +33,7 @@ class Preprocessing:
     interpolation: Literal["bilinear", "bicubic"]
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+    channels: int = 3
 
 
 class _Nodes:
@@ -55,9 +57,9 @@ class _Nodes:
 
 
 def prepend(model: onnx.ModelProto, preprocessing: Preprocessing) -> None:
-    """Make the model take `image`, uint8 `(batch, height, width, 3)` with all three free, instead of fitted images.
+    """Make the model take `image`, uint8 `(batch, height, width, C)`, all free but C, instead of fitted images.
 
-    In place. The model's own input `(batch, 3, size, size)` must have another name than `image`.
+    In place. The model's own input `(batch, C, size, size)` must have another name than `image`.
     """
     graph, add = model.graph, _Nodes("fit")
     x = add("Cast", add("Transpose", INPUT, perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
@@ -73,7 +75,9 @@ def prepend(model: onnx.ModelProto, preprocessing: Preprocessing) -> None:
     del graph.node[:], graph.input[:]
     graph.node.extend(nodes)
     graph.initializer.extend(add.constants)
-    image = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", "height", "width", 3])
+    image = helper.make_tensor_value_info(
+        INPUT, TensorProto.UINT8, ["batch", "height", "width", preprocessing.channels]
+    )
     graph.input.append(image)
 
 

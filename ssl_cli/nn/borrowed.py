@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm as backbones: fresh weights, no classifier, images `(M,3,H,W)` to h `(M,F)`."""
+"""Networks of torchvision and timm as backbones: fresh weights, no classifier, images `(M,C,H,W)` to h `(M,F)`."""
 
 import importlib
 from collections.abc import Sequence
@@ -14,12 +14,13 @@ from ssl_cli.names import shown
 from ssl_cli.nn.batchnorm import BatchNorm2d
 from ssl_cli.registry import closest
 
+RGB = 3
 CLASSES = 1000
 """Outputs of the classifier that a torchvision network is made with, by which it is found and taken off."""
 
 
-def borrow(name: str, size: int) -> tuple[nn.Module, int]:
-    """The network called LIBRARY:NAME for images of `size` pixels, and the width F of its h.
+def borrow(name: str, size: int, channels: int = 3) -> tuple[nn.Module, int]:
+    """The network called LIBRARY:NAME for images of `size` pixels and `channels`, and the width F of its h.
 
     Weights are random, and nothing is downloaded. BatchNorm layers are still torch's; `batchnorm.convert` is for them.
 
@@ -29,9 +30,9 @@ def borrow(name: str, size: int) -> tuple[nn.Module, int]:
     library, _, word = name.partition(":")
     make = {"torchvision": _torchvision, "timm": _timm}[library]
     try:
-        net = make(word, size)
+        net = make(word, size, channels)
         _take_over_norms(net)
-        return net, _width(net, size)
+        return net, _width(net, size, channels)
     except UsageError:
         raise
     except Exception as error:  # a constructor or forward of theirs raises whatever the size happens to break
@@ -44,20 +45,20 @@ def borrow(name: str, size: int) -> tuple[nn.Module, int]:
         ) from error
 
 
-def accepts(net: nn.Module, size: int) -> bool:
+def accepts(net: nn.Module, size: int, channels: int = 3) -> bool:
     """Whether `net` takes images of `size` pixels; tried with shapes alone, so it costs next to nothing."""
     try:
-        _width(net, size)
+        _width(net, size, channels)
     except Exception:
         return False
     return True
 
 
-def _width(net: nn.Module, size: int) -> int:
+def _width(net: nn.Module, size: int, channels: int) -> int:
     """F, from a pass on the meta device that leaves `net` and the random numbers as they were."""
     tensors = chain(net.named_parameters(), net.named_buffers())
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-    x = torch.empty(2, 3, size, size, device="meta", dtype=next(net.parameters()).dtype)
+    x = torch.empty(2, channels, size, size, device="meta", dtype=next(net.parameters()).dtype)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         h = functional_call(net, shapes, x)
     if not isinstance(h, Tensor) or h.ndim != 2 or len(h) != 2:
@@ -106,7 +107,7 @@ def _require_known(library: str, word: str, known: Sequence[str], where: str) ->
         raise UsageError(f"{library} has no network '{shown(word)}'.", hint)
 
 
-def _torchvision(word: str, size: int) -> nn.Module:
+def _torchvision(word: str, size: int, channels: int) -> nn.Module:
     from torchvision import models
 
     _require_known("torchvision", word, models.list_models(module=models), "torchvision.models.list_models()")
@@ -119,7 +120,25 @@ def _torchvision(word: str, size: int) -> nn.Module:
         arguments = {"aux_logits": False, "init_weights": True}
     net: nn.Module = models.get_model(word, weights=None, num_classes=CLASSES, **arguments)
     _behead(net)
+    if channels != RGB:
+        _take_channels(net, channels)
     return net
+
+
+def _take_channels(net: nn.Module, channels: int) -> None:
+    """Put a first convolution of so many channels, fresh, in the place of the one that takes colour images.
+
+    Raises:
+        UsageError: there is none.
+    """
+    layers = ((name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d))
+    name, theirs = next(layers, ("", None))
+    if theirs is None or theirs.in_channels != RGB:
+        raise UsageError(f"A {type(net).__name__} takes colour images alone.", "Choose another --backbone.")
+    form = {key: getattr(theirs, key) for key in ("kernel_size", "stride", "padding", "dilation")}
+    first = nn.Conv2d(channels, theirs.out_channels, bias=theirs.bias is not None, **form)
+    parent, _, child = name.rpartition(".")
+    setattr(net.get_submodule(parent), child, first)
 
 
 def _behead(net: nn.Module) -> None:
@@ -147,7 +166,7 @@ def _outputs(layer: nn.Module) -> int | None:
     return layer.out_channels if isinstance(layer, nn.Conv2d) else None
 
 
-def _timm(word: str, size: int) -> nn.Module:
+def _timm(word: str, size: int, channels: int) -> nn.Module:
     try:
         timm = importlib.import_module("timm")
     except ModuleNotFoundError as error:
@@ -155,7 +174,7 @@ def _timm(word: str, size: int) -> nn.Module:
         raise UsageError(sentence, "pip install 'sslcli[timm]'") from error
     _require_known("timm", word, timm.list_models(), "timm.list_models()")
     try:
-        net: nn.Module = timm.create_model(word, pretrained=False, num_classes=0, img_size=size)
+        net: nn.Module = timm.create_model(word, pretrained=False, num_classes=0, in_chans=channels, img_size=size)
     except TypeError:  # one of any size has no such argument
-        net = timm.create_model(word, pretrained=False, num_classes=0)
+        net = timm.create_model(word, pretrained=False, num_classes=0, in_chans=channels)
     return net

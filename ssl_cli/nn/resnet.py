@@ -46,9 +46,9 @@ def _through(blocks: Sequence[nn.Module], x: Tensor) -> Tensor:
     return reduce(lambda x, block: block(x), blocks, x)
 
 
-def _deep_stem(width: int) -> nn.Sequential:
+def _deep_stem(width: int, channels: int) -> nn.Sequential:
     half = max(1, width // 2)
-    first = (_conv(3, half, 3, 2), BatchNorm2d(half), nn.ReLU(inplace=True))
+    first = (_conv(channels, half, 3, 2), BatchNorm2d(half), nn.ReLU(inplace=True))
     second = (_conv(half, half, 3), BatchNorm2d(half), nn.ReLU(inplace=True))
     return nn.Sequential(*first, *second, _conv(half, width, 3))
 
@@ -150,7 +150,7 @@ class Bottleneck(_Block):
 
 
 class ResNet(nn.Module):
-    """Images `(M,3,H,W)` to representations h `(M, features)`.
+    """Images `(M,C,H,W)` to representations h `(M, features)`.
 
     Args:
         block: basic or bottleneck.
@@ -159,6 +159,7 @@ class ResNet(nn.Module):
         stem: `cifar` (3x3, stride 1, no pooling) or `imagenet` (7x7, stride 2, max-pooling).
         zero_init: the last BatchNorm of each block starts at gamma 0 (Goyal et al. 2017, section 5.1).
         sk: selective kernels in the blocks, with ResNet-D's shortcuts and `imagenet` stem.
+        channels: of the images.
 
     Raises:
         UsageError: selective kernels in basic blocks.
@@ -177,15 +178,16 @@ class ResNet(nn.Module):
         stem: str = "imagenet",
         zero_init: bool = False,
         sk: bool = False,
+        channels: int = 3,
     ) -> None:
         super().__init__()
         base = max(1, round(64 * width))
         self.stem = stem
         self.conv1: nn.Module
         if stem == "cifar":
-            self.conv1 = _conv(3, base, 3)
+            self.conv1 = _conv(channels, base, 3)
         else:
-            self.conv1 = _deep_stem(base) if sk else _conv(3, base, 7, 2)
+            self.conv1 = _deep_stem(base, channels) if sk else _conv(channels, base, 7, 2)
         self.bn1 = BatchNorm2d(base)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool: nn.Module = nn.Identity() if stem == "cifar" else nn.MaxPool2d(3, 2, padding=1)
@@ -231,26 +233,36 @@ class ResNet(nn.Module):
         return x.mean((2, 3))
 
 
-def resnet18(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False) -> ResNet:
+def resnet18(
+    width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False, channels: int = 3
+) -> ResNet:
     """ResNet-18: 11.2 M parameters at width 1. It has no bottlenecks, so `sk` raises UsageError."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), width, stem, zero_init, sk)
+    return ResNet(BasicBlock, (2, 2, 2, 2), width, stem, zero_init, sk, channels)
 
 
-def resnet34(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False) -> ResNet:
+def resnet34(
+    width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False, channels: int = 3
+) -> ResNet:
     """ResNet-34: 21.3 M parameters at width 1. It has no bottlenecks, so `sk` raises UsageError."""
-    return ResNet(BasicBlock, (3, 4, 6, 3), width, stem, zero_init, sk)
+    return ResNet(BasicBlock, (3, 4, 6, 3), width, stem, zero_init, sk, channels)
 
 
-def resnet50(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False) -> ResNet:
+def resnet50(
+    width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False, channels: int = 3
+) -> ResNet:
     """ResNet-50: 23.5 M parameters at width 1."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), width, stem, zero_init, sk)
+    return ResNet(Bottleneck, (3, 4, 6, 3), width, stem, zero_init, sk, channels)
 
 
-def resnet101(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False) -> ResNet:
+def resnet101(
+    width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False, channels: int = 3
+) -> ResNet:
     """ResNet-101: 42.5 M parameters at width 1."""
-    return ResNet(Bottleneck, (3, 4, 23, 3), width, stem, zero_init, sk)
+    return ResNet(Bottleneck, (3, 4, 23, 3), width, stem, zero_init, sk, channels)
 
 
-def resnet152(width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False) -> ResNet:
+def resnet152(
+    width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False, channels: int = 3
+) -> ResNet:
     """ResNet-152: 58.1 M parameters at width 1."""
-    return ResNet(Bottleneck, (3, 8, 36, 3), width, stem, zero_init, sk)
+    return ResNet(Bottleneck, (3, 8, 36, 3), width, stem, zero_init, sk, channels)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -236,6 +237,13 @@ def test_only_a_few_headers_are_read(tmp_path: Path) -> None:
         Image.new("L", (8, 8 if number < recipe._PEEKED else 900)).save(tmp_path / f"{number:02}.png")
     assert median_side(tmp_path) == 8
     assert len(list(recipe._some_images(tmp_path))) == recipe._PEEKED
+
+
+def test_arrays_have_sides_too(tmp_path: Path) -> None:
+    for number, shape in enumerate([(70, 80, 6), (6, 70, 80), (80, 70)]):
+        np.save(tmp_path / f"{number}.npy", np.zeros(shape, np.uint8))
+    (tmp_path / "3.npy").write_bytes(b"no array")
+    assert median_side(tmp_path) == 70
 
 
 def test_a_folder_without_images_has_no_side(tmp_path: Path) -> None:

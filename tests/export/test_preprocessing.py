@@ -23,7 +23,7 @@ def graph(size: int, interpolation: Any, opset: int = 18, normalize: bool = Fals
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("fitted", "h")]
     encoder = helper.make_graph([helper.make_node("Identity", ["fitted"], ["h"])], "encoder", values[:1], values[1:])
     model = helper.make_model(encoder, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    stated = {"mean": MEAN, "std": STD} if normalize else {}
+    stated: dict[str, Any] = {"mean": MEAN, "std": STD} if normalize else {}
     prepend(model, Preprocessing(size, evaluation.short_side(size), interpolation, **stated))
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -119,12 +119,12 @@ MUTANTS = [
         33,
         "evaluation-by-the-training-transform",
         FEATURES,
-        "            x = evaluation.fit(images[start : start + micro], size, settings.augment).to(device)\n",
+        "            x = evaluation.fit(images[start : start + micro], size, settings.views).to(device)\n",
         "            from ssl_cli.augment.pipeline import Pipeline\n"
         "            from ssl_cli.objective import Batch\n"
         "            part = slice(start, start + micro)\n"
         "            batch = Batch(images[part], label[part], index[part])\n"
-        "            x = Pipeline(settings.augment, size, 0)(batch, 1)[0].to(device)\n",
+        "            x = Pipeline(settings.views, size, 0)(batch, 1)[0].to(device)\n",
         ("tests/engine/test_features.py::test_rows_are_those_of_each_image_alone",),
     ),
     Mutant(
@@ -266,8 +266,8 @@ MUTANTS = [
         37,
         "a-padding-of-two-in-the-cifar-stem",
         RESNET,
-        "self.conv1 = _conv(3, base, 3)",
-        "self.conv1 = nn.Conv2d(3, base, 3, padding=2, bias=False)",
+        "self.conv1 = _conv(channels, base, 3)",
+        "self.conv1 = nn.Conv2d(channels, base, 3, padding=2, bias=False)",
         ("tests/nn/test_resnet.py::test_cifar_stem_keeps_the_resolution",),
     ),
     Mutant(

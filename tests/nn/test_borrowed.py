@@ -156,7 +156,7 @@ class Odd(nn.Module):
 
 
 def test_a_network_without_rows_or_classifier_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(borrowed, "_torchvision", lambda word, size: Odd())
+    monkeypatch.setattr(borrowed, "_torchvision", lambda word, size, channels: Odd())
     with pytest.raises(UsageError, match=r"Odd gives a tensor \(4, 32, 32\) for an image, not one row"):
         borrow("torchvision:odd", 32)
     with pytest.raises(UsageError, match="No classifier is found in Odd"):
@@ -164,7 +164,7 @@ def test_a_network_without_rows_or_classifier_is_refused(monkeypatch: pytest.Mon
 
 
 def test_memory_that_runs_out_is_no_fault_of_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    def greedy(word: str, size: int) -> nn.Module:
+    def greedy(word: str, size: int, channels: int) -> nn.Module:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(borrowed, "_torchvision", greedy)
