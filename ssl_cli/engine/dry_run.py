@@ -8,6 +8,7 @@ from ssl_cli.data.glance import glance
 from ssl_cli.data.loader import require_batch
 from ssl_cli.engine import plan
 from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.devices import resolve_device
 from ssl_cli.events import Event, Planned, Warned
 
 
@@ -22,7 +23,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     seen = glance(settings.data, settings.run.seed, enough=2 * getattr(settings.method, "queue", settings.run.batch))
     require_batch(seen.where, seen.images, settings.run.batch)
     settings, notes = plan.capped(settings, seen.images)
-    objective = build_objective(settings, plan.resolve_device(settings.hardware.device), seen.images)
+    objective = build_objective(settings, resolve_device(settings.hardware.device), seen.images)
     out = Path(settings.run.out or "runs")
     found = plan.make(settings, objective, plan.Data(seen.images, seen.where, seen.few), out, fits=True)
     yield Planned(choices=found.choices, expected=found.expected)

@@ -19,7 +19,7 @@ from ssl_cli.engine import checkpoint
 from ssl_cli.engine.backward import autocast
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.compiled import eagerly
-from ssl_cli.engine.plan import resolve_device
+from ssl_cli.engine.devices import resolve_device
 from ssl_cli.engine.run_folder import status
 from ssl_cli.errors import CheckpointError, DataError, UsageError
 from ssl_cli.events import Skipped

@@ -13,9 +13,10 @@ from ssl_cli import comm
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
+from ssl_cli.engine.devices import own_device
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.loop import train
-from ssl_cli.engine.plan import Resolved, own_device
+from ssl_cli.engine.plan import Resolved
 from ssl_cli.engine.signals import stop_request
 from ssl_cli.errors import DONE, PeerError, SslcliError, understood
 from ssl_cli.events import Event, Stopped

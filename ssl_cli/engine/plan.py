@@ -18,7 +18,6 @@ from ssl_cli.engine.compiled import Work, choose
 from ssl_cli.engine.division import Division, Mode
 from ssl_cli.engine.groups import group_sizes
 from ssl_cli.engine.share import spans
-from ssl_cli.errors import UsageError
 from ssl_cli.events import Choice
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import peak_rate
@@ -124,35 +123,6 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
 
 LONG = 3 * 86400
 """Seconds from which on a run is warned of."""
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device called `name`; `auto` is CUDA, else MPS, else the CPU.
-
-    Raises:
-        UsageError: there is no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"There is no device '{name}' here.", "Use --device cpu, or auto.") from error
-    return device
-
-
-def own_device(name: str) -> torch.device:
-    """The device called `name`; of several processes on a machine each has the card of its number."""
-    device, where = resolve_device(name), world()
-    if device.type != "cuda" or where.size == 1:
-        return device
-    if where.local_rank >= torch.cuda.device_count():
-        raise UsageError(
-            f"There are {where.local_size} processes here and {torch.cuda.device_count()} cards.",
-            f"Start {torch.cuda.device_count()} processes, or pass --device cpu.",
-        )
-    return torch.device("cuda", where.local_rank)
 
 
 def capped(settings: Settings, images: int) -> tuple[Settings, list[str]]:

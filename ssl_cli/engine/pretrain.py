@@ -15,6 +15,7 @@ from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine import checkpoint, plan
 from ssl_cli.engine.build import build_loader, build_objective
+from ssl_cli.engine.devices import own_device
 from ssl_cli.engine.evaluate import quality
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.loop import train
@@ -48,7 +49,7 @@ def pretrain(settings: Settings, *, origins: Mapping[str, str], resume: bool, ov
             last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
             folder.record(last)
             yield last
-        with together(plan.own_device(settings.hardware.device)):
+        with together(own_device(settings.hardware.device)):
             for last in _events(_with_absolute_paths(settings), origins, folder):
                 folder.record(last)
                 yield last
@@ -108,7 +109,7 @@ def assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | None
     kept = state["resolved"] if state else earlier.get("resolved")
     source = open_pretraining(settings.data, settings.run.seed)
     settings, notes = plan.capped(settings, len(source))
-    device = plan.own_device(kept["device"] if kept else settings.hardware.device)
+    device = own_device(kept["device"] if kept else settings.hardware.device)
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source))
     loader = build_loader(settings, objective, source, device)
