@@ -1,0 +1,141 @@
+"""Several processes that train together on this machine, and what each of them found."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_cli import comm
+from ssl_cli.config.tree import Settings
+from ssl_cli.data.sources import open_pretraining
+from ssl_cli.engine.build import build_loader, build_objective
+from ssl_cli.engine.job import Job
+from ssl_cli.engine.loop import train
+from ssl_cli.engine.peer import Peer
+from ssl_cli.engine.plan import Resolved
+from ssl_cli.engine.share import Views
+from ssl_cli.objective import Batch
+
+CPU = torch.device("cpu")
+IMAGES, BATCH = 60, 12
+Found = dict[str, Any]
+Case = tuple[str, str, str]
+"""Method, groups and way."""
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "simclr": {"name": "simclr", "temperature": 0.2},
+    "moco-v2": {"name": "moco-v2", "queue": 31, "ema": 0.9},
+    "moco-v2, symmetric": {"name": "moco-v2", "queue": 31, "ema": 0.9, "symmetric": True},
+    "instdisc": {"name": "instdisc", "noise": 8},
+    "instdisc, softmax": {"name": "instdisc", "noise": 0, "temperature": 0.1, "proximal": 0.5},
+    "invaspread": {"name": "invaspread"},
+    "simclr-v2": {"name": "simclr-v2", "temperature": 0.2, "memory": 31, "ema": 0.9},
+    "simclr-v2, past": {"name": "simclr-v2", "temperature": 0.2, "memory": 31, "ema": 0.9, "memory_keys": "past"},
+    "byol": {"name": "examples/your_own_method.py:BYOL"},
+}
+GROUPS: Mapping[str, Any] = {"groups of 4": 4, "one group": "global"}
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    "direct": {"mode": "direct", "micro_batch": 1000, "kept": 1000},
+    "cached": {"mode": "cached", "micro_batch": 4, "kept": 0},
+    "checkpointed": {"mode": "checkpointed", "micro_batch": 8, "kept": 1, "checkpointing": True},
+}
+
+
+def cases() -> list[Case]:
+    """All that differ."""
+    return [
+        (method, groups, way)
+        for method in METHODS
+        for groups in GROUPS
+        for way in WAYS
+        if not (groups == "one group" and way == "cached") and not (method != "simclr" and way == "checkpointed")
+    ]
+
+
+class Exact(Peer):
+    """A job in float64 that writes nothing."""
+
+    def augment(self, batch: Batch) -> tuple[Views, Batch]:
+        """The same views, as wide as the weights."""
+        views, whole = super().augment(batch)
+        return Views(views.x.double(), views.place, views.images), whole
+
+
+def five_steps(method: str, groups: str, way: str) -> Found:
+    """An epoch of five steps in this process's world: all that a checkpoint would hold, and the losses."""
+    settings = Settings.model_validate(
+        {
+            "method": METHODS[method],
+            "model": {"width": 0.125, "bn_group": GROUPS[groups]},
+            "data": {"size": 16, "images": IMAGES, "threads": 1},
+            "augment": {"order": ["crop", "flip"]},
+            "optim": {"lr": 0.06},
+            "schedule": {"epochs": 1},
+            "run": {"batch": BATCH, "monitor": False},
+        }
+    )
+    source = open_pretraining(settings.data, 0)
+    objective = build_objective(settings, CPU, len(source)).double()
+    resolved = Resolved("cpu", "fp32", threads=1, images=IMAGES, **WAYS[way])
+    job: Job = Exact(settings, resolved, objective, build_loader(settings, objective, source, CPU), None)
+    losses: list[float] = []
+    loss = objective.loss
+
+    def noted(*args: Any) -> torch.Tensor:
+        value = loss(*args)
+        losses.append(value.item())
+        return value
+
+    objective.loss = noted  # type: ignore[assignment,method-assign]
+    for _ in train(job):
+        pass
+    momenta = {f"momentum.{i}": state["momentum_buffer"] for i, state in enumerate(job.optimiser.state.values())}
+    return {**objective.state_dict(), **momenta, "losses": torch.tensor(losses, dtype=torch.float64)}
+
+
+def environment(rank: int, size: int, port: int) -> dict[str, str]:
+    """What a launcher tells a process."""
+    words = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    return {**os.environ, **{k: str(v) for k, v in words.items()}, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def together(size: int, wanted: Sequence[Case]) -> list[dict[Case, Found]]:
+    """What each of `size` processes finds in these cases."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{rank}.pt" for rank in range(size)]
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.dist.processes", str(file), json.dumps(wanted)],
+                env=environment(rank, size, port),
+            )
+            for rank, file in enumerate(files)
+        ]
+        codes = [process.wait(timeout=300) for process in running]
+        assert codes == [0] * size
+        return [torch.load(file, weights_only=True) for file in files]
+
+
+def main() -> None:
+    """One process's part of `together`."""
+    torch.set_num_threads(1)
+    with comm.joined(CPU):
+        found = {tuple(case): five_steps(*case) for case in json.loads(sys.argv[2])}
+    torch.save(found, sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()

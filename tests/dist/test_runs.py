@@ -1,0 +1,164 @@
+"""Runs of the real command in two processes: they end together, and say of whom it was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from ssl_cli.engine import checkpoint
+from tests.dist.processes import free_port
+
+SMALL = [
+    "--batch", "32", "--image-size", "16", "--width", "0.125", "--precision", "fp32", "--set", "data.images=256",
+    "--set", "model.bn_group=16", "--set", "run.evaluate=false", "--set", "run.monitor=false",
+    "--set", "run.log_every=1", "--set", "run.checkpoint_every=4", "--set", "hardware.memory_format=contiguous",
+]  # fmt: skip
+FAILING = """
+import os
+from ssl_cli.errors import DataError
+from ssl_cli.methods.simclr import SimCLR
+
+
+class Failing(SimCLR):
+    def loss(self, z, targets, batch):
+        if os.environ.get("RANK") == "1" and batch.step == 3:
+            raise DataError("The moon is out.", "Wait for the sun.")
+        return super().loss(z, targets, batch)
+"""
+
+
+def start(out: Path, *extra: str, devices: int = 2) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "ssl_cli", "pretrain", "--resume", "--out", str(out), *SMALL, *extra]
+    words += ["--devices", str(devices)] if devices > 1 else []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, stderr = process.communicate(timeout=90)
+    return process.returncode, stderr
+
+
+def status(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "status.json").read_text())
+    return found
+
+
+def rank(launcher: subprocess.Popen[str], number: int) -> psutil.Process:
+    children = psutil.Process(launcher.pid).children()
+    return next(child for child in children if child.environ().get("RANK") == str(number))
+
+
+def wait_for_steps(out: Path, count: int) -> None:
+    path, until = out / "metrics.jsonl", time.monotonic() + 60
+    while not path.exists() or path.read_text().count('"stepped"') < count:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_two_processes_train_what_one_trains_and_one_goes_on_alone(tmp_path: Path) -> None:
+    gentle = ["--set", "optim.name=sgd", "--lr", "0.002"]  # larger steps make much of the last digits of a float32
+    assert ended(start(tmp_path / "two", "--epochs", "1", *gentle))[0] == 0
+    assert ended(start(tmp_path / "one", "--epochs", "1", *gentle, devices=1))[0] == 0
+    two, one = (checkpoint.load(checkpoint.find(str(tmp_path / name)))["objective"] for name in ("two", "one"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-3, msg=name)
+    lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["event"] == "stepped"] == list(range(1, 9))
+    code, _ = ended(start(tmp_path / "two", "--epochs", "2", devices=1))
+    assert (code, status(tmp_path / "two")["state"]) == (0, "finished")
+    assert checkpoint.load(checkpoint.find(str(tmp_path / "two")))["step"] == 16
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_killed_process_ends_all_and_the_run_goes_on(tmp_path: Path, number: int) -> None:
+    out = tmp_path / "run"
+    process = start(out, "--epochs", "300")
+    wait_for_steps(out, 6)
+    others = psutil.Process(process.pid).children()
+    rank(process, number).kill()
+    began = time.monotonic()
+    code, stderr = ended(process)
+    assert code == 75
+    assert time.monotonic() - began < 30
+    assert f"Process {number} of 2" in stderr
+    assert "SIGKILL" in stderr
+    assert "Traceback" not in stderr
+    assert (status(out)["state"], status(out)["exit_code"]) == ("failed", 75)
+    assert not any(other.is_running() for other in others)
+    process = start(out)
+    wait_for_steps(out, 12)
+    process.send_signal(signal.SIGTERM)
+    code, stderr = ended(process)
+    assert code == 75
+    assert "SIGTERM was received" in stderr
+    assert status(out)["state"] == "stopped"
+
+
+def test_a_process_that_fails_is_named_with_its_error(tmp_path: Path) -> None:
+    method = tmp_path / "mine.py"
+    method.write_text(FAILING)
+    out = tmp_path / "run"
+    code, stderr = ended(start(out, "--epochs", "1", "--method", f"{method}:Failing"))
+    assert code == 3
+    assert "process 1: error: The moon is out." in stderr
+    assert status(out)["reason"] == "Process 1 failed: The moon is out."
+    assert status(out)["exit_code"] == 3
+
+
+def test_a_file_that_either_process_cannot_read_is_listed_once(tmp_path: Path) -> None:
+    for number in range(64):
+        Image.new("RGB", (16, 16), (4 * number, 90, 30)).save(tmp_path / f"{number}.png")
+    for name in ("bad.png", "worse.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    words = ["--recipe", "shapes", "--epochs", "2", "--set", "data.threads=1"]
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ssl_cli", "pretrain", str(tmp_path), "--devices", "2", "--out", str(out), *SMALL, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.wait(timeout=90) == 0
+    lines = [json.loads(line) for line in (out / "bad_images.jsonl").read_text().splitlines()]
+    assert sorted(Path(line["path"]).name for line in lines) == ["bad.png", "worse.png"]
+
+
+def test_a_plan_for_several_processes(tmp_path: Path) -> None:
+    line = ["pretrain", "--dry-run", "--devices", "4", *SMALL]
+    done = subprocess.run([sys.executable, "-m", "ssl_cli", *line], capture_output=True, text=True, check=True)
+    words = " ".join(done.stdout.split())
+    assert "1 of 4 BatchNorm groups each" in words
+    assert "BatchNorm 16 rows a group 4 equal groups" in words
+    done = subprocess.run(
+        [sys.executable, "-m", "ssl_cli", "pretrain", "--dry-run", "--devices", "2", "--batch", "64", "--image-size", "16"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "128 rows a group one group, as in the paper" in " ".join(done.stdout.split())
+
+
+def test_the_example_of_two_nodes(tmp_path: Path) -> None:
+    """Both of them on this machine."""
+    port, out = str(free_port()), tmp_path / "run"
+    environment = {
+        **os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1",
+        "PORT": port, "OUT": str(out),
+    }  # fmt: skip
+    nodes = [
+        subprocess.Popen(["sh", "examples/two_nodes.sh", str(node), "127.0.0.1", *SMALL, "--epochs", "1"], env=environment)
+        for node in range(2)
+    ]
+    assert [node.wait(timeout=120) for node in nodes] == [0, 0]
+    assert status(out)["state"] == "finished"
+
+
+def test_the_slurm_example_is_a_script_that_bash_reads() -> None:
+    assert subprocess.run(["bash", "-n", "examples/slurm.sbatch"], check=False).returncode == 0
