@@ -23,7 +23,7 @@ PASSES_SECONDS = 0.3
 KERNELS, MOST_KERNELS = 1.25, 1.5
 """Bytes that a pass takes for one that its tensors have: where it cannot be measured, and at most."""
 FAR = 3.0
-SECONDS = 1.5
+SECONDS = 2.0
 ROUNDS = 6
 WORTHWHILE = 1.1
 
@@ -40,7 +40,8 @@ class Arithmetic:
     def reason(self) -> str:
         """The measurement in words."""
         if not self.times:
-            return "not probed: a pass takes too long here"
+            native = "; this processor has bf16 instructions" if self.precision == "bf16" else ""
+            return f"not probed: a pass takes too long, or the machine is busy{native}"
         slowest = max(self.times.values())
         ranked = sorted(self.times.items(), key=lambda item: item[1])
         return "probed: " + ", ".join(f"{name} {slowest / seconds:.2f} x" for name, seconds in ranked)
@@ -52,8 +53,8 @@ def fastest(
     """The fastest of all pairs of these, the first of each being the one to beat by a tenth.
 
     The arms alternate and the best of each counts, so that what else the machine does decides nothing. The first
-    round, of two rows, builds kernels, and drops whoever is far behind. The clock is looked at after every pass: of a
-    network too large to be measured in a second and a half, the first arm is taken.
+    round, of two rows, builds kernels, and drops whoever is far behind. The clock is looked at after every pass: where
+    two seconds measure nothing, for a large network or on a busy machine, the processor's instructions decide.
     """
     arms = [(precision, layout) for precision in precisions for layout in formats]
     least = min(size, SIDE)
@@ -77,12 +78,18 @@ def fastest(
             fair = min(measured.values())
             arms = [arm for arm in arms if measured[arm] <= FAR * fair or arm == arms[0]]
             rows = at_most(min(ROWS, PASS_SECONDS / fair))
-    best = arms[0]
+    best = arms[0] if times or not has_bf16(device) else next((arm for arm in arms if arm[0] == "bf16"), arms[0])
     for arm in arms[1:]:
         if arm in times and times[arm] * WORTHWHILE < times[best]:
             best = arm
     objective.to(memory_format=FORMATS[best[1]])
     return Arithmetic(*best, {f"{precision} {layout}": seconds for (precision, layout), seconds in times.items()})
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether this type of processor multiplies bf16 by instructions of its own, as far as torch tells."""
+    ways = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, way, bool)() for way in ways)
 
 
 def at_most(rows: float) -> int:

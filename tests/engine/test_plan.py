@@ -94,6 +94,19 @@ def test_the_probe_takes_the_faster_arm_and_only_if_it_is_worth_it(
         assert "probed: " in found.reason
 
 
+@pytest.mark.parametrize(("native", "wanted"), [(True, "bf16"), (False, "fp32")])
+def test_where_nothing_can_be_measured_the_processor_s_instructions_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool, wanted: str
+) -> None:
+    monkeypatch.setattr(probe, "SECONDS", 0)
+    monkeypatch.setattr(probe, "has_bf16", lambda device: native)
+    objective = build_objective(settings(tmp_path), CPU)
+    found = probe.fastest(objective, 16, CPU, ["fp32", "bf16"], ["channels_last", "contiguous"])
+    assert (found.precision, found.memory_format) == (wanted, "channels_last")
+    assert found.reason.startswith("not probed")
+    assert ("bf16 instructions" in found.reason) == native
+
+
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
 def test_the_memory_format_is_obeyed(tmp_path: Path, layout: str) -> None:
     chosen = settings(tmp_path, hardware={"memory_format": layout})
