@@ -178,7 +178,6 @@ def test_images_without_files_are_written_for_the_loader(monkeypatch: pytest.Mon
 
 def test_a_folder_is_read_as_it_is_broken_files_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
-    monkeypatch.setattr(loader, "processors", lambda: 4)
     for i in range(40):
         save_png(torch.randint(0, 256, (3, 40, 30), dtype=torch.uint8), tmp_path / f"{i:02}.png")
     (tmp_path / "00.png").write_bytes(b"broken")
@@ -188,11 +187,11 @@ def test_a_folder_is_read_as_it_is_broken_files_left_out(tmp_path: Path, monkeyp
         assert str(tmp_path / "00.png") not in files.paths
         assert len(files.paths) == 62  # few files are read again
         rates = {"files": Rates((100.0,) * 5), "memory": Rates((1000.0,) * 5)}
-        seconds, options = loader._reading(run, rates, made, 3 * 28 * 28)
+        seconds, options = loader._reading(run, rates, {1: 50.0, 2: 40.0, 4: 200.0}, made, 3 * 28 * 28)
     assert seconds == {READING: pytest.approx(0.01)}
-    assert [option.setting for option in options] == ["--set data.cache=ram", "--threads 4"]
-    # of four epochs three come from memory; four threads take a quarter of the time of one
-    assert [option.factor for option in options] == pytest.approx([(0.01 + 3 * 0.001) / 4 / 0.01, 0.25])
+    assert [option.setting for option in options] == ["--set data.cache=ram", "--threads 2", "--threads 4"]
+    # of four epochs three come from memory; four threads were measured to be four times as fast, two to be slower
+    assert [option.factor for option in options] == pytest.approx([(0.01 + 3 * 0.001) / 4 / 0.01, 1.25, 0.25])
 
 
 def test_loss_and_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
