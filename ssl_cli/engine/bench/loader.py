@@ -3,6 +3,7 @@
 import multiprocessing
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,27 +65,29 @@ def loader(subject: Subject) -> Part:
         fresh, held = (
             Loader(files, batch, 0, threads=subject.threads, cache=policy, cap=cap) for policy in ("none", "ram")
         )
+        arms = {"files": Arm(whole, lambda: _epoch(fresh)), "memory": Arm(whole, lambda: _epoch(held))}
+        notes = []
         with _plain(files.paths, batch, cap, subject.threads) as tutorial:
-            rates = alternate(
-                {
-                    "files": Arm(whole, lambda: _epoch(fresh)),
-                    "memory": Arm(whole, lambda: _epoch(held)),
-                    "plain": Arm(whole, lambda: [None for _ in tutorial]),
-                },
-                torch.device("cpu"),
-            )
+            try:
+                deque(tutorial, maxlen=0)
+                arms["plain"] = Arm(whole, lambda: deque(tutorial, maxlen=0))
+            except (RuntimeError, OSError) as error:  # too little shared memory, as in some containers
+                notes.append(f"a DataLoader's workers cannot run here: {shown(str(error).strip())}")
+            rates = alternate(arms, torch.device("cpu"))
         # images of many sizes are handed on as they are, and nothing is copied
         even = isinstance(next(held.batches(0, 1)).image, Tensor)
         size = sum(files.read(k, cap).numel() for k in range(FEWEST)) / FEWEST
-    plain: Any = {"reference": rates["plain"], "against": "DataLoader with Pillow"}
+    plain: Any = {"reference": rates.get("plain"), "against": "DataLoader with Pillow"}
     ceiling = {"decode": max(decoding[1], decoding[subject.threads])}
     copying = {MEMORY: subject.ceilings.memory() / (2 * size)} if even else {}
     told = (
         rates["files"].measured("loader", "images/s", bounds=ceiling, **plain),
         rates["memory"].measured("cached", "images/s", bounds=copying, **plain),
     )
-    note = f"{subject.job.loader.source.name} has no files; the loader read {len(files)} of its images as JPEG files"
-    return Part(told, *_reading(subject, rates, decoding, made, size), (note,) if made else ())
+    if made:
+        name = subject.job.loader.source.name
+        notes.append(f"{name} has no files; the loader read {len(files)} of its images as JPEG files")
+    return Part(told, *_reading(subject, rates, decoding, made, size), tuple(notes))
 
 
 def _reading(

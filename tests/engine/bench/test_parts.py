@@ -1,5 +1,6 @@
 """A fast path and the plain one beside it must do the same work, or their ratio means nothing."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,32 @@ def test_images_without_files_are_written_for_the_loader(monkeypatch: pytest.Mon
     assert part.notes == ("shapes:train has no files; the loader read 32 of its images as JPEG files",)
     assert next(found.name for found in run.ceilings.fresh) == "decode, 1 thread"
     assert part.options == ()  # drawn images need no threads, and these fit the memory
+
+
+def test_where_workers_cannot_run_there_is_no_plain_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+
+    class Starved:
+        def __iter__(self) -> None:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")
+
+    monkeypatch.setattr(loader, "_plain", lambda *_: nullcontext(Starved()))
+    with subject() as run:
+        part = loader.loader(run)
+    assert [found.reference for found in part.measured] == [None, None]
+    assert part.notes[0].startswith("a DataLoader's workers cannot run here: DataLoader worker (pid 7)")
+
+
+def test_a_plain_step_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+
+    def step_(self: step.PlainLoop) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 43 GiB")
+
+    monkeypatch.setattr(step.PlainLoop, "step", step_)
+    with subject() as run:
+        (found,) = step.step(run).measured
+    assert (found.reference, found.against) == (None, "")
 
 
 def test_a_folder_is_read_as_it_is_broken_files_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
