@@ -44,21 +44,15 @@ class Ceilings:
         """Bytes a second, read and written, by the better of a copy and a triad a + s*b."""
         return self._memory()
 
-    def decode(self, files: Sequence[bytes], cap: int | None) -> float:
-        """Images a second from these files in memory, on as many threads as are best."""
-        count, threads = len(files), processors()
-
-        def alone(part: Sequence[bytes]) -> None:
-            for data in part:
-                decode(data, cap)
-
-        with ThreadPoolExecutor(threads) as pool:
-            parts = [files[start::threads] for start in range(threads)]
-            arms = {"decode, 1 thread": Arm(count, lambda: alone(files))}
-            if threads > 1:
-                arms[f"decode, {threads} threads"] = Arm(count, lambda: list(pool.map(alone, parts)))
+    def decode(self, files: Sequence[bytes], cap: int | None, threads: int) -> dict[int, float]:
+        """Images a second from these files in memory: on one thread, on so many, and on all processors."""
+        counts = sorted({1, threads, processors()})
+        with ThreadPoolExecutor(counts[-1]) as pool:
+            arms = {count: Arm(len(files), _decoding(pool, files, cap, count)) for count in counts}
             rates = alternate(arms, torch.device("cpu"))
-        return self._best(rates, "images/s")
+        names = {count: f"decode, {count} thread{'s' * (count > 1)}" for count in counts}
+        self._best({names[count]: found for count, found in rates.items()}, "images/s")
+        return {count: found.median for count, found in rates.items()}
 
     def step_precision(self, precision: str) -> str:
         """In what a network's convolutions compute: float32 on a card is TF32 unless that was forbidden."""
@@ -95,6 +89,17 @@ class Ceilings:
     def _best(self, rates: dict[str, Rates], unit: str) -> float:
         self.fresh += [found.measured(name, unit, machine=True) for name, found in rates.items()]
         return max(found.median for found in rates.values())
+
+
+def _decoding(pool: ThreadPoolExecutor, files: Sequence[bytes], cap: int | None, threads: int) -> Callable[[], object]:
+    """A call that decodes all files on so many threads of the pool."""
+
+    def part(own: Sequence[bytes]) -> None:
+        for data in own:
+            decode(data, cap)
+
+    parts = [files[start::threads] for start in range(threads)]
+    return lambda: list(pool.map(part, parts))
 
 
 def busy_elsewhere(seconds: float = 0.3) -> float:

@@ -3,9 +3,11 @@
 import multiprocessing
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -16,7 +18,6 @@ from torchvision.transforms.v2.functional import pil_to_tensor, resize
 from ssl_cli.data.decode import decode
 from ssl_cli.data.folder import Files
 from ssl_cli.data.loader import Loader, cap_for
-from ssl_cli.data.reader import processors
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.engine import budget, memory
 from ssl_cli.engine.bench.advice import READING, Option
@@ -57,38 +58,40 @@ def loader(subject: Subject) -> Part:
     cap = cap_for(subject.settings.data.size)
     with tempfile.TemporaryDirectory() as place:
         files, made = _files(subject, cap, Path(place))
-        decoding = subject.ceilings.decode([Path(path).read_bytes() for path in files.paths], cap)
+        data = [Path(path).read_bytes() for path in files.paths]
+        decoding = subject.ceilings.decode(data, cap, subject.threads)
         batch = min(BATCH, subject.settings.run.batch, len(files))
         whole = len(files) // batch * batch
         fresh, held = (
             Loader(files, batch, 0, threads=subject.threads, cache=policy, cap=cap) for policy in ("none", "ram")
         )
-        with _plain(files.paths, batch, cap, subject.threads) as plain:
-            rates = alternate(
-                {
-                    "files": Arm(whole, lambda: _epoch(fresh)),
-                    "memory": Arm(whole, lambda: _epoch(held)),
-                    "plain": Arm(whole, lambda: [None for _ in plain]),
-                },
-                torch.device("cpu"),
-            )
+        arms = {"files": Arm(whole, lambda: _epoch(fresh)), "memory": Arm(whole, lambda: _epoch(held))}
+        notes = []
+        with _plain(files.paths, batch, cap, subject.threads) as tutorial:
+            try:
+                deque(tutorial, maxlen=0)
+                arms["plain"] = Arm(whole, lambda: deque(tutorial, maxlen=0))
+            except (RuntimeError, OSError) as error:  # too little shared memory, as in some containers
+                notes.append(f"a DataLoader's workers cannot run here: {shown(str(error).strip())}")
+            rates = alternate(arms, torch.device("cpu"))
+        # images of many sizes are handed on as they are, and nothing is copied
+        even = isinstance(next(held.batches(0, 1)).image, Tensor)
         size = sum(files.read(k, cap).numel() for k in range(FEWEST)) / FEWEST
-    about = "DataLoader with Pillow"
-    note = f"{subject.job.loader.source.name} has no files; the loader read {len(files)} of its images as JPEG files"
+    plain: Any = {"reference": rates.get("plain"), "against": "DataLoader with Pillow"}
+    ceiling = {"decode": max(decoding[1], decoding[subject.threads])}
+    copying = {MEMORY: subject.ceilings.memory() / (2 * size)} if even else {}
     told = (
-        rates["files"].measured(
-            "loader", "images/s", bounds={"decode": decoding}, reference=rates["plain"], against=about
-        ),
-        rates["memory"].measured(
-            "cached", "images/s", bounds={MEMORY: subject.ceilings.memory() / (2 * size)},
-            reference=rates["plain"], against=about,
-        ),
-    )  # fmt: skip
-    return Part(told, *_reading(subject, rates, made, size), (note,) if made else ())
+        rates["files"].measured("loader", "images/s", bounds=ceiling, **plain),
+        rates["memory"].measured("cached", "images/s", bounds=copying, **plain),
+    )
+    if made:
+        name = subject.job.loader.source.name
+        notes.append(f"{name} has no files; the loader read {len(files)} of its images as JPEG files")
+    return Part(told, *_reading(subject, rates, decoding, made, size), tuple(notes))
 
 
 def _reading(
-    subject: Subject, rates: dict[str, Rates], made: bool, size: float
+    subject: Subject, rates: dict[str, Rates], decoding: dict[int, float], made: bool, size: float
 ) -> tuple[dict[str, float], tuple[Option, ...]]:
     """Seconds an image on average over the run, and what would change them."""
     settings, source = subject.settings, subject.job.loader.source
@@ -103,9 +106,13 @@ def _reading(
     if not fits and whole <= ROOM * memory.available():
         why = f"all images decoded are {whole / 1e9:.1f} GB"
         options.append(Option("--set data.cache=ram", READING, with_cache / fresh, why))
-    if not made and subject.threads < processors():
-        why = f"{processors()} processors are at hand"
-        options.append(Option(f"--threads {processors()}", READING, subject.threads / processors(), why))
+    if not made:
+        here = decoding[subject.threads]
+        options += [
+            Option(f"--threads {count}", READING, here / rate, f"measured: it decodes {rate / here:.2f} times as fast")
+            for count, rate in decoding.items()
+            if count != subject.threads
+        ]
     return {READING: with_cache if fits else fresh}, tuple(options)
 
 

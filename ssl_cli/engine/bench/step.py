@@ -23,7 +23,8 @@ from ssl_cli.optim.build import build_optimiser
 
 PLAIN_IMAGES, PLAIN_LARGE = 256, 64
 """Images of a step of plain code, which keeps all activations in float32; of more than 64 pixels, fewer."""
-PASS_SECONDS, ROUNDS = 0.25, 3
+PASS_SECONDS, ROWS, ROUNDS = 0.25, 256, 3
+"""Of a pass that is tried in other arithmetic: its time and rows at most, and how often it is tried."""
 ROOM = 0.8
 """Of the free memory, what a setting may be advised to take."""
 
@@ -120,7 +121,11 @@ def _precisions(subject: Subject, gradient: float) -> list[Option]:
     arms = {"": own, f"--precision {other[own[0]]}": (other[own[0]], own[1])}
     arms[f"--set hardware.memory_format={other[own[1]]}"] = (own[0], other[own[1]])
     row = gradient / objective.gradient_views
+<<<<<<< HEAD
     rows = min(probe.at_most(PASS_SECONDS / row), resolved.micro_batch, len(subject.views.x))
+=======
+    rows = min(probe.at_most(PASS_SECONDS / row), ROWS, resolved.micro_batch, len(subject.x))
+>>>>>>> bench
     times: dict[str, list[float]] = {setting: [] for setting in arms}
     for turn in range(ROUNDS + 1):
         for setting, (precision, layout) in arms.items():

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -14,6 +15,7 @@ from ssl_cli.events import Measured
 REPEATS, FEWEST = 7, 5
 LONG = 2.0
 """Seconds of a round from which on the fewest repeats must do."""
+Name = TypeVar("Name", str, int)
 SAMPLE = 0.04
 """Seconds that one measurement takes at least, in as many calls as that needs."""
 
@@ -74,7 +76,7 @@ class Rates:
         )
 
 
-def alternate(arms: Mapping[str, Arm], device: torch.device) -> dict[str, Rates]:
+def alternate(arms: Mapping[Name, Arm], device: torch.device) -> dict[Name, Rates]:
     """Measure all arms in turns, each round the other way about; warm-up calls are left out."""
     calls, seconds = {}, 0.0
     for name, arm in arms.items():
@@ -82,8 +84,8 @@ def alternate(arms: Mapping[str, Arm], device: torch.device) -> dict[str, Rates]
         once = _seconds(arm, 1, device)
         calls[name] = max(1, math.ceil(SAMPLE / max(once, 1e-9)))
         seconds += once * calls[name]
-    names: Sequence[str] = list(arms)
-    rates: dict[str, list[float]] = {name: [] for name in names}
+    names: Sequence[Name] = list(arms)
+    rates: dict[Name, list[float]] = {name: [] for name in names}
     for _ in range(FEWEST if seconds > LONG else REPEATS):
         for name in names:
             arm, count = arms[name], calls[name]

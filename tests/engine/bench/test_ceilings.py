@@ -45,16 +45,19 @@ def test_the_work_is_that_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (triad.numel() * 4, float(triad[0])) == (4096, 4.0)
 
 
-@pytest.mark.parametrize(("threads", "names"), [(1, 1), (3, 2)])
-def test_files_are_decoded_on_one_thread_and_on_all(threads: int, names: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("own", "most", "counts"), [(1, 1, [1]), (1, 3, [1, 3]), (2, 3, [1, 2, 3])])
+def test_files_are_decoded_on_one_thread_on_the_run_s_and_on_all(
+    own: int, most: int, counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     quick(monkeypatch)
-    monkeypatch.setattr(ceilings, "processors", lambda: threads)
+    monkeypatch.setattr(ceilings, "processors", lambda: most)
     decoded: list[bytes] = []
     monkeypatch.setattr(ceilings, "decode", lambda data, cap: decoded.append(data))
     files = [bytes([number]) for number in range(4)]
     found = Ceilings(CPU)
-    assert found.decode(files, 56) > 0
-    assert len(list(found.told())) == names
+    rates = found.decode(files, 56, own)
+    assert list(rates) == counts
+    assert [one.rate for one in found.told()] == list(rates.values())
     assert all(decoded.count(data) == len(decoded) / 4 for data in files)  # each as often as the others
 
 

@@ -1,5 +1,6 @@
 """A fast path and the plain one beside it must do the same work, or their ratio means nothing."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +177,34 @@ def test_images_without_files_are_written_for_the_loader(monkeypatch: pytest.Mon
     assert part.options == ()  # drawn images need no threads, and these fit the memory
 
 
+def test_where_workers_cannot_run_there_is_no_plain_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+
+    class Starved:
+        def __iter__(self) -> None:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")
+
+    monkeypatch.setattr(loader, "_plain", lambda *_: nullcontext(Starved()))
+    with subject() as run:
+        part = loader.loader(run)
+    assert [found.reference for found in part.measured] == [None, None]
+    assert part.notes[0].startswith("a DataLoader's workers cannot run here: DataLoader worker (pid 7)")
+
+
+def test_a_plain_step_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+
+    def step_(self: step.PlainLoop) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 43 GiB")
+
+    monkeypatch.setattr(step.PlainLoop, "step", step_)
+    with subject() as run:
+        (found,) = step.step(run).measured
+    assert (found.reference, found.against) == (None, "")
+
+
 def test_a_folder_is_read_as_it_is_broken_files_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
-    monkeypatch.setattr(loader, "processors", lambda: 4)
     for i in range(40):
         save_png(torch.randint(0, 256, (3, 40, 30), dtype=torch.uint8), tmp_path / f"{i:02}.png")
     (tmp_path / "00.png").write_bytes(b"broken")
@@ -188,11 +214,11 @@ def test_a_folder_is_read_as_it_is_broken_files_left_out(tmp_path: Path, monkeyp
         assert str(tmp_path / "00.png") not in files.paths
         assert len(files.paths) == 62  # few files are read again
         rates = {"files": Rates((100.0,) * 5), "memory": Rates((1000.0,) * 5)}
-        seconds, options = loader._reading(run, rates, made, 3 * 28 * 28)
+        seconds, options = loader._reading(run, rates, {1: 50.0, 2: 40.0, 4: 200.0}, made, 3 * 28 * 28)
     assert seconds == {READING: pytest.approx(0.01)}
-    assert [option.setting for option in options] == ["--set data.cache=ram", "--threads 4"]
-    # of four epochs three come from memory; four threads take a quarter of the time of one
-    assert [option.factor for option in options] == pytest.approx([(0.01 + 3 * 0.001) / 4 / 0.01, 0.25])
+    assert [option.setting for option in options] == ["--set data.cache=ram", "--threads 2", "--threads 4"]
+    # of four epochs three come from memory; four threads were measured to be four times as fast, two to be slower
+    assert [option.factor for option in options] == pytest.approx([(0.01 + 3 * 0.001) / 4 / 0.01, 1.25, 0.25])
 
 
 def test_loss_and_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
