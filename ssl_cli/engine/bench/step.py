@@ -121,11 +121,7 @@ def _precisions(subject: Subject, gradient: float) -> list[Option]:
     arms = {"": own, f"--precision {other[own[0]]}": (other[own[0]], own[1])}
     arms[f"--set hardware.memory_format={other[own[1]]}"] = (own[0], other[own[1]])
     row = gradient / objective.gradient_views
-<<<<<<< HEAD
-    rows = min(probe.at_most(PASS_SECONDS / row), resolved.micro_batch, len(subject.views.x))
-=======
-    rows = min(probe.at_most(PASS_SECONDS / row), ROWS, resolved.micro_batch, len(subject.x))
->>>>>>> bench
+    rows = min(probe.at_most(PASS_SECONDS / row), ROWS, resolved.micro_batch, len(subject.views.x))
     times: dict[str, list[float]] = {setting: [] for setting in arms}
     for turn in range(ROUNDS + 1):
         for setting, (precision, layout) in arms.items():
