@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ssl_cli.augment.pipeline import CARD_BYTES
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import cap_for
 from ssl_cli.engine import memory
@@ -52,7 +53,8 @@ def held(settings: Settings, objective: Objective, device: torch.device, precisi
     batch, pixels = settings.run.batch, settings.data.channels * settings.data.size**2
     views = batch * objective.views * pixels * (2 if precision == "bf16" else 4)
     if device.type == "cuda":
-        return training + views + batch * pixels * 4  # a card augments a view at a time, in float32
+        group = min(batch * objective.views * pixels * 4, CARD_BYTES)
+        return training + views + 3 * group  # a card augments in groups, in float32, with copies of what is changed
     # this batch's images and the next one's wait beside the views
     return memory.resident() + training + views + int(2 * batch * image)
 
