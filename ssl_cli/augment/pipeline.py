@@ -31,7 +31,9 @@ from ssl_cli.objective import Batch
 from ssl_cli.registry import OPS, load
 
 CHUNK_BYTES = 1 << 22
-"""On the CPU, images pass through all operations in groups of this size, so that they stay in a core's cache."""
+"""On the CPU, views pass through all operations in groups of this size, so that they stay in its cache."""
+CARD_BYTES = 1 << 30
+"""Elsewhere they do in groups of this size: enough to be busy with, and little beside what training holds."""
 
 
 class Op(Protocol):
@@ -109,11 +111,12 @@ class Pipeline:
     def _apply(self, images: Tensor | Sequence[Tensor], params: Sequence[dict[str, Any]], out: Tensor) -> None:
         """Write views of `images` that have one order into `out` `(V,N,C,size,size)`, all of them at once.
 
-        On the CPU as many images at a time as stay in the processor's cache.
+        As many images at a time as `CHUNK_BYTES` or `CARD_BYTES` hold views of.
         """
         views, n, device = *out.shape[:2], out.device
         stacked = {name: _stacked([view[name] for view in params]) for name in params[0]}
-        step = n if device.type == "cuda" else max(1, CHUNK_BYTES // (4 * views * out[0, 0].numel()))
+        most = CHUNK_BYTES if device.type == "cpu" else CARD_BYTES
+        step = max(1, most // (4 * views * out[0, 0].numel()))
         with torch.autocast(device.type, enabled=False):  # a training step's bf16 would round the pixels
             for start in range(0, n, step):
                 rows = slice(start, start + step)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ssl_cli.augment.pipeline import CARD_BYTES
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import cap_for
 from ssl_cli.engine import memory
@@ -57,7 +58,8 @@ def held(settings: Settings, objective: Objective, device: torch.device, precisi
     batch = min(2 * batch, settings.run.batch)  # of several processes, each may have the views of as many images
     if device.type == "cuda":
         kept = checkpoint_bytes(settings, objective)  # as all was before a step whose verdict is not known: see gate.py
-        return training + kept + views + batch * pixels * 4  # a card augments a view at a time, in float32
+        group = min(batch * objective.views * pixels * 4, CARD_BYTES)  # augmented at once, with copies of what changes
+        return training + kept + views + 3 * group
     # this batch's images and the next one's wait beside the views
     return memory.resident() + training + views + int(2 * batch * image)
 
