@@ -92,8 +92,11 @@ def summed(x: Tensor) -> Tensor:
 
 
 def mean(part: Tensor, share: float) -> Tensor:
-    """The mean over the rows of all processes, from that of the own ones, a `share` of all; the gradient is theirs."""
-    if size() == 1:
+    """The mean over the rows of all processes, from that of the own ones, a `share` of all; the gradient is theirs.
+
+    Who has all rows, as the first process does while it plans, speaks to nobody.
+    """
+    if share == 1:
         return part
     whole: Tensor = _Mean.apply(part, share)
     return whole

@@ -24,7 +24,7 @@ from ssl_cli.engine.share import Views
 from ssl_cli.objective import Batch
 
 CPU = torch.device("cpu")
-IMAGES, BATCH = 60, 12
+IMAGES, BATCH = 120, 24
 Found = dict[str, Any]
 Case = tuple[str, str, str]
 """Method, groups and way."""
@@ -39,11 +39,11 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "simclr-v2, past": {"name": "simclr-v2", "temperature": 0.2, "memory": 31, "ema": 0.9, "memory_keys": "past"},
     "byol": {"name": "examples/your_own_method.py:BYOL"},
 }
-GROUPS: Mapping[str, Any] = {"groups of 4": 4, "one group": "global"}
+GROUPS: Mapping[str, Any] = {"groups of 8": 8, "one group": "global"}
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "direct": {"mode": "direct", "micro_batch": 1000, "kept": 1000},
-    "cached": {"mode": "cached", "micro_batch": 4, "kept": 0},
-    "checkpointed": {"mode": "checkpointed", "micro_batch": 8, "kept": 1, "checkpointing": True},
+    "cached": {"mode": "cached", "micro_batch": 8, "kept": 0},
+    "checkpointed": {"mode": "checkpointed", "micro_batch": 16, "kept": 1, "checkpointing": True},
 }
 
 

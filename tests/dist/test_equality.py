@@ -29,7 +29,7 @@ def alone(method: str, groups: str, way: str) -> Found:
 def test_processes_equal_one(shared: Shared, case: Case, size: int) -> None:
     one, each = alone(*case), [found[case] for found in shared(size)]
     losses = one["losses"]
-    assert (losses[0] - losses[-1]).abs() > 0.01  # something moved, or equality would say little
+    assert losses.max() - losses.min() > 0.02  # something moved, or equality would say little
     for found in each:
         assert found.keys() == one.keys()
         for name, value in one.items():

@@ -66,6 +66,13 @@ def wait_for_steps(out: Path, count: int) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("method", ["simclr", "moco-v2", "instdisc", "invaspread", "simclr-v2"])
+def test_every_method_plans_and_trains_in_two_processes(tmp_path: Path, method: str) -> None:
+    code, stderr = ended(start(tmp_path / "run", "--epochs", "1", "--method", method))
+    assert code == 0, stderr
+    assert status(tmp_path / "run")["state"] == "finished"
+
+
 def test_two_processes_train_what_one_trains_and_one_goes_on_alone(tmp_path: Path) -> None:
     gentle = ["--set", "optim.name=sgd", "--lr", "0.002"]  # larger steps make much of the last digits of a float32
     assert ended(start(tmp_path / "two", "--epochs", "1", *gentle))[0] == 0

@@ -5,10 +5,10 @@ from tests.mutants.mutant import Mutant
 COMM, JOB, SHARE = "ssl_cli/comm.py", "ssl_cli/engine/job.py", "ssl_cli/engine/share.py"
 SYNCHRONIZED, INSTDISC = "ssl_cli/nn/synchronized.py", "ssl_cli/methods/instdisc.py"
 EQUAL = "tests/dist/test_equality.py::test_processes_equal_one"
-SIMCLR = (f"{EQUAL}[simclr, groups of 4, direct-2]",)
-MOCO = (f"{EQUAL}[moco-v2, groups of 4, direct-3]",)
+SIMCLR = (f"{EQUAL}[simclr, groups of 8, direct-2]",)
+MOCO = (f"{EQUAL}[moco-v2, groups of 8, direct-3]",)
 SPANNING = (f"{EQUAL}[simclr, one group, direct-2]",)
-NCE = (f"{EQUAL}[instdisc, groups of 4, direct-3]",)
+NCE = (f"{EQUAL}[instdisc, groups of 8, direct-3]",)
 
 MUTANTS = [
     Mutant(
