@@ -32,7 +32,7 @@ from ssl_cli.objective import Batch
 from ssl_cli.registry import OPS, load
 
 CHUNK_BYTES = 1 << 21
-"""On the CPU, views pass through all operations in groups of this size a thread, so that they stay in its cache."""
+"""On the CPU, views pass through all operations in groups of this size, so that they stay in its cache."""
 CARD_BYTES = 1 << 30
 """Elsewhere they do in groups of this size: enough to be busy with, and little beside what training holds."""
 
@@ -116,7 +116,7 @@ class Pipeline:
         """
         views, n, device = *out.shape[:2], out.device
         stacked = {name: _stacked([view[name] for view in params]) for name in params[0]}
-        most = CHUNK_BYTES * torch.get_num_threads() if device.type == "cpu" else CARD_BYTES
+        most = CHUNK_BYTES if device.type == "cpu" else CARD_BYTES
         step = max(1, most // (4 * views * out[0, 0].numel()))
         # a training step's bf16 would round the pixels; without autograd's bookkeeping a tenth of the time is saved
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
