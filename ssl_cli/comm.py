@@ -44,11 +44,9 @@ def joined(device: torch.device) -> Iterator[None]:
     store, rank_, size_ = next(rendezvous("env://", timeout=patience))
     _board = PrefixStore("sslcli", store)
     dist.init_process_group(backend, store=store, rank=rank_, world_size=size_, timeout=patience)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-        _board = None
+    yield
+    dist.destroy_process_group()  # not after an error: it might wait for a process that is gone
+    _board = None
 
 
 def size() -> int:
@@ -175,10 +173,15 @@ def broke_off(error: Exception) -> bool:
 
 
 def told(words: bytes | None) -> bytes:
-    """What the first process has to say, in all of them; the others say None."""
+    """What the first process has to say, in all of them; the others say None, and wait for a day."""
     if size() == 1:
         assert words is not None
         return words
+    if _board is not None:  # it may have images to fetch and a plan to make before it speaks
+        if words is None:
+            _board.wait(["told"], datetime.timedelta(days=1))
+        else:
+            _board.set("told", "")
     (length,) = highest(len(words or b""))
     letter = _letter(words or b"", length)
     dist.broadcast(letter, src=0)

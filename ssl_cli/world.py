@@ -35,7 +35,8 @@ def world() -> World:
 
 
 def plan_for(processes: int) -> None:
-    """Let this process plan as if so many were to run on this machine."""
+    """Let this process, before it imports torch, plan as if so many were to run on this machine."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
     os.environ.update(RANK="0", WORLD_SIZE=str(processes), LOCAL_RANK="0", LOCAL_WORLD_SIZE=str(processes))
 
 

@@ -103,9 +103,7 @@ TestData = Annotated[
 Download = Annotated[
     bool | None, typer.Option("--download", metavar=SWITCH, help="Allow torchvision to download.", rich_help_panel=DATA)
 ]
-Threads = Annotated[
-    int | None, typer.Option(metavar="N", help="Decode threads (default: all processors)", rich_help_panel=DATA)
-]
+Threads = Annotated[int | None, typer.Option(metavar="N", help="Decode threads (default: all processors)", hidden=True)]
 ImageSize = Annotated[
     int | None, typer.Option(metavar="N", help="Side of a view in pixels (default: recipe)", rich_help_panel=DATA)
 ]
@@ -186,7 +184,7 @@ Compile = Annotated[
         metavar="C",
         help="torch.compile: on, off (default: auto, where a long run gains)",
         autocompletion=complete.switched,
-        hidden=True,
+        rich_help_panel=HARDWARE,
     ),
 ]
 MicroBatch = Annotated[

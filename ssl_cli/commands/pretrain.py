@@ -1,10 +1,13 @@
 """`sslcli pretrain`: train an encoder without labels."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 from ssl_cli.commands import options
+from ssl_cli.config.tree import Settings
+from ssl_cli.errors import DONE
 from ssl_cli.world import plan_for, world
 
 EPILOG = options.examples(
@@ -55,25 +58,36 @@ def pretrain(
     from ssl_cli.ui.sinks import present
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
-    if world().size > 1:
-        devices = None  # this is one of them
     if not world().first:
-        from ssl_cli.engine.peer import follow
-
-        return follow(settled.settings)
+        return DONE if dry_run else _follow(settled.settings)
     early.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run)
-    if devices is not None and devices > 1 and not dry_run:
-        from ssl_cli.engine.launch import launch
-
-        asked = settled.settings
-        out_folder = None if asked.run.out is None else Path(asked.run.out)
-        return launch(ctx.obj, devices, device=asked.hardware.device, out=out_folder)
+    several = devices if devices is not None and devices > 1 and world().size == 1 else None
+    if several and not dry_run:
+        return _launch(ctx.obj, settled.settings, several)
+    if several:
+        plan_for(several)
     if dry_run:
         from ssl_cli.engine.dry_run import dry_run as planned
 
-        plan_for(devices or world().size)
         return present("pretrain", planned(settled.settings), as_json=json)
     from ssl_cli.engine.pretrain import pretrain as run  # torch; only once the settings are known to be good
 
     events = run(settled.settings, origins=settled.origins, resume=resume, overwrite=overwrite)
     return present("pretrain", events, as_json=json)
+
+
+def _follow(settings: Settings) -> int:
+    """This is one of several processes, and not the first."""
+    from ssl_cli.engine.peer import follow
+
+    return follow(settings)
+
+
+def _launch(words: Sequence[str], settings: Settings, processes: int) -> int:
+    """This is the one that starts them."""
+    from ssl_cli.engine.launch import launch
+    from ssl_cli.engine.run_folder import default_path
+
+    out = Path(settings.run.out) if settings.run.out else default_path(settings.method.name)
+    named = [*words, "--out", str(out)]  # the last one counts
+    return launch(named, processes, device=settings.hardware.device, out=out)

@@ -55,7 +55,7 @@ class Rowwise:
         return None if outs[0] is None else self.share.joined(torch.cat(outs))
 
     def _micro_batches(self) -> list[tuple[Tensor, tuple[int, ...]]]:
-        return list(self.share.own.micro_batches(self.micro_batch))
+        return list(self.share.micro_batches(self.micro_batch))
 
 
 def backward(rows: Rowwise, loss: Loss, moments: Moments, kept: int) -> tuple[Tensor, Tensor]:

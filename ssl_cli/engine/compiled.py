@@ -140,7 +140,7 @@ def _tried(settings: Settings, objective: Objective, work: Work) -> Compilation:
     try:
         gain = _gain(settings, objective, work)
     except Exception as error:  # whatever a compiler may say: the run can do without
-        return Compilation(False, f"it was tried and failed: {str(error).splitlines()[0][:100]}")
+        return Compilation(False, f"it was tried and failed: {first_line(error)}")
     spent = time.perf_counter() - began
     saved = work.seconds * (1 - 1 / gain)
     told = f"tried: {gain:.2f} x as fast"
@@ -149,6 +149,11 @@ def _tried(settings: Settings, objective: Objective, work: Work) -> Compilation:
     if saved < 2 * spent:  # it compiles once more for what the trial has not met
         return Compilation(False, f"{told}, and too short a run to pay for compiling")
     return Compilation(True, f"{told}; saves about {format_seconds(saved)}")
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in a line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:150]
 
 
 def _gain(settings: Settings, objective: Objective, work: Work) -> float:
@@ -165,6 +170,7 @@ def _gain(settings: Settings, objective: Objective, work: Work) -> float:
             ratios.append(_turn(objective, x, work.precision, sizes))
     finally:
         switch(objective, on=False)
+        objective.zero_grad(set_to_none=True)  # a pass that failed may have left some
     return statistics.median(ratios)
 
 

@@ -25,6 +25,8 @@ def resolve_device(name: str) -> torch.device:
 def own_device(name: str) -> torch.device:
     """The device called `name`; of several processes on a machine each has the card of its number."""
     device, where = resolve_device(name), world()
+    if device.type == "mps" and where.size > 1:
+        raise UsageError("Several processes cannot share a step on MPS.", "Pass --device cpu, or no --devices.")
     if device.type != "cuda" or where.size == 1:
         return device
     if where.local_rank >= torch.cuda.device_count():

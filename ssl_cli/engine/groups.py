@@ -22,14 +22,6 @@ class Groups:
     order: Tensor
     sizes: tuple[int, ...]
 
-    def micro_batches(self, rows: int) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
-        """Whole groups, as many as fit in `rows` but at least one: their row numbers and group sizes."""
-        start = 0
-        for taken in packed(self.sizes, rows):
-            stop = start + sum(taken)
-            yield self.order[start:stop], taken
-            start = stop
-
     def restore(self, x: Tensor) -> Tensor:
         """Rows that stand in group order `(M,...)` back in their own order; differentiable."""
         return x[torch.argsort(self.order).to(x.device, non_blocking=True)]

@@ -16,7 +16,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine import checkpoint, plan
 from ssl_cli.engine.backward import Rowwise, autocast, backward
-from ssl_cli.engine.compiled import switch
+from ssl_cli.engine.compiled import first_line, switch
 from ssl_cli.engine.division import smaller
 from ssl_cli.engine.gate import gate
 from ssl_cli.engine.groups import group_sizes
@@ -37,7 +37,7 @@ BAD_STEPS = 3
 
 
 class Job:
-    """Everything a step needs; moves only in `update` and `after_step`."""
+    """Everything a step needs; moves in `update` and `after_step`, and where a step is taken back (`gate`)."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Job:
         self._told = set[str]()
         self._judged: int | None = None
         self._lost: list[int] = []
-        switch(objective, on=resolved.compile)
+        switch(objective, on=resolved.compile and not self.share(0).spanning)
         torch.backends.cudnn.benchmark = self.device.type == "cuda"  # all steps have the same shapes
         self.grad_norm = torch.zeros(())
         self.meter = Meter(settings, loader, objective, resolved, self.steps)
@@ -105,6 +105,8 @@ class Job:
         parts = []
         for view in range(views):
             rows = share.rows_of(view, asked)
+            if not len(rows):
+                continue  # all groups of this view were dealt to others
             some = own.some(torch.searchsorted(read, rows))
             x = self.pipeline.apply(some.image, self.pipeline.draw(some, view))
             parts.append((view, rows, x.to(dtype).contiguous(memory_format=self.layout)))
@@ -181,7 +183,7 @@ class Job:
             return None
         self.resolved = dataclasses.replace(self.resolved, compile=False)
         switch(self.objective, on=False)
-        message = f"Compiling failed in step {step + 1}, which begins again without: {str(error).splitlines()[0][:200]}"
+        message = f"Compiling failed in step {step + 1}, which begins again without: {first_line(error)}"
         return Warned(step=step, message=message, hint="With --compile off it is not tried.")
 
     def _out_of_memory(self, step: int) -> Warned:
@@ -259,6 +261,8 @@ class Job:
         yield from self._skipped_anywhere(step)
         yield from self._left_out()
         if numbers is not None:
+            self._settle()  # what is told, and measured, is of weights that stay
+            yield from self._left_out()
             epoch, lr = step / self.steps_per_epoch, self.lr(step - 1)
             yield from self.meter.report(step, epoch, float(loss), lr, float(self.grad_norm), numbers)
 

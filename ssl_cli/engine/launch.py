@@ -18,28 +18,32 @@ from ssl_cli.errors import DONE, STOPPED, PeerError, UsageError
 
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 """What the launcher hands on to its processes."""
+GRACE = 900
+"""Seconds that processes have to end their step and save it, once they are asked to stop."""
 
 
-def launch(words: Sequence[str], processes: int, *, device: str, out: Path | None) -> int:
+def launch(words: Sequence[str], processes: int, *, device: str, out: Path) -> int:
     """Run `sslcli WORDS` in so many processes, each with a card of its own or its share of the processors.
 
     Returns:
         The exit code of the run.
 
     Raises:
-        UsageError: there are fewer cards.
+        UsageError: there are fewer cards, or one was named.
         PeerError: a process was killed; `status.json` in `out` says so too.
     """
+    if ":" in device:
+        raise UsageError(f"--device {device} is one card, and --devices {processes} takes more.", "Pass --device cuda.")
     cards = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     if cards and processes > cards:
         raise UsageError(f"There are {cards} cards here, not {processes}.", f"Pass --devices {cards}, or --device cpu.")
     if not cards and "OMP_NUM_THREADS" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // processes, 1))
     os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", SIGNALS)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # every end is told in our own words
+    logging.disable(logging.CRITICAL)  # every end is told in our own words
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="sslcli", rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.2,
+        rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.2, shutdown_timeout=GRACE,
     )  # fmt: skip
     before = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS.split(",")}
     try:
@@ -54,13 +58,13 @@ def launch(words: Sequence[str], processes: int, *, device: str, out: Path | Non
     return DONE
 
 
-def _ended(failed: tuple[int, ProcessFailure], processes: int, out: Path | None) -> int:
+def _ended(failed: tuple[int, ProcessFailure], processes: int, out: Path) -> int:
     """The exit code that a process left, which has told why; or, of one that was killed, what there is to say."""
     rank, failure = failed
     code: int = failure.exitcode
-    if code >= 0:
-        return code
-    message = f"Process {rank} of {processes} (from 0) was ended by {signal.Signals(-code).name}."
-    if out is not None:
-        settle_status(out, "failed", STOPPED, message)
-    raise PeerError(message)
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    message = f"Process {rank} of {processes} (from 0) {how}."
+    known = not settle_status(out, "failed", code if code >= 0 else STOPPED, message)
+    if known and code >= 0:
+        return code  # the first process has told why
+    raise PeerError(message, code=code if code >= 0 else STOPPED)

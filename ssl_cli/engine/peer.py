@@ -18,7 +18,7 @@ from ssl_cli.engine.job import Job
 from ssl_cli.engine.loop import train
 from ssl_cli.engine.plan import Resolved
 from ssl_cli.engine.signals import stop_request
-from ssl_cli.errors import DONE, PeerError, SslcliError, understood
+from ssl_cli.errors import DONE, DataError, PeerError, SslcliError, understood
 from ssl_cli.events import Event, Stopped
 from ssl_cli.objective import Batch, Targets
 
@@ -43,9 +43,15 @@ def follow(settings: Settings) -> int:
     with together(device):
         facts = torch.load(io.BytesIO(comm.told(None)), weights_only=True)
         settings = Settings.model_validate(facts["settings"])
+        device = own_device(torch.device(facts["resolved"]["device"]).type)  # which a resumed run may have settled
         resolved = Resolved(**{**facts["resolved"], "device": str(device)})
         torch.set_num_threads(resolved.threads)
         source = open_pretraining(settings.data, settings.run.seed)
+        if len(source) != resolved.images:
+            raise DataError(
+                f"The first process has {resolved.images:,} images, process {comm.rank()} has {len(source):,}.",
+                "Give all machines the same images.",
+            )
         objective = build_objective(settings, device, len(source))
         job = Peer(settings, resolved, objective, build_loader(settings, objective, source, device), None)
         if facts["state"] is not None:

@@ -1,6 +1,7 @@
 """What a run will be: every open choice resolved once, with its reason, before the first step."""
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.data.source import Source
 from ssl_cli.engine import budget, need, probe
-from ssl_cli.engine.compiled import Work, choose
+from ssl_cli.engine.compiled import Compilation, Work, choose
 from ssl_cli.engine.division import Division, Mode
 from ssl_cli.engine.groups import group_sizes
 from ssl_cli.engine.share import spans
@@ -117,8 +118,8 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
         largest = found.largest_batches(settings, most)
         choices.append(_would_fit(largest, most))
         expected |= {f"largest_{mode}": batch for mode, batch in largest.items()}
-    warnings = (*doubts(settings, objective), *_no_room(settings, size, free), *_too_long(seconds))
-    return Plan(resolved, tuple(choices), expected, warnings)
+    told = (*doubts(settings, objective), *_eager(settings, compiling), *_no_room(settings, size, free))
+    return Plan(resolved, tuple(choices), expected, (*told, *_too_long(seconds)))
 
 
 LONG = 3 * 86400
@@ -141,6 +142,12 @@ def capped(settings: Settings, images: int) -> tuple[Settings, list[str]]:
 def doubts(settings: Settings, objective: Objective) -> list[str]:
     """What in these settings will not do what the method needs, or what was asked."""
     found = []
+    where, processors = world(), os.cpu_count() or 1
+    if settings.hardware.device != "cuda" and where.local_size > processors and not torch.cuda.is_available():
+        found.append(
+            f"{where.local_size} processes share {processors} processors here and will wait for one another; "
+            f"pass --devices {processors} or less. The time planned is for a processor each."
+        )
     sizes = group_sizes(settings.run.batch, 1, settings.model.bn_group)
     if objective.shuffled_keys and len(sizes) == 1:
         found.append(
@@ -300,6 +307,11 @@ def _free(out: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def _eager(settings: Settings, compiling: Compilation) -> list[str]:
+    refused = settings.hardware.compile == "on" and not compiling.on
+    return [f"The run is not compiled, though --compile on asks for it: {compiling.reason}."] if refused else []
 
 
 def _too_long(seconds: float | None) -> list[str]:

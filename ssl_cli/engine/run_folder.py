@@ -159,10 +159,12 @@ def status(path: Path) -> str | None:
         return None
 
 
-def settle_status(path: Path, state: str, exit_code: int, reason: str) -> None:
-    """Write the `status.json` of a run whose process is gone and could not; what it has said itself stands."""
-    if status(path) == "running":
-        _write_status(path, state, exit_code, reason)
+def settle_status(path: Path, state: str, exit_code: int, reason: str) -> bool:
+    """Write the `status.json` of a run whose process is gone and could not; False: it has said so itself."""
+    if status(path) != "running":
+        return False
+    _write_status(path, state, exit_code, reason)
+    return True
 
 
 def default_path(method: str) -> Path:

@@ -8,6 +8,7 @@ rows than others. Either way the same rows share statistics, and a step is that 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ssl_cli import comm
 from ssl_cli.config.tree import Settings
-from ssl_cli.engine.groups import Groups, bn_groups
+from ssl_cli.engine.groups import Groups, bn_groups, packed
 from ssl_cli.errors import UsageError
 from ssl_cli.objective import Objective
 
@@ -43,6 +44,18 @@ class Share:
     def own(self) -> Groups:
         """The rows of this process."""
         return self.parts[self.rank]
+
+    def micro_batches(self, rows: int) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+        """Row numbers and group sizes of this process, whole groups, as many as fit in `rows` but at least one.
+
+        The same groups at once in all processes: where a group has rows in each, they speak to one another of it.
+        """
+        most = [max(sizes) for sizes in zip(*(part.sizes for part in self.parts), strict=True)]
+        group = start = 0
+        for taken in packed(most, rows):
+            own = self.own.sizes[group : group + len(taken)]
+            yield self.own.order[start : start + sum(own)], own
+            group, start = group + len(own), start + sum(own)
 
     def joined(self, x: Tensor) -> Tensor:
         """All rows in their own order `(M,...)`, from those of this process in group order; without gradient."""
@@ -107,6 +120,11 @@ class StepShare:
     queries: Share
     targets: Share
     images: int
+
+    @property
+    def spanning(self) -> bool:
+        """Whether any group has rows in all processes."""
+        return self.queries.spanning or self.targets.spanning
 
     @property
     def alone(self) -> bool:

@@ -7,7 +7,6 @@ engine pools those of a whole step and commits them once, however often rows wer
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +15,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ssl_cli import comm
 from ssl_cli.nn.synchronized import normalized
 
-Facts = tuple[int, Tensor, Tensor]
-"""How many values, their mean, and the sum of their squared distances from it; the tensors `(C,)`."""
+Facts = tuple[int | Tensor, Tensor, Tensor]
+"""How many values (of several processes `(1,)`, on the device), their mean, and the sum of their squared distances from
+it, `(C,)` each."""
 
 
 class Moments:
     """Count, mean and summed squares of every layer, of the values in all groups of a step."""
 
     def __init__(self) -> None:
-        self._met: dict[_Grouped, list[Facts]] = {}
+        self._met: dict[_Grouped, list[tuple[int, Tensor, Tensor]]] = {}
         self._pooled: dict[_Grouped, Facts] = {}
 
     def add(self, layer: "_Grouped", count: int, mean: Tensor, var: Tensor) -> None:
@@ -37,14 +37,16 @@ class Moments:
         self._pool_own()
         if comm.size() == 1 or not self._pooled:
             return
-        parts = [torch.cat([mean.new_full((1,), n), mean, squares]) for n, mean, squares in self._pooled.values()]
+        parts = [torch.cat([mean.new_ones(1) * n, mean, squares]) for n, mean, squares in self._pooled.values()]
         own = torch.cat([part.double() for part in parts])
         each = torch.split(comm.all_gather(own[None], [1] * comm.size()), [len(part) for part in parts], 1)
         for layer, told in zip(self._pooled, each, strict=True):
             dtype = self._pooled[layer][1].dtype
-            facts = [(int(row[0]), *row[1:].chunk(2)) for row in told]
-            count, mean, squares = reduce(_pooled, facts)
-            self._pooled[layer] = (count, mean.to(dtype), squares.to(dtype))
+            counts, (means, squares) = told[:, :1], told[:, 1:].chunk(2, 1)
+            total = counts.sum(0)
+            mean = (counts * means).sum(0) / total
+            apart = squares.sum(0) + (counts * (means - mean).square()).sum(0)
+            self._pooled[layer] = (total, mean.to(dtype), apart.to(dtype))
 
     def _pool_own(self) -> None:
         """All groups of a layer at once: a step has many, and each is small."""
@@ -64,7 +66,8 @@ class Moments:
             layer.num_batches_tracked += 1
             weight = layer.momentum if layer.momentum is not None else 1 / int(layer.num_batches_tracked)
             layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), weight)
-            layer.running_var.lerp_((squares / max(count - 1, 1)).to(layer.running_var.dtype), weight)
+            fewer = (count - 1).clamp(min=1) if isinstance(count, Tensor) else max(count - 1, 1)
+            layer.running_var.lerp_((squares / fewer).to(layer.running_var.dtype), weight)
         self.clear()
 
     def clear(self) -> None:
@@ -73,18 +76,12 @@ class Moments:
         self._pooled.clear()
 
 
-def _together(counts: list[int], means: Tensor, variances: Tensor) -> Facts:
+def _together(counts: list[int], means: Tensor, variances: Tensor) -> tuple[int, Tensor, Tensor]:
     """Of groups whose means and biased variances are `(G,C)`."""
     total = sum(counts)
     weights = torch.tensor(counts, dtype=means.dtype)[:, None].to(means.device, non_blocking=True)
     mean = (weights * means).sum(0) / total
     return total, mean, (weights * (variances + (means - mean).square())).sum(0)
-
-
-def _pooled(one: Facts, other: Facts) -> Facts:
-    (seen, old, squares), (count, mean, more) = one, other
-    total, delta = seen + count, mean - old
-    return total, old + delta * (count / total), squares + more + delta.square() * (seen * count / total)
 
 
 class _Grouped(_BatchNorm):

@@ -24,7 +24,7 @@ from ssl_cli.engine.share import Views
 from ssl_cli.objective import Batch
 
 CPU = torch.device("cpu")
-IMAGES, BATCH = 120, 24
+IMAGES, BATCH = 130, 26
 Found = dict[str, Any]
 Case = tuple[str, str, str]
 """Method, groups and way."""
@@ -75,7 +75,7 @@ def five_steps(method: str, groups: str, way: str) -> Found:
             "model": {"width": 0.125, "bn_group": GROUPS[groups]},
             "data": {"size": 16, "images": IMAGES, "threads": 1},
             "augment": {"order": ["crop", "flip"]},
-            "optim": {"lr": 0.06},
+            "optim": {"lr": 0.005 if method == "byol" else 0.06},
             "schedule": {"epochs": 1},
             "run": {"batch": BATCH, "monitor": False},
         }
@@ -124,7 +124,7 @@ def together(size: int, wanted: Sequence[Case]) -> list[dict[Case, Found]]:
             )
             for rank, file in enumerate(files)
         ]
-        codes = [process.wait(timeout=300) for process in running]
+        codes = [process.wait(timeout=900) for process in running]
         assert codes == [0] * size
         return [torch.load(file, weights_only=True) for file in files]
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ Shared = Callable[[int], list[dict[Case, Found]]]
 def shared(request: pytest.FixtureRequest) -> Shared:
     """What each process finds in the cases that are asked for here; they are started once for each number of them."""
     params = [getattr(item, "callspec", None) for item in request.session.items]
-    wanted = dict.fromkeys(spec.params["case"] for spec in params if spec and "case" in spec.params)
-    return functools.cache(lambda size: together(size, [case for case in cases() if case in wanted]))
+    wanted = {(spec.params["case"], spec.params["size"]) for spec in params if spec and "case" in spec.params}
+    return functools.cache(lambda size: together(size, [case for case in cases() if (case, size) in wanted]))
 
 
 @functools.cache
@@ -24,8 +25,19 @@ def alone(method: str, groups: str, way: str) -> Found:
     return five_steps(method, groups, way)
 
 
-@pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("case", cases(), ids=", ".join)
+QUICK = {"simclr", "moco-v2", "instdisc"}
+
+
+def _marked(case: Case, size: int) -> Any:
+    """A case; most of those of three processes, which two cores do slowly, are slow, and most of one group."""
+    method, groups, way = case
+    quick = way != "checkpointed" and (method in QUICK if size == 3 or groups == "one group" else True)
+    quick = quick and not (size == 3 and (groups == "one group" or way == "cached") and method != "moco-v2")
+    name = f"{', '.join(case)}-{size}"
+    return pytest.param(case, size, id=name, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("case", "size"), [_marked(case, size) for size in (2, 3) for case in cases()])
 def test_processes_equal_one(shared: Shared, case: Case, size: int) -> None:
     one, each = alone(*case), [found[case] for found in shared(size)]
     losses = one["losses"]

@@ -73,6 +73,13 @@ def test_every_method_plans_and_trains_in_two_processes(tmp_path: Path, method: 
     assert status(tmp_path / "run")["state"] == "finished"
 
 
+@pytest.mark.parametrize("method", ["simclr", "moco-v2"])
+def test_as_many_groups_as_processes(tmp_path: Path, method: str) -> None:
+    """Each process has rows of one view alone."""
+    code, stderr = ended(start(tmp_path / "run", "--epochs", "1", "--method", method, "--set", "model.bn_group=32"))
+    assert code == 0, stderr
+
+
 def test_two_processes_train_what_one_trains_and_one_goes_on_alone(tmp_path: Path) -> None:
     gentle = ["--set", "optim.name=sgd", "--lr", "0.002"]  # larger steps make much of the last digits of a float32
     assert ended(start(tmp_path / "two", "--epochs", "1", *gentle))[0] == 0

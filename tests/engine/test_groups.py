@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ssl_cli.engine.groups import bn_groups
+from ssl_cli.engine.share import Share
 
 
 def members(images: int, views: int, group: int, *stream: int) -> list[list[int]]:
@@ -52,7 +53,7 @@ def test_membership_depends_on_seed_and_step_alone() -> None:
 @pytest.mark.parametrize(("rows", "expected"), [(1, [4] * 6), (8, [8, 8, 8]), (11, [8, 8, 8]), (100, [24])])
 def test_micro_batches_hold_whole_groups(rows: int, expected: list[int]) -> None:
     groups = bn_groups(12, 2, 4, 0, 0, 0)
-    cut = list(groups.micro_batches(rows))
+    cut = list(Share((groups,)).micro_batches(rows))
     assert [len(order) for order, _ in cut] == expected
     assert all(sum(sizes) == len(order) for order, sizes in cut)
     assert torch.equal(torch.cat([order for order, _ in cut]), groups.order)

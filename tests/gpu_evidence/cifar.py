@@ -107,7 +107,7 @@ def train(settings: Settings, data: Evaluation, each: int, *, resume: bool) -> d
     rates: list[float] = []
     planned: Planned | None = None
     stopped: Stopped | None = None
-    for event in pretrain(settings, origins={}, resume=resume, overwrite=False):
+    for event in pretrain(settings, origins={"run.max_time": "the command line"}, resume=resume, overwrite=False):
         sys.stderr.write(f"{event}\n")
         if isinstance(event, Planned):
             planned = event

@@ -266,8 +266,8 @@ MUTANTS = [
         None,
         "biased-running-variance",
         BATCHNORM,
-        "squares / max(count - 1, 1)",
-        "squares / count",
+        "else max(count - 1, 1)",
+        "else count",
         ("tests/nn/test_batchnorm.py",),
     ),
 ]
