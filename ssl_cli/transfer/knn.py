@@ -14,8 +14,8 @@ class Votes:
     """What the neighbours said.
 
     Attributes:
-        scores: float32 `(Q, classes)`, the sum of exp((s - s_max) / T) over the neighbours of a class, where s_max is
-            the query's largest similarity: the paper's vote up to one factor a query, and safe for any T.
+        scores: float32 or more `(Q, classes)`, the sum of exp((s - s_max) / T) over the neighbours of a class, where
+            s_max is the query's largest similarity: the paper's vote up to one factor a query, and safe for any T.
         k: neighbours that voted, which is less than was asked where the bank is smaller.
     """
 
@@ -43,11 +43,12 @@ def knn(
     if len(bank) == 0 or k < 1 or temperature <= 0:
         raise ValueError(f"needs bank rows, k >= 1 and T > 0, got {len(bank)} rows, k = {k}, T = {temperature}")
     k = min(k, len(bank))
-    bank = F.normalize(bank.float(), dim=1).T
-    scores = torch.zeros(len(queries), classes, device=bank.device)
+    wide = torch.promote_types(bank.dtype, torch.float32)
+    bank = F.normalize(bank.to(wide), dim=1).T
+    scores = torch.zeros(len(queries), classes, device=bank.device, dtype=wide)
     step = max(1, SIMILARITIES // bank.shape[1])
     for query, score in zip(torch.split(queries, step), torch.split(scores, step), strict=True):
-        similarity, neighbour = (F.normalize(query.float(), dim=1) @ bank).topk(k)
+        similarity, neighbour = (F.normalize(query.to(wide), dim=1) @ bank).topk(k)
         weight = ((similarity - similarity[:, :1]) / temperature).exp_()
         score.scatter_add_(1, bank_labels[neighbour], weight)
     return Votes(scores, k)

@@ -135,8 +135,8 @@ MUTANTS = [
         "{ENCODER: objective.forward}",
         EVALUATION_TESTS,
     ),
-    Mutant(33, "the-bank-is-not-normalised", KNN, "F.normalize(bank.float(), dim=1).T", "bank.float().T", KNN_TESTS),
-    Mutant(33, "queries-are-not-normalised", KNN, "F.normalize(query.float(), dim=1)", "query.float()", KNN_TESTS),
+    Mutant(33, "the-bank-is-not-normalised", KNN, "F.normalize(bank.to(wide), dim=1).T", "bank.to(wide).T", KNN_TESTS),
+    Mutant(33, "queries-are-not-normalised", KNN, "F.normalize(query.to(wide), dim=1)", "query.to(wide)", KNN_TESTS),
     Mutant(33, "more-neighbours-than-the-bank-has", KNN, "k = min(k, len(bank))", "k = int(k)", KNN_TESTS),
     Mutant(
         None,

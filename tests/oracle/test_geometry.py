@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ssl_cli.losses.geometry import agreement, effective_rank, spread, uniformity
+from tests.oracle.agree import agree
 
 
 def rows(count: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -25,9 +26,9 @@ def test_spread_uniformity_and_rank(count: int, dim: int) -> None:
     for d in range(dim):
         mean = sum(row[d] for row in plain) / count
         deviations.append(math.sqrt(sum((row[d] - mean) ** 2 for row in plain) / (count - 1)))
-    assert spread(z).item() == pytest.approx(sum(deviations) / dim * math.sqrt(dim), abs=1e-12)
+    agree("spread", spread(z), sum(deviations) / dim * math.sqrt(dim))
     pairs = [math.exp(-2 * distance(plain[i], plain[j])) for i in range(count) for j in range(count) if i != j]
-    assert uniformity(z).item() == pytest.approx(math.log(sum(pairs) / len(pairs)), abs=1e-12)
+    agree("uniformity", uniformity(z), math.log(sum(pairs) / len(pairs)))
     values = torch.linalg.svdvals(z).tolist()
     shares = [value / sum(values) for value in values if value > 1e-12]
     assert effective_rank(z).item() == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares)), rel=1e-6)
@@ -54,9 +55,8 @@ def test_agreement(count: int) -> None:
     for i in range(count):
         rivals = [distance(a[i], other) for j, other in enumerate(all_rows) if j not in {i, i + count}]
         hits += distance(a[i], p[i]) < min(rivals)
-    assert found["top1"].item() == pytest.approx(hits / count)
-    mean = sum(distance(x, y) for x, y in zip(a, p, strict=True)) / count
-    assert found["alignment"].item() == pytest.approx(mean, abs=1e-12)
+    agree("contrastive top-1", found["top1"], hits / count)
+    agree("alignment", found["alignment"], sum(distance(x, y) for x, y in zip(a, p, strict=True)) / count)
 
 
 def test_a_tie_is_no_hit() -> None:
