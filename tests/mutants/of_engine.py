@@ -135,6 +135,7 @@ MUTANTS = [
         "{ENCODER: objective.forward}",
         EVALUATION_TESTS,
     ),
+    Mutant(33, "nobody-says-which-feature", EVALUATE, '        "feature": ENCODER,\n', "", EVALUATION_TESTS),
     Mutant(33, "the-bank-is-not-normalised", KNN, "F.normalize(bank.to(wide), dim=1).T", "bank.to(wide).T", KNN_TESTS),
     Mutant(33, "queries-are-not-normalised", KNN, "F.normalize(query.to(wide), dim=1)", "query.to(wide)", KNN_TESTS),
     Mutant(33, "more-neighbours-than-the-bank-has", KNN, "k = min(k, len(bank))", "k = int(k)", KNN_TESTS),
@@ -285,6 +286,14 @@ MUTANTS = [
         "objective.backbone.load_state_dict(weights)",
         "objective.backbone.load_state_dict(weights, strict=False)",
         EVALUATION_TESTS,
+    ),
+    Mutant(
+        39,
+        "a-borrowed-network-keeps-its-classifier",
+        "ssl_cli/nn/borrowed.py",
+        "layers[start : end + 1]",
+        "layers[start:end]",
+        ("tests/nn/test_borrowed.py::test_the_weights_are_the_librarys_own_under_its_names",),
     ),
     Mutant(
         None,

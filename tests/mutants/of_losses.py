@@ -37,6 +37,22 @@ MUTANTS = [
         NT_XENT_TESTS,
     ),
     Mutant(
+        13,
+        "a-process-masks-by-its-own-count-of-rows",
+        TILED,
+        "logits.scatter_(1, own[block, None], -torch.inf)",
+        "logits.scatter_(1, torch.arange(len(own))[block, None], -torch.inf)",
+        NT_XENT_TESTS,
+    ),
+    Mutant(
+        13,
+        "a-view-s-own-key-is-its-negative",
+        "ssl_cli/losses/row_softmax.py",
+        "            if own is not None:\n                _leave_out(logits, own - start)\n",
+        "",
+        ("tests/oracle/test_momentum_keys.py",),
+    ),
+    Mutant(
         15,
         "the-memory-without-temperature",
         DENSE,
@@ -155,6 +171,14 @@ MUTANTS = [
         BANK,
         "normalize(blended, dim=1)[last]",
         "normalize(blended, dim=1)",
+        BANK_TESTS,
+    ),
+    Mutant(
+        28,
+        "autograd-reaches-the-bank",
+        BANK,
+        "    @torch.no_grad()\n    def blend",
+        "    def blend",
         BANK_TESTS,
     ),
     Mutant(

@@ -37,6 +37,22 @@ MUTANTS = [
     ),
     Mutant(
         14,
+        "gradients-are-a-mean-over-processes",
+        COMM,
+        "flat = summed(torch.cat([grad.reshape(-1) for grad in bucket]))",
+        "flat = summed(torch.cat([grad.reshape(-1) for grad in bucket])) / size()",
+        SIMCLR,
+    ),
+    Mutant(
+        14,
+        "where-a-row-is-another-process-s-negative-it-gets-no-gradient",
+        "ssl_cli/losses/nt_xent_tiled.py",
+        "weight = (logits + log_share[own[block], None]).exp_().add_(logits.add_(log_share[None]).exp_())",
+        "weight = (logits + log_share[own[block], None]).exp_()",
+        ("tests/oracle/test_nt_xent.py",),
+    ),
+    Mutant(
+        14,
         "running-statistics-of-the-own-rows",
         JOB,
         "        self.moments.pool()\n",
