@@ -2,7 +2,7 @@
 
 Each arm has processes of its own, whose memory is the peak beyond what stood before; the arms take turns and the
 fastest repeat of a turn counts, the median over turns is told. LightlySSL's loss is an arm where it is installed. What
-would need more memory than is free is left out. Gradients are held against float64 on 512 rows.
+would need more memory than is free is left out. Gradients are held against float64 on 512 rows, found once.
 """
 
 import argparse
@@ -11,15 +11,17 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ssl_cli.engine import memory
 from ssl_cli.losses.nt_xent import nt_xent
-from ssl_cli.losses.nt_xent_tiled import nt_xent_tiled, own_gradient, own_log_sum_exp, row_log_sum_exp
+from ssl_cli.losses.nt_xent_tiled import nt_xent_tiled, own_gradient, row_log_sum_exp
 
 DIM, TEMPERATURE = 128, 0.1
 TURNS = 3
@@ -51,7 +53,7 @@ def rows(images: int) -> Tensor:
     return torch.nn.functional.normalize(both, dim=1)
 
 
-def alone(name: str, images: int) -> dict[str, float]:
+def alone(name: str, images: int, exact: Path) -> dict[str, float]:
     """One turn of an arm in this process: seconds, bytes, relative error of the gradient."""
     z, loss = rows(images).requires_grad_(), arms()[name]
 
@@ -66,39 +68,52 @@ def alone(name: str, images: int) -> dict[str, float]:
     taken = memory.taken_by(once, torch.device("cpu"))
     seconds = min(once() for _ in range(3 if images <= 4096 else 1))
     assert z.grad is not None
-    own = torch.arange(0, 2 * images, max(2 * images // SAMPLED, 1))[:SAMPLED]
-    unit = z.detach().double()[own]
+    unit, found = (x.detach()[sampled(images)].double() for x in (z, z.grad))
     # along the sphere: LightlySSL's gradient has no other part, for it makes its rows unit ones itself
-    found, exact = (g - (g * unit).sum(1, keepdim=True) * unit for g in (z.grad[own].double(), _exact(z.detach(), own)))
-    error = float((found - exact).norm() / exact.norm())
-    return {"seconds": seconds, "taken": float(taken or 0), "error": error}
+    wanted = torch.load(exact, weights_only=True)
+    found, wanted = (g - (g * unit).sum(1, keepdim=True) * unit for g in (found, wanted))
+    return {"seconds": seconds, "taken": float(taken or 0), "error": float((found - wanted).norm() / wanted.norm())}
 
 
-def _exact(z: Tensor, own: Tensor) -> Tensor:
-    """The gradient of some rows in float64, rows against all; of the others' log-sum-exps float32 has enough digits."""
-    log_sum_exp, wide = row_log_sum_exp(z, TEMPERATURE).double(), z.double()
-    log_sum_exp[own] = own_log_sum_exp(wide, own, TEMPERATURE)
-    return own_gradient(wide, own, log_sum_exp, TEMPERATURE)
+def sampled(images: int) -> Tensor:
+    """Rows whose gradients are looked at."""
+    return torch.arange(0, 2 * images, max(2 * images // SAMPLED, 1))[:SAMPLED]
+
+
+def exact_gradient(images: int) -> Tensor:
+    """Theirs in float64, in little memory."""
+    z, own = rows(images).double(), sampled(images)
+    return own_gradient(z, own, row_log_sum_exp(z, TEMPERATURE), TEMPERATURE)
+
+
+def all_turns(images: int) -> dict[str, list[dict[str, float]]]:
+    """What each arm found in each of its turns."""
+    turns: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        exact = str(Path(folder) / "exact.pt")
+        torch.save(exact_gradient(images), exact)
+        for _ in range(TURNS if images <= 16384 else 1):
+            for name in arms():
+                if COPIES.get(name, 0) * 4 * (2 * images) ** 2 > memory.available():
+                    continue
+                words = [sys.executable, "-m", "tests.bench.nt_xent", str(images), "--alone", name, exact]
+                done = subprocess.run(words, check=True, capture_output=True, text=True)
+                turns.setdefault(name, []).append(json.loads(done.stdout))
+    return turns
 
 
 def main() -> None:
     """Print a table for each number of images."""
     parser = argparse.ArgumentParser()
     parser.add_argument("images", nargs="*", type=int, default=[1024, 4096, 16384, 65536])
-    parser.add_argument("--alone")
+    parser.add_argument("--alone", nargs=2, help="what this command says to the processes of its arms")
     asked = parser.parse_args()
     if asked.alone:
-        print(json.dumps(alone(asked.alone, asked.images[0])))
+        name, exact = asked.alone
+        print(json.dumps(alone(name, asked.images[0], Path(exact))))
         return
     for images in asked.images:
-        turns: dict[str, list[dict[str, float]]] = {}
-        for _ in range(TURNS if images <= 16384 else 1):
-            for name in arms():
-                if COPIES.get(name, 0) * 4 * (2 * images) ** 2 > memory.available():
-                    continue
-                words = [sys.executable, "-m", "tests.bench.nt_xent", str(images), "--alone", name]
-                done = subprocess.run(words, check=True, capture_output=True, text=True)
-                turns.setdefault(name, []).append(json.loads(done.stdout))
+        turns = all_turns(images)
         print(f"\n| N = {images:,} | seconds (least, most) | memory | error of the gradient |\n|---|---|---|---|")
         for name, found in turns.items():
             times = [one["seconds"] for one in found]
