@@ -1,4 +1,4 @@
-"""Mistakes with similarities, the memory bank and the embedded heads (traps 13, 15, 16, 26 to 31)."""
+"""Mistakes with similarities, the memory bank and the embedded heads (traps 8, 13, 15, 16, 26 to 29, 31)."""
 
 from tests.mutants.mutant import Mutant
 

@@ -1,4 +1,4 @@
-"""Mistakes with augmentation and recipes (traps 11 and 21 to 26, 30, 37 and 38)."""
+"""Mistakes with augmentation, recipes and the order of images (traps 11, 21 to 27, 30, 37 and 38)."""
 
 from tests.mutants.mutant import Mutant
 
@@ -157,6 +157,14 @@ MUTANTS = [
         KEY,
         KEY.replace("batch.index", "torch.arange(len(batch))"),
         VIEWS_TESTS,
+    ),
+    Mutant(
+        27,
+        "an-index-by-the-order-of-the-search",
+        "ssl_cli/data/search.py",
+        "return sorted(os.path.relpath(path, root) for path in files), tuple(skipped)",
+        "return [os.path.relpath(path, root) for path in reversed(files)], tuple(skipped)",
+        ("tests/data/test_folder.py",),
     ),
     Mutant(38, "the-same-views-in-every-epoch", PIPELINE, KEY, KEY.replace("batch.epoch", "0"), VIEWS_TESTS),
     Mutant(

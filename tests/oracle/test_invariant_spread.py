@@ -28,6 +28,13 @@ def test_dense_and_tiled_equal_the_code_in_value_and_gradient(images: int, tempe
         lambda rows: paper.invariant_spread(rows, z.tolist(), temperature),
         lambda rows: invariant_spread(rows, temperature),
         lambda rows: invariant_spread_tiled(rows, temperature, tile=3 * len(z)),
+        lambda rows: torch.stack(
+            [
+                invariant_spread_tiled(rows, temperature, own=own) * len(own) / len(z)
+                for own in torch.arange(len(z)).tensor_split(3)
+                if len(own)
+            ]
+        ).sum(),
     )
 
 
