@@ -39,6 +39,11 @@ class Rowwise:
     def __len__(self) -> int:
         return len(self._micro_batches())
 
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each micro-batch."""
+        return [len(rows) for rows, _ in self._micro_batches()]
+
     def out(self, number: int, moments: Moments | None) -> Tensor:
         """Outputs of micro-batch `number`, in group order; its BatchNorm statistics go to `moments`."""
         rows, sizes = self._micro_batches()[number]
@@ -50,9 +55,26 @@ class Rowwise:
 
     def without_gradient(self, moments: Moments | None) -> Tensor | None:
         """The outputs of all rows in their own order, outside any graph; None where there are none."""
-        with torch.no_grad():
-            outs = [self.out(number, moments) for number in range(len(self))]
-        return None if outs[0] is None else self.share.joined(torch.cat(outs))
+        out = self.first(len(self), moments)
+        return None if out is None else self.share.joined(out)
+
+    @torch.no_grad()
+    def first(self, count: int, moments: Moments | None) -> Tensor | None:
+        """Outputs of the first micro-batches, outside any graph, in group order; None where there are none.
+
+        They go to one tensor: as many as there are micro-batches, each made among a pass's large ones, would leave the
+        memory around them in pieces.
+        """
+        out, place = None, 0
+        for number, rows in enumerate(sizes := self.sizes[:count]):
+            found: Tensor | None = self.out(number, moments)  # an objective's targets may be None
+            if found is None:
+                return None
+            if out is None:
+                out = found.new_empty(sum(sizes), *found.shape[1:])
+            out[place : place + rows] = found
+            place += rows
+        return out
 
     def _micro_batches(self) -> list[tuple[Tensor, tuple[int, ...]]]:
         return list(self.share.micro_batches(self.micro_batch))
@@ -74,15 +96,15 @@ def backward(rows: Rowwise, loss: Loss, moments: Moments, kept: int) -> tuple[Te
     """
     count = len(rows)
     again = max(count - kept, 0)
-    with torch.no_grad():
-        outs = [rows.out(number, None) for number in range(again)]
+    done = rows.first(again, None)
     with rows.autocast():  # around all, so that the graphs share one cast of each weight
-        outs += [rows.out(number, moments) for number in range(again, count)]
-    z = rows.share.joined(torch.cat([out.detach() for out in outs])).requires_grad_()
+        outs = [rows.out(number, moments) for number in range(again, count)]
+    parts = [out.detach() for out in outs] if done is None else [done, *(out.detach() for out in outs)]
+    z = rows.share.joined(torch.cat(parts)).requires_grad_()
     value = loss(z)
     value.backward()  # type: ignore[no-untyped-call]
     assert z.grad is not None
-    slopes = torch.split(z.grad[rows.share.own.order.to(z.device, non_blocking=True)], [len(out) for out in outs])
+    slopes = torch.split(z.grad[rows.share.own.order.to(z.device, non_blocking=True)], rows.sizes)
     for number in range(count - 1, again - 1, -1):
         outs.pop().backward(slopes[number])  # type: ignore[no-untyped-call]
     for number in range(again):

@@ -68,7 +68,7 @@ def sample(source: Source | None, size: int, channels: int = 3) -> Sample:
     return Sample(images, seconds / len(images), sum(image.numel() for image in images) / len(images))
 
 
-def pace(settings: Settings, objective: Objective, few: Sample, precision: str, most: int) -> Pace:
+def pace(settings: Settings, objective: Objective, few: Sample, how: probe.Arithmetic, most: int) -> Pace:
     """Time the parts of a step: augmentation, passes of up to `most` rows, loss; the objective is left as it was."""
     device = next(objective.parameters()).device
     pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
@@ -76,7 +76,7 @@ def pace(settings: Settings, objective: Objective, few: Sample, precision: str, 
     batch = _batch(len(images), images).to(device)
     augment = _best(device, lambda: pipeline.stacked(batch, objective.views)) / len(batch)
     x = pipeline.stacked(_batch(len(few.images), few.images).to(device), 1)
-    passes = probe.passes(objective, x, precision, most)
+    passes = probe.passes(objective, x, how, most)
     return Pace(few.read, augment, passes, *_loss(objective, settings.run.batch, x))
 
 

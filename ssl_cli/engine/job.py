@@ -14,7 +14,7 @@ from ssl_cli import comm
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
-from ssl_cli.engine import checkpoint, plan
+from ssl_cli.engine import checkpoint, memory, plan
 from ssl_cli.engine.backward import Rowwise, autocast, backward
 from ssl_cli.engine.compiled import first_line, switch
 from ssl_cli.engine.division import smaller
@@ -88,6 +88,7 @@ class Job:
 
     def batches(self) -> Iterator[Batch]:
         """The batches from where the run stands to its end; of several processes, each one's rows of them."""
+        memory.resident()  # gives back what planning held
         self.meter.begin(self.start)
         return self.loader.batches(self.start, self.steps)
 

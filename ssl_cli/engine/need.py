@@ -121,19 +121,19 @@ class Need:
 LARGEST = 1 << 24
 
 
-def measure(settings: Settings, objective: Objective, precision: str, few: Source | None) -> Need:
+def measure(settings: Settings, objective: Objective, how: probe.Arithmetic, few: Source | None) -> Need:
     """Time the parts of a step for a moment, on a few images; the objective is left as it was."""
     sample = forecast.sample(few, settings.data.size, settings.data.channels)
     sizes, device = budget.step_groups(settings, objective), next(objective.parameters()).device
     rows = settings.hardware.micro_batch or max(at_once(device.type), max(sizes))
     pace = None
     try:
-        pace = forecast.pace(settings, objective, sample, precision, min(rows, sum(sizes)))
+        pace = forecast.pace(settings, objective, sample, how, min(rows, sum(sizes)))
     except Exception:
         if ":" not in settings.method.name:
             raise
         objective.train().zero_grad(set_to_none=True)
-    return Need(objective, settings.data.size, precision, sample, pace)
+    return Need(objective, settings.data.size, how.precision, sample, pace)
 
 
 def too_little(settings: Settings, found: Need, beside: int, most: int) -> ResourceError:

@@ -78,7 +78,7 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
     device, images = next(objective.parameters()).device, data.images
     arithmetic, why = _arithmetic(settings, objective, device)
     objective.to(memory_format=probe.FORMATS[arithmetic.memory_format])
-    found = need.measure(settings, objective, arithmetic.precision, data.few)
+    found = need.measure(settings, objective, arithmetic, data.few)
     most, why_most = budget.budget(settings, device)
     cached = min(images * found.sample.size, budget.cache_bytes(settings, objective, device))
     beside = found.beside(settings) + int(cached)

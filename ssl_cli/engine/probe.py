@@ -20,8 +20,12 @@ SIDE = 64
 FIRST_ROWS, ROWS = 2, 64
 PASS_SECONDS = 0.08
 PASSES_SECONDS = 0.3
-KERNELS, MOST_KERNELS = 1.25, 1.5
+KERNELS, MOST_KERNELS = 1.25, 1.6
 """Bytes that a pass takes for one that its tensors have: where it cannot be measured, and at most."""
+HOLES = 1.04
+"""Bytes that many passes one after another take for one that a single pass does: each leaves its own holes."""
+LEAST_WEIGHED, MOST_WEIGHED = 8, 64
+"""Rows whose passes' memory is measured: fewer drown in what kernels need whatever the rows."""
 FAR = 3.0
 SECONDS = 2.0
 ROUNDS = 6
@@ -142,14 +146,14 @@ class Passes:
     taken: dict[int, int]
 
 
-def passes(objective: Objective, x: Tensor, precision: str, most: int) -> Passes:
+def passes(objective: Objective, x: Tensor, how: Arithmetic, most: int) -> Passes:
     """Pass up to `most` rows like x `(M,3,S,S)`, as many as a moment allows; the objective is left as it was."""
     times: dict[int, float] = {}
     rows = at_most(min(FIRST_ROWS, most))
 
     def once(rows: int, *, backward: bool = True) -> float:
-        part = x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows].contiguous(memory_format=torch.channels_last)
-        return pass_seconds(objective, part, precision, backward=backward)
+        part = x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows].contiguous(memory_format=FORMATS[how.memory_format])
+        return pass_seconds(objective, part, how.precision, backward=backward)
 
     while True:
         first, again = once(rows), once(rows)  # the first pass of a shape builds kernels
@@ -158,7 +162,8 @@ def passes(objective: Objective, x: Tensor, precision: str, most: int) -> Passes
             break
         rows *= 2 if again > PASSES_SECONDS / 8 or 4 * rows > most else 4
     taken = {}
-    for count in (rows // 2, rows):
+    weighed = min(max(rows, LEAST_WEIGHED), MOST_WEIGHED, max(most, FIRST_ROWS))
+    for count in (weighed // 2, weighed):
         found = memory.taken_by(lambda count=count: once(count), x.device)  # type: ignore[misc]
         if found is not None:
             taken[count] = found
@@ -173,7 +178,7 @@ def calibrated(counted: Footprint, plain: Footprint, measured: Passes | None, gr
     if measured is None or len(measured.taken) < 2:
         return Footprint(counted.kept * KERNELS, counted.peak * KERNELS)
     (few, less), (rows, more) = sorted(measured.taken.items())
-    share = min(max((more - less) / (rows - few) / plain.peak, 1.0), MOST_KERNELS)
+    share = min(HOLES * max((more - less) / (rows - few) / plain.peak, 1.0), MOST_KERNELS)
     return Footprint(counted.kept, counted.peak * share, max(more - gradients - share * plain.peak * rows, 0.0))
 
 

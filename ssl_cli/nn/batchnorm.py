@@ -7,6 +7,7 @@ engine pools those of a whole step and commits them once, however often rows wer
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,59 +16,62 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ssl_cli import comm
 from ssl_cli.nn.synchronized import normalized
 
-Facts = tuple[int | Tensor, Tensor, Tensor]
-"""How many values (of several processes `(1,)`, on the device), their mean, and the sum of their squared distances from
-it, `(C,)` each."""
-
 
 class Moments:
-    """Count, mean and summed squares of every layer, of the values in all groups of a step."""
+    """Mean and biased variance of every layer, of the values in all groups of a step.
+
+    What a pass reports is pooled as the pass ends, and kept in few tensors: thousands of small ones, each made between
+    large ones, would leave the memory around them in pieces.
+    """
 
     def __init__(self) -> None:
         self._met: dict[_Grouped, list[tuple[int, Tensor, Tensor]]] = {}
-        self._pooled: dict[_Grouped, Facts] = {}
+        self._pooled: dict[tuple[_Grouped, ...], _Pool] = {}
 
     def add(self, layer: "_Grouped", count: int, mean: Tensor, var: Tensor) -> None:
         """Take the biased variance `var` and `mean` `(C,)` of `count` values a channel."""
         self._met.setdefault(layer, []).append((count, mean, var))
 
     @torch.no_grad()
+    def keep(self) -> None:
+        """Pool what was met since this was last called: all layers that met as many groups at once."""
+        alike: dict[int, list[_Grouped]] = {}
+        for layer, met in self._met.items():
+            alike.setdefault(len(met), []).append(layer)
+        for layers in map(tuple, alike.values()):
+            each = [[self._met[layer][group] for layer in layers] for group in range(len(self._met[layers[0]]))]
+            found = _pooled([_one(group) for group in each])
+            before = self._pooled.get(layers)
+            self._pooled[layers] = found if before is None else _pooled([before, found])
+        self._met.clear()
+
+    @torch.no_grad()
     def pool(self) -> None:
         """Pool what was met, also with what the other processes saw of the same layers."""
-        self._pool_own()
-        if comm.size() == 1 or not self._pooled:
+        self.keep()
+        if comm.size() == 1:
             return
-        parts = [torch.cat([mean.new_ones(1) * n, mean, squares]) for n, mean, squares in self._pooled.values()]
-        own = torch.cat([part.double() for part in parts])
-        each = torch.split(comm.all_gather(own[None], [1] * comm.size()), [len(part) for part in parts], 1)
-        for layer, told in zip(self._pooled, each, strict=True):
-            dtype = self._pooled[layer][1].dtype
-            counts, (means, squares) = told[:, :1], told[:, 1:].chunk(2, 1)
-            total = counts.sum(0)
-            mean = (counts * means).sum(0) / total
-            apart = squares.sum(0) + (counts * (means - mean).square()).sum(0)
-            self._pooled[layer] = (total, mean.to(dtype), apart.to(dtype))
-
-    def _pool_own(self) -> None:
-        """All groups of a layer at once: a step has many, and each is small."""
-        for layer, met in self._met.items():
-            counts = [count for count, _, _ in met]
-            means, variances = (torch.stack(part) for part in zip(*((mean, var) for _, mean, var in met), strict=True))
-            self._pooled[layer] = _together(counts, means, variances)
-        self._met.clear()
+        for layers, own in self._pooled.items():
+            told = torch.cat([own.counts.to(own.means.device), own.means.double(), own.variances.double()])
+            each = comm.all_gather(told[None], [1] * comm.size())
+            values = each[:, len(layers) :].to(own.means.dtype)
+            facts = zip(each[:, : len(layers)], *values.chunk(2, 1), strict=True)
+            self._pooled[layers] = _pooled([_Pool(counts, mean, var, own.widths) for counts, mean, var in facts])
 
     @torch.no_grad()
     def commit(self) -> None:
         """Move each layer's running statistics by one step of its momentum; the variance is the unbiased one."""
-        self._pool_own()
-        for layer, (count, mean, squares) in self._pooled.items():
-            if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
-                continue
-            layer.num_batches_tracked += 1
-            weight = layer.momentum if layer.momentum is not None else 1 / int(layer.num_batches_tracked)
-            layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), weight)
-            fewer = (count - 1).clamp(min=1) if isinstance(count, Tensor) else max(count - 1, 1)
-            layer.running_var.lerp_((squares / fewer).to(layer.running_var.dtype), weight)
+        self.keep()
+        for layers, found in self._pooled.items():
+            unbiased = found.variances * found.by_channel(found.counts / (found.counts - 1).clamp(min=1))
+            parts = (torch.split(part, list(found.widths)) for part in (found.means, unbiased))
+            for layer, mean, variance in zip(layers, *parts, strict=True):
+                if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
+                    continue
+                layer.num_batches_tracked += 1
+                weight = layer.momentum if layer.momentum is not None else 1 / int(layer.num_batches_tracked)
+                layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), weight)
+                layer.running_var.lerp_(variance.to(layer.running_var.dtype), weight)
         self.clear()
 
     def clear(self) -> None:
@@ -76,12 +80,51 @@ class Moments:
         self._pooled.clear()
 
 
-def _together(counts: list[int], means: Tensor, variances: Tensor) -> tuple[int, Tensor, Tensor]:
-    """Of groups whose means and biased variances are `(G,C)`."""
-    total = sum(counts)
-    weights = torch.tensor(counts, dtype=means.dtype)[:, None].to(means.device, non_blocking=True)
-    mean = (weights * means).sum(0) / total
-    return total, mean, (weights * (variances + (means - mean).square())).sum(0)
+@dataclass(frozen=True)
+class _Pool:
+    """Statistics of some layers, one layer's channels behind the other's.
+
+    Attributes:
+        counts: values a channel, float64 `(L,)`; of one process on the host, which knows them.
+        means: `(C,)`, of all channels.
+        variances: `(C,)`, biased.
+        widths: channels of each layer.
+    """
+
+    counts: Tensor
+    means: Tensor
+    variances: Tensor
+    widths: tuple[int, ...]
+
+    def by_channel(self, by_layer: Tensor) -> Tensor:
+        """Numbers of layers `(L,)` as those of channels `(C,)`, beside the means."""
+        widths = torch.tensor(self.widths, device=by_layer.device)
+        each = torch.repeat_interleave(by_layer, widths, output_size=len(self.means))
+        return each.to(self.means.dtype).to(self.means.device, non_blocking=True)
+
+
+def _one(met: Sequence[tuple[int, Tensor, Tensor]]) -> _Pool:
+    """Of one group in each of some layers."""
+    counts, means, variances = zip(*met, strict=True)
+    widths = tuple(len(mean) for mean in means)
+    return _Pool(torch.tensor(counts, dtype=torch.float64), torch.cat(means), torch.cat(variances), widths)
+
+
+def _pooled(parts: Sequence[_Pool]) -> _Pool:
+    """Of all values in the parts, which are of the same layers (Chan, Golub and LeVeque 1983, equation 1.5)."""
+    if len(parts) == 1:
+        return parts[0]
+    counts = torch.stack([part.counts for part in parts])
+    total = counts.sum(0)
+    shares = [parts[0].by_channel(share) for share in counts / total]
+    mean = _weighted(shares, [part.means for part in parts])
+    apart = [part.variances + (part.means - mean).square() for part in parts]
+    return _Pool(total, mean, _weighted(shares, apart), parts[0].widths)
+
+
+def _weighted(shares: Sequence[Tensor], parts: Sequence[Tensor]) -> Tensor:
+    """The parts, each times its share, added up."""
+    return (torch.stack(list(shares)) * torch.stack(list(parts))).sum(0)
 
 
 class _Grouped(_BatchNorm):
@@ -145,6 +188,8 @@ def grouped(
     finally:
         for layer in layers:
             layer.sizes, layer.moments, layer.spanning = None, None, False
+    if moments is not None:
+        moments.keep()
 
 
 def convert(net: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ LARGE = [*SHAPES, "--batch", "4096", "--epochs", "2"]
 
 def runs(photos: str, cifar: str) -> dict[str, list[str]]:
     """Command lines by what they are."""
-    large = ["--recipe", "shapes", "--set", "model.stem=imagenet"]
+    large = ["--recipe", "shapes"]
     return {
         "SimCLR, shapes, direct": [*SHAPES, "--epochs", "3"],
         "SimCLR, shapes, batch 2048, cached": [*SHAPES, "--batch", "2048", "--epochs", "3"],
