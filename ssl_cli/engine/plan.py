@@ -77,6 +77,7 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
     """
     device, images = next(objective.parameters()).device, data.images
     arithmetic, why = _arithmetic(settings, objective, device)
+    rounded = probe.products(arithmetic.precision, device)
     objective.to(memory_format=probe.FORMATS[arithmetic.memory_format])
     found = need.measure(settings, objective, arithmetic.precision, data.few)
     most, why_most = budget.budget(settings, device)
@@ -103,7 +104,7 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
         *describe(settings, objective, images, data.where),
         *_processes(settings, objective),
         Choice(name="device", value=str(device), reason=_why_device(settings, resolved.threads)),
-        Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why),
+        Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why + rounded),
         Choice(name="memory", value=format_bytes(most), reason=why_most),
         Choice(name="mode", value=division.mode, reason=_why_mode(division, found.cost(division))),
         Choice(name="micro-batch", value=f"{division.micro_batch:,} rows", reason=_a_row(found, division)),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssl_cli.engine.backward import autocast, tensor_float
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.events import Evaluated, Finished, Stepped
 from tests.engine.test_pretrain import only, run, settings
@@ -39,3 +40,19 @@ def test_a_run_goes_on_on_the_card(tmp_path: Path) -> None:
     run(chosen)
     resumed = list(pretrain(settings(tmp_path / "run"), origins={}, resume=True, overwrite=False))
     assert isinstance(resumed[-1], Finished)
+
+
+def test_a_card_rounds_in_networks_alone() -> None:
+    card = torch.device("cuda")
+    a, b = (torch.rand(512, 512, dtype=torch.float64, device=card) - 0.5 for _ in range(2))
+    exact = a @ b
+
+    def off() -> float:
+        return float((a.float() @ b.float() - exact).abs().max())
+
+    full = off()
+    with autocast(card, "fp32")():
+        assert off() > 10 * full
+    with tensor_float(card):
+        assert torch.equal(a @ b, exact)
+    assert off() == full

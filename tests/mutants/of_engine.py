@@ -166,18 +166,18 @@ MUTANTS = [
         36,
         "moments-are-committed-with-every-micro-batch",
         BACKWARD,
-        "        rows.out(number, moments).backward(slopes[number])  # type: ignore[no-untyped-call]\n",
-        "        rows.out(number, moments).backward(slopes[number])\n        moments.commit()\n",
+        "            rows.out(number, moments).backward(slopes[number])  # type: ignore[no-untyped-call]\n",
+        "            rows.out(number, moments).backward(slopes[number])\n            moments.commit()\n",
         CACHED,
     ),
     Mutant(
         36,
         "the-second-pass-without-autocast",
         BACKWARD,
-        "    for number in range(again):\n",
-        "    from dataclasses import replace\n"
-        "    rows = replace(rows, autocast=nullcontext)\n"
-        "    for number in range(again):\n",
+        "        for number in range(again):\n",
+        "        from dataclasses import replace\n"
+        "        rows = replace(rows, autocast=nullcontext)\n"
+        "        for number in range(again):\n",
         PASSES,
     ),
     Mutant(
