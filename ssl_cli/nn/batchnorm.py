@@ -60,14 +60,18 @@ class Moments:
     def commit(self) -> None:
         """Move each layer's running statistics by one step of its momentum; the variance is the unbiased one."""
         self._pool_own()
+        running, seen, weights = list[Tensor](), list[Tensor](), list[float]()
         for layer, (count, mean, squares) in self._pooled.items():
             if layer.running_mean is None or layer.running_var is None or layer.num_batches_tracked is None:
                 continue
             layer.num_batches_tracked += 1
             weight = layer.momentum if layer.momentum is not None else 1 / int(layer.num_batches_tracked)
-            layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), weight)
             fewer = (count - 1).clamp(min=1) if isinstance(count, Tensor) else max(count - 1, 1)
-            layer.running_var.lerp_((squares / fewer).to(layer.running_var.dtype), weight)
+            running += [layer.running_mean, layer.running_var]
+            seen += [mean.to(layer.running_mean.dtype), (squares / fewer).to(layer.running_var.dtype)]
+            weights += [weight, weight]
+        if running:
+            torch._foreach_lerp_(running, seen, weights)
         self.clear()
 
     def clear(self) -> None:
