@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssl_cli.engine import checkpoint, compiled
 from ssl_cli.engine.backward import autocast, tensor_float
+from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.division import Division
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.events import Evaluated, Finished, Stepped
+from ssl_cli.events import Evaluated, Finished, Stepped, Warned
 from tests.engine.test_pretrain import only, run, settings
 
 pytestmark = [
@@ -56,3 +59,35 @@ def test_a_card_rounds_in_networks_alone() -> None:
     with tensor_float(card):
         assert torch.equal(a @ b, exact)
     assert off() == full
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco-v2"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("way", ["on", "graphs"])
+def test_a_compiled_run_follows_an_eager_one_on_the_card(tmp_path: Path, method: str, precision: str, way: str) -> None:
+    gentle = {"lr": 1e-3}
+    hardware = {"device": "cuda", "precision": precision, "mode": "direct"}
+    eager = run(
+        settings(tmp_path / "a", method={"name": method}, optim=gentle, hardware={**hardware, "compile": "off"})
+    )
+    fast = run(settings(tmp_path / "b", method={"name": method}, optim=gentle, hardware={**hardware, "compile": way}))
+    assert not only(fast, Warned)
+    a, b = ([event.loss for event in only(events, Stepped)] for events in (eager, fast))
+    assert len(a) == len(b)
+    assert a == pytest.approx(b, rel=1e-2 if precision == "fp32" else 5e-2)
+    state, _ = checkpoint.newest(tmp_path / "b" / "checkpoints")
+    assert state is not None
+    assert state["resolved"]["compile"] == way
+
+
+def test_graphs_are_replayed_and_a_trial_of_them_gives_its_memory_back(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, hardware={"device": "cuda", "precision": "fp32"})
+    net = build_objective(chosen, torch.device("cuda"))
+    torch._dynamo.utils.counters.clear()
+    before = torch.cuda.memory_allocated()
+    work = compiled.Work(Division(32, 1, 1, False, 0), "fp32", "channels_last", 1e6)
+    ratio, eager = compiled._gain(chosen, net, work, "graphs")
+    assert min(ratio, eager) > 0
+    assert not torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
+    compiled.abandon(net)
+    assert torch.cuda.memory_allocated() <= before + 2**20
