@@ -91,5 +91,5 @@ def test_graphs_are_replayed_and_a_trial_of_them_gives_its_memory_back(tmp_path:
     assert not torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
     compiled.abandon(net)
     gc.collect()
-    pools = [part for part in torch.cuda.memory_snapshot() if part["segment_pool_id"] != (0, 0)]
+    pools = [part for part in torch.cuda.memory_snapshot() if part["segment_pool_id"] != (0, 0)]  # type: ignore[no-untyped-call]
     assert not sum(part["allocated_size"] for part in pools)
