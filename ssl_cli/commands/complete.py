@@ -45,9 +45,9 @@ def precisions(incomplete: str) -> list[str]:
     return _starting(("auto", "fp32", "bf16"), incomplete)
 
 
-def switched(incomplete: str) -> list[str]:
-    """What may be on, off, or left to the plan."""
-    return _starting(("auto", "on", "off"), incomplete)
+def compilations(incomplete: str) -> list[str]:
+    """Ways to compile that begin so."""
+    return _starting(("auto", "on", "off", "graphs"), incomplete)
 
 
 def recipes(ctx: typer.Context, incomplete: str) -> list[str]:

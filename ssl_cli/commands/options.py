@@ -182,8 +182,8 @@ Compile = Annotated[
     str | None,
     typer.Option(
         metavar="C",
-        help="torch.compile: on, off (default: auto, where a long run gains)",
-        autocompletion=complete.switched,
+        help="torch.compile: on, off, graphs (default: auto, where a long run gains)",
+        autocompletion=complete.compilations,
         rich_help_panel=HARDWARE,
     ),
 ]

@@ -144,7 +144,9 @@ class HardwareSettings(Branch):
     )
     micro_batch: int | None = Field(None, gt=0, description="rows through the network at once")
     memory: Annotated[Bytes | None, BeforeValidator(_memory)] = Field(None, gt=0, description="budget, e.g. 8GB")
-    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile; auto: where a long run gains")
+    compile: Literal["auto", "on", "off", "graphs"] = Field(
+        "auto", description="torch.compile, with CUDA graphs too; auto: where a long run gains"
+    )
 
 
 class Settings(Branch):

@@ -4,14 +4,20 @@ The backbone is compiled, and every copy of it that follows it (a momentum encod
 checkpoint stay. Heads, losses and state are small beside it. A pass with a gradient, one without, and each size of a
 micro-batch are graphs of their own; BatchNorm's moments leave a graph as its outputs. Evaluation stays eager: its
 rows come in other numbers, and each would be compiled.
+
+Where steps are small a card waits for the host to launch its kernels, and there they are recorded as CUDA graphs, which
+launch as one. What a graph gives back lies in memory that it writes again when it is next launched: rows, moments and
+gradients of a step are used up, or copied, before the next one begins, and that is marked (`step_begins`).
 """
 
+import math
 import shutil
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -20,9 +26,10 @@ from torch._inductor import config as inductor
 from ssl_cli.config.tree import Settings
 from ssl_cli.config.units import format_seconds
 from ssl_cli.engine import budget
+from ssl_cli.engine.division import Division
 from ssl_cli.engine.groups import group_sizes, packed
 from ssl_cli.engine.probe import noise, pass_seconds
-from ssl_cli.engine.share import spans
+from ssl_cli.engine.share import StepShare, spans
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Objective
 from ssl_cli.world import world
@@ -33,19 +40,21 @@ GAIN = 1.03
 """Less is not told from noise."""
 PAIRS = 7
 PAIRS_SECONDS = 20.0
+SMALL = 0.05
+"""Seconds of a pass; in a longer one launching kernels takes no time that a card would not be busy."""
+Way = Literal["off", "on", "graphs"]
+MODES: dict[str, str | None] = {"on": None, "graphs": "reduce-overhead"}
+"""What torch calls them."""
+FIRST = {"on": 1, "graphs": 3}
+"""Passes that are not yet what later ones are: compiled in the first, recorded in the second."""
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """Whether to compile, and why."""
+    """Whether and how to compile, and why."""
 
-    on: bool
+    way: Way
     reason: str
-
-    @property
-    def value(self) -> str:
-        """The choice in a word."""
-        return "on" if self.on else "off"
 
 
 @dataclass(frozen=True)
@@ -53,17 +62,15 @@ class Work:
     """How a run passes rows through its network.
 
     Attributes:
-        rows: of a micro-batch, at most.
+        division: of a step's rows.
         precision: of a pass.
         layout: its memory format.
-        checkpointing: whether parts of the network pass again.
         seconds: of all steps; None where it is not known.
     """
 
-    rows: int
+    division: Division
     precision: str
     layout: str
-    checkpointing: bool
     seconds: float | None
 
 
@@ -75,12 +82,31 @@ def networks(objective: Objective) -> list[nn.Module]:
     return [module for module in alike if [p.shape for p in module.parameters()] == shapes]
 
 
-def switch(objective: Objective, *, on: bool) -> None:
-    """Compile the networks from their next pass on, or have them pass eagerly again."""
+def switch(objective: Objective, way: str) -> None:
+    """Compile the networks in this way from their next pass on, or have them pass eagerly again."""
     for network in networks(objective):
         network._compiled_call_impl = None
-        if on:
-            network.compile(dynamic=False)
+        if way != "off":
+            network.compile(dynamic=False, mode=MODES[way])
+
+
+def abandon(objective: Objective) -> None:
+    """Have the networks pass eagerly from here on, and give back what graphs of them held."""
+    switch(objective, "off")
+    torch.compiler.reset()
+
+
+def step_begins(way: str) -> None:
+    """Say that whatever graphs gave back in the step before is used up."""
+    if way == "graphs":
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+
+
+def shared(way: str, share: StepShare) -> str:
+    """What is left of a run's way where it goes on in the processes of this share."""
+    if share.spanning:
+        return "off"
+    return "on" if way == "graphs" and not share.alone else way
 
 
 @contextmanager
@@ -102,20 +128,22 @@ def choose(settings: Settings, objective: Objective, work: Work, *, dry: bool) -
         dry: whether this is a plan alone, which is to be told at once.
     """
     asked, obstacle = settings.hardware.compile, _obstacle(settings, objective, work)
+    if asked == "graphs":
+        obstacle = obstacle or _no_graphs(objective, work)
     if asked == "off":
-        return Compilation(False, "given")
+        return Compilation("off", "given")
     if obstacle is not None:
-        return Compilation(False, obstacle)
-    if asked == "on":
-        return Compilation(True, "given")
+        return Compilation("off", obstacle)
+    if asked != "auto":
+        return Compilation(asked, "given")
     if work.seconds is None:
-        return Compilation(False, "the time of a run is not known, so neither is whether it would pay")
+        return Compilation("off", "the time of a run is not known, so neither is whether it would pay")
     if work.seconds < LEAST:
-        return Compilation(False, f"takes longer than it saves; tried in runs of {format_seconds(LEAST)} and more")
+        return Compilation("off", f"takes longer than it saves; tried in runs of {format_seconds(LEAST)} and more")
     if world().size > 1:
-        return Compilation(False, "not tried with several processes; --compile on has it")
+        return Compilation("off", "not tried with several processes; --compile on has it")
     if dry:
-        return Compilation(False, "to be tried when the run begins")
+        return Compilation("off", "to be tried when the run begins")
     return _tried(settings, objective, work)
 
 
@@ -123,7 +151,7 @@ def _obstacle(settings: Settings, objective: Objective, work: Work) -> str | Non
     """Why compiling is not possible here; None if it is."""
     device = next(objective.parameters()).device.type
     groups = group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group)
-    if work.checkpointing:
+    if work.division.checkpointing:
         return "parts of the network pass again, one by one"
     if world().size > 1 and spans(len(groups), world().size):
         return "BatchNorm layers wait for the other processes"
@@ -133,22 +161,52 @@ def _obstacle(settings: Settings, objective: Objective, work: Work) -> str | Non
     return None if device == "cuda" else "not on this device"
 
 
+def _no_graphs(objective: Objective, work: Work) -> str | None:
+    """Why CUDA graphs are not possible where compiling is; None if they are."""
+    if next(objective.parameters()).device.type != "cuda":
+        return "CUDA graphs need a CUDA device"
+    if world().size > 1:
+        return "CUDA graphs are for a single process"
+    at_once = work.division.mode == "direct" and work.division.count == 1
+    return None if at_once else "CUDA graphs need all rows of a step to pass at once, and this batch is divided"
+
+
 def _tried(settings: Settings, objective: Objective, work: Work) -> Compilation:
-    """Passes of one micro-batch, eager and compiled in turn; the median of their ratios decides."""
-    assert work.seconds is not None
+    """The way that a trial finds to be fastest, where that pays."""
     began = time.perf_counter()
-    try:
-        gain = _gain(settings, objective, work)
-    except Exception as error:  # whatever a compiler may say: the run can do without
-        return Compilation(False, f"it was tried and failed: {first_line(error)}")
-    spent = time.perf_counter() - began
-    saved = work.seconds * (1 - 1 / gain)
-    told = f"tried: {gain:.2f} x as fast"
-    if gain < GAIN:
-        return Compilation(False, told)
+    gains, told = _gains(settings, objective, work)
+    found = _worthwhile(gains, f"tried: {', '.join(told.values())}", work, time.perf_counter() - began)
+    if "graphs" in told and found.way != "graphs":
+        abandon(objective)
+    return found
+
+
+def _gains(settings: Settings, objective: Objective, work: Work) -> tuple[dict[Way, float], dict[Way, str]]:
+    """How many times faster each way is that did not fail, and what is to be told of each that was tried."""
+    gains, told, eager = dict[Way, float](), dict[Way, str](), math.inf
+    ways: tuple[Way, ...] = ("on", "graphs")
+    for way in ways:
+        if way == "graphs" and (eager >= SMALL or _no_graphs(objective, work)):
+            break
+        try:
+            gains[way], eager = _gain(settings, objective, work, way)
+            told[way] = f"{way} {gains[way]:.2f} x as fast"
+        except Exception as error:  # whatever a compiler may say: the run can do without
+            told[way] = f"{way} failed: {first_line(error)}"
+    return gains, told
+
+
+def _worthwhile(gains: dict[Way, float], told: str, work: Work, spent: float) -> Compilation:
+    """The best way, where it saves more than noise and more than the seconds that it takes."""
+    assert work.seconds is not None
+    # graphs keep memory to themselves, and must be better by more than noise too
+    best = max(gains, key=lambda way: gains[way] / (GAIN if way == "graphs" else 1), default=None)
+    if best is None or gains[best] < GAIN:
+        return Compilation("off", told)
+    saved = work.seconds * (1 - 1 / gains[best])
     if saved < 2 * spent:  # it compiles once more for what the trial has not met
-        return Compilation(False, f"{told}, and too short a run to pay for compiling")
-    return Compilation(True, f"{told}; saves about {format_seconds(saved)}")
+        return Compilation("off", f"{told}, and too short a run to pay for compiling")
+    return Compilation(best, f"{told}; saves about {format_seconds(saved)}")
 
 
 def first_line(error: Exception) -> str:
@@ -156,27 +214,33 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:150]
 
 
-def _gain(settings: Settings, objective: Objective, work: Work) -> float:
-    """How many times faster a compiled pass is, forward and backward."""
-    sizes = next(packed(budget.step_groups(settings, objective), work.rows))
+def _gain(settings: Settings, objective: Objective, work: Work, way: Way) -> tuple[float, float]:
+    """How many times faster a compiled pass is, forward and backward, and the seconds of an eager one.
+
+    Passes of one micro-batch, eager and compiled in turn; the median of their ratios decides.
+    """
+    sizes = next(packed(budget.step_groups(settings, objective), work.division.micro_batch))
     device = next(objective.parameters()).device
     side = settings.data.size
     x = noise((sum(sizes), objective.channels, side, side), device, work.layout)
-    ratios: list[float] = []
+    pairs: list[tuple[float, float]] = []
     try:
-        _turn(objective, x, work.precision, sizes)  # builds kernels, and compiles
+        for _ in range(FIRST[way]):
+            _turn(objective, x, work.precision, sizes, way)
         began = time.perf_counter()
-        while len(ratios) < PAIRS and (len(ratios) < 2 or time.perf_counter() - began < PAIRS_SECONDS):
-            ratios.append(_turn(objective, x, work.precision, sizes))
+        while len(pairs) < PAIRS and (len(pairs) < 2 or time.perf_counter() - began < PAIRS_SECONDS):
+            pairs.append(_turn(objective, x, work.precision, sizes, way))
     finally:
-        switch(objective, on=False)
+        switch(objective, "off")
         objective.zero_grad(set_to_none=True)  # a pass that failed may have left some
-    return statistics.median(ratios)
+    ratio = statistics.median(eager / compiled for eager, compiled in pairs)
+    return ratio, statistics.median(eager for eager, _ in pairs)
 
 
-def _turn(objective: Objective, x: torch.Tensor, precision: str, sizes: Sequence[int]) -> float:
-    seconds = []
-    for on in (False, True):
-        switch(objective, on=on)
-        seconds.append(pass_seconds(objective, x, precision, sizes=sizes, moments=Moments()))
-    return seconds[0] / seconds[1]
+def _turn(objective: Objective, x: torch.Tensor, precision: str, sizes: Sequence[int], way: Way) -> tuple[float, float]:
+    """Seconds of an eager pass and of a compiled one."""
+    switch(objective, "off")
+    eager = pass_seconds(objective, x, precision, sizes=sizes, moments=Moments())
+    switch(objective, way)
+    step_begins(way)
+    return eager, pass_seconds(objective, x, precision, sizes=sizes, moments=Moments())

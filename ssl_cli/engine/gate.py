@@ -97,7 +97,7 @@ class LateGate:
                 self._read.synchronize()
             self._good = bool(self._flag)
             if not self._good:
-                torch._foreach_copy_(list(self._state()), self._held)
+                _copy(self._held, list(self._state()))
                 self._took_back = True
         return self._good
 
@@ -112,7 +112,7 @@ class LateGate:
         if len(self._held) != len(state):
             self._held = [tensor.detach().clone() for tensor in state]
         else:
-            torch._foreach_copy_(self._held, state)
+            _copy(state, self._held)
 
     def _state(self) -> Iterator[Tensor]:
         """All that a step can move."""
@@ -120,6 +120,13 @@ class LateGate:
         yield from self.objective.buffers()
         for kept in self.optimiser.state.values():
             yield from (value for value in kept.values() if isinstance(value, Tensor))
+
+
+def _copy(tensors: list[Tensor], onto: list[Tensor]) -> None:
+    """All of a type at once; of mixed ones a card copies each by itself."""
+    for dtype in {tensor.dtype for tensor in tensors}:
+        to, of = ([tensor for tensor in some if tensor.dtype == dtype] for some in (onto, tensors))
+        torch._foreach_copy_(to, of)
 
 
 def gate(objective: nn.Module, optimiser: Optimizer, device: torch.device) -> Gate:

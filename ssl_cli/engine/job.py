@@ -16,7 +16,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine import checkpoint, memory, plan
 from ssl_cli.engine.backward import Rowwise, autocast, backward
-from ssl_cli.engine.compiled import first_line, switch
+from ssl_cli.engine.compiled import abandon, first_line, shared, step_begins, switch
 from ssl_cli.engine.division import smaller
 from ssl_cli.engine.gate import gate
 from ssl_cli.engine.groups import group_sizes
@@ -65,7 +65,7 @@ class Job:
         self._told = set[str]()
         self._judged: int | None = None
         self._lost: list[int] = []
-        switch(objective, on=resolved.compile and not self.share(0).spanning)
+        switch(objective, shared(resolved.compile, self.share(0)))
         torch.backends.cudnn.benchmark = self.device.type == "cuda"  # all steps have the same shapes
         self.grad_norm = torch.zeros(())
         self.meter = Meter(settings, loader, objective, resolved, self.steps)
@@ -159,6 +159,7 @@ class Job:
             DivergedError: as `update`.
         """
         while True:
+            step_begins(self.resolved.compile)
             try:
                 targets = self.targets(x, batch)
                 found = targets, *self.backward(x, targets, batch)
@@ -178,12 +179,13 @@ class Job:
         """Set the job to a way in which the step may succeed; None: there is none."""
         if comm.size() > 1:
             return None  # the others wait for us
-        if isinstance(understood(error), ResourceError):
+        # CUDA graphs keep memory to themselves, so it is first tried without
+        if isinstance(understood(error), ResourceError) and self.resolved.compile != "graphs":
             return self._out_of_memory(step) if self._divide_further() else None
-        if not self.resolved.compile:
+        if self.resolved.compile == "off":
             return None
-        self.resolved = dataclasses.replace(self.resolved, compile=False)
-        switch(self.objective, on=False)
+        self.resolved = dataclasses.replace(self.resolved, compile="off")
+        abandon(self.objective)
         message = f"Compiling failed in step {step + 1}, which begins again without: {first_line(error)}"
         return Warned(step=step, message=message, hint="With --compile off it is not tried.")
 

@@ -39,7 +39,11 @@ class Resolved:
     memory_format: str = "channels_last"
     kept: int = 0
     checkpointing: bool = False
-    compile: bool = False
+    compile: str = "off"
+
+    def __post_init__(self) -> None:
+        earlier: dict[object, str] = {False: "off", True: "on"}  # as runs had it before there were graphs
+        object.__setattr__(self, "compile", earlier.get(self.compile, self.compile))
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
     """
     device, images = next(objective.parameters()).device, data.images
     arithmetic, why = _arithmetic(settings, objective, device)
+    rounded = probe.products(arithmetic.precision, device)
     objective.to(memory_format=probe.FORMATS[arithmetic.memory_format])
     found = need.measure(settings, objective, arithmetic, data.few)
     most, why_most = budget.budget(settings, device)
@@ -91,9 +96,9 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
         threads=torch.get_num_threads(), images=images,
     )  # fmt: skip
     seconds = found.seconds(settings, division, images=images, in_memory=images * found.sample.size <= cached)
-    work = Work(division.micro_batch, resolved.precision, resolved.memory_format, division.checkpointing, seconds)
+    work = Work(division, resolved.precision, resolved.memory_format, seconds)
     compiling = choose(settings, objective, work, dry=fits)
-    resolved = dataclasses.replace(resolved, compile=compiling.on)
+    resolved = dataclasses.replace(resolved, compile=compiling.way)
     size, free = budget.checkpoint_bytes(settings, objective), _free(out)
     peak = beside + division.peak
     expected = _expected(settings, objective, images, seconds)
@@ -103,11 +108,11 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
         *describe(settings, objective, images, data.where),
         *_processes(settings, objective),
         Choice(name="device", value=str(device), reason=_why_device(settings, resolved.threads)),
-        Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why),
+        Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why + rounded),
         Choice(name="memory", value=format_bytes(most), reason=why_most),
         Choice(name="mode", value=division.mode, reason=_why_mode(division, found.cost(division))),
         Choice(name="micro-batch", value=f"{division.micro_batch:,} rows", reason=_a_row(found, division)),
-        Choice(name="compile", value=compiling.value, reason=compiling.reason),
+        Choice(name="compile", value=compiling.way, reason=compiling.reason),
         Choice(name="peak memory", value=format_bytes(peak), reason="estimate"),
         Choice(name="checkpoint", value=format_bytes(size), reason=kept),
     ]
@@ -310,8 +315,9 @@ def _free(out: Path) -> int:
 
 
 def _eager(settings: Settings, compiling: Compilation) -> list[str]:
-    refused = settings.hardware.compile == "on" and not compiling.on
-    return [f"The run is not compiled, though --compile on asks for it: {compiling.reason}."] if refused else []
+    asked = settings.hardware.compile
+    refused = asked in ("on", "graphs") and compiling.way == "off"
+    return [f"The run is not compiled, though --compile {asked} asks for it: {compiling.reason}."] if refused else []
 
 
 def _too_long(seconds: float | None) -> list[str]:

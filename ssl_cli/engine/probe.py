@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli.engine import memory
-from ssl_cli.engine.backward import autocast
+from ssl_cli.engine.backward import autocast, tensor_float
 from ssl_cli.engine.footprint import Footprint
 from ssl_cli.nn.batchnorm import Moments, grouped
 from ssl_cli.nn.borrowed import accepts
@@ -90,6 +90,12 @@ def fastest(
     return Arithmetic(*best, {f"{precision} {layout}": seconds for (precision, layout), seconds in times.items()})
 
 
+def products(precision: str, device: torch.device) -> str:
+    """What is left to say of products in this precision: that a card rounds what goes into them, where it can."""
+    rounds = precision == "fp32" and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "; networks multiply in TF32, losses do not" if rounds else ""
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether this type of processor multiplies bf16 by instructions of its own, as far as torch tells."""
     ways = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -124,7 +130,8 @@ def pass_seconds(
     ):
         z = objective(x)
     if backward:
-        z.sum().backward()
+        with tensor_float(device):
+            z.sum().backward()
     wait_for(device)
     seconds = time.perf_counter() - began
     objective.zero_grad(set_to_none=True)

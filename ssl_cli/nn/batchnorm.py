@@ -62,6 +62,7 @@ class Moments:
     def commit(self) -> None:
         """Move each layer's running statistics by one step of its momentum; the variance is the unbiased one."""
         self.keep()
+        running, seen, weights = list[Tensor](), list[Tensor](), list[float]()
         for layers, found in self._pooled.items():
             unbiased = found.variances * found.by_channel(found.counts / (found.counts - 1).clamp(min=1))
             parts = (torch.split(part, list(found.widths)) for part in (found.means, unbiased))
@@ -70,8 +71,11 @@ class Moments:
                     continue
                 layer.num_batches_tracked += 1
                 weight = layer.momentum if layer.momentum is not None else 1 / int(layer.num_batches_tracked)
-                layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), weight)
-                layer.running_var.lerp_(variance.to(layer.running_var.dtype), weight)
+                running += [layer.running_mean, layer.running_var]
+                seen += [mean.to(layer.running_mean.dtype), variance.to(layer.running_var.dtype)]
+                weights += [weight, weight]
+        if running:
+            torch._foreach_lerp_(running, seen, weights)
         self.clear()
 
     def clear(self) -> None:

@@ -46,11 +46,9 @@ class LARS(Optimizer):
             update = list(torch._foreach_add(update, params, alpha=group["weight_decay"]))
         rates: list[Tensor] | float = group["lr"]
         if group["adapt"]:
-            weights, lengths = torch._foreach_norm(params), torch._foreach_norm(update)
-            rates = [
-                group["lr"] * torch.where((w > 0) & (g > 0), group["trust"] * w / g, torch.ones_like(w))
-                for w, g in zip(weights, lengths, strict=True)
-            ]
+            w, g = torch.stack(torch._foreach_norm(params)), torch.stack(torch._foreach_norm(update))
+            ratios = torch.where((w > 0) & (g > 0), group["trust"] * w / g, torch.ones_like(w))
+            rates = list((group["lr"] * ratios).unbind())
         scaled = torch._foreach_mul(update, rates)
         for p in params:
             if "momentum" not in self.state[p]:

@@ -45,8 +45,7 @@ class Arm:
     def name(self) -> str:
         """The choices in words."""
         chosen = self.resolved
-        way = "compiled" if chosen.compile else "eager"
-        return f"{chosen.precision} {chosen.memory_format} {chosen.micro_batch} {way}"
+        return f"{chosen.precision} {chosen.memory_format} {chosen.micro_batch} compile {chosen.compile}"
 
     def seconds(self) -> float:
         """Of one step's passes; its gradient is dropped."""
@@ -68,7 +67,7 @@ def planned(settings: Settings) -> plan.Resolved:
         return plan.make(settings, objective, plan.Data(len(source), source.name, source), Path(folder)).resolved
 
 
-def compare(method: str, batch: int, compiles: tuple[bool, ...]) -> None:
+def compare(method: str, batch: int, compiles: tuple[str, ...]) -> None:
     """Print the arms of one configuration."""
     settings = settle({"method": {"name": method}, "run": {"batch": batch}}, ["data.images=4096"]).settings
     auto = planned(settings)
@@ -94,12 +93,12 @@ def compare(method: str, batch: int, compiles: tuple[bool, ...]) -> None:
     for name, ratio in sorted(ratios.items(), key=lambda item: item[1]):
         print(f"    {ratio:5.2f} x  {name}")
     for arm in arms:
-        switch(arm.job.objective, on=False)
+        switch(arm.job.objective, "off")
 
 
 def main() -> None:
     """Print a table for each method named, with `--compile` of compiled arms too."""
-    compiles = (False, True) if "--compile" in sys.argv else (False,)
+    compiles = ("off", "on") if "--compile" in sys.argv else ("off",)
     for method in [name for name in sys.argv[1:] if not name.startswith("--")] or ["simclr", "moco-v2"]:
         compare(method, 128 if method.startswith("moco") else 256, compiles)
 

@@ -17,7 +17,8 @@ from ssl_cli.config.methods import (
     SimCLRv2Settings,
 )
 from ssl_cli.config.tree import OptimSettings
-from ssl_cli.engine.backward import Rowwise, autocast, backward
+from ssl_cli.engine import backward as module
+from ssl_cli.engine.backward import Rowwise, autocast, backward, tensor_float
 from ssl_cli.engine.groups import bn_groups
 from ssl_cli.engine.share import Share
 from ssl_cli.methods.instdisc import InstDisc
@@ -264,3 +265,45 @@ def test_targets_and_loss_move_no_state() -> None:
     objective.loss(objective(torch.cat(views)), keys, batch).backward()  # type: ignore[no-untyped-call]
     assert all(torch.equal(before[name], value) for name, value in objective.state_dict().items())
     assert all(p.grad is None for p in objective.key.parameters())  # type: ignore[union-attr]
+
+
+def rounding() -> tuple[str, str]:
+    """How a card multiplies what is float32: in matrix products, and in convolutions."""
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    return torch.backends.cuda.matmul.fp32_precision, convolutions.fp32_precision
+
+
+def test_tf32_ends_with_its_block_and_is_a_card_s_alone() -> None:
+    before = rounding()
+    with tensor_float(torch.device("cpu")):
+        assert rounding() == before
+    with autocast(torch.device("cuda"), "fp32")():
+        assert rounding() == ("tf32", "tf32")
+    assert rounding() == before
+
+
+@pytest.mark.parametrize("kept", [0, 1, ALL])
+def test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, before = torch.device("cuda"), rounding()
+    monkeypatch.setattr(module, "tensor_float", lambda _: tensor_float(card))
+    net = nn.Linear(8, 4)
+    in_network, in_loss = list[tuple[str, str]](), list[tuple[str, str]]()
+    net.weight.register_hook(lambda _: in_network.append(rounding()))  # type: ignore[no-untyped-call]
+
+    def call(rows: Tensor) -> Tensor:
+        in_network.append(rounding())
+        return net(torch.ones(len(rows), 8))  # type: ignore[no-any-return]
+
+    def loss(z: Tensor) -> Tensor:
+        in_loss.append(rounding())
+        z.register_hook(lambda _: in_loss.append(rounding()))  # type: ignore[no-untyped-call]
+        return z.square().mean()
+
+    groups = bn_groups(8, 1, 4, 0, 0, 1)
+    backward(Rowwise(net, call, Share((groups,)), 4, autocast(card, "fp32"), 0), loss, Moments(), kept)
+    assert len(in_network) == 4 + max(2 - kept, 0)
+    assert set(in_network) == {("tf32", "tf32")}
+    assert in_loss == [before, before]
+    assert rounding() == before

@@ -1,17 +1,19 @@
 """Compiled networks: the same numbers, the same checkpoint, and only where a run is long enough."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_cli.engine import checkpoint, compiled
+from ssl_cli.engine import checkpoint, compiled, plan
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.compiled import Work, choose, eagerly, networks, switch
+from ssl_cli.engine.compiled import Work, choose, eagerly, networks, shared, switch
+from ssl_cli.engine.division import Division
 from ssl_cli.engine.features import evaluating
-from ssl_cli.events import Planned, Stepped, Warned
+from ssl_cli.events import Finished, Planned, Stepped, Warned
 from ssl_cli.nn.batchnorm import Moments, grouped
 from ssl_cli.objective import Objective
 from tests.engine.test_pretrain import only, run, settings
@@ -48,10 +50,10 @@ def test_the_backbone_and_what_follows_it_are_compiled_and_no_name_changes() -> 
     net = made()
     names = list(net.state_dict())
     assert [type(network).__name__ for network in networks(net)] == ["ResNet", "ResNet"]
-    switch(net, on=True)
+    switch(net, "on")
     assert list(net.state_dict()) == names
     assert all(network._compiled_call_impl is not None for network in networks(net))
-    switch(net, on=False)
+    switch(net, "off")
     assert all(network._compiled_call_impl is None for network in networks(net))
 
 
@@ -60,7 +62,7 @@ def test_the_backbone_and_what_follows_it_are_compiled_and_no_name_changes() -> 
 def test_compiled_is_eager(sizes: tuple[int, ...], precision: str) -> None:
     """Rows, gradients and BatchNorm's statistics, whoever shares them."""
     eager, fast = made("simclr"), made("simclr")
-    switch(fast, on=True)
+    switch(fast, "on")
     x = torch.rand(8, 3, 16, 16)
     one, other = a_pass(eager, x, sizes, precision), a_pass(fast, x, sizes, precision)
     assert one.keys() == other.keys()
@@ -76,7 +78,7 @@ def graphs() -> int:
 
 def test_a_network_is_one_graph_and_a_new_step_makes_none() -> None:
     net = made("simclr")
-    switch(net, on=True)
+    switch(net, "on")
     torch._dynamo.utils.counters.clear()
     for _ in range(3):
         a_pass(net, torch.rand(8, 3, 16, 16), (4, 4), "fp32")
@@ -97,7 +99,7 @@ def test_a_compiled_run_follows_an_eager_one(tmp_path: Path, hardware: dict[str,
     assert a[:4] == pytest.approx(b[:4], rel=1e-4)
     state, _ = checkpoint.newest(tmp_path / "b" / "checkpoints")
     assert state is not None
-    assert state["resolved"]["compile"] is True
+    assert state["resolved"]["compile"] == "on"
 
 
 def test_a_compiled_run_goes_on_compiled_and_to_the_last_bit(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_a_compiled_run_goes_on_compiled_and_to_the_last_bit(tmp_path: Path) -> 
     states = [checkpoint.newest(tmp_path / name / "checkpoints")[0] for name in ("whole", "run")]
     assert states[0] is not None
     assert states[1] is not None
-    assert states[1]["resolved"]["compile"] is True
+    assert states[1]["resolved"]["compile"] == "on"
     assert all(torch.equal(value, states[1]["objective"][name]) for name, value in states[0]["objective"].items())
 
 
@@ -133,51 +135,200 @@ def test_where_compiling_fails_the_step_begins_again_without(tmp_path: Path, mon
     assert a == b
     state, _ = checkpoint.newest(tmp_path / "b" / "checkpoints")
     assert state is not None
-    assert state["resolved"]["compile"] is False
+    assert state["resolved"]["compile"] == "off"
 
 
-def chosen(seconds: float | None, asked: str = "auto", *, dry: bool = False, checkpointing: bool = False) -> Any:
+WHOLE = Division(32, 1, 1, False, 0)
+"""All rows at once."""
+
+
+def work(seconds: float | None = 1e6, division: Division = WHOLE) -> Work:
+    return Work(division, "fp32", "channels_last", seconds)
+
+
+def chosen(
+    seconds: float | None, asked: str = "auto", *, dry: bool = False, division: Division = WHOLE
+) -> compiled.Compilation:
     net, wanted = made("simclr"), settings(Path("nowhere"), hardware={"compile": asked})
-    return choose(wanted, net, Work(16, "fp32", "channels_last", checkpointing, seconds), dry=dry)
+    return choose(wanted, net, work(seconds, division), dry=dry)
 
 
 def test_only_a_run_that_is_long_enough_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[float] = []
+    tried: list[str] = []
 
-    def gain(*_: Any) -> float:
-        tried.append(1.5)
-        return 1.5
+    def gain(*given: Any) -> tuple[float, float]:
+        tried.append(given[-1])
+        return 1.5, 0.01
 
     monkeypatch.setattr(compiled, "_gain", gain)
-    assert not chosen(60.0).on
-    assert not chosen(None).on
-    assert not chosen(1e6, dry=True).on
-    assert not chosen(1e6, "off").on
+    assert chosen(60.0).way == "off"
+    assert chosen(None).way == "off"
+    assert chosen(1e6, dry=True).way == "off"
+    assert chosen(1e6, "off").way == "off"
     assert not tried
-    assert chosen(1e6).on
-    assert len(tried) == 1
-    assert chosen(60.0, "on").on
+    assert chosen(1e6).way == "on"
+    assert tried == ["on"]
+    assert chosen(60.0, "on").way == "on"
 
 
 def test_what_is_not_faster_or_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_gain", lambda *_: 1.01)
-    assert not chosen(1e6).on
+    monkeypatch.setattr(compiled, "_gain", lambda *_: (1.01, 0.01))
+    assert chosen(1e6).way == "off"
     monkeypatch.setattr(compiled, "_gain", lambda *_: 1 / 0)
-    assert "failed" in chosen(1e6).reason
+    assert "on failed: division by zero" in chosen(1e6).reason
 
 
 def test_without_a_compiler_or_with_parts_that_pass_again_it_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not chosen(1e6, "on", checkpointing=True).on
+    assert chosen(1e6, "on", division=Division(32, 1, 1, True, 0)).way == "off"
     monkeypatch.setattr("shutil.which", lambda _: None)
     found = chosen(1e6, "on")
-    assert not found.on
+    assert found.way == "off"
     assert "C++" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("on", "graphs", "eager", "way"),
+    [
+        (1.2, 1.6, 0.01, "graphs"),
+        (1.2, 1.22, 0.01, "on"),  # no more than noise better, and graphs keep memory
+        (1.01, 1.05, 0.01, "graphs"),
+        (0.9, 1.01, 0.01, "off"),
+        (1.2, None, 0.01, "on"),
+        (1.2, 9.9, 0.06, "on"),  # a pass so long is not tried
+    ],
+)
+def test_graphs_are_tried_where_a_pass_is_short_and_taken_where_they_are_best(
+    on: float, graphs: float | None, eager: float, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gain(*given: Any) -> tuple[float, float]:
+        if given[-1] == "on":
+            return on, eager
+        if graphs is None:
+            raise RuntimeError("capture failed\nat length")
+        return graphs, eager
+
+    given_back: list[bool] = []
+    monkeypatch.setattr(compiled, "_gain", gain)
+    monkeypatch.setattr(compiled, "_no_graphs", lambda *_: None)
+    monkeypatch.setattr(compiled, "abandon", lambda _: given_back.append(True))
+    found = chosen(1e6)
+    assert found.way == way
+    assert f"on {on:.2f} x" in found.reason
+    if eager > compiled.SMALL:
+        assert "graphs" not in found.reason
+    else:
+        assert (f"graphs {graphs:.2f} x" if graphs else "graphs failed: capture failed") in found.reason
+        assert given_back == [True] * (way != "graphs")
+
+
+def test_a_ratio_is_the_median_of_pairs_and_its_first_passes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = {"on": 1, "graphs": 3}
+    for way, few in first.items():
+        times = iter([(1.0, 99.0)] * few + [(2.0, 1.0), (3.0, 1.0), (9.0, 1.0)] * 3)
+        monkeypatch.setattr(compiled, "_turn", lambda *_, times=times: next(times))
+        found = compiled._gain(settings(Path("nowhere")), made("simclr"), work(), way)  # type: ignore[arg-type]
+        assert found == (3.0, 3.0)
+
+
+def test_graphs_need_a_card_one_process_and_all_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen(60.0, "graphs") == compiled.Compilation("off", "CUDA graphs need a CUDA device")
+    on_card: Any = nn.Linear(2, 2, device="meta")
+    monkeypatch.setattr(compiled, "next", lambda _: SimpleNamespace(device=torch.device("cuda")), raising=False)
+    assert compiled._no_graphs(on_card, work()) is None
+    for division in (Division(16, 2, 2, False, 0), Division(16, 2, 1, False, 0), Division(32, 1, 0, False, 0)):
+        assert "at once" in str(compiled._no_graphs(on_card, work(division=division)))
+    monkeypatch.setattr(compiled, "world", lambda: SimpleNamespace(size=2))
+    assert "single process" in str(compiled._no_graphs(on_card, work()))
+
+
+def test_each_way_is_a_mode_of_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **named: asked.append(named))
+    net = made("simclr")
+    for way in ("on", "graphs", "off"):
+        switch(net, way)
+    assert asked == [{"dynamic": False, "mode": None}, {"dynamic": False, "mode": "reduce-overhead"}]
+
+
+@pytest.mark.parametrize(
+    ("way", "alone", "several"), [("off", "off", "off"), ("on", "on", "on"), ("graphs", "graphs", "on")]
+)
+def test_who_goes_on_in_several_processes_has_no_graphs(way: str, alone: str, several: str) -> None:
+    def share(*, alone: bool = False, spanning: bool = False) -> Any:
+        return SimpleNamespace(alone=alone, spanning=spanning)
+
+    assert shared(way, share(alone=True)) == alone
+    assert shared(way, share()) == several
+    assert shared(way, share(spanning=True)) == "off"
+
+
+@pytest.mark.parametrize(
+    ("kept", "way"), [(True, "on"), (False, "off"), ("graphs", "graphs"), ("on", "on"), (None, "off")]
+)
+def test_runs_from_before_there_were_graphs_go_on(kept: Any, way: str) -> None:
+    facts: dict[str, Any] = {
+        "device": "cpu",
+        "precision": "fp32",
+        "mode": "direct",
+        "micro_batch": 8,
+        "threads": 1,
+        "images": 96,
+    }
+    resolved = plan.Resolved(**facts, **({} if kept is None else {"compile": kept}))
+    assert resolved.compile == way
+    assert plan.Resolved(**plan.as_dict(resolved)) == resolved
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Graphs as far as there can be any here: networks that are compiled as ever, and a list of what is told torch."""
+    told: list[str] = []
+    honest = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self, mode, **named: honest(self, **named))
+    monkeypatch.setattr(compiled, "_no_graphs", lambda *_: None)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: told.append("begins"))
+    monkeypatch.setattr(torch.compiler, "reset", lambda: told.append("reset"))
+    return told
+
+
+def test_every_step_with_graphs_is_marked(tmp_path: Path, recorded: list[str]) -> None:
+    graphs: dict[str, Any] = {"hardware": {"compile": "graphs"}, "schedule": {"epochs": 1}}
+    events = run(settings(tmp_path / "run", **graphs))
+    steps = only(events, Finished)[0].steps
+    assert recorded == ["begins"] * steps
+    state, _ = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    assert state is not None
+    assert state["resolved"]["compile"] == "graphs"
+    assert not only(events, Warned)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no capture"), MemoryError("none left")])
+def test_where_graphs_fail_or_leave_no_room_the_step_begins_again_without(
+    error: Exception, tmp_path: Path, recorded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: nn.Module, **_: Any) -> None:
+        def fails(*_: Any, **__: Any) -> Tensor:
+            raise error
+
+        self._compiled_call_impl = fails
+
+    eager = run(settings(tmp_path / "a", hardware={"compile": "off"}, schedule={"epochs": 1}))
+    monkeypatch.setattr(nn.Module, "compile", broken)
+    failed = run(settings(tmp_path / "b", hardware={"compile": "graphs"}, schedule={"epochs": 1}))
+    (warned,) = only(failed, Warned)
+    assert str(error) in warned.message
+    assert recorded == ["begins", "reset"]
+    a, b = ([event.loss for event in only(events, Stepped)] for events in (eager, failed))
+    assert a == b
+    state, _ = checkpoint.newest(tmp_path / "b" / "checkpoints")
+    assert state is not None
+    assert (state["resolved"]["compile"], state["resolved"]["mode"]) == ("off", "direct")
 
 
 def test_a_trial_leaves_the_objective_as_it_was() -> None:
     net, wanted = made("simclr"), settings(Path("nowhere"))
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    assert compiled._gain(wanted, net, Work(16, "fp32", "channels_last", False, 1e6)) > 0
+    assert min(compiled._gain(wanted, net, work(), "on")) > 0
     assert all(network._compiled_call_impl is None for network in networks(net))
     assert all(p.grad is None for p in net.parameters())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
@@ -190,9 +341,17 @@ def test_the_plan_says_so(tmp_path: Path) -> None:
     assert (choice.value, choice.reason) == ("on", "given")
 
 
+def test_graphs_that_cannot_be_are_warned_of(tmp_path: Path) -> None:
+    events = run(settings(tmp_path / "run", hardware={"compile": "graphs"}, schedule={"epochs": 1}))
+    (warned,) = only(events, Warned)
+    assert warned.message == (
+        "The run is not compiled, though --compile graphs asks for it: CUDA graphs need a CUDA device."
+    )
+
+
 def test_within_eagerly_nothing_is_compiled() -> None:
     net = made("simclr")
-    switch(net, on=True)
+    switch(net, "on")
     torch._dynamo.utils.counters.clear()
     with eagerly():
         net(torch.rand(4, 3, 16, 16))

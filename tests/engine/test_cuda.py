@@ -1,12 +1,17 @@
 """Whole runs on a CUDA device; they have waited for one so far, and say so by being deselected."""
 
+import gc
 from pathlib import Path
 
 import pytest
 import torch
 
+from ssl_cli.engine import checkpoint, compiled
+from ssl_cli.engine.backward import autocast, tensor_float
+from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.division import Division
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.events import Evaluated, Finished, Stepped
+from ssl_cli.events import Evaluated, Finished, Stepped, Warned
 from tests.engine.test_pretrain import only, run, settings
 
 pytestmark = [
@@ -39,3 +44,52 @@ def test_a_run_goes_on_on_the_card(tmp_path: Path) -> None:
     run(chosen)
     resumed = list(pretrain(settings(tmp_path / "run"), origins={}, resume=True, overwrite=False))
     assert isinstance(resumed[-1], Finished)
+
+
+def test_a_card_rounds_in_networks_alone() -> None:
+    card = torch.device("cuda")
+    a, b = (torch.rand(512, 512, dtype=torch.float64, device=card) - 0.5 for _ in range(2))
+    exact = a @ b
+
+    def off() -> float:
+        return float((a.float() @ b.float() - exact).abs().max())
+
+    full = off()
+    with autocast(card, "fp32")():
+        assert off() > 10 * full
+    with tensor_float(card):
+        assert torch.equal(a @ b, exact)
+    assert off() == full
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco-v2"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("way", ["on", "graphs"])
+def test_a_compiled_run_follows_an_eager_one_on_the_card(tmp_path: Path, method: str, precision: str, way: str) -> None:
+    gentle = {"lr": 1e-3}
+    hardware = {"device": "cuda", "precision": precision, "mode": "direct"}
+    eager = run(
+        settings(tmp_path / "a", method={"name": method}, optim=gentle, hardware={**hardware, "compile": "off"})
+    )
+    fast = run(settings(tmp_path / "b", method={"name": method}, optim=gentle, hardware={**hardware, "compile": way}))
+    assert not only(fast, Warned)
+    a, b = ([event.loss for event in only(events, Stepped)] for events in (eager, fast))
+    assert len(a) == len(b)
+    assert a == pytest.approx(b, rel=1e-2 if precision == "fp32" else 5e-2)
+    state, _ = checkpoint.newest(tmp_path / "b" / "checkpoints")
+    assert state is not None
+    assert state["resolved"]["compile"] == way
+
+
+def test_graphs_are_replayed_and_a_trial_of_them_gives_its_memory_back(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, hardware={"device": "cuda", "precision": "fp32"})
+    net = build_objective(chosen, torch.device("cuda"))
+    torch._dynamo.utils.counters.clear()
+    work = compiled.Work(Division(32, 1, 1, False, 0), "fp32", "channels_last", 1e6)
+    ratio, eager = compiled._gain(chosen, net, work, "graphs")
+    assert min(ratio, eager) > 0
+    assert not torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
+    compiled.abandon(net)
+    gc.collect()
+    pools = [part for part in torch.cuda.memory_snapshot() if part["segment_pool_id"] != (0, 0)]  # type: ignore[no-untyped-call]
+    assert not sum(part["allocated_size"] for part in pools)

@@ -216,3 +216,19 @@ def test_a_mode_that_does_not_fit_names_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="whole batch in mode direct need") as caught:
         make(settings(tmp_path, run={"batch": 4096}, data={"images": 8192}, hardware=hardware))
     assert "hardware.mode=auto" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "capability", "said"),
+    [
+        ("fp32", "cuda", (8, 0), True),
+        ("fp32", "cuda", (7, 5), False),
+        ("bf16", "cuda", (9, 0), False),
+        ("fp32", "cpu", (), False),
+    ],
+)
+def test_the_plan_says_where_float32_is_tf32(
+    precision: str, device: str, capability: tuple[int, ...], said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert ("TF32" in probe.products(precision, torch.device(device))) is said

@@ -30,6 +30,22 @@ RUNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 """Of each whole run its settings on a card, and in a rehearsal."""
+SMALL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    f"small-{way}": (
+        (
+            "method.name=simclr",
+            "model.backbone=resnet18",
+            "data.images=50000",
+            "run.batch=256",
+            f"hardware.compile={way}",
+        ),
+        ("method.name=simclr", "run.batch=16", f"hardware.compile={way}"),
+    )
+    for way in ("off", "on", "graphs")
+}
+"""Steps so small, on 32 pixels, that launching kernels takes their time: eager, compiled, and as CUDA graphs."""
+SHORT = 120.0
+"""Seconds that are many of them; compiling comes on top."""
 METHODS = ("simclr", "moco-v2")
 
 
@@ -39,9 +55,11 @@ def stages(place: Path, *, tiny: bool, data: str | None) -> list[Stage]:
     common, small = (TINY, TINY) if tiny else (FIFTY, CIFAR)
     files = ("tests/engine/test_cuda.py",) if tiny else ()
     found = [Stage("tests", ("-m", "tests.gpu_evidence.suite", *files), least=60.0)]
-    for name, ways in RUNS.items():
-        words = ("-m", "tests.gpu_evidence.throughput", "--out", str(place / name), *common, *ways[tiny])
-        found.append(Stage(name, words, most=most))
+    timed = {name: (*common, *ways[tiny]) for name, ways in RUNS.items()}
+    timed |= {name: (*small, *ways[tiny]) for name, ways in SMALL.items()}
+    for name, own in timed.items():
+        words = ("-m", "tests.gpu_evidence.throughput", "--out", str(place / name), *own)
+        found.append(Stage(name, words, most=min(most, SHORT) if name in SMALL else most))
     for method in METHODS:
         own = (f"method.name={method}", *(("run.batch=16",) if tiny else ()))
         own += ("method.queue=32",) if tiny and method == "moco-v2" else ()

@@ -15,7 +15,7 @@ from tests.gpu_evidence import __main__ as driver
 from tests.gpu_evidence import cifar, throughput
 from tests.gpu_evidence.evidence import Evidence
 from tests.gpu_evidence.stage import LIMIT, PARTIAL, ROOT, Stage
-from tests.gpu_evidence.stages import METHODS, RUNS, TINY, stages
+from tests.gpu_evidence.stages import METHODS, RUNS, SMALL, TINY, stages
 from tests.gpu_evidence.suite import counted
 from tests.gpu_evidence.summary import lines, summary
 
@@ -113,7 +113,7 @@ def test_without_a_card_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_every_stage_s_settings_are_settings(tiny: bool, tmp_path: Path) -> None:
     found = stages(tmp_path, tiny=tiny, data="photos")
     assert [stage.name for stage in found] == [
-        "tests", *RUNS, *(f"cifar-{method}" for method in METHODS), "bench-cifar", "bench-imagenet",
+        "tests", *RUNS, *SMALL, *(f"cifar-{method}" for method in METHODS), "bench-cifar", "bench-imagenet",
     ]  # fmt: skip
     for stage in found:
         sets = [word for word in stage.words if "=" in word]
@@ -123,6 +123,8 @@ def test_every_stage_s_settings_are_settings(tiny: bool, tmp_path: Path) -> None
         if not tiny and stage.name in RUNS:
             assert (settings.model.backbone, settings.data.size, settings.model.width) == ("resnet50", 224, 1.0)
             assert settings.data.images >= settings.run.batch
+        if not tiny and stage.name in SMALL:
+            assert (settings.model.backbone, settings.data.size, settings.run.batch) == ("resnet18", 32, 256)
     if not tiny:
         batches = [settle({}, [w for w in stage.words if "=" in w]).settings.run.batch for stage in found[1:5]]
         assert batches == [512, 4096, 4096, 256]
@@ -143,6 +145,18 @@ def test_a_whole_run_is_rehearsed(
     assert result["run"]["mode"] == ("cached" if name.endswith("cached") else "direct")
     entry = summary({name: {"result": result}})[0]
     assert entry["share_of_byte_bound"] == result["share_of_byte_bound"]
+
+
+def test_small_steps_are_rehearsed_where_graphs_are_not_and_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick(monkeypatch)
+    (stage,) = (stage for stage in stages(tmp_path, tiny=True, data=None) if stage.name == "small-graphs")
+    assert throughput.main([*stage.words[2:], "--seconds", "0.2"]) == 0
+    out, err = capsys.readouterr()
+    assert "though --compile graphs asks for it: CUDA graphs need a CUDA device." in err
+    entry = summary({"small-graphs": {"result": json.loads(out)}})[0]
+    assert entry["images_per_second"] > 0 < entry["share_of_byte_bound"]
 
 
 def test_the_first_epoch_does_not_count() -> None:

@@ -10,6 +10,7 @@ LARS_TESTS, SCHEDULE_TESTS = ("tests/oracle/test_lars.py",), ("tests/optim/test_
 EVALUATION_TESTS = ("tests/engine/test_traps_evaluate.py",)
 CACHED = ("tests/engine/test_backward.py::test_every_way_equals_the_plain_step",)
 FALLBACK = ("tests/engine/test_out_of_memory.py",)
+ROUNDING = ("tests/engine/test_backward.py::test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither",)
 CHECKPOINTING = "ssl_cli/nn/checkpointing.py"
 PASSES = ("tests/engine/test_traps_backward.py",)
 KNN_TESTS = ("tests/oracle/test_knn.py", "tests/transfer/test_knn.py")
@@ -167,18 +168,18 @@ MUTANTS = [
         36,
         "moments-are-committed-with-every-micro-batch",
         BACKWARD,
-        "        rows.out(number, moments).backward(slopes[number])  # type: ignore[no-untyped-call]\n",
-        "        rows.out(number, moments).backward(slopes[number])\n        moments.commit()\n",
+        "            rows.out(number, moments).backward(slopes[number])  # type: ignore[no-untyped-call]\n",
+        "            rows.out(number, moments).backward(slopes[number])\n            moments.commit()\n",
         CACHED,
     ),
     Mutant(
         36,
         "the-second-pass-without-autocast",
         BACKWARD,
-        "    for number in range(again):\n",
-        "    from dataclasses import replace\n"
-        "    rows = replace(rows, autocast=nullcontext)\n"
-        "    for number in range(again):\n",
+        "        for number in range(again):\n",
+        "        from dataclasses import replace\n"
+        "        rows = replace(rows, autocast=nullcontext)\n"
+        "        for number in range(again):\n",
         PASSES,
     ),
     Mutant(
@@ -326,6 +327,30 @@ MUTANTS = [
         "yield from self.objective.buffers()",
         "yield from ()",
         ("tests/engine/test_gate.py",),
+    ),
+    Mutant(
+        None,
+        "the-loss-multiplies-in-tf32",
+        BACKWARD,
+        "    value = loss(z)\n",
+        "    with tensor_float(z.device):\n        value = loss(z)\n",
+        ROUNDING,
+    ),
+    Mutant(
+        None,
+        "the-gradient-of-networks-is-not-in-tf32",
+        BACKWARD,
+        "    with tensor_float(z.device):\n",
+        "    with nullcontext():\n",
+        ROUNDING,
+    ),
+    Mutant(
+        None,
+        "a-step-with-graphs-is-not-marked",
+        JOB,
+        "            step_begins(self.resolved.compile)\n",
+        "",
+        ("tests/engine/test_compiled.py::test_every_step_with_graphs_is_marked",),
     ),
     Mutant(
         None,

@@ -66,3 +66,20 @@ def test_convert_keeps_weights_statistics_and_mode() -> None:
     assert isinstance(converted[3][0], BatchNorm1d)  # type: ignore[index]
     assert all(torch.equal(before[name], value) for name, value in converted.state_dict().items())
     assert converted[1].training  # type: ignore[index]
+
+
+def test_each_layer_moves_by_its_own_momentum() -> None:
+    pairs = [(BatchNorm2d(3, momentum=m).double(), nn.BatchNorm2d(3, momentum=m).double()) for m in (0.1, 0.9, None)]
+    untracked = BatchNorm2d(3, track_running_stats=False).double()
+    moments = Moments()
+    for x in (images(), images(7)):
+        for ours, theirs in pairs:
+            with grouped(ours, (len(x),), moments):
+                ours(x)
+            theirs(x)
+        with grouped(untracked, (len(x),), moments):
+            untracked(x)
+        moments.commit()
+    for ours, theirs in pairs:
+        for name, value in theirs.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[name], value, atol=1e-12, rtol=0)

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import nullcontext
 from functools import cache
 
 import torch
 
 from ssl_cli.data.decode import decode
 from ssl_cli.data.reader import processors
+from ssl_cli.engine.backward import tensor_float
 from ssl_cli.engine.bench.timing import Arm, Rates, alternate
 from ssl_cli.engine.probe import wait_for
 from ssl_cli.events import Measured
@@ -55,12 +56,11 @@ class Ceilings:
         return {count: found.median for count, found in rates.items()}
 
     def step_precision(self, precision: str) -> str:
-        """In what a network's convolutions compute: float32 on a card is TF32 unless that was forbidden."""
-        card = self.device.type == "cuda" and precision == "fp32"
-        return "tf32" if card and torch.backends.cudnn.allow_tf32 else precision
+        """In what a network multiplies: float32 on a card is TF32."""
+        return "tf32" if self.device.type == "cuda" and precision == "fp32" else precision
 
     def _measure_matrix(self, precision: str) -> float:
-        with _tensor_float(precision == "tf32"):
+        with tensor_float(self.device) if precision == "tf32" else nullcontext():
             size, call = self._large_enough(precision)
             rates = alternate({f"matrix {precision}": Arm(2 * size**3, call)}, self.device)
         return self._best(rates, "FLOP/s")
@@ -118,14 +118,3 @@ def _once(call: Callable[[], object], device: torch.device) -> float:
     call()
     wait_for(device)
     return time.perf_counter() - began
-
-
-@contextmanager
-def _tensor_float(on: bool) -> Iterator[None]:
-    """Whether matrix products in float32 may round to TF32, within the block."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if on else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
