@@ -16,16 +16,16 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine import checkpoint, plan
 from ssl_cli.engine.backward import Rowwise, autocast, backward
-from ssl_cli.engine.compiled import first_line, switch
-from ssl_cli.engine.division import smaller
+from ssl_cli.engine.budget import step_groups
+from ssl_cli.engine.compiled import switch
 from ssl_cli.engine.gate import gate
-from ssl_cli.engine.groups import group_sizes
 from ssl_cli.engine.meter import Meter
 from ssl_cli.engine.probe import FORMATS
 from ssl_cli.engine.run_folder import RunFolder
 from ssl_cli.engine.share import QUERIES, TARGETS, Share, StepShare, Views, gathered, step_share
+from ssl_cli.engine.shortage import simpler
 from ssl_cli.engine.signals import StopRequest, exit_code
-from ssl_cli.errors import STOPPED, CheckpointError, DivergedError, ResourceError, understood
+from ssl_cli.errors import STOPPED, CheckpointError, DivergedError
 from ssl_cli.events import Event, Saved, Skipped, Stopped, Warned
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch, Objective, Targets
@@ -177,37 +177,15 @@ class Job:
         """Set the job to a way in which the step may succeed; None: there is none."""
         if comm.size() > 1:
             return None  # the others wait for us
-        if isinstance(understood(error), ResourceError):
-            return self._out_of_memory(step) if self._divide_further() else None
-        if not self.resolved.compile:
+        found = simpler(error, self.resolved, step_groups(self.settings, self.objective), step)
+        if found is None:
             return None
-        self.resolved = dataclasses.replace(self.resolved, compile=False)
-        switch(self.objective, on=False)
-        message = f"Compiling failed in step {step + 1}, which begins again without: {first_line(error)}"
-        return Warned(step=step, message=message, hint="With --compile off it is not tried.")
-
-    def _out_of_memory(self, step: int) -> Warned:
+        self.resolved, told = found
+        if not self.resolved.compile:
+            switch(self.objective, on=False)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        micro, sparing = self.resolved.micro_batch, self.resolved.checkpointing
-        parts = ", keeping only what goes into the network's parts" if sparing else ""
-        return Warned(
-            step=step,
-            message=f"Memory ran out in step {step + 1}; it begins again with micro-batches of {micro:,} rows"
-            f"{parts}. The batch is as it was.",
-            hint="A smaller --memory makes the plan so from the start.",
-        )
-
-    def _divide_further(self) -> bool:
-        resolved = self.resolved
-        sizes = group_sizes(self.settings.run.batch, self.objective.gradient_views, self.settings.model.bn_group)
-        less = smaller(sizes, resolved.micro_batch, resolved.kept, resolved.checkpointing)
-        if less is None:
-            return False
-        micro, kept, sparing = less
-        mode = "checkpointed" if sparing else "cached"
-        self.resolved = dataclasses.replace(resolved, mode=mode, micro_batch=micro, kept=kept, checkpointing=sparing)
-        return True
+        return told
 
     def lr(self, step: int) -> float:
         """The learning rate of a step."""
