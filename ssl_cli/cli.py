@@ -15,7 +15,17 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from ssl_cli.commands import bench, export, inspect_augs, knn_eval, linear_eval, methods, options, pretrain
-from ssl_cli.errors import DONE, INTERRUPTED, SHORT_CODES, PeerError, ResourceError, SslcliError, UsageError, understood
+from ssl_cli.errors import (
+    DONE,
+    INTERRUPTED,
+    SHORT_CODES,
+    Interrupted,
+    PeerError,
+    ResourceError,
+    SslcliError,
+    UsageError,
+    understood,
+)
 from ssl_cli.world import world
 
 AFTERWORD = (
@@ -111,6 +121,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return _outcome(end.code)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Interrupted as stop:
+        return _stopped(stop, as_json="--json" in words)
     except Exception as error:
         try:
             if "--debug" in words or os.environ.get("SSLCLI_DEBUG", "0") != "0":
@@ -147,6 +159,18 @@ def _reader_left() -> int:
     for number in (1, 2):
         os.dup2(nothing, number)
     return DONE
+
+
+def _stopped(stop: Interrupted, *, as_json: bool) -> int:
+    """A run that was asked to stop before its first step, or twice; at a step's end it tells so itself."""
+    if as_json and world().first:
+        from ssl_cli.ui.sinks import write_json
+
+        hint = "Go on with --resume."
+        write_json({"error": {"code": stop.code, "message": f"Stopped: {stop.reason}.", "hint": hint}})
+    elif world().first:
+        sys.stderr.write(f"stopped: {stop.reason}\n")
+    return stop.code
 
 
 def _show_traceback() -> None:

@@ -26,6 +26,8 @@ BUCKET = 1 << 25
 """Bytes of gradients that travel together."""
 PATIENCE = 600
 """Seconds for which a process waits for the others."""
+DAY = 86400
+"""Seconds for which the others wait for the first one to begin."""
 _board: Store | None = None
 """Where a process that fails leaves word; it is the launcher's, and outlives every process."""
 
@@ -43,10 +45,27 @@ def joined(device: torch.device) -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store, rank_, size_ = next(rendezvous("env://", timeout=patience))
     _board = PrefixStore("sslcli", store)
+    _meet(_board)
     dist.init_process_group(backend, store=store, rank=rank_, world_size=size_, timeout=patience)
     yield
     dist.destroy_process_group()  # not after an error: it might wait for a process that is gone
     _board = None
+
+
+def _meet(board: Store) -> None:
+    """Wait until all processes are here, as long as patience lasts; torch would, too, but deaf to signals."""
+    where = world()
+    board.set(f"here/{where.rank}", "")
+    _wait(board, [f"here/{other}" for other in range(where.size)], PATIENCE)
+
+
+def _wait(board: Store, keys: list[str], seconds: float) -> None:
+    """Wait for these keys, in steps between which signals are heard."""
+    until = time.monotonic() + seconds
+    while not board.check(keys):
+        if time.monotonic() >= until:
+            board.wait(keys, datetime.timedelta(seconds=1))  # raises what a wait in vain does
+        time.sleep(0.05)
 
 
 def size() -> int:
@@ -150,24 +169,26 @@ def leave_word(words: str) -> None:
     """Say to the others why this process ends, for when they miss it."""
     if _board is not None:
         with contextlib.suppress(RuntimeError):
-            _board.set(f"fault/{rank()}", words)
+            _board.set(f"fault/{world().rank}", words)
 
 
 def last_words(seconds: float = 3.0) -> tuple[int, str] | None:
-    """Which of the other processes failed, and what it said of it, if one does within some seconds."""
+    """Which of the other processes has ended, and what it said of it, if one does within some seconds."""
     if _board is None:
         return None
-    until = time.monotonic() + seconds
+    until, where = time.monotonic() + seconds, world()
     with contextlib.suppress(RuntimeError):  # the machine of the board may be what is lost
-        while time.monotonic() < until:
-            for other in range(size()):
-                if other != rank() and _board.check([f"fault/{other}"]):
+        while True:
+            for other in range(where.size):
+                if other != where.rank and _board.check([f"fault/{other}"]):
                     return other, _board.get(f"fault/{other}").decode()
+            if time.monotonic() >= until:
+                break
             time.sleep(0.1)
     return None
 
 
-def broke_off(error: Exception) -> bool:
+def broke_off(error: BaseException) -> bool:
     """Whether the error is of a conversation that another process did not keep up."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
@@ -179,7 +200,7 @@ def told(words: bytes | None) -> bytes:
         return words
     if _board is not None:  # it may have images to fetch and a plan to make before it speaks
         if words is None:
-            _board.wait(["told"], datetime.timedelta(days=1))
+            _wait(_board, ["told"], DAY)
         else:
             _board.set("told", "")
     (length,) = highest(len(words or b""))

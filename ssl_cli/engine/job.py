@@ -4,7 +4,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Generator, Iterator, Mapping
-from signal import Signals
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from ssl_cli import comm
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
-from ssl_cli.engine import checkpoint, plan
+from ssl_cli.engine import checkpoint, plan, shortage
 from ssl_cli.engine.backward import Rowwise, autocast, backward
 from ssl_cli.engine.budget import step_groups
 from ssl_cli.engine.compiled import switch
@@ -23,9 +22,8 @@ from ssl_cli.engine.meter import Meter
 from ssl_cli.engine.probe import FORMATS
 from ssl_cli.engine.run_folder import RunFolder
 from ssl_cli.engine.share import QUERIES, TARGETS, Share, StepShare, Views, gathered, step_share
-from ssl_cli.engine.shortage import simpler
-from ssl_cli.engine.signals import StopRequest, exit_code
-from ssl_cli.errors import STOPPED, CheckpointError, DivergedError
+from ssl_cli.engine.signals import StopRequest, exit_code, received
+from ssl_cli.errors import STOPPED, CheckpointError, DivergedError, understood
 from ssl_cli.events import Event, Saved, Skipped, Stopped, Warned
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch, Objective, Targets
@@ -174,13 +172,18 @@ class Job:
             self.optimiser.zero_grad(set_to_none=True)
 
     def _simpler(self, error: Exception, step: int) -> Warned | None:
-        """Set the job to a way in which the step may succeed; None: there is none."""
-        if comm.size() > 1:
-            return None  # the others wait for us
-        found = simpler(error, self.resolved, step_groups(self.settings, self.objective), step)
+        """Set the job, and who resumes it, to a way in which the step may succeed; None: there is none."""
+        sizes = step_groups(self.settings, self.objective)
+        if comm.size() > 1:  # the others wait for us
+            if understood(error).out_of_memory:
+                raise shortage.ended(self.resolved, sizes, step, comm.rank()) from error
+            return None
+        found = shortage.simpler(error, self.resolved, sizes, step)
         if found is None:
             return None
         self.resolved, told = found
+        if self.folder is not None:
+            self.folder.amend_plan(resolved=plan.as_dict(self.resolved))
         if not self.resolved.compile:
             switch(self.objective, on=False)
         if self.device.type == "cuda":
@@ -303,7 +306,7 @@ class Job:
         over = limit is not None and time.monotonic() - self.began >= limit
         signal, late = comm.highest(self.request.signal or 0, int(over))
         if signal:
-            return Stopped(step=step, exit_code=exit_code(signal), reason=f"{Signals(signal).name} was received")
+            return Stopped(step=step, exit_code=exit_code(signal), reason=received(signal))
         if late:
             return Stopped(step=step, exit_code=STOPPED, reason=f"its time of {limit:g} s is over")
         return None

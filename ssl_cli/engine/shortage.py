@@ -1,4 +1,8 @@
-"""Memory that runs out within a step, or compiling that fails: a simpler way in which the step may succeed."""
+"""Memory that runs out within a step, or compiling that fails: a simpler way in which the step may succeed.
+
+One process takes it at once. Of several, the others wait in the middle of the step and cannot be called back: the run
+ends, `plan.json` gets a note, and whoever goes on finds it there.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +10,7 @@ from collections.abc import Sequence
 from ssl_cli.engine.compiled import first_line
 from ssl_cli.engine.division import smaller
 from ssl_cli.engine.plan import Resolved
-from ssl_cli.errors import ResourceError, understood
+from ssl_cli.errors import ShortageError, understood
 from ssl_cli.events import Warned
 
 
@@ -19,7 +23,7 @@ def simpler(error: Exception, resolved: Resolved, sizes: Sequence[int], step: in
         sizes: rows of each BatchNorm group.
         step: its number, from 0.
     """
-    if isinstance(understood(error), ResourceError):
+    if understood(error).out_of_memory:
         less = further(resolved, sizes)
         return (less, _out_of_memory(less, step)) if less else None
     if not resolved.compile:
@@ -36,14 +40,36 @@ def further(resolved: Resolved, sizes: Sequence[int]) -> Resolved | None:
         return None
     micro, kept, sparing = less
     mode = "checkpointed" if sparing else "cached"
-    return dataclasses.replace(resolved, mode=mode, micro_batch=micro, kept=kept, checkpointing=sparing)
+    on = resolved.compile and not sparing
+    return dataclasses.replace(resolved, mode=mode, micro_batch=micro, kept=kept, checkpointing=sparing, compile=on)
+
+
+def ended(resolved: Resolved, sizes: Sequence[int], step: int, rank: int) -> ShortageError:
+    """What ends a run of several processes, of which that of this rank ran out of memory."""
+    where = "" if rank else " in the first process"  # of the others each is named by whoever hears of it
+    hint = "Go on with --resume: the batch is then divided further, and nothing is lost."
+    if further(resolved, sizes) is None:
+        hint = "Not even one BatchNorm group fits; go on with --resume where there is more memory."
+    return ShortageError(f"Memory ran out in step {step + 1}{where}.", hint)
+
+
+def resumed(resolved: Resolved, sizes: Sequence[int], note: str | None) -> tuple[Resolved, list[str]]:
+    """The choices of a run that goes on after it ended with this note, or with none, and what to say of them."""
+    less = further(resolved, sizes) if note else None
+    if less is None:
+        return resolved, []
+    return less, [f"{note} The run goes on with {described(less)}. The batch is as it was."]
+
+
+def described(resolved: Resolved) -> str:
+    """How the batch is divided."""
+    parts = ", keeping only what goes into the network's parts" if resolved.checkpointing else ""
+    return f"micro-batches of {resolved.micro_batch:,} rows{parts}"
 
 
 def _out_of_memory(less: Resolved, step: int) -> Warned:
-    parts = ", keeping only what goes into the network's parts" if less.checkpointing else ""
     return Warned(
         step=step,
-        message=f"Memory ran out in step {step + 1}; it begins again with micro-batches of {less.micro_batch:,} rows"
-        f"{parts}. The batch is as it was.",
+        message=f"Memory ran out in step {step + 1}; it begins again with {described(less)}. The batch is as it was.",
         hint="A smaller --memory makes the plan so from the start.",
     )

@@ -1,11 +1,11 @@
-"""Requests to stop: a signal sets a flag, the loop obeys at the next step's end."""
+"""Requests to stop: while steps are taken a signal sets a flag, obeyed at a step's end; else it ends the run."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ssl_cli.errors import INTERRUPTED, STOPPED
+from ssl_cli.errors import INTERRUPTED, STOPPED, Interrupted
 
 
 class StopRequest:
@@ -13,12 +13,33 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._noting = self._ending = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Note the signal; do nothing else inside a handler."""
-        if self.signal is signal.SIGINT and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        """Note the signal, and obey it where nobody else will."""
+        again = self.signal is signal.SIGINT and number == signal.SIGINT
         self.signal = signal.Signals(number)
+        if again or not self._noting:
+            self.obey()
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Within the block a signal is noted alone."""
+        self._noting = True
+        try:
+            yield
+        finally:
+            self._noting = False
+
+    def obey(self) -> None:
+        """End the run if a signal came.
+
+        Raises:
+            Interrupted: one did; only once, so that nothing disturbs the end.
+        """
+        if self.signal is not None and not self._ending:
+            self._ending = True
+            raise Interrupted(received(self.signal), exit_code(self.signal))
 
 
 def exit_code(number: int) -> int:
@@ -26,9 +47,14 @@ def exit_code(number: int) -> int:
     return INTERRUPTED if number == signal.SIGINT else STOPPED
 
 
+def received(number: int) -> str:
+    """What a signal is called in the status of a run."""
+    return f"{signal.Signals(number).name} was received"
+
+
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Within the block INT, TERM and USR1 only set the flag; elsewhere than the main thread signals are left alone."""
+    """Within the block INT, TERM and USR1 are such requests; elsewhere than the main thread signals are left alone."""
     request = StopRequest()
     names = [name for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
     previous = {}

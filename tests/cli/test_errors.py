@@ -135,6 +135,17 @@ def test_ctrl_c(engine: FakeEngine) -> None:
     assert main(["pretrain"]) == 130
 
 
+def test_a_signal_before_the_first_step(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    def stops() -> list[Event]:
+        raise errors.Interrupted("SIGTERM was received", 75)
+
+    engine.answers["pretrain"] = stops
+    assert main(["pretrain"]) == 75
+    assert capsys.readouterr() == ("", "stopped: SIGTERM was received\n")
+    assert main(["pretrain", "--json"]) == 75
+    assert json.loads(capsys.readouterr().out)["error"]["message"] == "Stopped: SIGTERM was received."
+
+
 STREAMS = {
     "(sslcli pretrain --help; echo $? >&3) | true": 0,
     "(sslcli pretrain --help; echo $? >&3) 2>&1 | true": 0,
