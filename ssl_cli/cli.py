@@ -3,10 +3,13 @@
 Nothing here imports torch: a command's body does, once its words are understood.
 """
 
+import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,6 +106,8 @@ def root(
     ] = False,
 ) -> None:
     """Contrastive self-supervised pretraining of image encoders."""
+    if not world().first and ctx.invoked_subcommand != "pretrain":
+        raise typer.Exit  # of several processes, only training is for more than the first
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
@@ -240,4 +245,14 @@ def _report(error: SslcliError, *, as_json: bool) -> int:
         who = "" if world().first else f"process {world().rank}: "
         sys.stderr.write(f"{who}error: {message}\n  {hint}\n")
         sys.stderr.flush()
+    if not isinstance(error, PeerError):
+        _tell_torchrun(message)
     return error.code
+
+
+def _tell_torchrun(message: str) -> None:
+    """Write the sentence where torch's launchers look for it; they end with a traceback of their own, and name it."""
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        told = {"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}
+        with suppress(OSError):
+            Path(file).write_text(json.dumps(told), encoding="utf-8")
