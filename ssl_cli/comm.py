@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,8 +28,6 @@ BUCKET = 1 << 25
 """Bytes of gradients that travel together."""
 PATIENCE = 600
 """Seconds for which a process waits for the others."""
-DAY = 86400
-"""Seconds for which the others wait for the first one to begin."""
 _board: Store | None = None
 """Where a process that fails leaves word; it is the launcher's, and outlives every process."""
 
@@ -41,31 +41,34 @@ def joined(device: torch.device) -> Iterator[None]:
     global _board
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    patience = datetime.timedelta(seconds=PATIENCE)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    store, rank_, size_ = next(rendezvous("env://", timeout=patience))
-    _board = PrefixStore("sslcli", store)
-    _meet(_board)
-    dist.init_process_group(backend, store=store, rank=rank_, world_size=size_, timeout=patience)
+    _heard(lambda: _join("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"))
     yield
     dist.destroy_process_group()  # not after an error: it might wait for a process that is gone
     _board = None
 
 
-def _meet(board: Store) -> None:
-    """Wait until all processes are here, as long as patience lasts; torch would, too, but deaf to signals."""
-    where = world()
-    board.set(f"here/{where.rank}", "")
-    _wait(board, [f"here/{other}" for other in range(where.size)], PATIENCE)
+def _join(backend: str) -> None:
+    global _board
+    patience = datetime.timedelta(seconds=PATIENCE)
+    store, rank_, size_ = next(rendezvous("env://", timeout=patience))
+    _board = PrefixStore("sslcli", store.clone())  # a line of its own, free while the other one waits
+    dist.init_process_group(backend, store=store, rank=rank_, world_size=size_, timeout=patience)
 
 
-def _wait(board: Store, keys: list[str], seconds: float) -> None:
-    """Wait for these keys, in steps between which signals are heard."""
-    until = time.monotonic() + seconds
-    while not board.check(keys):
-        if time.monotonic() >= until:
-            board.wait(keys, datetime.timedelta(seconds=1))  # raises what a wait in vain does
-        time.sleep(0.05)
+def _heard(waits: Callable[[], None]) -> None:
+    """Call what waits for other processes deaf to signals, which are heard all the same; they leave it behind."""
+    done: Future[None] = Future()
+
+    def call() -> None:
+        try:
+            waits()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=call, daemon=True).start()
+    done.result()
 
 
 def size() -> int:
@@ -200,7 +203,8 @@ def told(words: bytes | None) -> bytes:
         return words
     if _board is not None:  # it may have images to fetch and a plan to make before it speaks
         if words is None:
-            _wait(_board, ["told"], DAY)
+            board = _board.clone()
+            _heard(lambda: board.wait(["told"], datetime.timedelta(days=1)))
         else:
             _board.set("told", "")
     (length,) = highest(len(words or b""))

@@ -17,7 +17,7 @@ from ssl_cli.engine.devices import own_device
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.loop import train
 from ssl_cli.engine.plan import Resolved
-from ssl_cli.engine.signals import stop_request
+from ssl_cli.engine.signals import StopRequest, stop_request
 from ssl_cli.errors import DONE, DataError, Interrupted, PeerError, SslcliError, understood
 from ssl_cli.events import Event, Stopped
 from ssl_cli.objective import Batch, Targets
@@ -44,7 +44,7 @@ def follow(settings: Settings) -> int:
     `settings` name the device; all else is as the first process says.
     """
     device = own_device(settings.hardware.device)
-    with stop_request() as request, together(device):
+    with stop_request() as request, together(device, request):
         facts = torch.load(io.BytesIO(comm.told(None)), weights_only=True)
         settings = Settings.model_validate(facts["settings"])
         device = own_device(torch.device(facts["resolved"]["device"]).type)  # which a resumed run may have settled
@@ -76,7 +76,7 @@ def describe(settings: Settings, resolved: Mapping[str, Any], state: Mapping[str
 
 
 @contextmanager
-def together(device: torch.device) -> Iterator[None]:
+def together(device: torch.device, request: StopRequest) -> Iterator[None]:
     """Within the block the processes of a run talk, if there are several.
 
     Raises:
@@ -87,9 +87,12 @@ def together(device: torch.device) -> Iterator[None]:
         try:
             yield
         except (Exception, Interrupted) as error:
-            if world().size == 1:
-                raise
-            raise _end(error) from error
+            with request.noted():  # where a process fails, its launcher sends the others a signal
+                end = request.interrupt or error  # a file cut short by it, say, may have raised something else
+                end = _end(end) if world().size > 1 else end
+                if end is error:
+                    raise
+                raise end from error
 
 
 def _end(error: Exception | Interrupted) -> SslcliError | Interrupted:

@@ -57,7 +57,7 @@ def pretrain(
                 last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
                 folder.record(last)
                 yield last
-            with together(own_device(settings.hardware.device)):
+            with together(own_device(settings.hardware.device), request):
                 for last in _events(_with_absolute_paths(settings), origins, folder, request):
                     begun |= isinstance(last, Started)
                     folder.record(last)

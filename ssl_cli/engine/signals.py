@@ -13,7 +13,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._noting = self._ending = False
+        self.interrupt: Interrupted | None = None
+        self._noting = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Note the signal, and obey it where nobody else will."""
@@ -24,12 +25,10 @@ class StopRequest:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Within the block a signal is noted alone."""
+        """Within the block a signal is noted alone; after an error too, so that nothing disturbs the end."""
         self._noting = True
-        try:
-            yield
-        finally:
-            self._noting = False
+        yield
+        self._noting = False
 
     def obey(self) -> None:
         """End the run if a signal came.
@@ -37,9 +36,9 @@ class StopRequest:
         Raises:
             Interrupted: one did; only once, so that nothing disturbs the end.
         """
-        if self.signal is not None and not self._ending:
-            self._ending = True
-            raise Interrupted(received(self.signal), exit_code(self.signal))
+        if self.signal is not None and self.interrupt is None:
+            self.interrupt = Interrupted(received(self.signal), exit_code(self.signal))
+            raise self.interrupt
 
 
 def exit_code(number: int) -> int:
