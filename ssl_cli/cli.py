@@ -3,10 +3,13 @@
 Nothing here imports torch: a command's body does, once its words are understood.
 """
 
+import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +18,17 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from ssl_cli.commands import bench, export, inspect_augs, knn_eval, linear_eval, methods, options, pretrain
-from ssl_cli.errors import DONE, INTERRUPTED, SHORT_CODES, PeerError, ResourceError, SslcliError, UsageError, understood
+from ssl_cli.errors import (
+    DONE,
+    INTERRUPTED,
+    SHORT_CODES,
+    Interrupted,
+    PeerError,
+    ResourceError,
+    SslcliError,
+    UsageError,
+    understood,
+)
 from ssl_cli.world import world
 
 AFTERWORD = (
@@ -93,6 +106,8 @@ def root(
     ] = False,
 ) -> None:
     """Contrastive self-supervised pretraining of image encoders."""
+    if not world().first and ctx.invoked_subcommand != "pretrain":
+        raise typer.Exit  # of several processes, only training is for more than the first
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
@@ -111,6 +126,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return _outcome(end.code)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Interrupted as stop:
+        return _stopped(stop, as_json="--json" in words)
     except Exception as error:
         try:
             if "--debug" in words or os.environ.get("SSLCLI_DEBUG", "0") != "0":
@@ -147,6 +164,18 @@ def _reader_left() -> int:
     for number in (1, 2):
         os.dup2(nothing, number)
     return DONE
+
+
+def _stopped(stop: Interrupted, *, as_json: bool) -> int:
+    """A run that was asked to stop before its first step, or twice; at a step's end it tells so itself."""
+    if as_json and world().first:
+        from ssl_cli.ui.sinks import write_json
+
+        hint = "Go on with --resume."
+        write_json({"error": {"code": stop.code, "message": f"Stopped: {stop.reason}.", "hint": hint}})
+    elif world().first:
+        sys.stderr.write(f"stopped: {stop.reason}\n")
+    return stop.code
 
 
 def _show_traceback() -> None:
@@ -216,4 +245,14 @@ def _report(error: SslcliError, *, as_json: bool) -> int:
         who = "" if world().first else f"process {world().rank}: "
         sys.stderr.write(f"{who}error: {message}\n  {hint}\n")
         sys.stderr.flush()
+    if not isinstance(error, PeerError):
+        _tell_torchrun(message)
     return error.code
+
+
+def _tell_torchrun(message: str) -> None:
+    """Write the sentence where torch's launchers look for it; they end with a traceback of their own, and name it."""
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        told = {"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}
+        with suppress(OSError):
+            Path(file).write_text(json.dumps(told), encoding="utf-8")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,14 +41,34 @@ def joined(device: torch.device) -> Iterator[None]:
     global _board
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    patience = datetime.timedelta(seconds=PATIENCE)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    store, rank_, size_ = next(rendezvous("env://", timeout=patience))
-    _board = PrefixStore("sslcli", store)
-    dist.init_process_group(backend, store=store, rank=rank_, world_size=size_, timeout=patience)
+    _heard(lambda: _join("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"))
     yield
     dist.destroy_process_group()  # not after an error: it might wait for a process that is gone
     _board = None
+
+
+def _join(backend: str) -> None:
+    global _board
+    patience = datetime.timedelta(seconds=PATIENCE)
+    store, rank_, size_ = next(rendezvous("env://", timeout=patience))
+    _board = PrefixStore("sslcli", store.clone())  # a line of its own, free while the other one waits
+    dist.init_process_group(backend, store=store, rank=rank_, world_size=size_, timeout=patience)
+
+
+def _heard(waits: Callable[[], None]) -> None:
+    """Call what waits for other processes deaf to signals, which are heard all the same; they leave it behind."""
+    done: Future[None] = Future()
+
+    def call() -> None:
+        try:
+            waits()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=call, daemon=True).start()
+    done.result()
 
 
 def size() -> int:
@@ -150,24 +172,26 @@ def leave_word(words: str) -> None:
     """Say to the others why this process ends, for when they miss it."""
     if _board is not None:
         with contextlib.suppress(RuntimeError):
-            _board.set(f"fault/{rank()}", words)
+            _board.set(f"fault/{world().rank}", words)
 
 
 def last_words(seconds: float = 3.0) -> tuple[int, str] | None:
-    """Which of the other processes failed, and what it said of it, if one does within some seconds."""
+    """Which of the other processes has ended, and what it said of it, if one does within some seconds."""
     if _board is None:
         return None
-    until = time.monotonic() + seconds
+    until, where = time.monotonic() + seconds, world()
     with contextlib.suppress(RuntimeError):  # the machine of the board may be what is lost
-        while time.monotonic() < until:
-            for other in range(size()):
-                if other != rank() and _board.check([f"fault/{other}"]):
+        while True:
+            for other in range(where.size):
+                if other != where.rank and _board.check([f"fault/{other}"]):
                     return other, _board.get(f"fault/{other}").decode()
+            if time.monotonic() >= until:
+                break
             time.sleep(0.1)
     return None
 
 
-def broke_off(error: Exception) -> bool:
+def broke_off(error: BaseException) -> bool:
     """Whether the error is of a conversation that another process did not keep up."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
@@ -179,7 +203,8 @@ def told(words: bytes | None) -> bytes:
         return words
     if _board is not None:  # it may have images to fetch and a plan to make before it speaks
         if words is None:
-            _board.wait(["told"], datetime.timedelta(days=1))
+            board = _board.clone()
+            _heard(lambda: board.wait(["told"], datetime.timedelta(days=1)))
         else:
             _board.set("told", "")
     (length,) = highest(len(words or b""))

@@ -5,7 +5,7 @@ SslcliError            1  a fault of ours
 ├── UsageError         2  a command line or setting that cannot be obeyed
 ├── DataError          3  images that are missing, unreadable or too few
 ├── CheckpointError    4  a checkpoint or model file that is damaged, foreign or fails its check
-├── ResourceError      5  not enough memory or disk
+├── ResourceError      5  not enough memory or disk; of memory a `ShortageError`
 ├── DivergedError      6  the loss is no longer finite, or the representation collapsed
 └── LockedError        7  another process works in this run folder
 ```
@@ -26,6 +26,8 @@ class SslcliError(Exception):
     code: ClassVar[int] = 1
     otherwise: ClassVar[str] = "Run it again with --debug, and report what it shows."
     """What to try next where nobody said so."""
+    out_of_memory = False
+    """Whether a run may go on with its batch divided further."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -61,6 +63,12 @@ class ResourceError(SslcliError):
     otherwise = "Free some memory or disk space, and try again."
 
 
+class ShortageError(ResourceError):
+    """Memory that ran out."""
+
+    out_of_memory = True
+
+
 class DivergedError(SslcliError):
     """The loss is no longer finite, or the representation collapsed."""
 
@@ -73,8 +81,9 @@ class PeerError(SslcliError):
 
     otherwise = "Go on from the last checkpoint with --resume."
 
-    def __init__(self, message: str, hint: str = "", code: int = STOPPED) -> None:
+    def __init__(self, message: str, hint: str = "", code: int = STOPPED, *, out_of_memory: bool = False) -> None:
         super().__init__(message, hint)
+        self.out_of_memory = out_of_memory
         self.code = code  # type: ignore[misc]
 
 
@@ -85,6 +94,15 @@ class LockedError(SslcliError):
     otherwise = "Wait for it to end."
 
 
+class Interrupted(BaseException):
+    """A signal that ends a run at once, which can be resumed; not an `Exception`, so that no fallback swallows it."""
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+
+
 def understood(error: Exception) -> SslcliError:
     """Any error as one of ours: memory that ran out, or else a fault of ours."""
     if isinstance(error, SslcliError):
@@ -92,7 +110,7 @@ def understood(error: Exception) -> SslcliError:
     what = " ".join(str(error).split()) or "no further words"
     # torch's allocators raise RuntimeErrors, and this module does not know torch
     if isinstance(error, MemoryError) or "out of memory" in what.lower() or "can't allocate memory" in what:
-        return ResourceError("There is not enough memory.", "Lower --memory or --micro-batch, or close other programs.")
+        return ShortageError("There is not enough memory.", "Lower --memory or --micro-batch, or close other programs.")
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return ResourceError("There is no room left on the disk.", "Free some space and try again.")
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:

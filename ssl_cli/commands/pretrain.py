@@ -1,11 +1,13 @@
 """`sslcli pretrain`: train an encoder without labels."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import typer
 
 from ssl_cli.commands import options
+from ssl_cli.config.sources import Settled
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import DONE
 from ssl_cli.world import plan_for, world
@@ -55,25 +57,37 @@ def pretrain(
     """Train an encoder on images without labels."""
     from ssl_cli.commands import early
     from ssl_cli.config.sources import settle
+    from ssl_cli.engine.signals import stop_request
     from ssl_cli.ui.sinks import present
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
-    if not world().first:
-        return DONE if dry_run else _follow(settled.settings)
-    early.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run)
+    if not world().first and dry_run:
+        return DONE
     several = devices if devices is not None and devices > 1 and world().size == 1 else None
-    if several and not dry_run:
-        return _launch(ctx.obj, settled.settings, several)
-    if several:
-        plan_for(several)
+    if world().first:
+        early.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run)
     if dry_run:
+        if several:
+            plan_for(several)
         from ssl_cli.engine.dry_run import dry_run as planned
 
         return present("pretrain", planned(settled.settings), as_json=json)
-    from ssl_cli.engine.pretrain import pretrain as run  # torch; only once the settings are known to be good
+    with stop_request():  # from here on: torch takes seconds to be imported
+        if not world().first:
+            return _follow(settled.settings)
+        if several:
+            return _launch(ctx.obj, settled.settings, several)
+        return _run(settled, resume=resume, overwrite=overwrite, as_json=json)
 
-    events = run(settled.settings, origins=settled.origins, resume=resume, overwrite=overwrite)
-    return present("pretrain", events, as_json=json)
+
+def _run(settled: Settled, *, resume: bool, overwrite: bool, as_json: bool) -> int:
+    """This is the only process, or the first of several."""
+    from ssl_cli.engine.pretrain import pretrain as run  # torch; only once the settings are known to be good
+    from ssl_cli.ui.sinks import present
+
+    # closed here, so that the run's status is settled however the display ends
+    with closing(run(settled.settings, origins=settled.origins, resume=resume, overwrite=overwrite)) as events:
+        return present("pretrain", events, as_json=as_json)
 
 
 def _follow(settings: Settings) -> int:

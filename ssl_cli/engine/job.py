@@ -4,7 +4,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Generator, Iterator, Mapping
-from signal import Signals
 from typing import Any
 
 import torch
@@ -14,18 +13,17 @@ from ssl_cli import comm
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
-from ssl_cli.engine import checkpoint, memory, plan
+from ssl_cli.engine import checkpoint, memory, plan, shortage
 from ssl_cli.engine.backward import Rowwise, autocast, backward
-from ssl_cli.engine.compiled import abandon, first_line, shared, step_begins, switch
-from ssl_cli.engine.division import smaller
+from ssl_cli.engine.budget import step_groups
+from ssl_cli.engine.compiled import abandon, shared, step_begins, switch
 from ssl_cli.engine.gate import gate
-from ssl_cli.engine.groups import group_sizes
 from ssl_cli.engine.meter import Meter
 from ssl_cli.engine.probe import FORMATS
 from ssl_cli.engine.run_folder import RunFolder
 from ssl_cli.engine.share import QUERIES, TARGETS, Share, StepShare, Views, gathered, step_share
-from ssl_cli.engine.signals import StopRequest, exit_code
-from ssl_cli.errors import STOPPED, CheckpointError, DivergedError, ResourceError, understood
+from ssl_cli.engine.signals import StopRequest, exit_code, received
+from ssl_cli.errors import STOPPED, CheckpointError, DivergedError, understood
 from ssl_cli.events import Event, Saved, Skipped, Stopped, Warned
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch, Objective, Targets
@@ -176,41 +174,24 @@ class Job:
             self.optimiser.zero_grad(set_to_none=True)
 
     def _simpler(self, error: Exception, step: int) -> Warned | None:
-        """Set the job to a way in which the step may succeed; None: there is none."""
-        if comm.size() > 1:
-            return None  # the others wait for us
-        # CUDA graphs keep memory to themselves, so it is first tried without
-        if isinstance(understood(error), ResourceError) and self.resolved.compile != "graphs":
-            return self._out_of_memory(step) if self._divide_further() else None
-        if self.resolved.compile == "off":
+        """Set the job, and who resumes it, to a way in which the step may succeed; None: there is none."""
+        sizes = step_groups(self.settings, self.objective)
+        if comm.size() > 1:  # the others wait for us
+            if understood(error).out_of_memory:
+                raise shortage.ended(self.resolved, sizes, step, comm.rank()) from error
             return None
-        self.resolved = dataclasses.replace(self.resolved, compile="off")
-        abandon(self.objective)
-        message = f"Compiling failed in step {step + 1}, which begins again without: {first_line(error)}"
-        return Warned(step=step, message=message, hint="With --compile off it is not tried.")
-
-    def _out_of_memory(self, step: int) -> Warned:
+        found = shortage.simpler(error, self.resolved, sizes, step)
+        if found is None:
+            return None
+        before = self.resolved.compile
+        self.resolved, told = found
+        if self.folder is not None:
+            self.folder.amend_plan(resolved=plan.as_dict(self.resolved))
+        if self.resolved.compile != before:
+            abandon(self.objective)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        micro, sparing = self.resolved.micro_batch, self.resolved.checkpointing
-        parts = ", keeping only what goes into the network's parts" if sparing else ""
-        return Warned(
-            step=step,
-            message=f"Memory ran out in step {step + 1}; it begins again with micro-batches of {micro:,} rows"
-            f"{parts}. The batch is as it was.",
-            hint="A smaller --memory makes the plan so from the start.",
-        )
-
-    def _divide_further(self) -> bool:
-        resolved = self.resolved
-        sizes = group_sizes(self.settings.run.batch, self.objective.gradient_views, self.settings.model.bn_group)
-        less = smaller(sizes, resolved.micro_batch, resolved.kept, resolved.checkpointing)
-        if less is None:
-            return False
-        micro, kept, sparing = less
-        mode = "checkpointed" if sparing else "cached"
-        self.resolved = dataclasses.replace(resolved, mode=mode, micro_batch=micro, kept=kept, checkpointing=sparing)
-        return True
+        return told
 
     def lr(self, step: int) -> float:
         """The learning rate of a step."""
@@ -328,7 +309,7 @@ class Job:
         over = limit is not None and time.monotonic() - self.began >= limit
         signal, late = comm.highest(self.request.signal or 0, int(over))
         if signal:
-            return Stopped(step=step, exit_code=exit_code(signal), reason=f"{Signals(signal).name} was received")
+            return Stopped(step=step, exit_code=exit_code(signal), reason=received(signal))
         if late:
             return Stopped(step=step, exit_code=STOPPED, reason=f"its time of {limit:g} s is over")
         return None

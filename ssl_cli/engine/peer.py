@@ -17,10 +17,14 @@ from ssl_cli.engine.devices import own_device
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.loop import train
 from ssl_cli.engine.plan import Resolved
-from ssl_cli.engine.signals import stop_request
-from ssl_cli.errors import DONE, DataError, PeerError, SslcliError, understood
+from ssl_cli.engine.signals import StopRequest, stop_request
+from ssl_cli.errors import DONE, DataError, Interrupted, PeerError, SslcliError, understood
 from ssl_cli.events import Event, Stopped
 from ssl_cli.objective import Batch, Targets
+from ssl_cli.world import world
+
+TOLD = ("message", "hint", "code", "out_of_memory", "reason")
+"""What the others hear of an error, or of what was asked to stop."""
 
 
 class Peer(Job):
@@ -40,7 +44,7 @@ def follow(settings: Settings) -> int:
     `settings` name the device; all else is as the first process says.
     """
     device = own_device(settings.hardware.device)
-    with together(device):
+    with stop_request() as request, together(device, request):
         facts = torch.load(io.BytesIO(comm.told(None)), weights_only=True)
         settings = Settings.model_validate(facts["settings"])
         device = own_device(torch.device(facts["resolved"]["device"]).type)  # which a resumed run may have settled
@@ -56,7 +60,8 @@ def follow(settings: Settings) -> int:
         job = Peer(settings, resolved, objective, build_loader(settings, objective, source, device), None)
         if facts["state"] is not None:
             job.restore(facts["state"])
-        with stop_request() as job.request:
+        job.request = request
+        with request.noted():
             *_, last = train(job)
     return last.exit_code if isinstance(last, Stopped) else DONE
 
@@ -71,29 +76,42 @@ def describe(settings: Settings, resolved: Mapping[str, Any], state: Mapping[str
 
 
 @contextmanager
-def together(device: torch.device) -> Iterator[None]:
+def together(device: torch.device, request: StopRequest) -> Iterator[None]:
     """Within the block the processes of a run talk, if there are several.
 
     Raises:
         SslcliError: where one of them fails it says why, and the others raise `PeerError` with the same words.
+        Interrupted: where one of them is, the others are too.
     """
     with comm.joined(device):
         try:
             yield
-        except Exception as error:
-            if comm.size() == 1:
-                raise
-            raise _fault(error) from error
+        except (Exception, Interrupted) as error:
+            with request.noted():  # where a process fails, its launcher sends the others a signal
+                end = request.interrupt or error  # a file cut short by it, say, may have raised something else
+                end = _end(end) if world().size > 1 else end
+                if end is error:
+                    raise
+                raise end from error
 
 
-def _fault(error: Exception) -> SslcliError:
-    if comm.broke_off(error):
-        words = comm.last_words()
-        if words is None:
-            return PeerError("Another process of this run ended without a word: it was killed, or its machine is lost.")
-        rank, said = words
-        facts = json.loads(said)
-        return PeerError(f"Process {rank} failed: {facts['message']}", facts["hint"], facts["code"])
-    ours = understood(error)
-    comm.leave_word(json.dumps({"code": ours.code, "message": ours.message, "hint": ours.hint}))
+def _end(error: Exception | Interrupted) -> SslcliError | Interrupted:
+    """What this process ends with: what it has heard from another, or its own error, of which it leaves word."""
+    stopped, broken = isinstance(error, Interrupted), comm.broke_off(error)
+    # who is told to stop may be told so by a launcher, because another failed
+    words = comm.last_words() if broken else comm.last_words(0) if stopped else None
+    if words is not None:
+        return _heard(*words)
+    if broken:
+        return PeerError("Another process of this run ended without a word: it was killed, or its machine is lost.")
+    ours = error if isinstance(error, Interrupted) else understood(error)
+    comm.leave_word(json.dumps({name: getattr(ours, name) for name in TOLD if hasattr(ours, name)}))
     return ours
+
+
+def _heard(rank: int, said: str) -> PeerError | Interrupted:
+    facts = json.loads(said)
+    if "reason" in facts:
+        return Interrupted(**facts)
+    facts["message"] = f"Process {rank} failed: {facts['message']}"
+    return PeerError(**facts)

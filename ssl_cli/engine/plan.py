@@ -83,24 +83,18 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
     arithmetic, why = _arithmetic(settings, objective, device)
     rounded = probe.products(arithmetic.precision, device)
     objective.to(memory_format=probe.FORMATS[arithmetic.memory_format])
-    found = need.measure(settings, objective, arithmetic, data.few)
-    most, why_most = budget.budget(settings, device)
-    cached = min(images * found.sample.size, budget.cache_bytes(settings, objective, device))
-    beside = found.beside(settings) + int(cached)
-    division = found.divide(settings, most - beside)
-    if division is None:
-        raise need.too_little(settings, found, beside, most)
+    fit = need.fit(settings, objective, arithmetic, images, data.few)
+    found, division, most = fit.need, fit.division, fit.most
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format,
-        mode=division.mode, micro_batch=division.micro_batch, kept=division.kept, checkpointing=division.checkpointing,
-        threads=torch.get_num_threads(), images=images,
+        threads=torch.get_num_threads(), images=images, **_divided(division),
     )  # fmt: skip
-    seconds = found.seconds(settings, division, images=images, in_memory=images * found.sample.size <= cached)
+    seconds = found.seconds(settings, division, images=images, in_memory=fit.in_memory)
     work = Work(division, resolved.precision, resolved.memory_format, seconds)
     compiling = choose(settings, objective, work, dry=fits)
     resolved = dataclasses.replace(resolved, compile=compiling.way)
     size, free = budget.checkpoint_bytes(settings, objective), _free(out)
-    peak = beside + division.peak
+    peak = fit.beside + division.peak
     expected = _expected(settings, objective, images, seconds)
     expected |= {"peak_memory": peak, "checkpoint": size, "disk_free": free}
     kept = f"{settings.run.keep} are kept; {format_bytes(free)} free on the disk"
@@ -109,7 +103,7 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
         *_processes(settings, objective),
         Choice(name="device", value=str(device), reason=_why_device(settings, resolved.threads)),
         Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why + rounded),
-        Choice(name="memory", value=format_bytes(most), reason=why_most),
+        Choice(name="memory", value=format_bytes(most), reason=fit.why),
         Choice(name="mode", value=division.mode, reason=_why_mode(division, found.cost(division))),
         Choice(name="micro-batch", value=f"{division.micro_batch:,} rows", reason=_a_row(found, division)),
         Choice(name="compile", value=compiling.way, reason=compiling.reason),
@@ -125,6 +119,20 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
         expected |= {f"largest_{mode}": batch for mode, batch in largest.items()}
     told = (*doubts(settings, objective), *_eager(settings, compiling), *_no_room(settings, size, free))
     return Plan(resolved, tuple(choices), expected, (*told, *_too_long(seconds)))
+
+
+def divided_anew(settings: Settings, objective: Objective, data: Data, resolved: Resolved) -> Resolved:
+    """What was resolved, but the batch divided as the settings now ask; raises as `make`."""
+    objective.to(memory_format=probe.FORMATS[resolved.memory_format])
+    how = probe.Arithmetic(resolved.precision, resolved.memory_format, {})
+    division = need.fit(settings, objective, how, data.images, data.few).division
+    lost = division.checkpointing or (resolved.compile == "graphs" and division.count > 1)
+    way = "off" if lost else resolved.compile
+    return dataclasses.replace(resolved, **_divided(division), compile=way)
+
+
+def _divided(division: Division) -> dict[str, Any]:
+    return {name: getattr(division, name) for name in ("mode", "micro_batch", "kept", "checkpointing")}
 
 
 LONG = 3 * 86400

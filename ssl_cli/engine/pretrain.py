@@ -2,7 +2,7 @@
 
 import contextlib
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import require_batch
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine import checkpoint, plan
+from ssl_cli.engine import checkpoint, plan, shortage
+from ssl_cli.engine.budget import step_groups
 from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.devices import own_device
 from ssl_cli.engine.evaluate import quality
@@ -22,13 +23,15 @@ from ssl_cli.engine.loop import train
 from ssl_cli.engine.peer import describe, together
 from ssl_cli.engine.resume import continued
 from ssl_cli.engine.run_folder import RunFolder, default_path, refuse_unfit
-from ssl_cli.engine.signals import stop_request
-from ssl_cli.errors import DONE, INTERRUPTED, DataError, SslcliError, UsageError, understood
-from ssl_cli.events import Choice, Event, Finished, Planned, Stopped, Warned
+from ssl_cli.engine.signals import StopRequest, exit_code, received, stop_request
+from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, UsageError, understood
+from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.objective import Objective
 
 
-def pretrain(settings: Settings, *, origins: Mapping[str, str], resume: bool, overwrite: bool) -> Iterator[Event]:
+def pretrain(
+    settings: Settings, *, origins: Mapping[str, str], resume: bool, overwrite: bool
+) -> Generator[Event, None, None]:
     """Train an encoder; the run folder keeps all that is yielded.
 
     Args:
@@ -39,53 +42,74 @@ def pretrain(settings: Settings, *, origins: Mapping[str, str], resume: bool, ov
 
     Raises:
         SslcliError: any error a user can cause; `status.json` has it too.
+        Interrupted: a signal came when no step was under way, or a second Ctrl-C.
     """
     refuse_unfit(None if settings.run.out is None else Path(settings.run.out), resume=resume, overwrite=overwrite)
     out = Path(settings.run.out) if settings.run.out else default_path(settings.method.name)
-    folder = RunFolder(out, resume=resume, overwrite=overwrite)
-    try:
+    with stop_request() as request:
+        with request.noted():  # an interrupt might leave a folder that says it is running
+            folder = RunFolder(out, resume=resume, overwrite=overwrite)
         last: Event | None = None
-        if resume and not folder.settings_file.is_file():
-            last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
-            folder.record(last)
-            yield last
-        with together(own_device(settings.hardware.device)):
-            for last in _events(_with_absolute_paths(settings), origins, folder):
+        begun = False
+        try:
+            request.obey()
+            if resume and not folder.settings_file.is_file():
+                last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
                 folder.record(last)
                 yield last
-        if isinstance(last, Stopped):
-            folder.write_status("stopped", last.exit_code, last.reason)
-        else:
-            folder.write_status("finished", DONE)
-    except KeyboardInterrupt:
-        folder.write_status("stopped", INTERRUPTED, "Ctrl-C")
-        raise
-    except Exception as error:
-        ours = understood(error)
-        folder.log(traceback.format_exc())
-        with contextlib.suppress(SslcliError):  # a full disk may be what is wrong
-            folder.write_status("failed", ours.code, ours.message)
-        if settings.run.out is None and not folder.settings_file.is_file():
-            folder.discard()  # nobody asked for this folder, and nothing was begun in it
-        raise
-    finally:
-        folder.close()
+            with together(own_device(settings.hardware.device), request):
+                for last in _events(_with_absolute_paths(settings), origins, folder, request):
+                    begun |= isinstance(last, Started)
+                    folder.record(last)
+                    yield last
+            if isinstance(last, Stopped):
+                folder.write_status("stopped", last.exit_code, last.reason)
+            else:
+                folder.write_status("finished", DONE)
+        except Exception as error:
+            _failed(folder, error, settings, begun=begun)
+            raise
+        except Interrupted as stop:
+            folder.write_status("stopped", stop.code, stop.reason)
+            raise
+        except BaseException:  # whoever reads the events has left, or was interrupted
+            number = request.signal
+            code, why = (exit_code(number), received(number)) if number else (STOPPED, "it was left")
+            folder.write_status("stopped", code, why)
+            raise
+        finally:
+            folder.close()
 
 
-def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -> Iterator[Event]:
+def _failed(folder: RunFolder, error: Exception, settings: Settings, *, begun: bool) -> None:
+    """Write down how the run ended; of memory that ran out in a step whoever goes on finds a note in the plan."""
+    ours = understood(error)
+    folder.log(traceback.format_exc())
+    with contextlib.suppress(SslcliError):  # a full disk may be what is wrong
+        if ours.out_of_memory and begun:
+            folder.amend_plan(shortage=ours.message)
+        folder.write_status("failed", ours.code, ours.message)
+    if settings.run.out is None and not folder.settings_file.is_file():
+        folder.discard()  # nobody asked for this folder, and nothing was begun in it
+
+
+def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, request: StopRequest) -> Iterator[Event]:
     state: dict[str, Any] | None = None
     notes: list[str] = []
+    divides = False
     if folder.settings_file.is_file():
-        settings, notes = continued(settings, origins, folder)
+        goes_on = continued(settings, origins, folder)
+        settings, notes, divides = goes_on.settings, goes_on.notes, goes_on.divides
         state, damaged = checkpoint.newest(folder.checkpoints)
         notes += [f"{sentence} The one before it is used." for sentence in damaged]
-    job, planned, more = assemble(settings, folder, state)
+    job, planned, more = assemble(settings, folder, state, divides=divides)
     yield planned
     for note in (*notes, *more):
         yield Warned(message=note)
+    job.request = request
     finished: Finished | None = None
     try:
-        with stop_request() as job.request:
+        with request.noted():
             for event in train(job):
                 if isinstance(event, Finished):
                     finished = event
@@ -96,25 +120,30 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -
         raise
     if finished is not None:
         if settings.run.evaluate:
+            request.obey()
             yield from quality(job.objective, settings, plan.as_dict(job.resolved), step=finished.step)
         yield finished
 
 
-def assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | None) -> tuple[Job, Planned, list[str]]:
+def assemble(
+    settings: Settings, folder: RunFolder, state: dict[str, Any] | None, *, divides: bool = False
+) -> tuple[Job, Planned, list[str]]:
     """The job, its plan, and what to warn of; the folder gets the settings and the plan.
 
-    What was resolved before is taken as it is, from the checkpoint or, where none was written yet, from the plan.
+    What was resolved before is taken as it is, from the plan or, should it be lost, from the checkpoint; but the batch
+    is divided anew where the settings `divides` say so, or where memory ran out.
     """
     earlier = folder.read_plan()
-    kept = state["resolved"] if state else earlier.get("resolved")
+    kept = earlier.get("resolved") or (state["resolved"] if state else None)
     source = open_pretraining(settings.data, settings.run.seed)
     settings, notes = plan.capped(settings, len(source))
     device = own_device(kept["device"] if kept else settings.hardware.device)
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source))
     loader = build_loader(settings, objective, source, device)
+    data = plan.Data(len(source), source.name, source)
     if kept is None:
-        made = plan.make(settings, objective, plan.Data(len(source), source.name, source), folder.path)
+        made = plan.make(settings, objective, data, folder.path)
         resolved, planned = made.resolved, Planned(choices=made.choices, expected=made.expected)
         notes += made.warnings
         folder.write_settings(settings)
@@ -124,9 +153,16 @@ def assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | None
         resolved = plan.Resolved(**kept)
         steps = loader.steps_per_epoch * settings.schedule.epochs
         _refuse_another(resolved, state, len(source), steps)
-        planned = _resumed(settings, objective, source, state["step"] if state else 0, steps, earlier)
-        folder.write_settings(settings)
         torch.set_num_threads(resolved.threads)  # how sums are split decides their last bits
+        if divides:
+            resolved = plan.divided_anew(settings, objective, data, resolved)
+            notes.append(f"As asked, the run goes on with {shortage.described(resolved)}. The batch is as it was.")
+        else:
+            resolved, more = shortage.resumed(resolved, step_groups(settings, objective), earlier.get("shortage"))
+            notes += more
+        planned = _resumed(settings, objective, source, state["step"] if state else 0, steps, earlier)
+        folder.amend_plan(resolved=plan.as_dict(resolved), shortage=None)
+        folder.write_settings(settings)
     describe(settings, plan.as_dict(resolved), state)
     job = Job(settings, resolved, objective, loader, folder)
     if state is not None:

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ssl_cli.config.tree import Settings
@@ -14,10 +15,21 @@ FREE = {
     "run.monitor", "run.stop_on_collapse",
     "data.threads", "data.cache",
 }  # fmt: skip
+# Nor does what decides how a batch is divided: the gradient is the same up to rounding.
+DIVIDING = {"hardware.micro_batch", "hardware.memory", "hardware.mode"}
 
 
-def continued(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -> tuple[Settings, list[str]]:
-    """The settings of the run in `folder`, with what may differ taken from the command line; and what to tell of it.
+@dataclass(frozen=True)
+class Continuation:
+    """How a run goes on: its settings, what to tell of them, and whether its batch is to be divided anew."""
+
+    settings: Settings
+    notes: list[str]
+    divides: bool
+
+
+def continued(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -> Continuation:
+    """The settings of the run in `folder`, with what may differ taken from the command line.
 
     Environment, project and user files speak of new runs and are passed over.
 
@@ -37,21 +49,22 @@ def continued(settings: Settings, origins: Mapping[str, str], folder: RunFolder)
         )
     old, new = kept.model_dump(), settings.model_dump()
     old["run"]["max_time"] = None  # it was the time of an earlier process
-    notes = []
+    notes, divides = [], False
     for key, origin in origins.items():
         before, after = _at(old, key), _at(new, key)
         if before == after or not _from_the_command_line(origin):
             continue
-        if key not in FREE:
+        if key not in FREE | DIVIDING:
             raise UsageError(
                 f"{key} is {before} in this run and cannot become {after} ({origin}).",
                 "Leave it out to go on as before, or start another run with another --out.",
             )
         section, _, name = key.partition(".")
         old[section][name] = after
+        divides |= key in DIVIDING
         if key == "schedule.epochs":
             notes.append(f"The run now has {after} epochs instead of {before}; its learning rates are recomputed.")
-    return Settings.model_validate(old), notes
+    return Continuation(Settings.model_validate(old), notes, divides)
 
 
 def _from_the_command_line(origin: str) -> bool:

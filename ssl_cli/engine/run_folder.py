@@ -75,7 +75,14 @@ class RunFolder:
         facts = {
             key: value for key, value in events.record(planned).items() if key in {"schema", "choices", "expected"}
         }
-        disk.write_text(self.path / "plan.json", json.dumps({**facts, "resolved": resolved}, indent=1))
+        self._write_plan({**facts, "resolved": resolved})
+
+    def amend_plan(self, **facts: Any) -> None:
+        """Replace some of what `plan.json` says; None takes it out."""
+        self._write_plan({key: value for key, value in {**self.read_plan(), **facts}.items() if value is not None})
+
+    def _write_plan(self, facts: dict[str, Any]) -> None:
+        disk.write_text(self.path / "plan.json", json.dumps(facts, indent=1))
 
     def read_plan(self) -> dict[str, Any]:
         """What an earlier process of this run planned; empty if it did not come so far."""
@@ -160,8 +167,12 @@ def status(path: Path) -> str | None:
 
 
 def settle_status(path: Path, state: str, exit_code: int, reason: str) -> bool:
-    """Write the `status.json` of a run whose process is gone and could not; False: it has said so itself."""
-    if status(path) != "running":
+    """Write the `status.json` of a run whose process is gone and could not; False: it has said so itself.
+
+    Whoever was stopped because another process failed does not know, and is put right.
+    """
+    known = {"running", "stopped"} if state == "failed" else {"running"}
+    if status(path) not in known:
         return False
     _write_status(path, state, exit_code, reason)
     return True

@@ -1,11 +1,11 @@
-"""Requests to stop: a signal sets a flag, the loop obeys at the next step's end."""
+"""Requests to stop: while steps are taken a signal sets a flag, obeyed at a step's end; else it ends the run."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ssl_cli.errors import INTERRUPTED, STOPPED
+from ssl_cli.errors import INTERRUPTED, STOPPED, Interrupted
 
 
 class StopRequest:
@@ -13,12 +13,32 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.interrupt: Interrupted | None = None
+        self._noting = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Note the signal; do nothing else inside a handler."""
-        if self.signal is signal.SIGINT and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        """Note the signal, and obey it where nobody else will."""
+        again = self.signal is signal.SIGINT and number == signal.SIGINT
         self.signal = signal.Signals(number)
+        if again or not self._noting:
+            self.obey()
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Within the block a signal is noted alone; after an error too, so that nothing disturbs the end."""
+        self._noting = True
+        yield
+        self._noting = False
+
+    def obey(self) -> None:
+        """End the run if a signal came.
+
+        Raises:
+            Interrupted: one did; only once, so that nothing disturbs the end.
+        """
+        if self.signal is not None and self.interrupt is None:
+            self.interrupt = Interrupted(received(self.signal), exit_code(self.signal))
+            raise self.interrupt
 
 
 def exit_code(number: int) -> int:
@@ -26,9 +46,14 @@ def exit_code(number: int) -> int:
     return INTERRUPTED if number == signal.SIGINT else STOPPED
 
 
+def received(number: int) -> str:
+    """What a signal is called in the status of a run."""
+    return f"{signal.Signals(number).name} was received"
+
+
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Within the block INT, TERM and USR1 only set the flag; elsewhere than the main thread signals are left alone."""
+    """Within the block INT, TERM and USR1 are such requests; elsewhere than the main thread signals are left alone."""
     request = StopRequest()
     names = [name for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
     previous = {}

@@ -135,6 +135,37 @@ def test_ctrl_c(engine: FakeEngine) -> None:
     assert main(["pretrain"]) == 130
 
 
+def test_a_signal_before_the_first_step(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    def stops() -> list[Event]:
+        raise errors.Interrupted("SIGTERM was received", 75)
+
+    engine.answers["pretrain"] = stops
+    assert main(["pretrain"]) == 75
+    assert capsys.readouterr() == ("", "stopped: SIGTERM was received\n")
+    assert main(["pretrain", "--json"]) == 75
+    assert json.loads(capsys.readouterr().out)["error"]["message"] == "Stopped: SIGTERM was received."
+
+
+@pytest.mark.parametrize(
+    "words", ["knn-eval x", "linear-eval x", "export x -o e.onnx", "methods", "bench", "pretrain --dry-run"]
+)
+def test_of_several_processes_one_answers(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(words.split()) == 0
+    assert capsys.readouterr() == ("", "")
+    assert engine.calls == []
+
+
+def test_torchrun_hears_the_sentence(engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    engine.answers["pretrain"] = raising(errors.DataError("The moon is out."))
+    assert main(["pretrain"]) == 3
+    assert json.loads((tmp_path / "error.json").read_text())["message"]["message"] == "The moon is out."
+
+
 STREAMS = {
     "(sslcli pretrain --help; echo $? >&3) | true": 0,
     "(sslcli pretrain --help; echo $? >&3) 2>&1 | true": 0,

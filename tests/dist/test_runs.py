@@ -34,6 +34,23 @@ class Failing(SimCLR):
             raise DataError("The moon is out.", "Wait for the sun.")
         return super().loss(z, targets, batch)
 """
+SHORT = """
+import os
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from ssl_cli.methods.simclr import SimCLR
+
+
+class Short(SimCLR):
+    passes = 0
+
+    def forward(self, x):
+        if torch.is_grad_enabled() and not isinstance(x, FakeTensor) and os.environ.get("RANK") == "{rank}":
+            self.passes += 1
+            if self.passes > 10 and len(x) > 16:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().forward(x)
+"""
 
 
 def start(out: Path, *extra: str, devices: int = 2) -> subprocess.Popen[str]:
@@ -128,6 +145,30 @@ def test_a_process_that_fails_is_named_with_its_error(tmp_path: Path) -> None:
     assert "process 1: error: The moon is out." in stderr
     assert status(out)["reason"] == "Process 1 failed: The moon is out."
     assert status(out)["exit_code"] == 3
+
+
+@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_memory_that_runs_out_in_one_process_is_a_division_further_on(tmp_path: Path, number: int) -> None:
+    method, out = tmp_path / "mine.py", tmp_path / "run"
+    method.write_text(SHORT.replace("{rank}", str(number)))
+    extra = ["--epochs", "3", "--method", f"{method}:Short", "--set", "optim.name=sgd", "--lr", "0.002"]
+    code, stderr = ended(start(out, *extra))
+    assert code == 5
+    assert ("process 1: error: Memory ran out in" if number else "error: Memory ran out in") in stderr
+    assert "Go on with --resume" in stderr
+    assert status(out)["exit_code"] == 5
+    assert ("Process 1 failed: Memory ran out" if number else "in the first process") in status(out)["reason"]
+    code, stderr = ended(start(out, *extra))
+    assert code == 0, stderr
+    assert "The run goes on with micro-batches of 16 rows. The batch is as it was." in stderr
+    assert status(out)["state"] == "finished"
+    steps: dict[int, list[float]] = {}
+    for line in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()):
+        if line["event"] == "stepped":
+            steps.setdefault(line["step"], []).append(line["loss"])
+    assert list(steps) == list(range(1, 25))
+    for losses in steps.values():  # those after the last checkpoint are there twice
+        assert losses == pytest.approx(losses[:1] * len(losses), rel=1e-4)
 
 
 def test_a_file_that_either_process_cannot_read_is_listed_once(tmp_path: Path) -> None:

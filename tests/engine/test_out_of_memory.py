@@ -10,7 +10,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ssl_cli.engine.features import fingerprint, open_run
-from ssl_cli.errors import ResourceError
+from ssl_cli.engine.pretrain import pretrain
+from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.events import Finished, Stepped, Warned
 from ssl_cli.methods.simclr import SimCLR
 from tests.engine.test_pretrain import PACE, only, run, settings
@@ -73,3 +74,80 @@ def test_where_not_even_one_group_fits_the_run_ends_and_says_so(
         run(settings(tmp_path / "run"))
     status: dict[str, Any] = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["exit_code"] == ResourceError.code
+
+
+def test_a_run_that_goes_on_knows_how_it_was_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    card_of(20, monkeypatch, since=3)
+    run(settings(out, run={"batch": 32}))
+    assert plan_of(out)["resolved"] == only_checkpoint(out)["resolved"]
+    assert plan_of(out)["resolved"]["micro_batch"] == 16
+    told = only(run(settings(out), resume=True), Warned)
+    assert not [event for event in told if "memory" in event.message.lower()]
+
+
+def test_memory_that_ran_out_at_last_divides_what_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+
+    def fails(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SimCLR, "after_step", fails)  # no division of a step helps here
+        with pytest.raises(torch.OutOfMemoryError):
+            run(settings(out, run={"batch": 32}))
+    before = plan_of(out)
+    assert before["shortage"] == "There is not enough memory."
+    events = run(settings(out), resume=True)
+    assert [event.message for event in only(events, Warned) if "goes on with micro-batches of 32 rows" in event.message]
+    assert isinstance(events[-1], Finished)
+    assert "shortage" not in plan_of(out)
+    assert before["resolved"]["micro_batch"] == 64
+    assert (plan_of(out)["resolved"]["mode"], plan_of(out)["resolved"]["micro_batch"]) == ("cached", 32)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "found"),
+    [
+        ({"micro_batch": 16}, {"micro_batch": 16}),
+        ({"mode": "checkpointed"}, {"mode": "checkpointed", "checkpointing": True}),
+        ({"mode": "cached", "micro_batch": 32}, {"mode": "cached", "micro_batch": 32, "kept": 0}),
+        ({"memory": "900TB"}, {"mode": "direct"}),
+    ],
+)
+def test_a_run_can_be_asked_to_go_on_divided_otherwise(
+    tmp_path: Path, hardware: dict[str, Any], found: dict[str, Any]
+) -> None:
+    out = tmp_path / "run"
+    of_32 = {"batch": 32, "log_every": 1, "evaluate": False, "checkpoint_every": 2}
+    whole = run(settings(tmp_path / "whole", optim=GENTLE, run={**of_32, "out": str(tmp_path / "whole")}))
+    run(settings(out, optim=GENTLE, run={**of_32, "out": str(out)}))
+    for path in sorted((out / "checkpoints").iterdir())[2:]:
+        path.unlink()
+    origins = {f"hardware.{name}": f"--{name}" for name in hardware}
+    events = list(pretrain(settings(out, hardware=hardware), origins=origins, resume=True, overwrite=False))
+    (note,) = (event.message for event in only(events, Warned) if "As asked" in event.message)
+    assert f"micro-batches of {plan_of(out)['resolved']['micro_batch']} rows" in note
+    assert plan_of(out)["resolved"].items() >= found.items()
+    losses, undisturbed = ([event.loss for event in only(seen, Stepped)] for seen in (events, whole))
+    assert losses == pytest.approx(undisturbed[-len(losses) :], rel=1e-3)
+    assert open_run(str(out), "cpu").settings.hardware.micro_batch == hardware.get("micro_batch")
+
+
+def test_a_division_that_cannot_be_changes_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(settings(out))
+    before = [(out / name).read_bytes() for name in ("settings.toml", "plan.json")]
+    with pytest.raises(UsageError, match="smaller than a BatchNorm group"):
+        run(settings(out, hardware={"micro_batch": 8}), resume=True, hardware__micro_batch="--micro-batch")
+    assert before == [(out / name).read_bytes() for name in ("settings.toml", "plan.json")]
+
+
+def plan_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "plan.json").read_text())
+    return found
+
+
+def only_checkpoint(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(max((out / "checkpoints").glob("*.pt")), weights_only=True)
+    return found

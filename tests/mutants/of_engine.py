@@ -257,6 +257,22 @@ MUTANTS = [
         FALLBACK,
     ),
     Mutant(
+        None,
+        "whoever-goes-on-is-not-told-that-memory-ran-out",
+        "ssl_cli/engine/pretrain.py",
+        "            folder.amend_plan(shortage=ours.message)\n",
+        "            pass\n",
+        FALLBACK,
+    ),
+    Mutant(
+        None,
+        "a-signal-waits-for-a-first-step",
+        "ssl_cli/engine/signals.py",
+        "if again or not self._noting:",
+        "if again:",
+        ("tests/faults/test_signals.py",),
+    ),
+    Mutant(
         37,
         "max-pooling-in-the-cifar-stem",
         RESNET,
