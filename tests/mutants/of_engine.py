@@ -330,8 +330,8 @@ MUTANTS = [
         None,
         "a-resumed-run-begins-the-data-again",
         JOB,
-        "self.loader.batches(self.start, self.steps)",
-        "self.loader.batches(0, self.steps - self.start)",
+        "self.staging.batches(self.start, self.steps)",
+        "self.staging.batches(0, self.steps - self.start)",
         ("tests/engine/test_pretrain.py::test_time_is_up_and_the_run_goes_on_later",),
     ),
 ]

@@ -53,7 +53,7 @@ class Subject:
     @cached_property
     def views(self) -> Views:
         """Its views."""
-        return self.job.augment(self.batch)[0]
+        return self.job.staging.stage(self.batch)[0]
 
     @cached_property
     def outcome(self) -> tuple[Targets, Tensor, Tensor]:
