@@ -59,9 +59,10 @@ class Batch:
 
 def sent(x: Tensor, device: torch.device | None) -> Tensor:
     """The tensor on `device`; to a card it goes by pinned memory, so that the host need not wait until it is there."""
-    if device is not None and device.type == "cuda" and x.device.type == "cpu":
+    from_host = x.device.type == "cpu"
+    if from_host and device is not None and device.type == "cuda":
         x = x.pin_memory()
-    return x.to(device, non_blocking=True)
+    return x.to(device, non_blocking=from_host)
 
 
 class Objective(nn.Module):
