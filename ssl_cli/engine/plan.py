@@ -18,6 +18,7 @@ from ssl_cli.engine import budget, need, probe
 from ssl_cli.engine.compiled import Compilation, Work, choose
 from ssl_cli.engine.division import Division, Mode
 from ssl_cli.engine.groups import group_sizes
+from ssl_cli.engine.residence import housed
 from ssl_cli.engine.share import spans
 from ssl_cli.events import Choice
 from ssl_cli.objective import Objective
@@ -40,6 +41,7 @@ class Resolved:
     kept: int = 0
     checkpointing: bool = False
     compile: bool = False
+    card_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,22 +82,21 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
     objective.to(memory_format=probe.FORMATS[arithmetic.memory_format])
     found = need.measure(settings, objective, arithmetic.precision, data.few)
     most, why_most = budget.budget(settings, device)
-    cached = min(images * found.sample.size, budget.cache_bytes(settings, objective, device))
-    beside = found.beside(settings) + int(cached)
-    division = found.divide(settings, most - beside)
+    stay, division = housed(settings, found, images, most)
+    beside = found.beside(settings) + stay.held
     if division is None:
         raise need.too_little(settings, found, beside, most)
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format,
         mode=division.mode, micro_batch=division.micro_batch, kept=division.kept, checkpointing=division.checkpointing,
-        threads=torch.get_num_threads(), images=images,
+        threads=torch.get_num_threads(), images=images, card_bytes=stay.card_bytes,
     )  # fmt: skip
-    seconds = found.seconds(settings, division, images=images, in_memory=images * found.sample.size <= cached)
+    seconds = found.seconds(settings, division, images=images, in_memory=stay.decoded_once)
     work = Work(division.micro_batch, resolved.precision, resolved.memory_format, division.checkpointing, seconds)
     compiling = choose(settings, objective, work, dry=fits)
     resolved = dataclasses.replace(resolved, compile=compiling.on)
     size, free = budget.checkpoint_bytes(settings, objective), _free(out)
-    peak = beside + division.peak
+    peak = beside + division.peak + stay.beyond
     expected = _expected(settings, objective, images, seconds)
     expected |= {"peak_memory": peak, "checkpoint": size, "disk_free": free}
     kept = f"{settings.run.keep} are kept; {format_bytes(free)} free on the disk"
@@ -105,6 +106,7 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
         Choice(name="device", value=str(device), reason=_why_device(settings, resolved.threads)),
         Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why),
         Choice(name="memory", value=format_bytes(most), reason=why_most),
+        Choice(name="images stay", value=stay.place, reason=stay.reason),
         Choice(name="mode", value=division.mode, reason=_why_mode(division, found.cost(division))),
         Choice(name="micro-batch", value=f"{division.micro_batch:,} rows", reason=_a_row(found, division)),
         Choice(name="compile", value=compiling.value, reason=compiling.reason),

@@ -112,7 +112,6 @@ def assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | None
     device = own_device(kept["device"] if kept else settings.hardware.device)
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source))
-    loader = build_loader(settings, objective, source, device)
     if kept is None:
         made = plan.make(settings, objective, plan.Data(len(source), source.name, source), folder.path)
         resolved, planned = made.resolved, Planned(choices=made.choices, expected=made.expected)
@@ -122,12 +121,13 @@ def assemble(settings: Settings, folder: RunFolder, state: dict[str, Any] | None
         folder.write_environment({"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)})
     else:
         resolved = plan.Resolved(**kept)
-        steps = loader.steps_per_epoch * settings.schedule.epochs
+        steps = len(source) // settings.run.batch * settings.schedule.epochs
         _refuse_another(resolved, state, len(source), steps)
         planned = _resumed(settings, objective, source, state["step"] if state else 0, steps, earlier)
         folder.write_settings(settings)
         torch.set_num_threads(resolved.threads)  # how sums are split decides their last bits
     describe(settings, plan.as_dict(resolved), state)
+    loader = build_loader(settings, objective, source, device, resolved.card_bytes)
     job = Job(settings, resolved, objective, loader, folder)
     if state is not None:
         job.restore(state)

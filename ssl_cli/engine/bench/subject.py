@@ -47,8 +47,8 @@ class Subject:
 
     @cached_property
     def batch(self) -> Batch:
-        """The first batch."""
-        return next(self.job.loader.batches(0, 1))
+        """The first batch, in memory wherever the run's images stay."""
+        return next(self.job.loader.batches(0, 1)).to(torch.device("cpu"))
 
     @cached_property
     def views(self) -> Views:
