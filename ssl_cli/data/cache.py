@@ -77,7 +77,7 @@ class Cache:
 
     def _put(self, index: int, image: Tensor) -> None:
         if self._rows is not None and image.shape == self._rows.shape[1:]:
-            self._rows[index] = image
+            self._rows[index] = self._there(image)
         else:
             self._break_up()
             if self._used + image.numel() > self.budget or index in self._single:
