@@ -91,6 +91,8 @@ def test_images_on_a_card_are_those_that_are_read(source: Toy | Shapes, memory: 
         batches = list(loader.batches(0, 20))
     same(batches, Loader(source, 8, 1, cache="none").batches(0, 20))
     there = [isinstance(batch.image, OnCard) for batch in batches]
+    for batch in batches:
+        assert len({isinstance(image, OnCard) for image in batch.image}) == 1
     if isinstance(source, Late):
         assert there[0]
         assert there == sorted(there, reverse=True)
