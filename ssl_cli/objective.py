@@ -41,18 +41,28 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The batch with its images on `device`; what is random is a function of the indices, and drawn beside them."""
         if isinstance(self.image, Tensor):
-            return replace(self, image=self.image.to(device, non_blocking=True))
-        image = [one.to(device, non_blocking=True) for one in self.image]
-        return replace(self, image=image)
+            return replace(self, image=sent(self.image, device))
+        return replace(self, image=[sent(one, device) for one in self.image])
 
     def some(self, rows: Tensor) -> Batch:
         """The batch of these rows, an int64 `(M,)` selection, in this order, with their images."""
-        image = self.image[rows] if isinstance(self.image, Tensor) else [self.image[row] for row in rows.tolist()]
+        if isinstance(self.image, Tensor):
+            image: Tensor | list[Tensor] = self.image[sent(rows, self.image.device)]
+        else:
+            image = [self.image[row] for row in rows.tolist()]
         return replace(self.rows(rows), image=image)
 
     def rows(self, rows: Tensor) -> Batch:
         """The batch of these rows, an int64 `(M,)` selection, in this order; images are left behind."""
         return Batch([], self.label[rows], self.index[rows], self.epoch, self.step)
+
+
+def sent(x: Tensor, device: torch.device | None) -> Tensor:
+    """The tensor on `device`; to a card it goes by pinned memory, so that the host need not wait until it is there."""
+    from_host = x.device.type == "cpu"
+    if from_host and device is not None and device.type == "cuda":
+        x = x.pin_memory()
+    return x.to(device, non_blocking=from_host)
 
 
 class Objective(nn.Module):

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_cli.objective import sent
+
 Interpolation = Literal["bilinear", "bicubic"]
 REACH = {"bilinear": 1, "bicubic": 2}
 """Pixels on each side of a new one that it sees, where nothing shrinks."""
@@ -69,7 +71,7 @@ def resize_taps(
     weight.mul_(pixel < lengths[:, None, None])
     weight.div_(weight.sum(2, keepdim=True))
     pixel = torch.minimum(pixel, lengths[:, None, None] - 1).long()
-    pixel, weight, which, start = (field.to(device, non_blocking=True) for field in (pixel, weight, which, start))
+    pixel, weight, which, start = (sent(field, device) for field in (pixel, weight, which, start))
     return Taps(pixel[which].add_(start[:, None, None]), weight[which])
 
 

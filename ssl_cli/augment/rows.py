@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ssl_cli.objective import sent
+
 
 def on_rows(x: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Images x `(N,...)` after `change(x[rows], rows)` on the rows where `chosen`, bool `(N,)`, is true.
@@ -21,5 +23,5 @@ def at_rows(x: Tensor, rows: Tensor, change: Callable[[Tensor, Tensor], Tensor])
         return x
     if len(rows) == len(x) and (len(x) == 1 or bool((rows[1:] > rows[:-1]).all())):
         return change(x, rows)
-    there = rows.to(x.device, non_blocking=True)
+    there = sent(rows, x.device)
     return x.index_copy_(0, there, change(x.index_select(0, there), rows))

@@ -58,6 +58,8 @@ class Loader:
         threads: that decode; default: the processors at hand.
         cache: see `Cache`.
         cache_bytes: what an `auto` cache may hold.
+        card: where it holds images, rather than in memory, if they fit; see `Cache`.
+        card_bytes: of the card.
         cap: short side of an image, at most; see `cap_for`.
         deadline: seconds a read may take.
         share: which rows of a step's batch to read, int64 `(m,)`; default: all.
@@ -79,6 +81,8 @@ class Loader:
         threads: int | None = None,
         cache: Policy = "auto",
         cache_bytes: float = 1e9,
+        card: torch.device | None = None,
+        card_bytes: int = 0,
         cap: int | None = None,
         deadline: float = DEADLINE,
         share: Callable[[int], Tensor] | None = None,
@@ -89,7 +93,7 @@ class Loader:
         self.steps_per_epoch = len(source) // batch
         self.wait_seconds = 0.0
         self._bad = BadImages(source)
-        self._cache = Cache(len(source), cache, cache_bytes)
+        self._cache = Cache(len(source), cache, cache_bytes, card, card_bytes)
         self._order = (-1, torch.empty(0, dtype=torch.int64))
 
     @property
@@ -134,26 +138,29 @@ class Loader:
         else:
             pairs = [self._read(reader, begun, k) for k in index[missing].tolist()]
             index = index.masked_scatter(missing, torch.tensor([k for k, _ in pairs], dtype=torch.int64))
-            fresh = joined([pixels for _, pixels in pairs])
+            missing = ~self._cache.has[index]  # what took the place of a bad one may be held
+            fresh = joined([pixels for _, pixels in pairs if pixels is not None])
         image = self._merged(index, missing, fresh)
         return Batch(image, self.source.labels[index], index, begun.epoch, begun.step)
 
     def _merged(self, index: Tensor, missing: Tensor, fresh: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
         """The images of a batch: `fresh` in the rows that were `missing` `(N,)`, the others from the cache."""
+        if not missing.any():
+            return self._cache.take(index)
+        held, new = iter(self._cache.take(index[~missing])), iter(fresh)  # there may be no room for them in a moment
         self._cache.put(index[missing], fresh)
+        if self._cache.has[index].all() and (self._cache.on_card or not missing.all()):
+            return self._cache.take(index)
         if missing.all():
             return fresh
-        if self._cache.has[index].all():
-            return self._cache.take(index)
-        held, new = iter(self._cache.take(index[~missing])), iter(fresh)
-        return joined([next(new) if absent else next(held) for absent in missing.tolist()])
+        return joined([next(new) if absent else next(held).cpu() for absent in missing.tolist()])
 
-    def _read(self, reader: Reader, begun: _Begun, index: int) -> tuple[int, Tensor]:
-        """Image `index`, or the first good one of a series of draws in its place; and which it is."""
+    def _read(self, reader: Reader, begun: _Begun, index: int) -> tuple[int, Tensor | None]:
+        """Image `index`, or the first good one of a series of draws in its place; None: it is held; and which it is."""
         chosen, attempt = index, 0
         while True:
             if self._cache.has[chosen]:
-                return chosen, self._cache.take(torch.tensor([chosen]))[0]
+                return chosen, None
             if chosen not in self._bad:
                 try:
                     return chosen, reader.wait(begun.tickets.get(chosen) or reader.ask(chosen))

@@ -46,7 +46,7 @@ def _bytes(settings: Settings) -> int:
 
 
 def held(settings: Settings, objective: Objective, device: torch.device, precision: str, image: float) -> int:
-    """Bytes beside activations and cached images: process, gradients and momentum, views, images in flight.
+    """Bytes beside activations and the images that stay: process, gradients and momentum, views, images in flight.
 
     Of a card, what is not on it yet: its weights are, and what it calls free is without them. `image` is the bytes
     of one before augmentation.
@@ -59,7 +59,9 @@ def held(settings: Settings, objective: Objective, device: torch.device, precisi
     if device.type == "cuda":
         kept = checkpoint_bytes(settings, objective)  # as all was before a step whose verdict is not known: see gate.py
         group = min(batch * objective.views * pixels * 4, CARD_BYTES)  # augmented at once, with copies of what changes
-        return training + kept + views + 3 * group
+        return (
+            training + kept + 2 * views + 3 * group + int(batch * image)
+        )  # views of the next step too: see staging.py
     # this batch's images and the next one's wait beside the views
     return memory.resident() + training + views + int(2 * batch * image)
 

@@ -60,8 +60,12 @@ def build_objective(settings: Settings, device: torch.device, images: int | None
     return objective.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def build_loader(settings: Settings, objective: Objective, source: Source, device: torch.device) -> Loader:
+def build_loader(
+    settings: Settings, objective: Objective, source: Source, device: torch.device, card_bytes: int = 0
+) -> Loader:
     """The loader of the run's images, of several processes as far as they pass in this one.
+
+    With `card_bytes` they stay on the device, which is a card, if that is enough for them.
 
     Raises:
         DataError: fewer images than the batch.
@@ -73,6 +77,7 @@ def build_loader(settings: Settings, objective: Objective, source: Source, devic
     return Loader(
         source, settings.run.batch, settings.run.seed,
         threads=settings.data.threads, cache=settings.data.cache,
-        cache_bytes=budget.cache_bytes(settings, objective, device), cap=cap_for(settings.data.size),
+        cache_bytes=budget.cache_bytes(settings, objective, device),
+        card=device if card_bytes else None, card_bytes=card_bytes, cap=cap_for(settings.data.size),
         share=share if comm.size() > 1 else None,
     )  # fmt: skip

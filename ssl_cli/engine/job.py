@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ssl_cli import comm
-from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine import checkpoint, memory, plan, shortage
@@ -21,8 +20,9 @@ from ssl_cli.engine.gate import gate
 from ssl_cli.engine.meter import Meter
 from ssl_cli.engine.probe import FORMATS
 from ssl_cli.engine.run_folder import RunFolder
-from ssl_cli.engine.share import QUERIES, TARGETS, Share, StepShare, Views, gathered, step_share
+from ssl_cli.engine.share import QUERIES, TARGETS, Share, StepShare, Views, step_share
 from ssl_cli.engine.signals import StopRequest, exit_code, received
+from ssl_cli.engine.staging import Staging
 from ssl_cli.errors import STOPPED, CheckpointError, DivergedError, understood
 from ssl_cli.events import Event, Saved, Skipped, Stopped, Warned
 from ssl_cli.nn.batchnorm import Moments
@@ -48,13 +48,13 @@ class Job:
         self.settings, self.resolved, self.folder = settings, resolved, folder
         self.request = StopRequest()
         self.device = torch.device(resolved.device)
-        self.layout = FORMATS[resolved.memory_format]
-        self.objective, self.loader = objective.train().to(memory_format=self.layout), loader
+        layout = FORMATS[resolved.memory_format]
+        self.objective, self.loader = objective.train().to(memory_format=layout), loader
         self.steps_per_epoch = loader.steps_per_epoch
         self.steps = self.steps_per_epoch * settings.schedule.epochs
         self.peak = peak_rate(settings.optim, settings.run.batch)
         self.optimiser = build_optimiser(objective, settings.optim, self.peak)
-        self.pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
+        self.staging = Staging(settings, resolved, objective, loader)
         self.autocast = autocast(self.device, resolved.precision)
         self.moments = Moments()
         self.gate = gate(objective, self.optimiser, self.device)
@@ -84,40 +84,11 @@ class Job:
             ) from error
         self.start = int(state["step"])
 
-    def batches(self) -> Iterator[Batch]:
-        """The batches from where the run stands to its end; of several processes, each one's rows of them."""
+    def batches(self) -> Iterator[tuple[Views, Batch]]:
+        """What steps take, from where the run stands to its end; of several processes, each one's rows of it."""
         memory.resident()  # gives back what planning held
         self.meter.begin(self.start)
-        return self.loader.batches(self.start, self.steps)
-
-    def augment(self, batch: Batch) -> tuple[Views, Batch]:
-        """The V views of each image, view by view, as far as they pass here; and the batch as all processes know it."""
-        # autocast would round them in any case, and they are most of what a large batch holds
-        dtype = torch.bfloat16 if self.resolved.precision == "bf16" else torch.float32
-        images, views, own = self.settings.run.batch, self.objective.views, batch.to(self.device)
-        share = self.share(batch.step)
-        if share.alone:
-            x = self.pipeline.stacked(own, views, dtype)
-            return Views(x.contiguous(memory_format=self.layout), None, images), batch
-        asked = self.objective.target_views
-        read = share.read(asked)
-        parts = []
-        for view in range(views):
-            rows = share.rows_of(view, asked)
-            if not len(rows):
-                continue  # all groups of this view were dealt to others
-            some = own.some(torch.searchsorted(read, rows))
-            x = self.pipeline.apply(some.image, self.pipeline.draw(some, view))
-            parts.append((view, rows, x.to(dtype).contiguous(memory_format=self.layout)))
-        return gathered(parts, views, images), self._whole(batch, read, share)
-
-    def _whole(self, batch: Batch, read: Tensor, share: StepShare) -> Batch:
-        """The batch as all processes know it: which image replaces a bad one is known where that was met."""
-        order = share.queries.own.order
-        rows = order[order < share.images]
-        index = comm.filled(batch.index[torch.searchsorted(read, rows)], rows, share.images)
-        label = self.loader.source.labels[index]
-        return Batch([], label, index, batch.epoch, batch.step, share.queries.own.order.to(self.device))
+        return self.staging.batches(self.start, self.steps)
 
     def share(self, step: int) -> StepShare:
         """What of a step's rows passes in this process."""

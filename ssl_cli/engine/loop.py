@@ -19,10 +19,10 @@ def train(job: Job) -> Iterator[Event]:
         resumed=job.start > 0,
     )
     began = time.monotonic()
-    for own in job.batches():
-        step = own.step + 1
-        views, batch = job.augment(own)
+    for views, batch in job.batches():
+        step = batch.step + 1
         targets, loss, z = yield from job.gradient(views, batch)
+        job.staging.ahead()  # before anything waits for this step
         numbers = job.observe(step, z, targets, batch)
         if job.update(loss, batch.step):
             objective.after_step(z, targets, batch, step / job.steps)

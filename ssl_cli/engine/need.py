@@ -136,46 +136,7 @@ def measure(settings: Settings, objective: Objective, how: probe.Arithmetic, few
     return Need(objective, settings.data.size, how.precision, sample, pace)
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A division of the batch that fits the memory.
-
-    Attributes:
-        need: what it was judged by.
-        division: which one.
-        most: bytes that the run may take.
-        why: that is what it may.
-        beside: bytes beside activations.
-        in_memory: whether all decoded images are among them.
-    """
-
-    need: Need
-    division: Division
-    most: int
-    why: str
-    beside: int
-    in_memory: bool
-
-
-def fit(settings: Settings, objective: Objective, how: probe.Arithmetic, images: int, few: Source | None) -> Fit:
-    """The cheapest division of the batch that fits, of a run over so many `images`, a `few` of which are at hand.
-
-    Raises:
-        ResourceError: not even the smallest micro-batch fits the memory.
-        UsageError: a micro-batch that would cut BatchNorm groups.
-    """
-    found = measure(settings, objective, how, few)
-    most, why = budget.budget(settings, found.device)
-    pixels = images * found.sample.size
-    cached = min(pixels, budget.cache_bytes(settings, objective, found.device))
-    beside = found.beside(settings) + int(cached)
-    division = found.divide(settings, most - beside)
-    if division is None:
-        raise _too_little(settings, found, beside, most)
-    return Fit(found, division, most, why, beside, pixels <= cached)
-
-
-def _too_little(settings: Settings, found: Need, beside: int, most: int) -> ResourceError:
+def too_little(settings: Settings, found: Need, beside: int, most: int) -> ResourceError:
     """What to say where nothing fits: how much would do, and which settings need less."""
     mode, sizes = settings.hardware.mode, budget.step_groups(settings, found.objective)
     smallest = settings.hardware.micro_batch or max(sizes)

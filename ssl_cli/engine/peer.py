@@ -57,7 +57,8 @@ def follow(settings: Settings) -> int:
                 "Give all machines the same images.",
             )
         objective = build_objective(settings, device, len(source))
-        job = Peer(settings, resolved, objective, build_loader(settings, objective, source, device), None)
+        loader = build_loader(settings, objective, source, device, resolved.card_bytes)
+        job = Peer(settings, resolved, objective, loader, None)
         if facts["state"] is not None:
             job.restore(facts["state"])
         job.request = request

@@ -17,6 +17,7 @@ from ssl_cli.data.source import Source
 from ssl_cli.engine import budget, need, probe
 from ssl_cli.engine.compiled import Compilation, Work, choose
 from ssl_cli.engine.division import Division, Mode
+from ssl_cli.engine.fit import fit
 from ssl_cli.engine.groups import group_sizes
 from ssl_cli.engine.share import spans
 from ssl_cli.events import Choice
@@ -40,6 +41,7 @@ class Resolved:
     kept: int = 0
     checkpointing: bool = False
     compile: str = "off"
+    card_bytes: int = 0
 
     def __post_init__(self) -> None:
         earlier: dict[object, str] = {False: "off", True: "on"}  # as runs had it before there were graphs
@@ -83,18 +85,18 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
     arithmetic, why = _arithmetic(settings, objective, device)
     rounded = probe.products(arithmetic.precision, device)
     objective.to(memory_format=probe.FORMATS[arithmetic.memory_format])
-    fit = need.fit(settings, objective, arithmetic, images, data.few)
-    found, division, most = fit.need, fit.division, fit.most
+    fitted = fit(settings, objective, arithmetic, images, data.few)
+    found, division, stay = fitted.need, fitted.division, fitted.stay
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format,
-        threads=torch.get_num_threads(), images=images, **_divided(division),
+        threads=torch.get_num_threads(), images=images, **fitted.resolved,
     )  # fmt: skip
-    seconds = found.seconds(settings, division, images=images, in_memory=fit.in_memory)
+    seconds = found.seconds(settings, division, images=images, in_memory=stay.decoded_once)
     work = Work(division, resolved.precision, resolved.memory_format, seconds)
     compiling = choose(settings, objective, work, dry=fits)
     resolved = dataclasses.replace(resolved, compile=compiling.way)
     size, free = budget.checkpoint_bytes(settings, objective), _free(out)
-    peak = fit.beside + division.peak
+    peak = fitted.beside + division.peak + stay.beyond
     expected = _expected(settings, objective, images, seconds)
     expected |= {"peak_memory": peak, "checkpoint": size, "disk_free": free}
     kept = f"{settings.run.keep} are kept; {format_bytes(free)} free on the disk"
@@ -103,7 +105,8 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
         *_processes(settings, objective),
         Choice(name="device", value=str(device), reason=_why_device(settings, resolved.threads)),
         Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why + rounded),
-        Choice(name="memory", value=format_bytes(most), reason=fit.why),
+        Choice(name="memory", value=format_bytes(fitted.most), reason=fitted.why),
+        Choice(name="images stay", value=stay.place, reason=stay.reason),
         Choice(name="mode", value=division.mode, reason=_why_mode(division, found.cost(division))),
         Choice(name="micro-batch", value=f"{division.micro_batch:,} rows", reason=_a_row(found, division)),
         Choice(name="compile", value=compiling.way, reason=compiling.reason),
@@ -114,8 +117,8 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
         pace = f"estimate: {expected['rate']:,.0f} images/s"
         choices.append(Choice(name="time", value=format_seconds(seconds), reason=pace))
     if fits:
-        largest = found.largest_batches(settings, most)
-        choices.append(_would_fit(largest, most))
+        largest = found.largest_batches(settings, fitted.most)
+        choices.append(_would_fit(largest, fitted.most))
         expected |= {f"largest_{mode}": batch for mode, batch in largest.items()}
     told = (*doubts(settings, objective), *_eager(settings, compiling), *_no_room(settings, size, free))
     return Plan(resolved, tuple(choices), expected, (*told, *_too_long(seconds)))
@@ -125,14 +128,9 @@ def divided_anew(settings: Settings, objective: Objective, data: Data, resolved:
     """What was resolved, but the batch divided as the settings now ask; raises as `make`."""
     objective.to(memory_format=probe.FORMATS[resolved.memory_format])
     how = probe.Arithmetic(resolved.precision, resolved.memory_format, {})
-    division = need.fit(settings, objective, how, data.images, data.few).division
-    lost = division.checkpointing or (resolved.compile == "graphs" and division.count > 1)
-    way = "off" if lost else resolved.compile
-    return dataclasses.replace(resolved, **_divided(division), compile=way)
-
-
-def _divided(division: Division) -> dict[str, Any]:
-    return {name: getattr(division, name) for name in ("mode", "micro_batch", "kept", "checkpointing")}
+    fitted = fit(settings, objective, how, data.images, data.few)
+    lost = fitted.division.checkpointing or (resolved.compile == "graphs" and fitted.division.count > 1)
+    return dataclasses.replace(resolved, **fitted.resolved, compile="off" if lost else resolved.compile)
 
 
 LONG = 3 * 86400

@@ -140,7 +140,6 @@ def assemble(
     device = own_device(kept["device"] if kept else settings.hardware.device)
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source))
-    loader = build_loader(settings, objective, source, device)
     data = plan.Data(len(source), source.name, source)
     if kept is None:
         made = plan.make(settings, objective, data, folder.path)
@@ -151,7 +150,7 @@ def assemble(
         folder.write_environment({"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)})
     else:
         resolved = plan.Resolved(**kept)
-        steps = loader.steps_per_epoch * settings.schedule.epochs
+        steps = len(source) // settings.run.batch * settings.schedule.epochs
         _refuse_another(resolved, state, len(source), steps)
         torch.set_num_threads(resolved.threads)  # how sums are split decides their last bits
         if divides:
@@ -164,6 +163,7 @@ def assemble(
         folder.amend_plan(resolved=plan.as_dict(resolved), shortage=None)
         folder.write_settings(settings)
     describe(settings, plan.as_dict(resolved), state)
+    loader = build_loader(settings, objective, source, device, resolved.card_bytes)
     job = Job(settings, resolved, objective, loader, folder)
     if state is not None:
         job.restore(state)

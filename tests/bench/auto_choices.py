@@ -39,7 +39,7 @@ class Arm:
         count = len(list(packed(groups, resolved.micro_batch)))
         self.resolved = dataclasses.replace(resolved, kept=count, mode="direct")
         self.job = Job(settings, self.resolved, objective, build_loader(settings, objective, source, CPU), None)
-        self.batch: Batch = next(self.job.batches())
+        self.batch: Batch = next(self.job.loader.batches(0, 1))
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ class Arm:
 
     def seconds(self) -> float:
         """Of one step's passes; its gradient is dropped."""
-        views, batch = self.job.augment(self.batch)
+        views, batch = self.job.staging.stage(self.batch)
         began = time.perf_counter()
         targets = self.job.targets(views, batch)
         self.job.backward(views, targets, batch)

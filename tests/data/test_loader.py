@@ -6,16 +6,18 @@ from typing import Literal
 import pytest
 import torch
 
+from ssl_cli import draws
 from ssl_cli.data.loader import Loader, cap_for, read_all
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
 from ssl_cli.objective import Batch
+from tests.data.card import OnCard, card
 from tests.data.pictures import Toy
 
 
 def pixels(batch: Batch) -> list[list[int]]:
-    return [image.flatten().tolist() for image in batch.image]
+    return [image.cpu().flatten().tolist() for image in batch.image]
 
 
 def same(one: Iterator[Batch] | list[Batch], two: Iterator[Batch] | list[Batch]) -> None:
@@ -67,6 +69,46 @@ def test_cached_images_are_read_once(ragged: bool) -> None:
         toy.reads.clear()
     list(Loader(toy, 4, 0, cache="none").batches(0, 8))
     assert len(toy.reads) == 32
+
+
+class Late(Toy):
+    """All images are of one size, but for one, which the first epoch leaves out: others of its batch are held then."""
+
+    odd = int(draws.permutation(1, 50, 0)[-1])
+
+    def read(self, index: int, cap: int | None = None) -> torch.Tensor:
+        found = super().read(index, cap)
+        return torch.cat([found, found], 1) if index == self.odd else found
+
+
+@pytest.mark.parametrize(
+    "source", [Toy(50), Toy(50, bad=(3, 10, 44)), Toy(50, ragged=True), Shapes(50, 8, 0), Late(50)]
+)
+@pytest.mark.parametrize("memory", [1e9, 1000.0, 0.0])
+def test_images_on_a_card_are_those_that_are_read(source: Toy | Shapes, memory: float) -> None:
+    with card() as device:
+        loader = Loader(source, 8, 1, cache_bytes=memory, card=device, card_bytes=10**6)
+        batches = list(loader.batches(0, 20))
+    same(batches, Loader(source, 8, 1, cache="none").batches(0, 20))
+    there = [isinstance(batch.image, OnCard) for batch in batches]
+    for batch in batches:
+        assert len({isinstance(image, OnCard) for image in batch.image}) == 1
+    if isinstance(source, Late):
+        assert there[0]
+        assert there == sorted(there, reverse=True)
+        assert not there[-1]
+    else:
+        assert not any(there) if getattr(source, "ragged", False) else all(there)
+
+
+def test_from_a_card_images_are_read_once() -> None:
+    toy = Toy(16)
+    with card() as device:
+        list(Loader(toy, 4, 0, cache_bytes=1e9, card=device, card_bytes=16 * 48).batches(0, 8))
+        assert len(toy.reads) <= 16 + 8
+        toy.reads.clear()
+        list(Loader(toy, 4, 0, cache="none", card=device, card_bytes=16 * 48).batches(0, 8))
+        assert len(toy.reads) == 32
 
 
 def test_reads_no_further_than_asked() -> None:

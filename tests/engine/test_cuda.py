@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_cli.engine import checkpoint, compiled
+from ssl_cli.data.sources import open_pretraining
+from ssl_cli.engine import checkpoint, compiled, plan
 from ssl_cli.engine.backward import autocast, tensor_float
-from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.division import Division
+from ssl_cli.engine.job import Job
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.events import Evaluated, Finished, Stepped, Warned
+from ssl_cli.events import Evaluated, Finished, Planned, Stepped, Warned
+from tests.data.pictures import folder
 from tests.engine.test_pretrain import only, run, settings
 
 pytestmark = [
@@ -93,3 +96,75 @@ def test_graphs_are_replayed_and_a_trial_of_them_gives_its_memory_back(tmp_path:
     gc.collect()
     pools = [part for part in torch.cuda.memory_snapshot() if part["segment_pool_id"] != (0, 0)]  # type: ignore[no-untyped-call]
     assert not sum(part["allocated_size"] for part in pools)
+
+
+ORDER = ["crop", "flip", "rotate", "jitter", "gray", "solarize", "blur", "noise", "cutout", "normalize"]
+
+
+def occupy(milliseconds: int) -> torch.cuda.Event:
+    """Work for the stream that trains, of about so long; what marks its end."""
+    torch.cuda._sleep(milliseconds * 2_000_000)  # type: ignore[no-untyped-call]
+    end = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    end.record()
+    return end
+
+
+def a_job(out: Path, *, card_bytes: int = 0, precision: str = "bf16", source: str | None = None) -> Job:
+    data = {"source": source, "images": 96, "size": 32}
+    chosen = settings(out, data=data, augment={"order": ORDER}, hardware={"device": "cuda"})
+    card, images = torch.device("cuda"), open_pretraining(chosen.data, 0)
+    objective = build_objective(chosen, card, len(images))
+    resolved = plan.Resolved("cuda", precision, "direct", 32, 1, len(images), kept=1, card_bytes=card_bytes)
+    return Job(chosen, resolved, objective, build_loader(chosen, objective, images, card, card_bytes), None)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("card_bytes", [0, 10**6])
+@pytest.mark.parametrize("pictures", [False, True])
+def test_what_is_made_beside_training_is_what_is_made_in_its_turn(
+    tmp_path: Path, precision: str, card_bytes: int, pictures: bool
+) -> None:
+    source = str(folder(tmp_path / "pictures", {"all": 96})) if pictures else None
+    job, plain = (a_job(tmp_path, card_bytes=size, precision=precision, source=source) for size in (card_bytes, 0))
+    found = []
+    for views, batch in job.batches():
+        occupy(10)  # so that whatever does not wait for training comes too early
+        job.staging.ahead()
+        found.append((views.x.clone(), batch))
+    assert job.loader._cache.on_card == bool(card_bytes)
+    for (x, batch), own in zip(found, plain.loader.batches(0, plain.steps), strict=True):
+        views, wanted = plain.staging.stage(own)
+        assert torch.equal(x, views.x)
+        assert torch.equal(batch.index, wanted.index)
+        assert torch.equal(batch.label, wanted.label)
+        assert (batch.epoch, batch.step) == (wanted.epoch, wanted.step)
+
+
+@pytest.mark.parametrize("card_bytes", [0, 10**6])
+def test_staging_never_waits_for_the_card(tmp_path: Path, card_bytes: int) -> None:
+    job = a_job(tmp_path, card_bytes=card_bytes)
+    batches = job.batches()
+    for _ in range(job.steps_per_epoch):  # pinned memory is taken, images are read
+        next(batches)
+        job.staging.ahead()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        next(batches)
+        training = occupy(1000)
+        job.staging.ahead()
+        next(batches)
+        assert not training.query()  # type: ignore[no-untyped-call]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_run_s_images_stay_on_the_card_and_change_nothing(tmp_path: Path) -> None:
+    told = {}
+    for cache in ("auto", "none"):
+        on_card = {"device": "cuda"}
+        events = run(settings(tmp_path / cache, data={"cache": cache}, optim={"lr": 1e-3}, hardware=on_card))
+        told[cache] = [event.loss for event in only(events, Stepped)]
+        (stay,) = (c for c in only(events, Planned)[0].choices if c.name == "images stay")
+        assert stay.value == {"auto": "on the card", "none": "on the disk"}[cache]
+    assert told["auto"][:4] == pytest.approx(told["none"][:4], rel=1e-3)

@@ -56,10 +56,6 @@ def a_job(method: str, optimiser: str, device: str = "cpu") -> Job:
     return job
 
 
-def step(job: Job, own: Batch) -> None:
-    step_of(job, *job.augment(own))
-
-
 def step_of(job: Job, views: Views, batch: Batch) -> None:
     """All of a step, from its views to the state that it moves."""
     (targets, loss, z) = _result(job.gradient(views, batch))
@@ -82,8 +78,8 @@ def test_a_step_reads_one_thing_and_that_is_already_here(method: str, optimiser:
     job = a_job(method, optimiser)
     batches = job.batches()
     for _ in range(2):  # the first step waits: it makes the optimiser's state
-        step(job, next(batches))
-    views, batch = job.augment(next(batches))
+        step_of(job, *next(batches))
+    views, batch = next(batches)
     with Reads() as reads:
         step_of(job, views, batch)
     assert reads.met == ["_local_scalar_dense"]
@@ -96,8 +92,8 @@ def test_a_step_never_waits_for_the_card(method: str) -> None:
     job = a_job(method, "sgd", "cuda")
     batches = job.batches()
     for _ in range(2):
-        step(job, next(batches))
-    views, batch = job.augment(next(batches))
+        step_of(job, *next(batches))
+    views, batch = next(batches)
     torch.cuda.set_sync_debug_mode("error")
     try:
         step_of(job, views, batch)

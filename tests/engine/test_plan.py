@@ -37,7 +37,7 @@ def test_every_choice_has_a_value_and_a_reason(tmp_path: Path, method: str) -> N
     names = [choice.name for choice in found.choices]
     assert names == [
         "method", "backbone", "stem", "images", "steps", "learning rate", "BatchNorm", "negatives",
-        "device", "precision", "memory", "mode", "micro-batch", "compile", "peak memory",
+        "device", "precision", "memory", "images stay", "mode", "micro-batch", "compile", "peak memory",
         "checkpoint", "time",
     ]  # fmt: skip
     assert all(choice.value and choice.reason for choice in found.choices)

@@ -11,6 +11,7 @@ EVALUATION_TESTS = ("tests/engine/test_traps_evaluate.py",)
 CACHED = ("tests/engine/test_backward.py::test_every_way_equals_the_plain_step",)
 FALLBACK = ("tests/engine/test_out_of_memory.py",)
 ROUNDING = ("tests/engine/test_backward.py::test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither",)
+STAGING, STAGED = "ssl_cli/engine/staging.py", "tests/engine/test_staging.py"
 CHECKPOINTING = "ssl_cli/nn/checkpointing.py"
 PASSES = ("tests/engine/test_traps_backward.py",)
 KNN_TESTS = ("tests/oracle/test_knn.py", "tests/transfer/test_knn.py")
@@ -160,8 +161,8 @@ MUTANTS = [
         36,
         "moments-are-collected-in-both-passes",
         BACKWARD,
-        "        outs = [rows.out(number, None) for number in range(again)]",
-        "        outs = [rows.out(number, moments) for number in range(again)]",
+        "done = rows.first(again, None)",
+        "done = rows.first(again, moments)",
         CACHED,
     ),
     Mutant(
@@ -218,8 +219,8 @@ MUTANTS = [
         36,
         "kept-micro-batches-leave-no-moments",
         BACKWARD,
-        "        outs += [rows.out(number, moments) for",
-        "        outs += [rows.out(number, None) for",
+        "        outs = [rows.out(number, moments) for",
+        "        outs = [rows.out(number, None) for",
         CACHED,
     ),
     Mutant(
@@ -380,8 +381,40 @@ MUTANTS = [
         None,
         "a-resumed-run-begins-the-data-again",
         JOB,
-        "self.loader.batches(self.start, self.steps)",
-        "self.loader.batches(0, self.steps - self.start)",
+        "self.staging.batches(self.start, self.steps)",
+        "self.staging.batches(0, self.steps - self.start)",
         ("tests/engine/test_pretrain.py::test_time_is_up_and_the_run_goes_on_later",),
+    ),
+    Mutant(
+        None,
+        "views-of-the-next-step-before-it-asks",
+        STAGING,
+        "begun, self._next = self._next or self._begin(self._side), None",
+        "begun, self._next = self._begin(self._side), None",
+        (f"{STAGED}::test_views_and_batches_are_those_of_the_pipeline",),
+    ),
+    Mutant(
+        None,
+        "training-does-not-wait-for-its-views",
+        STAGING,
+        "            training.wait_stream(self._side)\n",
+        "",
+        (f"{STAGED}::test_on_a_card_one_step_s_are_made_ahead_and_take_the_place_of_the_last_but_one_s",),
+    ),
+    Mutant(
+        None,
+        "views-are-written-over-while-a-step-reads-them",
+        STAGING,
+        "            self._side.wait_stream(training)\n",
+        "",
+        (f"{STAGED}::test_on_a_card_one_step_s_are_made_ahead_and_take_the_place_of_the_last_but_one_s",),
+    ),
+    Mutant(
+        None,
+        "an-image-on-the-card-meets-one-in-memory",
+        "ssl_cli/data/loader.py",
+        "next(held).cpu()",
+        "next(held)",
+        ("tests/data/test_loader.py::test_images_on_a_card_are_those_that_are_read",),
     ),
 ]

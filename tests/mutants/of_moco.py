@@ -109,8 +109,8 @@ MUTANTS = [
         5,
         "targets-inside-the-graph",
         BACKWARD,
-        "        with torch.no_grad():\n            outs",
-        "        with torch.enable_grad():\n            outs",
+        "    @torch.no_grad()\n    def first(",
+        "    def first(",
         (RUN,),
     ),
     Mutant(
@@ -266,8 +266,8 @@ MUTANTS = [
         None,
         "biased-running-variance",
         BATCHNORM,
-        "else max(count - 1, 1)",
-        "else count",
+        "found.counts / (found.counts - 1).clamp(min=1)",
+        "found.counts / found.counts",
         ("tests/nn/test_batchnorm.py",),
     ),
 ]

@@ -71,7 +71,8 @@ def augment(subject: Subject) -> Part:
         return [torch.stack([chain(image) for image in few]) for chain in chains]
 
     rates = alternate(
-        {"ours": Arm(len(batch), lambda: subject.job.augment(batch)), "plain": Arm(len(few), plain)}, subject.device
+        {"ours": Arm(len(batch), lambda: subject.job.staging.stage(batch)), "plain": Arm(len(few), plain)},
+        subject.device,
     )
     left_out = f" without {', '.join(missing)}" if missing else ""
     least = subject.ceilings.memory() / _bytes(batch, subject)
@@ -106,7 +107,7 @@ def _floats(op: Any) -> bool:
 def _bytes(batch: Batch, subject: Subject) -> float:
     """Of an image: each view reads it once and is written once, at the least."""
     pixels = sum(image.numel() for image in batch.image) / len(batch)
-    view = subject.job.augment(_first(batch, 1))[0].x[:1]
+    view = subject.job.staging.stage(_first(batch, 1))[0].x[:1]
     return subject.objective.views * (pixels + view.numel() * view.element_size())
 
 

@@ -47,13 +47,13 @@ class Subject:
 
     @cached_property
     def batch(self) -> Batch:
-        """The first batch."""
-        return next(self.job.loader.batches(0, 1))
+        """The first batch, in memory wherever the run's images stay."""
+        return next(self.job.loader.batches(0, 1)).to(torch.device("cpu"))
 
     @cached_property
     def views(self) -> Views:
         """Its views."""
-        return self.job.augment(self.batch)[0]
+        return self.job.staging.stage(self.batch)[0]
 
     @cached_property
     def outcome(self) -> tuple[Targets, Tensor, Tensor]:
