@@ -39,8 +39,6 @@ def joined(device: torch.device) -> Iterator[None]:
         yield
         return
     global _board
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     _heard(lambda: _join("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"))
     yield
     dist.destroy_process_group()  # not after an error: it might wait for a process that is gone

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 VARIABLE, VALUE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
+ASKED = "_SSLCLI_BEGUN_AGAIN"
+"""Set when a process begins once more: should the first variable be lost on the way, it does not do so for ever."""
 LEAST = (2, 35)
 """The version of the GNU C library that first had it."""
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -16,9 +18,9 @@ SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 def begin_with_them() -> None:
     """Begin this process once more where that gives it large pages; return where it does not, or it has them."""
-    if VARIABLE in os.environ or not offered():
+    if VARIABLE in os.environ or ASKED in os.environ or not offered():
         return
-    os.environ[VARIABLE] = VALUE
+    os.environ |= {VARIABLE: VALUE, ASKED: "1"}
     try:
         os.execv(sys.executable, sys.orig_argv)
     except OSError:

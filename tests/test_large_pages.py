@@ -17,8 +17,9 @@ def begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     monkeypatch.setattr("os.confstr", lambda name: "glibc 2.36")
     monkeypatch.setattr(large_pages, "SWITCH", tmp_path / "enabled")
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "ssl_cli", "bench", "step"])
-    monkeypatch.setenv(large_pages.VARIABLE, "")
-    monkeypatch.delenv(large_pages.VARIABLE)
+    for name in (large_pages.VARIABLE, large_pages.ASKED):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     large_pages.SWITCH.write_text("always [madvise] never\n")
     return found
 
@@ -27,6 +28,15 @@ def test_a_command_begins_again_once_with_the_same_words(begun: list[list[str]])
     large_pages.begin_with_them()
     large_pages.begin_with_them()
     assert begun == [[sys.executable, "python", "-m", "ssl_cli", "bench", "step"]]
+
+
+def test_where_the_variable_is_lost_on_the_way_it_does_so_once(
+    begun: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large_pages.begin_with_them()
+    monkeypatch.delenv(large_pages.VARIABLE)
+    large_pages.begin_with_them()
+    assert len(begun) == 1
 
 
 @pytest.mark.parametrize("state", ["[always] madvise never\n", "always madvise [never]\n"])

@@ -28,7 +28,7 @@ from ssl_cli.config.units import format_seconds
 from ssl_cli.engine import budget
 from ssl_cli.engine.division import Division
 from ssl_cli.engine.groups import group_sizes, packed
-from ssl_cli.engine.probe import noise, pass_seconds
+from ssl_cli.engine.probe import noise, pass_seconds, view_dtype
 from ssl_cli.engine.share import StepShare, spans
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Objective
@@ -222,7 +222,7 @@ def _gain(settings: Settings, objective: Objective, work: Work, way: Way) -> tup
     sizes = next(packed(budget.step_groups(settings, objective), work.division.micro_batch))
     device = next(objective.parameters()).device
     side = settings.data.size
-    x = noise((sum(sizes), objective.channels, side, side), device, work.layout)
+    x = noise((sum(sizes), objective.channels, side, side), device, work.layout).to(view_dtype(work.precision))
     pairs: list[tuple[float, float]] = []
     try:
         for _ in range(FIRST[way]):

@@ -19,6 +19,15 @@ def resolve_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"There is no device '{name}' here.", "Use --device cpu, or auto.") from error
+    return _current(device)
+
+
+def _current(device: torch.device) -> torch.device:
+    """The device; a card is from here on the one that is meant where none is named, and looks for its best kernels."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # steps have the same shapes
+        if device.index is not None:
+            torch.cuda.set_device(device)
     return device
 
 
@@ -34,4 +43,4 @@ def own_device(name: str) -> torch.device:
             f"There are {where.local_size} processes here and {torch.cuda.device_count()} cards.",
             f"Start {torch.cuda.device_count()} processes, or pass --device cpu.",
         )
-    return torch.device("cuda", where.local_rank)
+    return _current(torch.device("cuda", where.local_rank))

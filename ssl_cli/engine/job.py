@@ -64,7 +64,6 @@ class Job:
         self._judged: int | None = None
         self._lost: list[int] = []
         switch(objective, shared(resolved.compile, self.share(0)))
-        torch.backends.cudnn.benchmark = self.device.type == "cuda"  # all steps have the same shapes
         self.grad_norm = torch.zeros(())
         self.meter = Meter(settings, loader, objective, resolved, self.steps)
         self.began = self.saved = time.monotonic()

@@ -159,7 +159,8 @@ def assemble(
         else:
             resolved, more = shortage.resumed(resolved, step_groups(settings, objective), earlier.get("shortage"))
             notes += more
-        planned = _resumed(settings, objective, source, state["step"] if state else 0, steps, earlier)
+        told = "every choice as it was" if resolved == plan.Resolved(**kept) else "the batch is divided otherwise"
+        planned = _resumed(settings, objective, source, state["step"] if state else 0, steps, earlier, told)
         folder.amend_plan(resolved=plan.as_dict(resolved), shortage=None)
         folder.write_settings(settings)
     describe(settings, plan.as_dict(resolved), state)
@@ -171,9 +172,15 @@ def assemble(
 
 
 def _resumed(
-    settings: Settings, objective: Objective, source: Source, step: int, steps: int, earlier: Mapping[str, Any]
+    settings: Settings,
+    objective: Objective,
+    source: Source,
+    step: int,
+    steps: int,
+    earlier: Mapping[str, Any],
+    told: str,
 ) -> Planned:
-    """The plan of a run that goes on: its choices as they were, its time what is left at the pace planned."""
+    """The plan of a run that goes on: of its choices what is `told`, its time what is left at the pace planned."""
     expected = {**earlier.get("expected", {}), "steps": steps}
     if step == steps:
         expected = {"steps": steps}
@@ -183,7 +190,7 @@ def _resumed(
     where += ", the last one: nothing is left to train" if step == steps else ""
     choices = (
         *plan.describe(settings, objective, len(source), source.name),
-        Choice(name="resumed", value=f"from {where}", reason="every choice as it was"),
+        Choice(name="resumed", value=f"from {where}", reason=told),
     )
     return Planned(choices=choices, expected=expected)
 

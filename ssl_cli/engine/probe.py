@@ -195,6 +195,11 @@ def noise(shape: tuple[int, ...], device: torch.device, layout: str) -> Tensor:
     return x.fill_(0.5).add_(torch.linspace(0, 0.5, shape[-1], device=device))
 
 
+def view_dtype(precision: str) -> torch.dtype:
+    """Of views: autocast would round them in any case, and they are most of what a large batch holds."""
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
 def wait_for(device: torch.device) -> None:
     """Return when the device has done all that it was given."""
     if device.type == "cuda":

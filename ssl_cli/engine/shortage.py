@@ -47,7 +47,7 @@ def further(resolved: Resolved, sizes: Sequence[int]) -> Resolved | None:
 def ended(resolved: Resolved, sizes: Sequence[int], step: int, rank: int) -> ShortageError:
     """What ends a run of several processes, of which that of this rank ran out of memory."""
     where = "" if rank else " in the first process"  # of the others each is named by whoever hears of it
-    hint = "Go on with --resume: the batch is then divided further, and nothing is lost."
+    hint = "Go on with --resume, from the last checkpoint: the batch is then divided further."
     if further(resolved, sizes) is None:
         hint = "Not even one BatchNorm group fits; go on with --resume where there is more memory."
     return ShortageError(f"Memory ran out in step {step + 1}{where}.", hint)

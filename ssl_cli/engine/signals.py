@@ -34,9 +34,9 @@ class StopRequest:
         """End the run if a signal came.
 
         Raises:
-            Interrupted: one did; only once, so that nothing disturbs the end.
+            Interrupted: one did; where signals are noted only once, so that nothing disturbs the end.
         """
-        if self.signal is not None and self.interrupt is None:
+        if self.signal is not None and (self.interrupt is None or not self._noting):
             self.interrupt = Interrupted(received(self.signal), exit_code(self.signal))
             raise self.interrupt
 

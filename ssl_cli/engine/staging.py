@@ -25,7 +25,7 @@ from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.plan import Resolved
-from ssl_cli.engine.probe import FORMATS
+from ssl_cli.engine.probe import FORMATS, view_dtype
 from ssl_cli.engine.share import Views, gathered, step_share
 from ssl_cli.objective import Batch, Objective
 
@@ -36,8 +36,7 @@ class Staging:
     def __init__(self, settings: Settings, resolved: Resolved, objective: Objective, loader: Loader) -> None:
         self.settings, self.objective, self.loader = settings, objective, loader
         self.device, self.layout = torch.device(resolved.device), FORMATS[resolved.memory_format]
-        # autocast would round them in any case, and they are most of what a large batch holds
-        self.dtype = torch.bfloat16 if resolved.precision == "bf16" else torch.float32
+        self.dtype = view_dtype(resolved.precision)
         self.pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
         self._side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._own: Iterator[Batch] = iter(())
@@ -75,10 +74,19 @@ class Staging:
         with torch.cuda.stream(side):
             try:
                 batch = next(self._own)
-                begun.set_result((self._views(batch), replace(batch, image=[])))
+                begun.set_result((self._views_after_all(batch), replace(batch, image=[])))
             except Exception as error:  # it is of the next step, and this one is not over
                 begun.set_exception(error)
         return begun
+
+    def _views_after_all(self, batch: Batch) -> Views:
+        """Where there is no room for them beside the step that trains, once it is over and has given up its own."""
+        try:
+            return self._views(batch)
+        except torch.OutOfMemoryError:
+            torch.cuda.synchronize(self.device)
+            torch.cuda.empty_cache()
+        return self._views(batch)
 
     def _views(self, batch: Batch) -> Views:
         images, views, own = self.settings.run.batch, self.objective.views, batch.to(self.device)

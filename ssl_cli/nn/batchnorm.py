@@ -40,10 +40,19 @@ class Moments:
             alike.setdefault(len(met), []).append(layer)
         for layers in map(tuple, alike.values()):
             each = [[self._met[layer][group] for layer in layers] for group in range(len(self._met[layers[0]]))]
-            found = _pooled([_one(group) for group in each])
-            before = self._pooled.get(layers)
-            self._pooled[layers] = found if before is None else _pooled([before, found])
+            self._add(layers, _pooled([_one(group) for group in each]))
         self._met.clear()
+
+    def _add(self, layers: "tuple[_Grouped, ...]", found: "_Pool") -> None:
+        """Pool these with what was met before; where passes share some of their layers alone, layer by layer."""
+        sharing = [key for key in self._pooled if not set(key).isdisjoint(layers)]
+        if sharing and sharing != [layers]:
+            alone = {layer: pool for key in sharing for layer, pool in self._pooled.pop(key).apart(key)}
+            for layer, pool in found.apart(layers):
+                alone[layer] = _pooled([alone[layer], pool]) if layer in alone else pool
+            self._pooled |= {(layer,): pool for layer, pool in alone.items()}
+        else:
+            self._pooled[layers] = _pooled([*filter(None, [self._pooled.get(layers)]), found])
 
     @torch.no_grad()
     def pool(self) -> None:
@@ -99,6 +108,12 @@ class _Pool:
     means: Tensor
     variances: Tensor
     widths: tuple[int, ...]
+
+    def apart(self, layers: "Sequence[_Grouped]") -> "Iterator[tuple[_Grouped, _Pool]]":
+        """Those of each layer."""
+        parts = (torch.split(part, list(self.widths)) for part in (self.means, self.variances))
+        for layer, count, mean, variance, width in zip(layers, self.counts, *parts, self.widths, strict=True):
+            yield layer, _Pool(count[None], mean, variance, (width,))
 
     def by_channel(self, by_layer: Tensor) -> Tensor:
         """Numbers of layers `(L,)` as those of channels `(C,)`, beside the means."""

@@ -83,3 +83,29 @@ def test_each_layer_moves_by_its_own_momentum() -> None:
     for ours, theirs in pairs:
         for name, value in theirs.state_dict().items():
             torch.testing.assert_close(ours.state_dict()[name], value, atol=1e-12, rtol=0)
+
+
+class Chained(nn.Module):
+    """Two layers, of which a pass may take the first alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = BatchNorm2d(3).double(), BatchNorm2d(3).double()
+
+
+@pytest.mark.parametrize("order", [("first", "both"), ("both", "first"), ("both", "first", "both"), ("second", "both")])
+def test_passes_that_share_some_layers_move_each_once(order: tuple[str, ...]) -> None:
+    net, x = Chained(), images()
+    seen: dict[str, list[torch.Tensor]] = {"first": [], "second": []}
+    moments = Moments()
+    for number, which in enumerate(order):
+        with grouped(net, (6, 6), moments):
+            for name in ("first", "second") if which == "both" else (which,):
+                seen[name].append(x + number)
+                getattr(net, name)(x + number)
+    moments.commit()
+    for name, parts in seen.items():
+        whole = nn.BatchNorm2d(3).double()
+        whole(torch.cat(parts))
+        for key, value in whole.state_dict().items():
+            torch.testing.assert_close(getattr(net, name).state_dict()[key], value, atol=1e-12, rtol=0)
