@@ -132,7 +132,9 @@ def main(args: Sequence[str] | None = None) -> int:
         try:
             if "--debug" in words or os.environ.get("SSLCLI_DEBUG", "0") != "0":
                 _show_traceback()
-            return _report(_understood(error, words), as_json="--json" in words)
+            code = _report(_understood(error, words), as_json="--json" in words)
+            sys.stdout.flush()  # what a full disk did not take is tried once more
+            return code
         except BrokenPipeError:
             _reader_left()
             return _understood(error, words).code
