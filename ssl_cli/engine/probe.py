@@ -170,7 +170,7 @@ def passes(objective: Objective, x: Tensor, how: Arithmetic, most: int) -> Passe
         rows *= 2 if again > PASSES_SECONDS / 8 or 4 * rows > most else 4
     taken = {}
     weighed = min(max(rows, LEAST_WEIGHED), MOST_WEIGHED, max(most, FIRST_ROWS))
-    for count in (weighed // 2, weighed):
+    for count in (max(weighed // 8, FIRST_ROWS // 2), weighed):  # far apart, so that noise between them is little
         found = memory.taken_by(lambda count=count: once(count), x.device)  # type: ignore[misc]
         if found is not None:
             taken[count] = found
