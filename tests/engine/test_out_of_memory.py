@@ -66,6 +66,20 @@ def test_it_ends_as_a_run_that_was_planned_so(tmp_path: Path, monkeypatch: pytes
     assert fingerprint(ends[0]) == fingerprint(ends[1])
 
 
+def test_what_a_step_had_done_before_memory_ran_out_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hardware = {"precision": "fp32", "memory_format": "channels_last", "device": "cpu", "mode": "cached"}
+    few, more = ({**hardware, "micro_batch": rows} for rows in (8, 16))
+    fixed = {"model": {"bn_group": 8}, "run": {"batch": 32}, "optim": GENTLE}
+    run(settings(tmp_path / "planned", hardware=few, **fixed))
+    card_of(8, monkeypatch, since=2)  # a micro-batch has left its gradient and its moments by then
+    events = run(settings(tmp_path / "run", hardware=more, **fixed))
+    assert "8 rows" in only(events, Warned)[-1].message
+    ends = [open_run(str(tmp_path / name), "cpu").objective for name in ("run", "planned")]
+    assert fingerprint(ends[0]) == fingerprint(ends[1])
+
+
 def test_where_not_even_one_group_fits_the_run_ends_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
