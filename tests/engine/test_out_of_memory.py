@@ -71,7 +71,7 @@ def test_what_a_step_had_done_before_memory_ran_out_leaves_no_trace(
 ) -> None:
     hardware = {"precision": "fp32", "memory_format": "channels_last", "device": "cpu", "mode": "cached"}
     few, more = ({**hardware, "micro_batch": rows} for rows in (8, 16))
-    fixed = {"model": {"bn_group": 8}, "run": {"batch": 32}, "optim": GENTLE}
+    fixed: dict[str, dict[str, Any]] = {"model": {"bn_group": 8}, "run": {"batch": 32}, "optim": GENTLE}
     run(settings(tmp_path / "planned", hardware=few, **fixed))
     card_of(8, monkeypatch, since=2)  # a micro-batch has left its gradient and its moments by then
     events = run(settings(tmp_path / "run", hardware=more, **fixed))
