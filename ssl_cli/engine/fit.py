@@ -11,6 +11,9 @@ from ssl_cli.engine.probe import Arithmetic
 from ssl_cli.engine.residence import Residence, housed
 from ssl_cli.objective import Objective
 
+SLACK = 1.05
+"""What is planned may come out as so much more: graphs and images are kept in what that leaves of the budget."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -48,7 +51,9 @@ def fit(settings: Settings, objective: Objective, how: Arithmetic, images: int, 
     """
     found = need.measure(settings, objective, how, few)
     most, why = budget.budget(settings, found.device)
-    stay, division = housed(settings, found, images, most)
+    stay, division = housed(settings, found, images, int(most / SLACK))
+    if division is None:
+        stay, division = housed(settings, found, images, most)
     beside = found.beside(settings) + stay.held
     if division is None:
         raise need.too_little(settings, found, beside, most)
