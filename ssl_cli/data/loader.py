@@ -156,7 +156,7 @@ class Loader:
         return joined([next(new) if absent else next(held).cpu() for absent in missing.tolist()])
 
     def _read(self, reader: Reader, begun: _Begun, index: int) -> tuple[int, Tensor | None]:
-        """Image `index`, or the first good one of a series of draws in its place; None: it is held; and which it is."""
+        """Image `index`, or the first good one drawn in its place: which it is, and its pixels unless they are held."""
         chosen, attempt = index, 0
         while True:
             if self._cache.has[chosen]:

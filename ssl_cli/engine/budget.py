@@ -59,9 +59,8 @@ def held(settings: Settings, objective: Objective, device: torch.device, precisi
     if device.type == "cuda":
         kept = checkpoint_bytes(settings, objective)  # as all was before a step whose verdict is not known: see gate.py
         group = min(batch * objective.views * pixels * 4, CARD_BYTES)  # augmented at once, with copies of what changes
-        return (
-            training + kept + 2 * views + 3 * group + int(batch * image)
-        )  # views of the next step too: see staging.py
+        ahead = views + int(batch * image)  # the next step's: see staging.py
+        return training + kept + views + ahead + 3 * group
     # this batch's images and the next one's wait beside the views
     return memory.resident() + training + views + int(2 * batch * image)
 

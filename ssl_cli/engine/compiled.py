@@ -109,6 +109,11 @@ def shared(way: str, share: StepShare) -> str:
     return "on" if way == "graphs" and not share.alone else way
 
 
+def divided(way: str, *, checkpointing: bool, at_once: bool) -> str:
+    """What is left of a run's way where its batch is divided otherwise, all rows still passing `at_once` or not."""
+    return "off" if checkpointing or (way == "graphs" and not at_once) else way
+
+
 @contextmanager
 def eagerly() -> Iterator[None]:
     """Within the block nothing is compiled, and what is compiled passes as it was written."""

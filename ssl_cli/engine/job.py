@@ -85,7 +85,7 @@ class Job:
 
     def batches(self) -> Iterator[tuple[Views, Batch]]:
         """What steps take, from where the run stands to its end; of several processes, each one's rows of it."""
-        memory.resident()  # gives back what planning held
+        memory.give_back()  # what planning held
         self.meter.begin(self.start)
         return self.staging.batches(self.start, self.steps)
 

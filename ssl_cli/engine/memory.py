@@ -35,9 +35,14 @@ def available() -> int:
 
 def resident() -> int:
     """Bytes of this process in memory now, what it has freed given back."""
+    give_back()
+    return _rss()
+
+
+def give_back() -> None:
+    """Have the C library return to the system what this process has freed."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-    return _rss()
 
 
 def _rss() -> int:

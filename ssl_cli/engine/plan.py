@@ -15,7 +15,7 @@ from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.data.source import Source
 from ssl_cli.engine import budget, need, probe
-from ssl_cli.engine.compiled import Compilation, Work, choose
+from ssl_cli.engine.compiled import Compilation, Work, choose, divided
 from ssl_cli.engine.division import Division, Mode
 from ssl_cli.engine.fit import fit
 from ssl_cli.engine.groups import group_sizes
@@ -129,8 +129,9 @@ def divided_anew(settings: Settings, objective: Objective, data: Data, resolved:
     objective.to(memory_format=probe.FORMATS[resolved.memory_format])
     how = probe.Arithmetic(resolved.precision, resolved.memory_format, {})
     fitted = fit(settings, objective, how, data.images, data.few)
-    lost = fitted.division.checkpointing or (resolved.compile == "graphs" and fitted.division.count > 1)
-    return dataclasses.replace(resolved, **fitted.resolved, compile="off" if lost else resolved.compile)
+    division = fitted.division
+    way = divided(resolved.compile, checkpointing=division.checkpointing, at_once=division.count == 1)
+    return dataclasses.replace(resolved, **fitted.resolved, compile=way)
 
 
 LONG = 3 * 86400

@@ -7,7 +7,7 @@ ends, `plan.json` gets a note, and whoever goes on finds it there.
 import dataclasses
 from collections.abc import Sequence
 
-from ssl_cli.engine.compiled import first_line
+from ssl_cli.engine.compiled import divided, first_line
 from ssl_cli.engine.division import smaller
 from ssl_cli.engine.plan import Resolved
 from ssl_cli.errors import ShortageError, understood
@@ -40,7 +40,7 @@ def further(resolved: Resolved, sizes: Sequence[int]) -> Resolved | None:
         return None
     micro, kept, sparing = less
     mode = "checkpointed" if sparing else "cached"
-    way = "off" if sparing or resolved.compile == "graphs" else resolved.compile
+    way = divided(resolved.compile, checkpointing=sparing, at_once=False)
     return dataclasses.replace(resolved, mode=mode, micro_batch=micro, kept=kept, checkpointing=sparing, compile=way)
 
 

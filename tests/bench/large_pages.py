@@ -3,15 +3,10 @@
 SimCLR and MoCo v2 on the embedded images at `--batch 256`, and SimCLR's cached step of 2,048.
 """
 
-import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
 from ssl_cli.large_pages import VALUE, VARIABLE
+from tests.bench.command import pretrained
 
 TURNS = 5
 RUNS = {
@@ -23,22 +18,9 @@ RUNS = {
 
 def rate(words: list[str], tunables: str) -> float:
     """Images a second of a run of two epochs."""
-    with tempfile.TemporaryDirectory() as folder:
-        fixed = ["--epochs", "2", "--precision", "bf16", "--set", "run.evaluate=false", "--set", "run.monitor=false"]
-        command = [
-            sys.executable,
-            "-m",
-            "ssl_cli",
-            "pretrain",
-            *words,
-            *fixed,
-            "--json",
-            "--out",
-            str(Path(folder) / "r"),
-        ]
-        environment = {**os.environ, VARIABLE: tunables}
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return float(json.loads(done.stdout)["plan_against_fact"]["rate"]["actual"])
+    fixed = ["--epochs", "2", "--precision", "bf16", "--set", "run.evaluate=false", "--set", "run.monitor=false"]
+    found = pretrained([*words, *fixed], {VARIABLE: tunables})
+    return float(found["plan_against_fact"]["rate"]["actual"])
 
 
 def main() -> None:

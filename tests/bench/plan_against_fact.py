@@ -1,11 +1,8 @@
 """The plan against the fact, twelve runs, alone: `python -m tests.bench.plan_against_fact PHOTOS CIFAR`."""
 
 import argparse
-import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+
+from tests.bench.command import pretrained
 
 SHAPES = ["--set", "data.images=8192"]
 LARGE = [*SHAPES, "--batch", "4096", "--epochs", "2"]
@@ -48,21 +45,7 @@ def main() -> None:
     asked = parser.parse_args()
     print("| run | time | memory | images/s | checkpoint |\n|---|---|---|---|---|", flush=True)
     for name, words in runs(asked.photos, asked.cifar).items():
-        with tempfile.TemporaryDirectory() as folder:
-            command = [
-                sys.executable,
-                "-m",
-                "ssl_cli",
-                "pretrain",
-                *words,
-                "--json",
-                "--out",
-                str(Path(folder) / "run"),
-            ]
-            done = subprocess.run(
-                [*command, "--set", "run.evaluate=false"], capture_output=True, text=True, check=False
-            )
-        document = json.loads(done.stdout)
+        document = pretrained([*words, "--set", "run.evaluate=false"])
         if "error" in document:
             print(f"| {name} | {document['error']['message']} |", flush=True)
             continue

@@ -5,14 +5,9 @@ tensor of a checkpoint after five optimiser steps in float64. And the pace of on
 each, which take turns.
 """
 
-import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
+from tests.bench.command import pretrained
 from tests.dist.processes import cases, five_steps, together
 
 TURNS = 5
@@ -24,12 +19,8 @@ RUN = [
 
 def rate(method: str, processes: int) -> float:
     """Images per second of a short run of the recipe `shapes`."""
-    with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, "-m", "ssl_cli", "pretrain", "--json", "--method", method, *RUN]
-        words += ["--devices", str(processes), "--out", str(Path(folder) / "run")]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
-    pairs = json.loads(done.stdout)["plan_against_fact"]
+    words = ["--method", method, *RUN, "--devices", str(processes)]
+    pairs = pretrained(words, {"OMP_NUM_THREADS": "1"})["plan_against_fact"]
     return float(pairs["rate"]["actual"])
 
 

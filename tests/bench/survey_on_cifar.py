@@ -7,13 +7,10 @@ larger than twice its standard error over seeds.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+
+from tests.bench.command import pretrained
 
 SEEDS = 3
 COMMON = [
@@ -48,12 +45,10 @@ HEADS: Mapping[str, Sequence[str]] = {
 
 def train(data: str, method: str, sets: Sequence[str], epochs: int, seed: int) -> tuple[float, float, float]:
     """kNN accuracy, that of the untrained network, and seconds of training."""
-    with tempfile.TemporaryDirectory() as folder:
-        words = ["pretrain", data, "--method", method, "--recipe", "cifar", "--width", "0.25", "--batch", "128"]
-        words += ["--epochs", str(epochs), "--seed", str(seed), "--json", "--out", str(Path(folder) / "run")]
-        words += [word for one in (*COMMON, *sets) for word in ("--set", one)]
-        done = subprocess.run([sys.executable, "-m", "ssl_cli", *words], capture_output=True, text=True, check=False)
-    found = json.loads(done.stdout)
+    words = [data, "--method", method, "--recipe", "cifar", "--width", "0.25", "--batch", "128"]
+    words += ["--epochs", str(epochs), "--seed", str(seed)]
+    words += [word for one in (*COMMON, *sets) for word in ("--set", one)]
+    found = pretrained(words)
     if "error" in found:
         raise SystemExit(f"{method}: {found['error']['message']}")
     return found["knn"]["top1"], found["knn"]["baselines"]["untrained"], found["seconds"]
