@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn, no_grad, stack
 
-from ssl_cli.nn.ema import follow, momentum_copy
+from ssl_cli.nn.ema import momentum_copy, update_ema
 from ssl_cli.nn.heads import unit
 from ssl_cli.objective import Batch, Objective
 
@@ -46,4 +46,4 @@ class BYOL(Objective):
     def after_step(self, z: Tensor, targets: Any, batch: Batch, progress: float) -> None:
         """The copy follows, ever more slowly (section 3.3)."""
         momentum = 1 - (1 - self.ema) * (math.cos(math.pi * progress) + 1) / 2
-        follow(self.target, nn.Sequential(self.backbone, self.projector), momentum)
+        update_ema(self.target, nn.Sequential(self.backbone, self.projector), momentum)

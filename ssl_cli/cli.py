@@ -23,11 +23,11 @@ from ssl_cli.errors import (
     INTERRUPTED,
     SHORT_CODES,
     Interrupted,
-    PeerError,
+    RankError,
     ResourceError,
     SslcliError,
     UsageError,
-    understood,
+    convert_exception,
 )
 from ssl_cli.world import world
 
@@ -132,12 +132,12 @@ def main(args: Sequence[str] | None = None) -> int:
         try:
             if "--debug" in words or os.environ.get("SSLCLI_DEBUG", "0") != "0":
                 _show_traceback()
-            code = _report(_understood(error, words), as_json="--json" in words)
+            code = _report(_converted(error, words), as_json="--json" in words)
             sys.stdout.flush()  # what a full disk did not take is tried once more
             return code
         except BrokenPipeError:
             _reader_left()
-            return _understood(error, words).code
+            return _converted(error, words).code
         except OSError:  # a full disk behind stdout
             _reader_left()
             return ResourceError.code
@@ -186,13 +186,13 @@ def _show_traceback() -> None:
     sys.stderr.writelines(f"{safe(line)}\n" for line in traceback.format_exc().splitlines())
 
 
-def _understood(error: Exception, words: Sequence[str]) -> SslcliError:
+def _converted(error: Exception, words: Sequence[str]) -> SslcliError:
     """Any error as one of ours."""
     if isinstance(error, typer.Abort) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # typer takes every EOFError for a prompt left by Ctrl-D
     if isinstance(error, TyperException):  # what typer says of a wrong command line
         return _command_line(error, words)
-    return understood(error)
+    return convert_exception(error)
 
 
 def _command_line(error: TyperException, words: Sequence[str]) -> UsageError:
@@ -243,11 +243,11 @@ def _report(error: SslcliError, *, as_json: bool) -> int:
         from ssl_cli.ui.sinks import write_json
 
         write_json({"error": {"code": error.code, "message": message, "hint": hint}})
-    elif not isinstance(error, PeerError) or world().first:
+    elif not isinstance(error, RankError) or world().first:
         who = "" if world().first else f"process {world().rank}: "
         sys.stderr.write(f"{who}error: {message}\n  {hint}\n")
         sys.stderr.flush()
-    if not isinstance(error, PeerError):
+    if not isinstance(error, RankError):
         _tell_torchrun(message)
     return error.code
 

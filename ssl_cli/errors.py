@@ -5,7 +5,7 @@ SslcliError            1  a fault of ours
 ├── UsageError         2  a command line or setting that cannot be obeyed
 ├── DataError          3  images that are missing, unreadable or too few
 ├── CheckpointError    4  a checkpoint or model file that is damaged, foreign or fails its check
-├── ResourceError      5  not enough memory or disk; of memory a `ShortageError`
+├── ResourceError      5  not enough memory or disk; of memory a `OutOfMemoryError`
 ├── DivergedError      6  the loss is no longer finite, or the representation collapsed
 └── LockedError        7  another process works in this run folder
 ```
@@ -63,7 +63,7 @@ class ResourceError(SslcliError):
     otherwise = "Free some memory or disk space, and try again."
 
 
-class ShortageError(ResourceError):
+class OutOfMemoryError(ResourceError):
     """Memory that ran out."""
 
     out_of_memory = True
@@ -76,7 +76,7 @@ class DivergedError(SslcliError):
     otherwise = "Start again with a lower --lr."
 
 
-class PeerError(SslcliError):
+class RankError(SslcliError):
     """Another process of the run failed; `code` is its exit code where it left one, else that of a resumable stop."""
 
     otherwise = "Go on from the last checkpoint with --resume."
@@ -103,14 +103,16 @@ class Interrupted(BaseException):
         self.code = code
 
 
-def understood(error: Exception) -> SslcliError:
+def convert_exception(error: Exception) -> SslcliError:
     """Any error as one of ours: memory that ran out, or else a fault of ours."""
     if isinstance(error, SslcliError):
         return error
     what = " ".join(str(error).split()) or "no further words"
     # torch's allocators raise RuntimeErrors, and this module does not know torch
     if isinstance(error, MemoryError) or "out of memory" in what.lower() or "can't allocate memory" in what:
-        return ShortageError("There is not enough memory.", "Lower --memory or --micro-batch, or close other programs.")
+        return OutOfMemoryError(
+            "There is not enough memory.", "Lower --memory or --micro-batch, or close other programs."
+        )
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return ResourceError("There is no room left on the disk.", "Free some space and try again.")
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
@@ -123,7 +125,7 @@ def understood(error: Exception) -> SslcliError:
 
 _KINDS: tuple[type[SslcliError], ...] = (
     SslcliError,
-    *(kind for kind in SslcliError.__subclasses__() if kind is not PeerError),
+    *(kind for kind in SslcliError.__subclasses__() if kind is not RankError),
 )
 EXIT_CODES: dict[int, str] = {
     DONE: "done",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 Targets = Tensor | None
-Own = Tensor | slice
+LocalRows = Tensor | slice
 """Rows of a step that one of several processes answers for: all, or row numbers int64 `(m,)`."""
 
 
@@ -25,7 +25,7 @@ class Batch:
         index: int64 `(N,)`, stable for the data set's life.
         epoch: from 0.
         step: optimiser steps taken before this one.
-        own: the rows of z whose gradient `loss` is to find: all, or int64 `(m,)` where processes share a step.
+        local_rows: the rows of z whose gradient `loss` is to find: all, or int64 `(m,)` where processes share a step.
     """
 
     image: Tensor | Sequence[Tensor]
@@ -33,7 +33,7 @@ class Batch:
     index: Tensor
     epoch: int = 0
     step: int = 0
-    own: Own = field(default_factory=lambda: slice(None))
+    local_rows: LocalRows = field(default_factory=lambda: slice(None))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -41,13 +41,13 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The batch with its images on `device`; what is random is a function of the indices, and drawn beside them."""
         if isinstance(self.image, Tensor):
-            return replace(self, image=sent(self.image, device))
-        return replace(self, image=[sent(one, device) for one in self.image])
+            return replace(self, image=to_device(self.image, device))
+        return replace(self, image=[to_device(one, device) for one in self.image])
 
-    def some(self, rows: Tensor) -> Batch:
+    def select(self, rows: Tensor) -> Batch:
         """The batch of these rows, an int64 `(M,)` selection, in this order, with their images."""
         if isinstance(self.image, Tensor):
-            image: Tensor | list[Tensor] = self.image[sent(rows, self.image.device)]
+            image: Tensor | list[Tensor] = self.image[to_device(rows, self.image.device)]
         else:
             image = [self.image[row] for row in rows.tolist()]
         return replace(self.rows(rows), image=image)
@@ -57,7 +57,7 @@ class Batch:
         return Batch([], self.label[rows], self.index[rows], self.epoch, self.step)
 
 
-def sent(x: Tensor, device: torch.device | None) -> Tensor:
+def to_device(x: Tensor, device: torch.device | None) -> Tensor:
     """The tensor on `device`; to a card it goes by pinned memory, so that the host need not wait until it is there."""
     from_host = x.device.type == "cpu"
     if from_host and device is not None and device.type == "cuda":
@@ -117,7 +117,7 @@ class Objective(nn.Module):
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """Scalar loss of z `(gradient_views * N, D)`, view by view; float32 or float64; moves no state.
 
-        The value is that of all rows; of their gradient only `batch.own` is asked for.
+        The value is that of all rows; of their gradient only `batch.local_rows` is asked for.
         """
         raise NotImplementedError
 

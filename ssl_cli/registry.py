@@ -42,16 +42,16 @@ OPS = {
     "normalize": "ssl_cli.augment.normalize:Normalize",
 }
 BENCHES = {
-    "augment": "ssl_cli.engine.bench.augment:augment",
-    "loss": "ssl_cli.engine.bench.loss:loss",
-    "loader": "ssl_cli.engine.bench.loader:loader",
-    "step": "ssl_cli.engine.bench.step:step",
-    "knn": "ssl_cli.engine.bench.knn:knn",
+    "augment": "ssl_cli.bench.augment:augment",
+    "loss": "ssl_cli.bench.loss:loss",
+    "loader": "ssl_cli.bench.loader:loader",
+    "step": "ssl_cli.bench.step:step",
+    "knn": "ssl_cli.bench.knn:knn",
 }
 FAMILIES = ("shapes", "cifar", "stl10", "imagenet")
 
 
-def borrowed(backbone: str) -> bool:
+def is_library_backbone(backbone: str) -> bool:
     """Whether a backbone's name is of the form LIBRARY:NAME; whether the library has it is found when it is made."""
     library, _, name = backbone.partition(":")
     return library in BACKBONE_LIBRARIES and bool(name)

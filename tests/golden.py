@@ -66,10 +66,10 @@ def train(method: str, mode: str, out: Path, *, resume: bool = False) -> None:
 def train_as_two_ranks(method: str, mode: str, out: Path) -> None:
     """Train by the command line in two processes that share every step."""
     words = [word for item in settings_of(method, mode) for word in ("--set", item)]
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "ssl_cli", "pretrain"]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "ssl_cli"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "true"}
     done = subprocess.run(
-        [sys.executable, *command, "--method", method, "--out", str(out), *words],
+        [sys.executable, *launcher, "pretrain", "--method", method, "--out", str(out), *words],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -141,7 +141,7 @@ def float64() -> Iterator[None]:
         objective.loss = lambda z, *others: loss(z.double(), *others)  # type: ignore[method-assign]  # planning has float32
         return nn.Module.to(objective.double(), *args, **kwargs)
 
-    hook = nn.modules.module.register_module_forward_pre_hook(cast)
+    hook = nn.modules.module.register_module_forward_pre_hook(cast)  # type: ignore[arg-type]
     try:
         with mock.patch.object(Objective, "to", to):
             yield

@@ -13,7 +13,7 @@ from ssl_cli.augment.drawn import Drawn, number
 from ssl_cli.augment.resample import Taps, separable
 from ssl_cli.augment.rows import on_rows
 from ssl_cli.config.augment import BlurSettings
-from ssl_cli.objective import sent
+from ssl_cli.objective import to_device
 
 ENOUGH = 4.5
 """Sigmas on each side of the centre that are looked at: beyond lie 7 millionths of the weight."""
@@ -70,10 +70,10 @@ class Blur:
         tap = torch.arange(-radius, radius + 1)
         weight = (tap / sigma[:, None]).square_().mul_(-0.5).exp_()
         weight.mul_(tap.abs() <= (ENOUGH * sigma[:, None]).ceil())  # whatever else is in the batch
-        weight = sent(weight.div_(weight.sum(1, keepdim=True)), device)
+        weight = to_device(weight.div_(weight.sum(1, keepdim=True)), device)
         last = self.size - 1
         pixel = (torch.arange(self.size)[:, None] + tap).abs()
-        pixel = sent(last - (last - pixel).abs(), device)  # mirrored at the first and the last
+        pixel = to_device(last - (last - pixel).abs(), device)  # mirrored at the first and the last
         shape = (len(sigma), *pixel.shape)
         return Taps(pixel.expand(shape), weight[:, None].expand(shape))
 

@@ -11,7 +11,7 @@ from ssl_cli import draws
 from ssl_cli.augment.drawn import Drawn
 from ssl_cli.augment.rows import on_rows
 from ssl_cli.config.augment import CutoutSettings
-from ssl_cli.objective import sent
+from ssl_cli.objective import to_device
 
 
 class Patch(NamedTuple):
@@ -48,7 +48,7 @@ class Cutout:
         pixel = torch.arange(self.size, device=x.device)
 
         def change(some: Tensor, rows: Tensor) -> Tensor:
-            top, left, height, width = (sent(side[rows, None], x.device) for side in params[1:])
+            top, left, height, width = (to_device(side[rows, None], x.device) for side in params[1:])
             inside_y = ((pixel >= top) & (pixel < top + height)).to(x.dtype)
             inside_x = ((pixel >= left) & (pixel < left + width)).to(x.dtype)
             inside = inside_y[:, None, :, None] * inside_x[:, None, None, :]

@@ -13,7 +13,7 @@ from ssl_cli.augment.drawn import Drawn, number
 from ssl_cli.augment.gray import LUMA, luma
 from ssl_cli.augment.rows import at_rows
 from ssl_cli.config.augment import JitterSettings
-from ssl_cli.objective import sent
+from ssl_cli.objective import to_device
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NAMES = ("brightness", "contrast", "saturation", "hue")
@@ -108,7 +108,7 @@ def _jitter(x: Tensor, place: Tensor, order: Tensor, factor: Tensor) -> Tensor:
     colour = x.shape[1] == len(LUMA)
     blends = _blends(place, order, factor, colour=colour)
     gray_needed = blends[1:].any(2).tolist()
-    blends = sent(blends, x.device)[..., None, None, None]
+    blends = to_device(blends, x.device)[..., None, None, None]
     counts = place.bincount(minlength=len(NAMES)).tolist()
     for k, step in enumerate(FROM_HUE):
         if step == 1 and colour:
@@ -165,7 +165,7 @@ def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
     chroma = low.neg_().add_(value)
     hue.div_(chroma.clamp(min=1e-20)).copysign_(green - blue)
     offset = 6 * turn[:, None] - torch.tensor([3.0, 5.0, 1.0])
-    offset = sent(offset - 6 * (offset / 6).round(), x.device)
+    offset = to_device(offset - 6 * (offset / 6).round(), x.device)
     shape = (*offset.shape, *[1] * (x.dim() - 2))
     share = (hue[:, None] + offset.view(shape)).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
     return torch.addcmul(value[:, None], share, chroma[:, None], value=-1, out=x)

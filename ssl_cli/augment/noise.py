@@ -11,7 +11,7 @@ from ssl_cli import draws
 from ssl_cli.augment.drawn import Drawn, number
 from ssl_cli.augment.rows import on_rows
 from ssl_cli.config.augment import NoiseSettings
-from ssl_cli.objective import sent
+from ssl_cli.objective import to_device
 
 LEVELS = 1 << 16
 
@@ -54,7 +54,7 @@ class Noise:
         """Images `(N,C,H,W)` in [0, 1], some of them with noise; in place."""
 
         def change(some: Tensor, rows: Tensor) -> Tensor:
-            sigma, word = (sent(field[rows], x.device) for field in (params.sigma, params.word))
+            sigma, word = (to_device(field[rows], x.device) for field in (params.sigma, params.word))
             noise = self.normal(word, some[0].numel()).mul_(sigma[:, None])
             return some.add_(noise.view_as(some)).clamp_(0, 1)
 
@@ -78,4 +78,4 @@ class Noise:
         counter = torch.arange(-(-count // 4), device=word.device)
         hashed = draws.bits(0, 0, word[:, None] + counter, 0, self.slots[2])
         level = hashed.view(torch.int16)[:, :count].to(torch.int32).add_(LEVELS // 2)  # four to a hash
-        return sent(self.quantiles, word.device).index_select(0, level.flatten()).view(level.shape)
+        return to_device(self.quantiles, word.device).index_select(0, level.flatten()).view(level.shape)

@@ -8,7 +8,7 @@ from torch import Tensor
 from ssl_cli import draws
 from ssl_cli.augment.drawn import Drawn
 from ssl_cli.config.augment import NormalizeSettings
-from ssl_cli.objective import sent
+from ssl_cli.objective import to_device
 
 
 class Normalize:
@@ -26,7 +26,7 @@ class Normalize:
 
     def apply(self, x: Tensor, params: tuple[()] = ()) -> Tensor:
         """Images `(N,C,H,W)` in [0, 1], normalised; in place."""
-        return x.sub_(sent(self.mean, x.device)).div_(sent(self.std, x.device))
+        return x.sub_(to_device(self.mean, x.device)).div_(to_device(self.std, x.device))
 
     def describe(self, params: tuple[()], row: int, sides: Tensor) -> Drawn | None:
         """None: it is the same for every view, and undone in a picture."""

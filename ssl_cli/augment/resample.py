@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_cli.objective import sent
+from ssl_cli.objective import to_device
 
 Interpolation = Literal["bilinear", "bicubic"]
 REACH = {"bilinear": 1, "bicubic": 2}
@@ -71,7 +71,7 @@ def resize_taps(
     weight.mul_(pixel < lengths[:, None, None])
     weight.div_(weight.sum(2, keepdim=True))
     pixel = torch.minimum(pixel, lengths[:, None, None] - 1).long()
-    pixel, weight, which, start = (sent(field, device) for field in (pixel, weight, which, start))
+    pixel, weight, which, start = (to_device(field, device) for field in (pixel, weight, which, start))
     return Taps(pixel[which].add_(start[:, None, None]), weight[which])
 
 

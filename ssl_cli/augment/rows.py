@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ssl_cli.objective import sent
+from ssl_cli.objective import to_device
 
 
 def on_rows(x: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -23,5 +23,5 @@ def at_rows(x: Tensor, rows: Tensor, change: Callable[[Tensor, Tensor], Tensor])
         return x
     if len(rows) == len(x) and (len(x) == 1 or bool((rows[1:] > rows[:-1]).all())):
         return change(x, rows)
-    there = sent(rows, x.device)
+    there = to_device(rows, x.device)
     return x.index_copy_(0, there, change(x.index_select(0, there), rows))

@@ -57,6 +57,6 @@ def bench(
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
     require_data(settled.settings.data)
-    from ssl_cli.engine.bench.measure import bench as measure  # torch; only once the settings are known to be good
+    from ssl_cli.bench.measure import bench as measure  # torch; only once the settings are known to be good
 
     return present("bench", measure(settled.settings, what), as_json=json)

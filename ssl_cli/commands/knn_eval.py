@@ -41,11 +41,13 @@ def knn_eval(
     debug: options.Debug = False,
 ) -> int:
     """Weighted nearest-neighbour accuracy of a run's representation h."""
-    from ssl_cli.commands.early import evaluation
+    from ssl_cli.commands.preflight import evaluation
     from ssl_cli.ui.sinks import present
 
     hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
-    from ssl_cli.engine.evaluate import knn_eval as evaluate  # torch; only once the words are known to be good
+    from ssl_cli.engine.evaluation.evaluate import (
+        knn_eval as evaluate,  # torch; only once the words are known to be good
+    )
 
     events = evaluate(
         run,

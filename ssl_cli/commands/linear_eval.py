@@ -22,11 +22,13 @@ def linear_eval(
     debug: options.Debug = False,
 ) -> int:
     """Accuracy of a linear classifier on a run's frozen representation h."""
-    from ssl_cli.commands.early import evaluation
+    from ssl_cli.commands.preflight import evaluation
     from ssl_cli.ui.sinks import present
 
     hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
-    from ssl_cli.engine.evaluate import linear_eval as evaluate  # torch; only once the words are known to be good
+    from ssl_cli.engine.evaluation.evaluate import (
+        linear_eval as evaluate,  # torch; only once the words are known to be good
+    )
 
     events = evaluate(
         run,

@@ -55,9 +55,9 @@ def pretrain(
     debug: options.Debug = False,
 ) -> int:
     """Train an encoder on images without labels."""
-    from ssl_cli.commands import early
+    from ssl_cli.commands import preflight as early
     from ssl_cli.config.sources import settle
-    from ssl_cli.engine.signals import stop_request
+    from ssl_cli.engine.run.signals import stop_request
     from ssl_cli.ui.sinks import present
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
@@ -69,7 +69,7 @@ def pretrain(
     if dry_run:
         if several:
             plan_for(several)
-        from ssl_cli.engine.dry_run import dry_run as planned
+        from ssl_cli.engine.plan.dry_run import dry_run as planned
 
         return present("pretrain", planned(settled.settings), as_json=json)
     with stop_request():  # from here on: torch takes seconds to be imported
@@ -92,15 +92,15 @@ def _run(settled: Settled, *, resume: bool, overwrite: bool, as_json: bool) -> i
 
 def _follow(settings: Settings) -> int:
     """This is one of several processes, and not the first."""
-    from ssl_cli.engine.peer import follow
+    from ssl_cli.engine.workers.worker import follow
 
     return follow(settings)
 
 
 def _launch(words: Sequence[str], settings: Settings, processes: int) -> int:
     """This is the one that starts them."""
-    from ssl_cli.engine.launch import launch
-    from ssl_cli.engine.run_folder import default_path
+    from ssl_cli.engine.run.folder import default_path
+    from ssl_cli.engine.workers.launch import launch
 
     out = Path(settings.run.out) if settings.run.out else default_path(settings.method.name)
     named = [*words, "--out", str(out)]  # the last one counts

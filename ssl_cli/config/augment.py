@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from ssl_cli.config.branch import Branch
+from ssl_cli.config.section import Section
 from ssl_cli.registry import OPS, did_you_mean
 
 
@@ -27,7 +27,7 @@ Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 Shares = Annotated[Range, AfterValidator(_shares)]
 
 
-class CropSettings(Branch):
+class CropSettings(Section):
     """RandomResizedCrop: area and aspect ranges, interpolation; always the first operation.
 
     `scale = [1, 1]` crops nothing at random: it takes the largest centred box within `ratio`, and with `ratio = [1, 1]`
@@ -39,19 +39,19 @@ class CropSettings(Branch):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
 
-class FlipSettings(Branch):
+class FlipSettings(Section):
     """Horizontal flip."""
 
     p: Probability = 0.5
 
 
-class RotateSettings(Branch):
+class RotateSettings(Section):
     """Rotation by 0, 90, 180 or 270 degrees, each as likely."""
 
     p: Probability = 1.0
 
 
-class CutoutSettings(Branch):
+class CutoutSettings(Section):
     """A square is erased; `size` is the range of its side as a share of the image's, `fill` what is left there."""
 
     p: Probability = 0.5
@@ -59,7 +59,7 @@ class CutoutSettings(Branch):
     fill: float = Field(0.5, ge=0, le=1)
 
 
-class JitterSettings(Branch):
+class JitterSettings(Section):
     """Brightness, contrast, saturation and hue in each image's own random order; `strength` scales all four."""
 
     p: Probability = 0.8
@@ -70,20 +70,20 @@ class JitterSettings(Branch):
     strength: float = Field(1.0, ge=0)
 
 
-class GraySettings(Branch):
+class GraySettings(Section):
     """Conversion to gray, three channels kept."""
 
     p: Probability = 0.2
 
 
-class SolarizeSettings(Branch):
+class SolarizeSettings(Section):
     """Values from `threshold` on are inverted."""
 
     p: Probability = 0.2
     threshold: Probability = 0.5
 
 
-class BlurSettings(Branch):
+class BlurSettings(Section):
     """Gaussian blur; `kernel` is the kernel's width as a share of the image side, or `full` for three sigmas a side."""
 
     p: Probability = 0.5
@@ -91,20 +91,20 @@ class BlurSettings(Branch):
     kernel: Annotated[float, Field(gt=0, le=1)] | Literal["full"] = 0.1
 
 
-class NoiseSettings(Branch):
+class NoiseSettings(Section):
     """Gaussian noise on each pixel and channel; `sigma` is its standard deviation where white is 1."""
 
     p: Probability = 0.5
     sigma: Range = (0.01, 0.1)
 
 
-class SobelSettings(Branch):
+class SobelSettings(Section):
     """Sobel filtering: the magnitude of the brightness's gradient in all channels."""
 
     p: Probability = 0.5
 
 
-class NormalizeSettings(Branch):
+class NormalizeSettings(Section):
     """Subtract `mean`, divide by `std`, per channel of an image in [0, 1]."""
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -117,7 +117,7 @@ class NormalizeSettings(Branch):
         return self
 
 
-class AugmentSettings(Branch):
+class AugmentSettings(Section):
     """What happens to an image before the network sees it, in `order`; in all views but the first, in `second`.
 
     `second` absent means that all views are made alike. SimCLR's study of pairs of operations (arXiv 2002.05709,

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from ssl_cli.config.branch import Branch
 from ssl_cli.config.methods import CustomMethodSettings, MethodSettings
+from ssl_cli.config.section import Section
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.names import shown
@@ -100,10 +100,10 @@ def leaves(method: type[MethodSettings]) -> dict[str, FieldInfo]:
     return dict(_leaves(Settings, method, ""))
 
 
-def _leaves(branch: type[Branch], method: type[MethodSettings], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+def _leaves(branch: type[Section], method: type[MethodSettings], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in branch.model_fields.items():
         kind = method if field.annotation is MethodSettings else field.annotation
-        if isinstance(kind, type) and issubclass(kind, Branch):
+        if isinstance(kind, type) and issubclass(kind, Section):
             yield from _leaves(kind, method, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field

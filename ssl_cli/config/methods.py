@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from ssl_cli.config.branch import Branch
+from ssl_cli.config.section import Section
 
 
-class MethodSettings(Branch):
+class MethodSettings(Section):
     """What every method has: a temperature and a projector of `head_layers` layers to `head_dim` dimensions."""
 
     name: str

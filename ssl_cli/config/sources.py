@@ -23,7 +23,7 @@ from ssl_cli.config.recipe import family_of, recipe_layer
 from ssl_cli.config.tree import SHAPING, Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.names import is_file, shown
-from ssl_cli.registry import METHODS, borrowed, closest, method_path
+from ssl_cli.registry import METHODS, closest, is_library_backbone, method_path
 
 DEFAULT_METHOD = "simclr"
 PROJECT_FILE = "sslcli.toml"
@@ -222,7 +222,7 @@ def _from(key: str, layers: Sequence[Layer]) -> Iterator[None]:
 
 def _leave_out_another_networks_shape(values: dict[str, Any], origins: dict[str, str], recipe: Layer) -> None:
     """What a recipe says of the shape of its own backbone is not for a borrowed one that was asked for instead."""
-    if not borrowed(str(values.get("model.backbone"))) or origins["model.backbone"] == recipe.origin:
+    if not is_library_backbone(str(values.get("model.backbone"))) or origins["model.backbone"] == recipe.origin:
         return
     for key in (f"model.{name}" for name in SHAPING):
         if origins[key] == recipe.origin:

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
 
 from ssl_cli.config.augment import AugmentSettings
-from ssl_cli.config.branch import Branch
 from ssl_cli.config.methods import MethodSettings, of_its_method
+from ssl_cli.config.section import Section
 from ssl_cli.config.units import Bytes, Seconds
-from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, borrowed, did_you_mean
+from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, did_you_mean, is_library_backbone
 
 SELECTIVE = ("resnet50", "resnet101", "resnet152")
 """Backbones that can have selective kernels: those of bottleneck blocks."""
@@ -19,13 +19,13 @@ CIFAR_UP_TO = 64
 
 
 def _known_backbone(name: str) -> str:
-    if name not in BACKBONES and not borrowed(name):
+    if name not in BACKBONES and not is_library_backbone(name):
         words = (*BACKBONES, *(f"{library}:NAME" for library in BACKBONE_LIBRARIES))
         raise ValueError(f"there is no backbone '{name}'. {did_you_mean(name, words)}")
     return name
 
 
-class ModelSettings(Branch):
+class ModelSettings(Section):
     """The backbone f, and which rows share BatchNorm statistics."""
 
     backbone: Annotated[str, AfterValidator(_known_backbone)] = "resnet18"
@@ -44,7 +44,7 @@ class ModelSettings(Branch):
     @model_validator(mode="after")
     def _borrowed_networks_have_their_own_shape(self) -> Self:
         given = [name for name in SHAPING if getattr(self, name) != type(self).model_fields[name].default]
-        if given and borrowed(self.backbone):
+        if given and is_library_backbone(self.backbone):
             raise ValueError(
                 f"{' and '.join(given)} cannot be set for {self.backbone}, only for {', '.join(BACKBONES)}"
             )
@@ -53,10 +53,10 @@ class ModelSettings(Branch):
     @property
     def title(self) -> str:
         """The backbone in words, with its width where it has one."""
-        return self.backbone if borrowed(self.backbone) else f"{self.backbone}, width {self.width:g}"
+        return self.backbone if is_library_backbone(self.backbone) else f"{self.backbone}, width {self.width:g}"
 
 
-class DataSettings(Branch):
+class DataSettings(Section):
     """Images: where from, how many, how large."""
 
     source: str | None = Field(None, description="folder or NAME[:SPLIT] of a torchvision data set; absent: shapes")
@@ -78,7 +78,7 @@ class DataSettings(Branch):
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class OptimSettings(Branch):
+class OptimSettings(Section):
     """The optimiser and its learning rate: `lr` as it is, or `base_lr` scaled by `lr_rule` with the batch."""
 
     name: Literal["lars", "sgd", "adamw"] = "sgd"
@@ -100,7 +100,7 @@ class OptimSettings(Branch):
         return self
 
 
-class ScheduleSettings(Branch):
+class ScheduleSettings(Section):
     """The learning rate over time."""
 
     epochs: int = Field(200, gt=0)
@@ -113,7 +113,7 @@ class ScheduleSettings(Branch):
     gamma: float = Field(0.1, gt=0)
 
 
-class RunSettings(Branch):
+class RunSettings(Section):
     """The run itself: where it lives, its seed, its batch, how often it speaks and saves."""
 
     out: str | None = Field(None, description="run folder; default: runs/<date-time>-<method>")
@@ -133,7 +133,7 @@ def _memory(value: Any) -> Any:
     return None if value == "auto" else value
 
 
-class HardwareSettings(Branch):
+class HardwareSettings(Section):
     """The machine: all `auto` unless given."""
 
     device: str = "auto"
@@ -149,7 +149,7 @@ class HardwareSettings(Branch):
     )
 
 
-class Settings(Branch):
+class Settings(Section):
     """All of a run's settings."""
 
     method: Annotated[SerializeAsAny[MethodSettings], BeforeValidator(of_its_method)]

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ssl_cli.objective import sent
+from ssl_cli.objective import to_device
 
 Policy = Literal["auto", "ram", "none"]
 
@@ -73,7 +73,7 @@ class Cache:
 
     def _there(self, x: Tensor) -> Tensor:
         """A tensor beside the images."""
-        return sent(x, self._card if self.on_card else None)
+        return to_device(x, self._card if self.on_card else None)
 
     def _put(self, index: int, image: Tensor) -> None:
         if self._rows is not None and image.shape == self._rows.shape[1:]:

@@ -50,7 +50,7 @@ def _require_folder(root: Path) -> None:
             f"The folder {shown(str(root))} is a file, not a folder of images.",
             "Give a folder that holds images, at any depth.",
         )
-    near = neighbour(root)
+    near = closest_path(root)
     raise DataError(
         f"The folder {shown(str(root))} does not exist.",
         f"Did you mean '{shown(near)}'?" if near else "Give a folder that holds images, at any depth.",
@@ -65,7 +65,7 @@ def _nothing(root: Path, skipped: list[Skipped]) -> DataError:
     return DataError(f"There is no image in {shown(str(root))}.", f"Give another folder. {looked}")
 
 
-def neighbour(path: Path) -> str | None:
+def closest_path(path: Path) -> str | None:
     """What lies beside a path that leads nowhere and has nearly its name."""
     try:
         near = closest(path.name, [entry.name for entry in os.scandir(path.parent) if not entry.name.startswith(".")])

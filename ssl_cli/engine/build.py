@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from ssl_cli import comm, registry
+from ssl_cli import distributed, registry
 from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
 from ssl_cli.data.loader import Loader, cap_for
 from ssl_cli.data.source import Source
-from ssl_cli.engine import budget
-from ssl_cli.engine.share import step_share
+from ssl_cli.engine.plan import budget
+from ssl_cli.engine.shards import step_share
 from ssl_cli.errors import UsageError
 from ssl_cli.nn.batchnorm import convert
-from ssl_cli.nn.borrowed import borrow
+from ssl_cli.nn.library import library_backbone
 from ssl_cli.objective import Objective
 
 
@@ -23,8 +23,8 @@ def build_backbone(model: ModelSettings, size: int, channels: int = 3) -> tuple[
     Raises:
         UsageError: a library's network that does not exist or does not take such images.
     """
-    if registry.borrowed(model.backbone):
-        return borrow(model.backbone, size, channels)
+    if registry.is_library_backbone(model.backbone):
+        return library_backbone(model.backbone, size, channels)
     stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"
     make = registry.load(registry.BACKBONES[model.backbone])
     net = make(width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk, channels=channels)
@@ -79,5 +79,5 @@ def build_loader(
         threads=settings.data.threads, cache=settings.data.cache,
         cache_bytes=budget.cache_bytes(settings, objective, device),
         card=device if card_bytes else None, card_bytes=card_bytes, cap=cap_for(settings.data.size),
-        share=share if comm.size() > 1 else None,
+        share=share if distributed.world_size() > 1 else None,
     )  # fmt: skip

@@ -9,21 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_cli import comm
+from ssl_cli import distributed
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
-from ssl_cli.engine import checkpoint, memory, plan, shortage
-from ssl_cli.engine.backward import Rowwise, autocast, backward
-from ssl_cli.engine.budget import step_groups
-from ssl_cli.engine.compiled import abandon, shared, step_begins, switch
 from ssl_cli.engine.gate import gate
-from ssl_cli.engine.meter import Meter
-from ssl_cli.engine.probe import FORMATS
-from ssl_cli.engine.run_folder import RunFolder
-from ssl_cli.engine.share import QUERIES, TARGETS, Share, StepShare, Views, step_share
-from ssl_cli.engine.signals import StopRequest, exit_code, received
-from ssl_cli.engine.staging import Staging
-from ssl_cli.errors import STOPPED, CheckpointError, DivergedError, understood
+from ssl_cli.engine.gradient import Rowwise, autocast, backward
+from ssl_cli.engine.metrics import Meter
+from ssl_cli.engine.plan import memory, plan, shortage
+from ssl_cli.engine.plan.budget import step_groups
+from ssl_cli.engine.plan.compile import abandon, shared, step_begins, switch
+from ssl_cli.engine.plan.probe import FORMATS
+from ssl_cli.engine.run import checkpoint
+from ssl_cli.engine.run.folder import RunFolder
+from ssl_cli.engine.run.signals import StopRequest, exit_code, received
+from ssl_cli.engine.shards import QUERIES, TARGETS, Share, StepShare, Views, step_share
+from ssl_cli.engine.views import Staging
+from ssl_cli.errors import STOPPED, CheckpointError, DivergedError, convert_exception
 from ssl_cli.events import Event, Saved, Skipped, Stopped, Warned
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch, Objective, Targets
@@ -113,7 +114,7 @@ class Job:
         rowwise = self._rowwise(lambda rows: self.objective(views.rows(rows)), queries, batch.step, QUERIES)
         loss = lambda z: self.objective.loss(z, targets, batch)  # noqa: E731
         found = backward(rowwise, loss, self.moments, self.resolved.kept)
-        comm.sum_gradients(self.objective.parameters())
+        distributed.all_reduce_gradients(self.objective.parameters())
         self.moments.pool()
         return found
 
@@ -146,9 +147,9 @@ class Job:
     def _simpler(self, error: Exception, step: int) -> Warned | None:
         """Set the job, and who resumes it, to a way in which the step may succeed; None: there is none."""
         sizes = step_groups(self.settings, self.objective)
-        if comm.size() > 1:  # the others wait for us
-            if understood(error).out_of_memory:
-                raise shortage.ended(self.resolved, sizes, step, comm.rank()) from error
+        if distributed.world_size() > 1:  # the others wait for us
+            if convert_exception(error).out_of_memory:
+                raise shortage.ended(self.resolved, sizes, step, distributed.rank()) from error
             return None
         found = shortage.simpler(error, self.resolved, sizes, step)
         if found is None:
@@ -233,7 +234,7 @@ class Job:
     def _skipped_anywhere(self, step: int) -> Iterator[Event]:
         """The same of all processes; a file that several of them met is told once."""
         found = [(event.path, event.reason) for event in self.skipped(step)]
-        for words in comm.exchanged(json.dumps(found).encode() if found else b""):
+        for words in distributed.all_gather_bytes(json.dumps(found).encode() if found else b""):
             for path, reason in json.loads(words or b"[]"):
                 if path not in self._told:
                     self._told.add(path)
@@ -277,7 +278,7 @@ class Job:
             return None
         limit = self.settings.run.max_time
         over = limit is not None and time.monotonic() - self.began >= limit
-        signal, late = comm.highest(self.request.signal or 0, int(over))
+        signal, late = distributed.all_reduce_max(self.request.signal or 0, int(over))
         if signal:
             return Stopped(step=step, exit_code=exit_code(signal), reason=received(signal))
         if late:

@@ -13,18 +13,19 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import require_batch
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine import checkpoint, plan, shortage
-from ssl_cli.engine.budget import step_groups
 from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.devices import own_device
-from ssl_cli.engine.evaluate import quality
+from ssl_cli.engine.evaluation.evaluate import quality
 from ssl_cli.engine.job import Job
-from ssl_cli.engine.loop import train
-from ssl_cli.engine.peer import describe, together
-from ssl_cli.engine.resume import continued
-from ssl_cli.engine.run_folder import RunFolder, default_path, refuse_unfit
-from ssl_cli.engine.signals import StopRequest, exit_code, received, stop_request
-from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, UsageError, understood
+from ssl_cli.engine.plan import plan, shortage
+from ssl_cli.engine.plan.budget import step_groups
+from ssl_cli.engine.run import checkpoint
+from ssl_cli.engine.run.folder import RunFolder, default_path, refuse_unfit
+from ssl_cli.engine.run.resume import continued
+from ssl_cli.engine.run.signals import StopRequest, exit_code, received, stop_request
+from ssl_cli.engine.train import train
+from ssl_cli.engine.workers.worker import describe, together
+from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, UsageError, convert_exception
 from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.objective import Objective
 
@@ -83,7 +84,7 @@ def pretrain(
 
 def _failed(folder: RunFolder, error: Exception, settings: Settings, *, begun: bool) -> None:
     """Write down how the run ended; of memory that ran out in a step whoever goes on finds a note in the plan."""
-    ours = understood(error)
+    ours = convert_exception(error)
     folder.log(traceback.format_exc())
     with contextlib.suppress(SslcliError):  # a full disk may be what is wrong
         if ours.out_of_memory and begun:

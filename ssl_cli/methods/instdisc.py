@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ssl_cli import comm, draws
+from ssl_cli import distributed, draws
 from ssl_cli.config.methods import InstDiscSettings
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.nce import nce, proximal
@@ -67,16 +67,16 @@ class InstDisc(Objective):
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """NCE, equation 7, or the softmax of equation 2; with the proximal term of equation 10."""
         rows, index = self.bank.rows, batch.index.to(z.device, non_blocking=True)
-        v, own = z[batch.own], index[batch.own]
+        v, own = z[batch.local_rows], index[batch.local_rows]
         if targets is None:
             loss = row_softmax(v, rows, own, self.cfg.temperature)
         else:
-            alone = isinstance(batch.own, slice)  # then the loss estimates it on its way
+            alone = isinstance(batch.local_rows, slice)  # then the loss estimates it on its way
             log_Z = self.log_Z if alone else self._constant(z.detach(), index, targets)
-            loss, _ = nce(v, rows, own, targets[batch.own], self.cfg.temperature, log_Z)
+            loss, _ = nce(v, rows, own, targets[batch.local_rows], self.cfg.temperature, log_Z)
         if self.cfg.proximal:
             loss = loss + self.cfg.proximal * proximal(v, rows[own])
-        return comm.mean(loss, len(v) / len(z))
+        return distributed.mean_over_ranks(loss, len(v) / len(z))
 
     def negatives(self, images: int) -> int:
         """The noise rows, or all rows but one."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ssl_cli import comm
+from ssl_cli import distributed
 from ssl_cli.config.methods import InvaSpreadSettings
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.invariant_spread import invariant_spread_tiled
@@ -31,8 +31,8 @@ class InvaSpread(Objective):
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """-log P of the positive and -log(1 - P) of all others, equation 6, as in the code."""
-        own = torch.arange(len(z), device=z.device)[batch.own]
-        return comm.mean(invariant_spread_tiled(z, self.cfg.temperature, own=own), len(own) / len(z))
+        own = torch.arange(len(z), device=z.device)[batch.local_rows]
+        return distributed.mean_over_ranks(invariant_spread_tiled(z, self.cfg.temperature, own=own), len(own) / len(z))
 
     def negatives(self, images: int) -> int:
         """2(N - 1): both views of all other images."""

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ssl_cli import comm
+from ssl_cli import distributed
 from ssl_cli.config.methods import MoCoSettings
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.info_nce import info_nce
-from ssl_cli.nn.ema import follow, momentum_copy
+from ssl_cli.nn.ema import momentum_copy, update_ema
 from ssl_cli.nn.heads import projector, unit
 from ssl_cli.nn.queue import Queue
 from ssl_cli.objective import Batch, Objective, Targets
@@ -54,8 +54,8 @@ class MoCo(Objective):
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """InfoNCE, equation 1, with the queue as it was; the mean of both directions if symmetric."""
-        q, k = z[batch.own], _view_by_view(targets)[batch.own]
-        return comm.mean(info_nce(q, k, self.queue.rows, self.cfg.temperature), len(q) / len(z))
+        q, k = z[batch.local_rows], _view_by_view(targets)[batch.local_rows]
+        return distributed.mean_over_ranks(info_nce(q, k, self.queue.rows, self.cfg.temperature), len(q) / len(z))
 
     def negatives(self, images: int) -> int:
         """K, whatever the batch."""
@@ -65,7 +65,7 @@ class MoCo(Objective):
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:
         """The queue takes the keys, newest in, oldest out; the momentum encoder follows, equation 2."""
         self.queue.push(_view_by_view(targets))
-        follow(self.key, self.online, self.cfg.ema)
+        update_ema(self.key, self.online, self.cfg.ema)
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ssl_cli import comm
+from ssl_cli import distributed
 from ssl_cli.config.methods import MethodSettings
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.nt_xent_tiled import meet, nt_xent_from, nt_xent_tiled, own_log_sum_exp
 from ssl_cli.nn.heads import projector, unit
-from ssl_cli.objective import Batch, Objective, Own, Targets
+from ssl_cli.objective import Batch, LocalRows, Objective, Targets
 
 
-def shared_nt_xent(z: Tensor, own: Own, temperature: float, extra: Tensor | None = None) -> Tensor:
+def shared_nt_xent(z: Tensor, own: LocalRows, temperature: float, extra: Tensor | None = None) -> Tensor:
     """`nt_xent_tiled(z, temperature, extra=extra)`; of several processes each does its `own` rows' part.
 
     What they tell each other is a number a row: its log-sum-exp.
@@ -24,7 +24,7 @@ def shared_nt_xent(z: Tensor, own: Own, temperature: float, extra: Tensor | None
     log_sum_exp = own_log_sum_exp(rows, own, temperature)
     if extra is not None:
         log_sum_exp, pull = meet(rows[own], extra, log_sum_exp, temperature, of=len(z))
-    return nt_xent_from(z, comm.filled(log_sum_exp, own, len(z)), temperature, own, pull)
+    return nt_xent_from(z, distributed.gather_rows(log_sum_exp, own, len(z)), temperature, own, pull)
 
 
 class SimCLR(Objective):
@@ -44,7 +44,7 @@ class SimCLR(Objective):
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """NT-Xent over both views, equation 1."""
-        return shared_nt_xent(z, batch.own, self.cfg.temperature)
+        return shared_nt_xent(z, batch.local_rows, self.cfg.temperature)
 
     def negatives(self, images: int) -> int:
         """2(N - 1): both views of all other images."""

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ssl_cli import comm
+from ssl_cli import distributed
 from ssl_cli.config.methods import SimCLRv2Settings
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.row_softmax import row_softmax
 from ssl_cli.methods.simclr import SimCLR, shared_nt_xent
-from ssl_cli.nn.ema import follow, momentum_copy
+from ssl_cli.nn.ema import momentum_copy, update_ema
 from ssl_cli.nn.heads import unit
 from ssl_cli.nn.queue import Queue
 from ssl_cli.objective import Batch, Targets
@@ -71,11 +71,11 @@ class SimCLRv2(SimCLR):
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """NT-Xent over both views and against the memory, which holds no view of this step."""
         if not self.meets_keys:
-            return shared_nt_xent(z, batch.own, self.cfg.temperature, self.memory)
-        own = torch.arange(len(z), device=z.device)[batch.own]
+            return shared_nt_xent(z, batch.local_rows, self.cfg.temperature, self.memory)
+        own = torch.arange(len(z), device=z.device)[batch.local_rows]
         other = (own + len(z) // 2) % len(z)
-        loss = row_softmax(z[batch.own], self.candidates(z, targets), other, self.cfg.temperature, own=own)
-        return comm.mean(loss, len(own) / len(z))
+        loss = row_softmax(z[batch.local_rows], self.candidates(z, targets), other, self.cfg.temperature, own=own)
+        return distributed.mean_over_ranks(loss, len(own) / len(z))
 
     def negatives(self, images: int) -> int:
         """2(N - 1) + K: both views of all other images, and the memory."""
@@ -87,7 +87,7 @@ class SimCLRv2(SimCLR):
         if self.key is None or self.queue is None:
             return
         self.queue.push(_view_by_view(targets))
-        follow(self.key, self.online, self.cfg.ema)
+        update_ema(self.key, self.online, self.cfg.ema)
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ssl_cli import comm
-from ssl_cli.nn.synchronized import normalized
+from ssl_cli import distributed
+from ssl_cli.nn.sync_batchnorm import normalized
 
 
 class Moments:
@@ -58,11 +58,11 @@ class Moments:
     def pool(self) -> None:
         """Pool what was met, also with what the other processes saw of the same layers."""
         self.keep()
-        if comm.size() == 1:
+        if distributed.world_size() == 1:
             return
         for layers, own in self._pooled.items():
             told = torch.cat([own.counts.to(own.means.device), own.means.double(), own.variances.double()])
-            each = comm.all_gather(told[None], [1] * comm.size())
+            each = distributed.all_gather(told[None], [1] * distributed.world_size())
             values = each[:, len(layers) :].to(own.means.dtype)
             facts = zip(each[:, : len(layers)], *values.chunk(2, 1), strict=True)
             self._pooled[layers] = _pooled([_Pool(counts, mean, var, own.widths) for counts, mean, var in facts])

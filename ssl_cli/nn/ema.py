@@ -15,7 +15,7 @@ def momentum_copy(online: Net) -> Net:
 
 
 @torch.no_grad()
-def follow(key: nn.Module, online: nn.Module, momentum: float) -> None:
+def update_ema(key: nn.Module, online: nn.Module, momentum: float) -> None:
     """Key parameters := momentum * key + (1 - momentum) * online, in their own precision; buffers stay.
 
     MoCo, equation 2. At momentum 0.999 a bfloat16 key would round every step away, so keys are never cast.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssl_cli.augment.pipeline import Op, Pipeline, sides_of
 from ssl_cli.config.augment import AugmentSettings
-from ssl_cli.config.branch import Branch
+from ssl_cli.config.section import Section
 from ssl_cli.draws import Key
 from ssl_cli.registry import OPS, load
 
@@ -19,7 +19,7 @@ COINS = [name for name in CHANGING if name != "rotate"]  # a rotation by nothing
 
 
 def op_of(name: str, size: int, **given: Any) -> Op:
-    settings: Branch = getattr(AugmentSettings(), name)
+    settings: Section = getattr(AugmentSettings(), name)
     op: Op = load(OPS[name])(settings.model_copy(update=given), size)
     return op
 

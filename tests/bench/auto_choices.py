@@ -18,11 +18,11 @@ import torch
 from ssl_cli.config.sources import settle
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine import plan
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.compiled import switch
-from ssl_cli.engine.groups import group_sizes, packed
 from ssl_cli.engine.job import Job
+from ssl_cli.engine.plan import plan
+from ssl_cli.engine.plan.compile import switch
+from ssl_cli.engine.rows import group_sizes, packed
 from ssl_cli.objective import Batch
 
 REPEATS = 7

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from ssl_cli.config.sources import settle
-from ssl_cli.engine import memory
-from ssl_cli.engine.backward import Rowwise, autocast, backward
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.groups import bn_groups
-from ssl_cli.engine.share import Share
+from ssl_cli.engine.gradient import Rowwise, autocast, backward
+from ssl_cli.engine.plan import memory
+from ssl_cli.engine.rows import bn_groups
+from ssl_cli.engine.shards import Share
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch
 

@@ -9,7 +9,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from tests.engine.test_backward import LARGE, METHODS, WAYS, Way, distance, train
+from tests.engine.test_gradient import LARGE, METHODS, WAYS, Way, distance, train
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.sources import settle
-from ssl_cli.engine.meter import Meter
+from ssl_cli.engine.metrics import Meter
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.engine.run_folder import RunFolder
+from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.events import Finished, Stepped
 
 COMMON = ["data.images=8192", "schedule.epochs=2", "run.evaluate=false", "run.monitor=false", "run.log_every=10"]

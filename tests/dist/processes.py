@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from ssl_cli import comm
+from ssl_cli import distributed
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.job import Job
-from ssl_cli.engine.loop import train
-from ssl_cli.engine.peer import Peer
-from ssl_cli.engine.plan import Resolved
-from ssl_cli.engine.share import Views
+from ssl_cli.engine.train import train
+from ssl_cli.engine.workers.worker import Peer
+from ssl_cli.engine.plan.plan import Resolved
+from ssl_cli.engine.shards import Views
 from ssl_cli.objective import Batch
 from tests.engine.side_stream import side_stream
 
@@ -98,7 +98,7 @@ def five_steps(method: str, groups: str, way: str) -> Found:
         return value
 
     objective.loss = noted  # type: ignore[assignment,method-assign]
-    with side_stream() if way == "ahead" and comm.size() > 1 else contextlib.nullcontext():
+    with side_stream() if way == "ahead" and distributed.world_size() > 1 else contextlib.nullcontext():
         job: Job = Exact(settings, resolved, objective, loader, None)
         for _ in train(job):
             pass
@@ -139,7 +139,7 @@ def together(size: int, wanted: Sequence[Case]) -> list[dict[Case, Found]]:
 def main() -> None:
     """One process's part of `together`."""
     torch.set_num_threads(1)
-    with comm.joined(CPU):
+    with distributed.process_group(CPU):
         found = {tuple(case): five_steps(*case) for case in json.loads(sys.argv[2])}
     torch.save(found, sys.argv[1])
 

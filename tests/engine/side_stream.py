@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from ssl_cli.engine.staging import Staging
+from ssl_cli.engine.views import Staging
 
 
 class Stream:

@@ -12,18 +12,18 @@ from torchvision import models
 
 from ssl_cli.config.tree import ModelSettings, Settings
 from ssl_cli.data.shapes import Shapes
-from ssl_cli.engine import plan, probe
 from ssl_cli.engine.build import build_backbone, build_objective
-from ssl_cli.engine.dry_run import dry_run
-from ssl_cli.engine.evaluate import knn_eval
+from ssl_cli.engine.evaluation.evaluate import knn_eval
+from ssl_cli.engine.evaluation.features import fingerprint, open_run
 from ssl_cli.engine.export import export_run
-from ssl_cli.engine.features import fingerprint, open_run
-from ssl_cli.engine.footprint import footprint, weighed
+from ssl_cli.engine.plan import plan, probe
+from ssl_cli.engine.plan.dry_run import dry_run
+from ssl_cli.engine.plan.footprint import footprint, weighed
 from ssl_cli.errors import UsageError
 from ssl_cli.events import Evaluated, Event, Planned, Stepped, Stopped
 from ssl_cli.nn.batchnorm import BatchNorm2d
 from tests.engine.test_pretrain import only, run, settings
-from tests.nn.test_borrowed import swin, vit
+from tests.nn.test_library import swin, vit
 
 CPU = torch.device("cpu")
 SMALL = "torchvision:mobilenet_v3_small"
@@ -36,7 +36,7 @@ def small_swin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "get_model", lambda name, **_: swin())
 
 
-def borrowed(out: Path, name: str = SMALL, **sections: dict[str, Any]) -> Settings:
+def is_library_backbone(out: Path, name: str = SMALL, **sections: dict[str, Any]) -> Settings:
     given: dict[str, dict[str, Any]] = {
         "model": {"backbone": name, "width": 1.0},
         "data": {"size": 32, "images": 32},
@@ -55,8 +55,8 @@ def test_our_own_and_borrowed_backbones() -> None:
 
 
 def test_an_objective_is_a_function_of_the_seed_and_has_our_batchnorm(tmp_path: Path) -> None:
-    first, again = (build_objective(borrowed(tmp_path), CPU) for _ in range(2))
-    other = build_objective(borrowed(tmp_path, run={"seed": 1}), CPU)
+    first, again = (build_objective(is_library_backbone(tmp_path), CPU) for _ in range(2))
+    other = build_objective(is_library_backbone(tmp_path, run={"seed": 1}), CPU)
     assert fingerprint(first) == fingerprint(again) != fingerprint(other)
     norms = [layer for layer in first.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert len(norms) == 34
@@ -73,12 +73,12 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path, method: str, nam
         "model": {"backbone": name, "width": 1.0, "bn_group": 8},
         "hardware": {"micro_batch": 8, "mode": "cached"},
     }
-    whole = run(borrowed(tmp_path / "whole", **sections))
+    whole = run(is_library_backbone(tmp_path / "whole", **sections))
     assert "cached" in str(only(whole, Planned)[0].choices)
     assert len({event.loss for event in only(whole, Stepped)}) == 4
     brief = {"out": str(tmp_path / "parts"), "batch": 16, "log_every": 1, "evaluate": False, "max_time": 1e-9}
-    assert only(run(borrowed(tmp_path / "parts", **sections, run=brief)), Stopped)
-    run(borrowed(tmp_path / "parts", **sections), resume=True)
+    assert only(run(is_library_backbone(tmp_path / "parts", **sections, run=brief)), Stopped)
+    run(is_library_backbone(tmp_path / "parts", **sections), resume=True)
     ends = [open_run(str(tmp_path / name), "cpu") for name in ("whole", "parts")]
     assert ends[0].step == ends[1].step == 4
     assert fingerprint(ends[0].objective.backbone) == fingerprint(ends[1].objective.backbone)
@@ -86,18 +86,18 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path, method: str, nam
 
 def test_a_run_is_measured(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    (step,) = only(run(borrowed(out, data={"size": 32, "images": 16}, schedule={"epochs": 1})), Stepped)
+    (step,) = only(run(is_library_backbone(out, data={"size": 32, "images": 16}, schedule={"epochs": 1})), Stepped)
     assert step.loss > 0
     assert 0 <= last(knn_eval(str(out), device="cpu")).result["top1"] <= 1
     trained = open_run(str(out), "cpu").objective.backbone
-    assert fingerprint(trained) != fingerprint(build_objective(borrowed(out), CPU).backbone)
+    assert fingerprint(trained) != fingerprint(build_objective(is_library_backbone(out), CPU).backbone)
 
 
 @pytest.mark.parametrize("make", [swin, vit])
 def test_a_run_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module]) -> None:
     monkeypatch.setattr(models, "get_model", lambda name, **_: make())
     out, file = tmp_path / "run", tmp_path / "encoder.onnx"
-    run(borrowed(out, TRANSFORMER, data={"size": 16, "images": 16}, schedule={"epochs": 1}))
+    run(is_library_backbone(out, TRANSFORMER, data={"size": 16, "images": 16}, schedule={"epochs": 1}))
     assert last(export_run(str(out), file)).result["max_error"] < 1e-4
     x = torch.rand(3, 3, 16, 16)
     with torch.no_grad():
@@ -118,7 +118,9 @@ def test_the_memory_of_a_row_is_the_same_without_numbers_and_for_real(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module], precision: str
 ) -> None:
     monkeypatch.setattr(models, "get_model", lambda name, **_: make())
-    objective = build_objective(borrowed(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}), CPU).train()
+    objective = build_objective(
+        is_library_backbone(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}), CPU
+    ).train()
     x = torch.rand(64, 3, 16, 16).contiguous(memory_format=torch.channels_last)
     counted, real = footprint(objective, 16, precision), weighed(objective, x, precision)
     assert counted.kept == pytest.approx(real.kept, rel=0.15)
@@ -130,7 +132,7 @@ def test_arithmetic_is_probed_at_the_one_size_that_a_network_takes(
 ) -> None:
     monkeypatch.setattr(probe, "SIDE", 8)
     monkeypatch.setattr(models, "get_model", lambda name, **_: vit())
-    chosen = borrowed(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}, hardware={"precision": "auto"})
+    chosen = is_library_backbone(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}, hardware={"precision": "auto"})
     objective = build_objective(chosen, CPU).train()
     found = probe.fastest(objective, 16, CPU, ["fp32", "bf16"], ["channels_last"])
     assert found.precision in {"fp32", "bf16"}
@@ -138,7 +140,7 @@ def test_arithmetic_is_probed_at_the_one_size_that_a_network_takes(
 
 @pytest.mark.parametrize("layout", ["auto", "channels_last", "contiguous"])
 def test_a_plan_in_any_layout(tmp_path: Path, layout: str) -> None:
-    chosen = borrowed(tmp_path, hardware={"memory_format": layout, "precision": "auto"})
+    chosen = is_library_backbone(tmp_path, hardware={"memory_format": layout, "precision": "auto"})
     objective = build_objective(chosen, CPU)
     found = plan.make(chosen, objective, plan.Data(32, "shapes", Shapes(16, 32, 0)), tmp_path)
     kept = found.resolved.memory_format
@@ -148,9 +150,9 @@ def test_a_plan_in_any_layout(tmp_path: Path, layout: str) -> None:
 
 
 def test_a_dry_run(tmp_path: Path) -> None:
-    planned, *_ = dry_run(borrowed(tmp_path / "run"))
+    planned, *_ = dry_run(is_library_backbone(tmp_path / "run"))
     assert isinstance(planned, Planned)
     assert planned.expected["peak_memory"] > planned.expected["parameters"] * 4 > 1_500_000 * 4
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UsageError, match="of 40 pixels"):
-        list(dry_run(borrowed(tmp_path / "run", "torchvision:vit_b_16", data={"size": 40, "images": 32})))
+        list(dry_run(is_library_backbone(tmp_path / "run", "torchvision:vit_b_16", data={"size": 40, "images": 32})))

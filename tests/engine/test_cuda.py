@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine import checkpoint, compiled, plan
-from ssl_cli.engine.backward import autocast, tensor_float
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.division import Division
+from ssl_cli.engine.gradient import autocast, tensor_float
 from ssl_cli.engine.job import Job
+from ssl_cli.engine.plan import compile as compiled
+from ssl_cli.engine.plan import plan
+from ssl_cli.engine.plan.divide import Division
 from ssl_cli.engine.pretrain import pretrain
+from ssl_cli.engine.run import checkpoint
 from ssl_cli.events import Evaluated, Finished, Planned, Stepped, Warned
 from tests.data.pictures import folder
 from tests.engine.test_pretrain import only, run, settings

@@ -16,8 +16,8 @@ from ssl_cli import __version__
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine import export
+from ssl_cli.engine.evaluation.features import fingerprint
 from ssl_cli.engine.export import export_run
-from ssl_cli.engine.features import fingerprint
 from ssl_cli.errors import CheckpointError, DataError, ResourceError
 from ssl_cli.events import Evaluated, Event, Warned
 from ssl_cli.export.onnx import convert

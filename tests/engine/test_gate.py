@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_cli.engine import checkpoint, job
+from ssl_cli.engine import job
 from ssl_cli.engine.gate import HostGate, LateGate
+from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import DivergedError
 from ssl_cli.events import Stepped, Warned
 from ssl_cli.objective import Batch, Objective, Targets

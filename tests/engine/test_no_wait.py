@@ -8,11 +8,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine import plan
 from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.gate import LateGate
 from ssl_cli.engine.job import Job
-from ssl_cli.engine.share import Views
+from ssl_cli.engine.plan import plan
+from ssl_cli.engine.shards import Views
 from ssl_cli.objective import Batch
 from tests.engine.test_pretrain import settings
 

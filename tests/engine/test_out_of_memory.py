@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from ssl_cli.engine.features import fingerprint, open_run
+from ssl_cli.engine.evaluation.features import fingerprint, open_run
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.events import Finished, Stepped, Warned
@@ -21,7 +21,7 @@ GENTLE = {"lr": 1e-3}
 
 @pytest.fixture(autouse=True)
 def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl_cli.engine.forecast.pace", lambda *_, **__: PACE)
+    monkeypatch.setattr("ssl_cli.engine.plan.forecast.pace", lambda *_, **__: PACE)
 
 
 def card_of(rows: int, monkeypatch: pytest.MonkeyPatch, since: int) -> None:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_cli.engine import checkpoint, share
-from ssl_cli.engine.groups import Groups, bn_groups
+from ssl_cli.engine import shards as share
+from ssl_cli.engine.rows import Groups, bn_groups
+from ssl_cli.engine.run import checkpoint
 from ssl_cli.events import Warned
 from ssl_cli.methods.moco import MoCo
 from ssl_cli.methods.simclr import SimCLR

@@ -24,12 +24,12 @@ from ssl_cli.data.arrays import Arrays
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import Evaluation, open_evaluation, open_pretraining
-from ssl_cli.engine import memory
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.devices import resolve_device
-from ssl_cli.engine.dry_run import dry_run
-from ssl_cli.engine.evaluate import knn_of
-from ssl_cli.engine.features import open_run
+from ssl_cli.engine.evaluation.evaluate import knn_of
+from ssl_cli.engine.evaluation.features import open_run
+from ssl_cli.engine.plan import memory
+from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.errors import DONE, STOPPED
 from ssl_cli.events import Planned, Saved, Stepped, Stopped

@@ -10,7 +10,7 @@ import pytest
 
 from ssl_cli.config.sources import settle
 from ssl_cli.events import Planned
-from tests.engine.bench.toy import quick
+from tests.bench_parts.toy import quick
 from tests.gpu_evidence import __main__ as driver
 from tests.gpu_evidence import cifar, throughput
 from tests.gpu_evidence.evidence import Evidence

@@ -89,7 +89,7 @@ def leave_one_out(z: Tensor, rows: Tensor, index: Tensor, own: Tensor, temperatu
 @pytest.mark.parametrize("temperature", [0.02, *TEMPERATURES])
 @pytest.mark.parametrize("tile", [1, 50, 629, 2**22])
 def test_row_softmax_without_an_own_row(tile: int, temperature: float, dtype: torch.dtype, tolerance: float) -> None:
-    """Own rows at both ends of blocks, alone in one, two embeddings' the same one; near enough to matter."""
+    """LocalRows rows at both ends of blocks, alone in one, two embeddings' the same one; near enough to matter."""
     own = torch.tensor([0, 6, 7, 13, 89, 89, 40])
     rows = unit_rows(90, 16, 1)
     z = F.normalize(unit_rows(7, 16, 0) + rows[own], dim=1).to(dtype)

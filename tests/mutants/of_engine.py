@@ -3,15 +3,15 @@
 from tests.mutants.mutant import Mutant
 
 LARS, SCHEDULE, BUILD = "ssl_cli/optim/lars.py", "ssl_cli/optim/schedule.py", "ssl_cli/optim/build.py"
-BACKWARD, BATCHNORM, JOB = "ssl_cli/engine/backward.py", "ssl_cli/nn/batchnorm.py", "ssl_cli/engine/job.py"
-FEATURES, EVALUATE = "ssl_cli/engine/features.py", "ssl_cli/engine/evaluate.py"
+BACKWARD, BATCHNORM, JOB = "ssl_cli/engine/gradient.py", "ssl_cli/nn/batchnorm.py", "ssl_cli/engine/job.py"
+FEATURES, EVALUATE = "ssl_cli/engine/evaluation/features.py", "ssl_cli/engine/evaluation/evaluate.py"
 KNN, RESNET = "ssl_cli/transfer/knn.py", "ssl_cli/nn/resnet.py"
 LARS_TESTS, SCHEDULE_TESTS = ("tests/oracle/test_lars.py",), ("tests/optim/test_schedule.py",)
 EVALUATION_TESTS = ("tests/engine/test_traps_evaluate.py",)
 CACHED = ("tests/engine/test_backward.py::test_every_way_equals_the_plain_step",)
 FALLBACK = ("tests/engine/test_out_of_memory.py",)
 ROUNDING = ("tests/engine/test_backward.py::test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither",)
-STAGING, STAGED = "ssl_cli/engine/staging.py", "tests/engine/test_staging.py"
+STAGING, STAGED = "ssl_cli/engine/views.py", "tests/engine/test_staging.py"
 CHECKPOINTING = "ssl_cli/nn/checkpointing.py"
 PASSES = ("tests/engine/test_traps_backward.py",)
 KNN_TESTS = ("tests/oracle/test_knn.py", "tests/transfer/test_knn.py")
@@ -268,7 +268,7 @@ MUTANTS = [
     Mutant(
         None,
         "a-signal-waits-for-a-first-step",
-        "ssl_cli/engine/signals.py",
+        "ssl_cli/engine/run/signals.py",
         "if again or not self._noting:",
         "if again:",
         ("tests/faults/test_signals.py",),
@@ -308,7 +308,7 @@ MUTANTS = [
     Mutant(
         39,
         "a-borrowed-network-keeps-its-classifier",
-        "ssl_cli/nn/borrowed.py",
+        "ssl_cli/nn/library.py",
         "layers[start : end + 1]",
         "layers[start:end]",
         ("tests/nn/test_borrowed.py::test_the_weights_are_the_librarys_own_under_its_names",),
@@ -324,7 +324,7 @@ MUTANTS = [
     Mutant(
         None,
         "a-step-that-is-not-finite-moves-the-state",
-        "ssl_cli/engine/loop.py",
+        "ssl_cli/engine/train.py",
         "if job.update(loss, batch.step):",
         "if job.update(loss, batch.step) is not None:",
         ("tests/engine/test_traps_run.py::test_no_state_moves_where_the_loss_is_not_finite",),
@@ -372,7 +372,7 @@ MUTANTS = [
     Mutant(
         None,
         "evaluation-compiles-too",
-        "ssl_cli/engine/compiled.py",
+        "ssl_cli/engine/plan/compile.py",
         'set_stance("force_eager")',
         'set_stance("default")',
         ("tests/engine/test_compiled.py",),

@@ -2,9 +2,9 @@
 
 from tests.mutants.mutant import Mutant
 
-GROUPS, BATCHNORM = "ssl_cli/engine/groups.py", "ssl_cli/nn/batchnorm.py"
+GROUPS, BATCHNORM = "ssl_cli/engine/rows.py", "ssl_cli/nn/batchnorm.py"
 MOCO, QUEUE, EMA, JOB = "ssl_cli/methods/moco.py", "ssl_cli/nn/queue.py", "ssl_cli/nn/ema.py", "ssl_cli/engine/job.py"
-LOOP, BACKWARD = "ssl_cli/engine/loop.py", "ssl_cli/engine/backward.py"
+LOOP, BACKWARD = "ssl_cli/engine/train.py", "ssl_cli/engine/gradient.py"
 RUN, HEADS = "tests/engine/test_traps_run.py", "tests/nn/test_traps_nn.py"
 
 MUTANTS = [
@@ -27,7 +27,7 @@ MUTANTS = [
     Mutant(
         1,
         "keys-share-the-groups-of-queries",
-        "ssl_cli/engine/share.py",
+        "ssl_cli/engine/shards.py",
         "QUERIES, TARGETS = 1, 2",
         "QUERIES, TARGETS = 1, 1",
         (RUN,),
@@ -76,8 +76,8 @@ MUTANTS = [
         3,
         "keys-enqueued-before-the-loss",
         MOCO,
-        "        q, k = z[batch.own],",
-        "        self.queue.push(_view_by_view(targets))\n        q, k = z[batch.own],",
+        "        q, k = z[batch.local_rows],",
+        "        self.queue.push(_view_by_view(targets))\n        q, k = z[batch.local_rows],",
         ("tests/methods/test_moco.py",),
     ),
     Mutant(
@@ -190,7 +190,7 @@ MUTANTS = [
     Mutant(
         9,
         "a-queue-longer-than-the-data",
-        "ssl_cli/engine/plan.py",
+        "ssl_cli/engine/plan/plan.py",
         "most = max(images // 2, 1)",
         "most = 2**62 + images",
         ("tests/engine/test_pretrain.py::test_a_long_queue_is_capped_aloud",),
@@ -232,8 +232,8 @@ MUTANTS = [
         16,
         "symmetric-is-the-sum-of-both-directions",
         MOCO,
-        "return comm.mean(info_nce(",
-        "return self.gradient_views * comm.mean(info_nce(",
+        "return distributed.mean_over_ranks(info_nce(",
+        "return self.gradient_views * distributed.mean_over_ranks(info_nce(",
         ("tests/methods/test_moco.py",),
     ),
     Mutant(

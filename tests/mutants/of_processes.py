@@ -2,8 +2,8 @@
 
 from tests.mutants.mutant import Mutant
 
-COMM, JOB, SHARE = "ssl_cli/comm.py", "ssl_cli/engine/job.py", "ssl_cli/engine/share.py"
-SYNCHRONIZED, INSTDISC = "ssl_cli/nn/synchronized.py", "ssl_cli/methods/instdisc.py"
+COMM, JOB, SHARE = "ssl_cli/distributed.py", "ssl_cli/engine/job.py", "ssl_cli/engine/shards.py"
+SYNCHRONIZED, INSTDISC = "ssl_cli/nn/sync_batchnorm.py", "ssl_cli/methods/instdisc.py"
 EQUAL = "tests/dist/test_equality.py::test_processes_equal_one"
 SIMCLR = (f"{EQUAL}[simclr, groups of 8, direct-2]",)
 MOCO = (f"{EQUAL}[moco-v2, groups of 8, direct-3]",)
@@ -31,7 +31,7 @@ MUTANTS = [
         14,
         "gradients-stay-where-they-were-found",
         JOB,
-        "        comm.sum_gradients(self.objective.parameters())\n",
+        "        distributed.all_reduce_gradients(self.objective.parameters())\n",
         "",
         SIMCLR,
     ),
@@ -63,7 +63,7 @@ MUTANTS = [
         14,
         "synchronised-forward-but-not-backward",
         SYNCHRONIZED,
-        "comm.summed(torch.cat([slope.sum(ctx.axes), (slope * out).sum(ctx.axes)])) / total",
+        "distributed.all_reduce_sum(torch.cat([slope.sum(ctx.axes), (slope * out).sum(ctx.axes)])) / total",
         "torch.cat([slope.sum(ctx.axes), (slope * out).sum(ctx.axes)]) / (out.numel() / out.shape[1])",
         SPANNING,
     ),
@@ -71,15 +71,15 @@ MUTANTS = [
         14,
         "positives-of-another-process-s-order",
         SHARE,
-        "comm.all_gather(x, counts)[torch.argsort(order).to(x.device, non_blocking=True)]",
-        "comm.all_gather(x, counts)",
+        "distributed.all_gather(x, counts)[torch.argsort(order).to(x.device, non_blocking=True)]",
+        "distributed.all_gather(x, counts)",
         MOCO,
     ),
     Mutant(
         14,
         "z-is-estimated-by-each-process-for-itself",
         INSTDISC,
-        "alone = isinstance(batch.own, slice)",
+        "alone = isinstance(batch.local_rows, slice)",
         "alone = True",
         NCE,
     ),

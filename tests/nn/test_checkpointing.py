@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from ssl_cli.engine.footprint import Ledger
+from ssl_cli.engine.plan.footprint import AllocationCounter
 from ssl_cli.nn.batchnorm import Moments, convert, grouped
 from ssl_cli.nn.checkpointing import blocks, checkpointed
 from ssl_cli.nn.resnet import resnet18, resnet50
@@ -32,7 +32,7 @@ def test_the_parts_of_networks_of_others(make: Callable[[], nn.Module], kinds: s
 
 
 def kept(net: nn.Module, x: Tensor, sparing: bool) -> int:
-    with Ledger(before=net.parameters()) as ledger:
+    with AllocationCounter(before=net.parameters()) as ledger:
         if sparing:
             with checkpointed(net, (len(x),)):
                 z = net(x)

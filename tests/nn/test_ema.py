@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ssl_cli.nn.batchnorm import BatchNorm1d
-from ssl_cli.nn.ema import follow, momentum_copy
+from ssl_cli.nn.ema import momentum_copy, update_ema
 
 
 def net() -> nn.Module:
@@ -26,7 +26,7 @@ def test_parameters_follow_and_buffers_stay() -> None:
             p.add_(1.0)
     online.get_buffer("1.running_mean").add_(5.0)
     before = [p.clone() for p in key.parameters()]
-    follow(key, online, 0.9)
+    update_ema(key, online, 0.9)
     for old, new, target in zip(before, key.parameters(), online.parameters(), strict=True):
         torch.testing.assert_close(new, 0.9 * old + 0.1 * target)
     assert not key.get_buffer("1.running_mean").any()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ssl_cli.nn.batchnorm import BatchNorm1d, BatchNorm2d, grouped
-from ssl_cli.nn.ema import follow, momentum_copy
+from ssl_cli.nn.ema import momentum_copy, update_ema
 from ssl_cli.nn.heads import projector
 
 
@@ -16,7 +16,7 @@ def test_small_steps_of_the_momentum_encoder_are_not_rounded_away() -> None:
     key = momentum_copy(online)
     nn.init.constant_(online.weight, 1.25)
     for _ in range(100):
-        follow(key, online, 0.999)
+        update_ema(key, online, 0.999)
     assert key.weight.dtype == torch.float32
     assert key.weight.item() == pytest.approx(1.25 - 0.25 * 0.999**100, abs=1e-5)
 

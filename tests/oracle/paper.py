@@ -119,7 +119,7 @@ def blended(bank: Plain, index: Sequence[int], z: Plain, momentum: float) -> Pla
     return new
 
 
-def follow(key: list[float], online: Sequence[list[float]], momentum: float) -> list[float]:
+def update_ema(key: list[float], online: Sequence[list[float]], momentum: float) -> list[float]:
     """MoCo, equation 2, once for each state of the online encoder."""
     for weights in online:
         key = [momentum * a + (1 - momentum) * b for a, b in zip(key, weights, strict=True)]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ssl_cli.nn.bank import Bank
-from ssl_cli.nn.ema import follow, momentum_copy
+from ssl_cli.nn.ema import momentum_copy, update_ema
 from ssl_cli.nn.queue import Queue
 from tests.oracle import paper
 from tests.oracle.agree import agree
@@ -49,5 +49,5 @@ def test_momentum_encoder(momentum: float) -> None:
         with torch.no_grad():
             online.weight += unit_rows(2, 3, seed)
         seen.append(online.weight.flatten().tolist())
-        follow(key, online, momentum)
-    agree("momentum encoder: weights", key.weight.flatten(), paper.follow(start, seen, momentum))
+        update_ema(key, online, momentum)
+    agree("momentum encoder: weights", key.weight.flatten(), paper.update_ema(start, seen, momentum))

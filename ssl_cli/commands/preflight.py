@@ -1,0 +1,53 @@
+"""What can be refused before torch is imported: in half a second rather than in three."""
+
+from pathlib import Path
+from typing import Any
+
+from ssl_cli.commands import options
+from ssl_cli.config.tree import Settings
+from ssl_cli.errors import UsageError
+
+
+def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool) -> None:
+    """Refuse a run that could not begin; a dry run is refused what its run would be.
+
+    Raises:
+        UsageError: flags that exclude each other, or a run folder that is not to be had.
+        DataError: no such images.
+        LockedError: another process works in the run folder.
+    """
+    from ssl_cli.data.places import require_data
+    from ssl_cli.engine.run.folder import refuse_unfit
+
+    if dry_run and resume:
+        raise UsageError(
+            "--dry-run plans a new run, and --resume goes on with one.",
+            "Leave one of them out; what a run decided is in its plan.json.",
+        )
+    out = settings.run.out
+    refuse_unfit(None if out is None else Path(out), resume=resume, overwrite=overwrite)
+    require_data(settings.data)
+
+
+def evaluation(
+    run: str, data: str | None, test_data: str | None, *, device: str | None, download: bool | None, method: str | None
+) -> tuple[str, dict[str, Any]]:
+    """The device to evaluate on, and what this machine says of data; refuses what could not be evaluated.
+
+    Raises:
+        UsageError: a wrong setting of the machine.
+        CheckpointError: no such run.
+        DataError: no such images.
+    """
+    from ssl_cli.config.sources import settle_machine
+    from ssl_cli.config.tree import DataSettings
+    from ssl_cli.data.places import require_data
+    from ssl_cli.engine.run.folder import require_run
+
+    flags = {"hardware": {"device": device}, "data": {"download": download}}
+    settled = settle_machine(flags, flag_names=options.FLAG_NAMES, own_method=method is not None)
+    require_run(run)
+    if data is not None:
+        require_data(DataSettings(source=data, test=test_data))
+    words = {key.removeprefix("data."): value for key, value in settled.items() if key.startswith("data.")}
+    return settled.get("hardware.device", "auto"), words

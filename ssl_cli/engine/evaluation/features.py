@@ -1,0 +1,190 @@
+"""Representations of whole data sets: an encoder read from a run, and its h for every image, by the test transform."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from ssl_cli.augment import evaluation
+from ssl_cli.config.tree import Settings
+from ssl_cli.data.loader import read_all
+from ssl_cli.data.source import Source
+from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.devices import resolve_device
+from ssl_cli.engine.gradient import autocast
+from ssl_cli.engine.plan.compile import eagerly
+from ssl_cli.engine.run import checkpoint
+from ssl_cli.engine.run.folder import status
+from ssl_cli.errors import CheckpointError, DataError, UsageError
+from ssl_cli.events import Skipped
+from ssl_cli.objective import Objective
+
+Represent = Callable[[Tensor], Tensor]
+"""Images `(M,C,S,S)` to rows `(M,F)`."""
+PIXEL_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows of one data set, on the CPU.
+
+    Attributes:
+        h: by encoder, float32 `(N,F)`.
+        label: int64 `(N,)`, -1 where there is none.
+        index: int64 `(N,)`.
+        skipped: images that could not be read, and have no row.
+    """
+
+    h: Mapping[str, Tensor]
+    label: Tensor
+    index: Tensor
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An objective in memory whose backbone is trained, and the settings, precision and step it was trained with."""
+
+    objective: Objective
+    settings: Settings
+    precision: str
+    step: int
+    checkpoint: str
+    notes: tuple[str, ...] = ()
+    """What whoever takes its results should know of it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.objective.parameters()).device
+
+
+def open_run(run: str, device: str = "auto", method: str | None = None) -> Trained:
+    """The encoder of a run folder's newest checkpoint, or of a checkpoint file; only its backbone is trained.
+
+    Args:
+        run: folder or file.
+        device: where to put it; `auto` is the best one here, which need not be the one it was trained on.
+        method: the user's own `module:Class`, if the run used one; it is never imported on a checkpoint's word alone.
+
+    Raises:
+        CheckpointError: no checkpoint, a damaged one, or one that does not fit its own settings.
+        UsageError: no such device, or a method of the user's own that was not given again.
+    """
+    path = checkpoint.find(run)
+    state = checkpoint.load(path)
+    try:
+        settings = Settings.model_validate(state["settings"])
+    except ValidationError as error:
+        raise CheckpointError(f"The settings in {path} cannot be read.", str(error).replace("\n", " ")) from error
+    if ":" in settings.method.name and method != settings.method.name:
+        raise UsageError(
+            f"This run was trained by '{settings.method.name}', which is not part of sslcli.",
+            f"If you trust that code, give it again: --method {settings.method.name}",
+        )
+    where = resolve_device(device)
+    objective = build_objective(settings, where)
+    prefix = "backbone."
+    weights = {k.removeprefix(prefix): v for k, v in state["objective"].items() if k.startswith(prefix)}
+    try:
+        objective.backbone.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"The backbone in {path} does not fit its settings.", str(error)) from error
+    resolved = state["resolved"]
+    # a precision that was measured to be fast on one device says nothing about another
+    precision = resolved["precision"] if torch.device(resolved["device"]).type == where.type else "fp32"
+    step = int(state["step"])
+    return Trained(objective, settings, precision, step, str(path), tuple(_notes(run, path, step)))
+
+
+def _notes(run: str, path: Path, step: int) -> Iterator[str]:
+    """Whether a run's last word is another than this checkpoint; of a file that was named, nothing."""
+    if not Path(run).is_dir():
+        return
+    for newer in checkpoint.passed_over(path):
+        yield f"{newer.name} is damaged; {path.name} is used in its place."
+    state = status(Path(run))
+    if state not in {None, "finished"}:
+        yield f"The run has not finished ({state}): this is its step {step:,}."
+
+
+@torch.no_grad()
+def encode(
+    represents: Mapping[str, Represent],
+    source: Source,
+    settings: Settings,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    micro: int = 256,
+) -> Features:
+    """Rows of every readable image of `source`, by each of `represents`, in one pass over the data.
+
+    Modules among them must be in evaluation mode (`evaluating`).
+
+    Args:
+        represents: by name; each maps images `(M,C,S,S)`, channels_last on `device`, to `(M,F)`.
+        source: the images.
+        settings: its `data.size` and `augment` say how an image is fitted.
+        device: where to compute.
+        precision: `bf16` or `fp32`, of the matrix work.
+        micro: images at once.
+
+    Raises:
+        DataError: nothing could be read.
+    """
+    size, context = settings.data.size, autocast(device, precision)
+    rows: dict[str, list[Tensor]] = {name: [] for name in represents}
+    labels, indices, skipped = [], [], list[Skipped]()
+    # decoding may halve large images on the way, but the test transform has the last word on every pixel
+    parts = read_all(source, threads=settings.data.threads, cap=2 * size, batch=micro, skipped=skipped)
+    for images, label, index in parts:
+        for start in range(0, len(label), micro):
+            x = evaluation.fit(images[start : start + micro], size, settings.views).to(device)
+            x = x.contiguous(memory_format=torch.channels_last)
+            for name, represent in represents.items():
+                with context():
+                    h = represent(x)
+                rows[name].append(h.float().cpu())
+        labels.append(label)
+        indices.append(index)
+    if not labels:
+        raise DataError(f"None of the images of {source.name} can be read.")
+    joined = {name: torch.cat(parts) for name, parts in rows.items()}
+    return Features(joined, torch.cat(labels), torch.cat(indices), len(skipped))
+
+
+def pixels(x: Tensor) -> Tensor:
+    """The images themselves as rows `(M, C * side * side)`, averaged down to at most 32 pixels a side: the baseline."""
+    if x.shape[-1] > PIXEL_SIDE:
+        x = F.adaptive_avg_pool2d(x, PIXEL_SIDE)
+    return x.flatten(1)
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Within the block, the modules are in evaluation mode, and not compiled for it; then each part is as before."""
+    before = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        with eagerly():
+            yield
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+def fingerprint(module: nn.Module) -> str:
+    """sha256 of the names and bytes of all weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

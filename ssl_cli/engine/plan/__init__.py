@@ -1,0 +1,1 @@
+"""What a run will be: time and memory measured, the batch divided, every open choice decided."""

@@ -1,0 +1,218 @@
+"""What pretraining would see: the first images of the data and their views, in one picture."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_cli.augment import sheet
+from ssl_cli.augment.normalize import Normalize
+from ssl_cli.augment.pipeline import Pipeline, sides_of
+from ssl_cli.config.tree import Settings
+from ssl_cli.data.bad import FEW, SHARE
+from ssl_cli.data.loader import cap_for, read_all
+from ssl_cli.data.source import Source
+from ssl_cli.data.sources import open_pretraining
+from ssl_cli.engine.run import disk
+from ssl_cli.errors import DataError, ResourceError, UsageError
+from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Warned
+from ssl_cli.names import shown
+from ssl_cli.objective import Batch
+
+ROWS = 8  # images read and augmented together
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of the sheet: the event that shows it, and what was drawn for each of its views."""
+
+    picture: Pictured
+    record: dict[str, Any]
+
+
+def augmentation_sheet(
+    settings: Settings, output: Path, images: int = 8, views: int = 2, *, op: str | None = None
+) -> Iterator[Event]:
+    """Show the first readable images and `views` views of each, those of pretraining's first epoch; write a PNG.
+
+    Yields a `Pictured` for each row as soon as it is made, and at the end `Evaluated(name="sheet")` with every view's
+    operations and their parameters; a box is in pixels of the image as it was read, whose `size` is height and width.
+
+    Args:
+        settings: the settled tree; what decides the views is decided as in pretraining.
+        output: the PNG.
+        images: rows.
+        views: views of each image; with `op` the steps of the sweep.
+        op: instead of views, show this operation alone, from low to high over its range.
+
+    Raises:
+        UsageError: the picture would be too large to be opened, or lie among the images; `op` has no strength.
+        DataError: nothing could be read.
+        ResourceError: the picture cannot be written.
+    """
+    _refuse_too_large(settings.data.size, images, views)
+    source = open_pretraining(settings.data, settings.run.seed)
+    _refuse_among_images(output, source)
+    rows: list[_Row] = []
+    skipped: list[Skipped] = []
+    for part in _first(source, settings, images):
+        if isinstance(part, Skipped):
+            skipped.append(part)
+            yield part
+            continue
+        for row in _rows(part, source, settings, views, op):
+            rows.append(row)
+            yield row.picture
+    if not rows:
+        raise DataError(f"None of the first images of {shown(source.name)} can be read.", "Repair or remove them.")
+    if op is not None and op not in (*settings.augment.order, *(settings.augment.second or ())):
+        yield Warned(
+            message=f"The recipe {shown(str(settings.run.recipe))} does not use '{op}': this is what it would do.",
+            hint="It is used where augment.order names it.",
+        )
+    if skipped:
+        names = ", ".join(shown(_relative(bad.path, source), 100) for bad in skipped)
+        yield Warned(message=f"What could not be read is left out: {names}.")
+    picture = sheet.contact_sheet(
+        _head(settings, op), [row.picture for row in rows], sheet.tile_side(settings.data.size)
+    )
+    _write(output, sheet.png(picture))
+    records = [row.record for row in rows]
+    result: dict[str, Any] = {
+        "path": str(output),
+        "images": len({record["image"] for record in records}),
+        "views": len(records[0]["views"]),
+        "order": list(settings.views.order),
+        **({"second": list(settings.views.second)} if settings.views.second is not None else {}),
+        **({"op": op} if op else {}),
+        "skipped": [{"path": bad.path, "reason": bad.reason} for bad in skipped],
+        "rows": records,
+    }
+    yield Evaluated(name="sheet", result=result)
+
+
+def _first(source: Source, settings: Settings, count: int) -> Iterator[Batch | Skipped]:
+    """The first `count` images that can be read, in parts, and an event for each one before them that cannot.
+
+    It gives up where pretraining would, having met too many bad ones.
+    """
+    bad: dict[str, Skipped] = {}
+    good = start = 0
+    while good < count and start < len(source) and len(bad) <= max(FEW, SHARE * len(source)):
+        wanted = torch.arange(start, min(start + min(ROWS, count - good), len(source)))
+        start += len(wanted)
+        found: list[Skipped] = []
+        cap = cap_for(settings.data.size)
+        for part, label, index in read_all(source, wanted, threads=settings.data.threads, cap=cap, skipped=found):
+            good += len(index)
+            yield Batch(part, label, index)
+        new = {skipped.path: skipped for skipped in found if skipped.path not in bad}
+        bad |= new
+        yield from new.values()
+
+
+def _rows(batch: Batch, source: Source, settings: Settings, views: int, op: str | None) -> Iterator[_Row]:
+    """The rows of a batch, image by image."""
+    sides = sides_of(batch.image)
+    if op is None:
+        pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
+        varied = {"": [pipeline.draw(batch, view) for view in range(views)]}
+    else:
+        pipeline, varied = _sweep(settings, op, sides, views)
+    pictures = {name: [_seen(pipeline, batch, params) for params in columns] for name, columns in varied.items()}
+    for i, index in enumerate(batch.index.tolist()):
+        path = source.path(index)
+        for name, columns in varied.items():
+            told = [pipeline.describe(params, i, sides) for params in columns]
+            if op not in {None, "crop"}:
+                told = [{key: drawn for key, drawn in view.items() if key == op} for view in told]
+            tiles = [sheet.tile("original", batch.image[i])]
+            for k, (picture, drawn) in enumerate(zip(pictures[name], told, strict=True), start=1):
+                words = "; ".join(each.words for each in drawn.values())
+                tiles.append(sheet.tile(f"{'step' if op else 'view'} {k}", picture[i], words or "off" * bool(op)))
+            label = ": ".join(filter(None, (shown(_relative(path, source), 100), name)))
+            yield _Row(
+                Pictured(name=label, tiles=tuple(tiles)),
+                {
+                    "image": path,
+                    "size": sides[i].tolist(),
+                    **({"varied": name} if name else {}),
+                    "views": [{key: each.value for key, each in drawn.items()} for drawn in told],
+                },
+            )
+
+
+def _sweep(settings: Settings, op: str, sides: Tensor, count: int) -> tuple[Pipeline, dict[str, list[dict[str, Any]]]]:
+    """A pipeline of the crop and `op`, and the parameters of each step; the crop is the largest in the middle.
+
+    Raises:
+        UsageError: the operation has no strength.
+    """
+    order = ("crop",) if op == "crop" else ("crop", op)
+    alone = settings.augment.model_copy(update={"order": order, "second": None})
+    pipeline = Pipeline(alone, settings.data.size, settings.run.seed)
+    steps = pipeline.ops[op].sweep(sides, count)
+    if not steps:
+        raise UsageError(f"'{op}' has no strength to look at: it is the same for every view.", "Leave --op out.")
+    whole = pipeline.ops["crop"].centred(sides)  # type: ignore[attr-defined]
+    return pipeline, {name: [{"crop": whole, op: params} for params in line] for name, line in steps.items()}
+
+
+def _seen(pipeline: Pipeline, batch: Batch, params: dict[str, Any]) -> Tensor:
+    """One view of the batch `(N,C,S,S)`, normalisation undone."""
+    x = pipeline.apply(batch.image, params)
+    normalize = pipeline.ops.get("normalize")
+    return normalize.undo(x) if isinstance(normalize, Normalize) else x
+
+
+def _relative(path: str, source: Source) -> str:
+    return path.removeprefix(source.name).lstrip(os.sep) if path.startswith(f"{source.name}{os.sep}") else path
+
+
+def _head(settings: Settings, op: str | None) -> str:
+    """What decides the views, in a line."""
+    orders = [order for order in (settings.views.order, settings.views.second) if order is not None]
+    parts: Sequence[str] = (
+        settings.method.name,
+        f"recipe {settings.run.recipe}",
+        f"seed {settings.run.seed}",
+        f"{settings.data.size} pixels",
+        f"{op} from low to high" if op else " | ".join(map(", ".join, orders)),
+    )
+    return " · ".join(shown(part, 100) for part in parts)
+
+
+def _refuse_too_large(size: int, images: int, views: int) -> None:
+    side = sheet.tile_side(size)
+    pixels = images * (views + 1) * side**2
+    if pixels > sheet.MOST_PIXELS:
+        raise UsageError(
+            f"{images} images with {views} views of {size} pixels make a picture of {pixels / 1e6:,.0f} megapixels, "
+            f"more than the {sheet.MOST_PIXELS / 1e6:,.0f} that most viewers open.",
+            "Lower --images, --views or --image-size.",
+        )
+
+
+def _refuse_among_images(output: Path, source: Source) -> None:
+    folder = Path(source.name)
+    if folder.is_dir() and output.absolute().resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{shown(str(output))} would lie among the images of {shown(source.name)}, and pretraining would read it.",
+            "Give a place outside that folder, such as -o ../augmentations.png.",
+        )
+
+
+def _write(output: Path, data: bytes) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        disk.write_atomic(output, lambda file: _discard(file.write(data)))
+    except OSError as error:
+        raise ResourceError(f"Cannot write {output}: {error.strerror}.", "Choose another -o.") from error
+
+
+def _discard(_: object) -> None:
+    return None

@@ -1,0 +1,134 @@
+"""kNN and the linear probe on a run: the pinned result, kept in the run folder, and refusals in one sentence."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_cli.data.sources import Evaluation, open_evaluation
+from ssl_cli.data.split import subset
+from ssl_cli.engine.evaluation import evaluate, features
+from ssl_cli.engine.evaluation.evaluate import knn_eval, linear_eval, quality
+from ssl_cli.errors import DataError, DivergedError, SslcliError
+from ssl_cli.events import Evaluated, Event, Warned
+from tests.engine.toy_run import RESOLVED, toy_settings, write_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    write_run(folder, toy_settings())
+    return folder
+
+
+def last(events: Iterator[Event]) -> Any:
+    *_, event = events
+    assert isinstance(event, Evaluated)
+    return event
+
+
+def test_knn_result(run: Path) -> None:
+    event = last(knn_eval(str(run), k=20, baselines=True, device="cpu"))
+    assert (event.name, event.step) == ("knn", 7)
+    result = event.result
+    names = {"top1", "top5", "k", "temperature", "feature", "bank", "queries", "note", "baselines", "step"}
+    assert names == result.keys()
+    assert (result["k"], result["temperature"], result["feature"], result["bank"]) == (20, 0.1, "h", 64)
+    assert 0 <= result["top1"] <= result["top5"] <= 1
+    assert result["baselines"].keys() == {"pixels", "untrained"}
+    (kept,) = (run / "eval").glob("knn-step_00000007-*.json")
+    assert json.loads(kept.read_text())["result"] == result
+
+
+def test_k_above_the_bank_is_said(run: Path) -> None:
+    result = last(knn_eval(str(run), device="cpu")).result
+    assert result["k"] == 64
+    assert "k is 64, not 200" in result["note"]
+    assert result["baselines"] == {}
+
+
+def test_linear_result(run: Path) -> None:
+    event = last(linear_eval(str(run), baselines=True, device="cpu"))
+    assert event.name == "linear"
+    result = event.result
+    assert {"top1", "top5", "protocol", "train", "test", "settings", "note", "baselines", "step"} == result.keys()
+    assert result["settings"]["l2"] in result["settings"]["l2_grid"]
+    assert json.dumps(result)
+    assert list((run / "eval").glob("linear-*.json"))
+    again = last(linear_eval(str(run), device="cpu")).result
+    assert again["top1"] == result["top1"]
+
+
+def test_a_checkpoint_file_leaves_nothing_beside_it(run: Path) -> None:
+    before = sorted(run.rglob("*"))
+    last(knn_eval(str(run / "checkpoints" / "step_00000007.pt"), device="cpu"))
+    assert sorted(run.rglob("*")) == before
+
+
+def test_quality_leaves_the_objective_as_it_was(tmp_path: Path) -> None:
+    settings = toy_settings()
+    objective = write_run(tmp_path, settings).train()
+    before = features.fingerprint(objective)
+    (event,) = quality(objective, settings, RESOLVED, step=3)
+    assert isinstance(event, Evaluated)
+    assert event.step == 3
+    assert event.result["baselines"].keys() == {"pixels", "untrained"}
+    assert features.fingerprint(objective) == before
+    assert all(part.training for part in objective.modules())
+
+
+def test_quality_never_fails_the_training_it_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise DataError("There is no such folder.", "Look again.")
+
+    settings = toy_settings()
+    objective = write_run(tmp_path, settings)
+    monkeypatch.setattr(evaluate, "open_evaluation", refuse)
+    (event,) = quality(objective, settings, RESOLVED, step=3)
+    assert isinstance(event, Warned)
+    assert "no such folder" in event.message
+
+
+def test_classes_that_the_bank_has_not_are_misses(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_evaluation(toy_settings().data, 0)
+    classes = (*data.bank.classes, "strange", "stranger")
+    queries = subset(data.queries, torch.arange(8), torch.full((8,), len(classes) - 1), classes)
+    monkeypatch.setattr(evaluate, "open_evaluation", lambda *_: Evaluation(data.bank, queries, "two sets"))
+    for evaluation in (knn_eval, linear_eval):
+        result = last(evaluation(str(run), device="cpu")).result
+        assert (result["top1"], result["top5"]) == (0, 0)
+
+
+def test_a_representation_that_is_not_finite(tmp_path: Path) -> None:
+    settings = toy_settings()
+    objective = write_run(tmp_path, settings)
+    next(objective.backbone.parameters()).data.fill_(float("nan"))
+    data = open_evaluation(settings.data, 0)
+    with pytest.raises(DivergedError, match="not finite"):
+        evaluate.knn_of(objective, settings, "fp32", data)
+
+
+def test_a_backbone_that_moves_is_found_out(tmp_path: Path) -> None:
+    settings = toy_settings()
+    objective = write_run(tmp_path, settings)
+    honest = objective.represent
+
+    def moving(x: Tensor) -> Tensor:
+        next(objective.backbone.parameters()).mul_(1.001)
+        return honest(x)
+
+    objective.represent = moving  # type: ignore[method-assign]
+    with pytest.raises(SslcliError, match="backbone changed"):
+        evaluate.linear_of(objective, settings, "fp32", open_evaluation(settings.data, 0))
+
+
+def test_other_data_takes_the_place_of_the_runs_own() -> None:
+    settings = toy_settings(source="old", test="old-test", limit=3)
+    swapped = evaluate._with_data(settings, "new", None, None).data
+    assert (swapped.source, swapped.test, swapped.limit, swapped.size) == ("new", None, None, 16)
+    kept = evaluate._with_data(settings, None, None, 5).data
+    assert (kept.source, kept.test, kept.limit) == ("old", "old-test", 5)

@@ -1,0 +1,149 @@
+"""Checkpoints that are damaged, foreign or hostile, and the disk that fails while one is written."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+import torch
+
+from ssl_cli.engine.run import checkpoint, disk
+from ssl_cli.errors import CheckpointError, ResourceError
+
+
+def state(step: int) -> dict[str, Any]:
+    return {
+        "settings": {}, "resolved": {}, "objective": {"w": torch.full((1000,), float(step))}, "optimiser": {},
+        "step": step, "epoch": 0, "cursor": step, "rng": {"seed": 0},
+    }  # fmt: skip
+
+
+def test_newest_of_three_is_kept_and_found(tmp_path: Path) -> None:
+    for step in (5, 10, 15, 20, 100_000_000):
+        checkpoint.save(tmp_path, state(step), keep=3)
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == [
+        "step_00000015.pt", "step_00000020.pt", "step_100000000.pt",
+    ]  # fmt: skip
+    found, warnings = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found["step"] == 100_000_000
+    assert not warnings
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "no digest", "bad digest"])
+def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> None:
+    checkpoint.save(tmp_path, state(5), keep=3)
+    path = checkpoint.save(tmp_path, state(10), keep=3)
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    elif damage == "truncate":
+        path.write_bytes(data[:-100])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "no digest":
+        path.with_suffix(".json").unlink()
+    else:
+        path.with_suffix(".json").write_text("{")
+    found, warnings = checkpoint.newest(tmp_path) if damage != "no digest" else _in_a_run(tmp_path)
+    assert found is not None
+    assert found["step"] == 5
+    assert len(warnings) == (damage != "no digest")  # that one was not finished: nothing is lost
+
+
+def _in_a_run(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """Only in a run's own folder is a digest owed."""
+    moved = folder.rename(folder.with_name("checkpoints"))
+    return checkpoint.newest(moved)
+
+
+def test_a_first_checkpoint_that_was_cut_off_is_no_damage(tmp_path: Path) -> None:
+    """Killed between the file and its digest: the run starts over, and nothing stands in its way later."""
+    path = checkpoint.save(tmp_path, state(5), keep=3)
+    path.with_suffix(".json").unlink()
+    assert checkpoint.newest(tmp_path) == (None, [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_whole_but_of_another_format_is_left_alone(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, {**state(5), "schema": 99}, keep=3)
+    with pytest.raises(CheckpointError, match="format 99"):
+        checkpoint.newest(tmp_path)
+    assert path.exists()
+
+
+def test_all_damaged_is_an_error_and_stays_one(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, state(5), keep=3)
+    path.write_bytes(b"nothing")
+    for _ in range(2):  # the second start meets only what the first set aside
+        with pytest.raises(CheckpointError, match="None of the checkpoints"):
+            checkpoint.newest(tmp_path)
+
+
+class Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("canary",)
+
+
+@pytest.mark.parametrize("kind", ["text", "pickle", "foreign", "payload", "claim"])
+def test_a_file_that_is_no_checkpoint(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "file.pt"
+    if kind == "text":
+        path.write_text("hello")
+    elif kind == "pickle":
+        path.write_bytes(pickle.dumps(Payload()))
+    elif kind == "foreign":
+        torch.save({"model": {}}, path)
+    elif kind == "payload":
+        torch.save({**state(1), "schema": 1, "versions": Payload()}, path)
+    else:
+        huge = torch.zeros(1).as_strided((10**6, 10**6), (0, 0))
+        torch.save({**state(1), "schema": 1, "versions": {}, "objective": {"w": huge}}, path)
+    with pytest.raises(CheckpointError):
+        checkpoint.load(checkpoint.find(str(path)))
+    assert not (tmp_path / "canary").exists()
+
+
+def test_find_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no run or checkpoint"):
+        checkpoint.find(str(tmp_path / "nowhere"))
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        checkpoint.find(str(tmp_path))
+
+
+def test_a_full_disk_names_the_cause_and_leaves_nothing(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+
+    def write(file: BinaryIO) -> None:
+        with Path("/dev/full").open("wb", buffering=0) as full:
+            full.write(b"x")
+
+    with pytest.raises(ResourceError, match="no room left"):
+        disk.write_atomic(tmp_path / "file", write)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    disk.write_text(path, "old")
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"new, but only hal")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        disk.write_atomic(path, write)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_digest_is_the_file_s(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, state(3), keep=2)
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert facts["sha256"] == disk.sha256(path)
+    assert facts["size"] == path.stat().st_size

@@ -1,0 +1,74 @@
+"""Run folders: who may write in them, and what is never deleted."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssl_cli.engine.run.folder import RunFolder, default_path
+from ssl_cli.errors import LockedError, UsageError
+
+
+def test_a_folder_of_other_things_is_refused_and_untouched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    for resume, overwrite in ((False, False), (True, False), (False, True)):
+        with pytest.raises(UsageError):
+            RunFolder(tmp_path, resume=resume, overwrite=overwrite)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_is_continued_or_replaced_only_when_asked(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = RunFolder(out)
+    (out / "checkpoints" / "step_00000001.pt").write_bytes(b"x")
+    (out / "notes.md").write_text("mine")
+    first.close()
+    with pytest.raises(UsageError, match="not empty"):
+        RunFolder(out)
+    with pytest.raises(UsageError, match="exclude each other"):
+        RunFolder(out, resume=True, overwrite=True)
+    RunFolder(out, resume=True).close()
+    assert (out / "checkpoints" / "step_00000001.pt").exists()
+    RunFolder(out, overwrite=True).close()
+    assert not list((out / "checkpoints").iterdir())
+    assert (out / "notes.md").read_text() == "mine"
+
+
+def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run").close()
+    leftover = tmp_path / "run" / "checkpoints" / ".step_00000005.pt.tmp.123"
+    leftover.write_bytes(b"half")
+    RunFolder(tmp_path / "run", resume=True).close()
+    assert not leftover.exists()
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """A record lock guards against other processes; it is free again when its holder is killed."""
+    out = tmp_path / "run"
+    code = (
+        "import sys, time; from pathlib import Path; from ssl_cli.engine.run.folder import RunFolder;"
+        f"f = RunFolder(Path({str(out)!r})); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(LockedError, match=f"process {holder.pid}"):
+            RunFolder(out, resume=True)
+        holder.kill()
+    RunFolder(out, resume=True).close()
+
+
+def test_out_may_not_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        RunFolder(tmp_path / "file")
+
+
+def test_default_names_are_tame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = default_path("../evil/file.py:Class")
+    assert path.parent == Path("runs")
+    assert "/" not in path.name
+    path.mkdir(parents=True)
+    assert default_path("../evil/file.py:Class") != path

@@ -1,0 +1,253 @@
+"""The sheet: a picture of the views that pretraining's first epoch gets, and what was drawn for them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ssl_cli.augment.sheet import save_png
+from ssl_cli.config.tree import Settings
+from ssl_cli.engine.pretrain import pretrain
+from ssl_cli.engine.shards import Views
+from ssl_cli.engine.sheet import augmentation_sheet
+from ssl_cli.engine.views import Staging
+from ssl_cli.errors import DataError, ResourceError, UsageError
+from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Tile, Warned
+from ssl_cli.objective import Batch
+from tests.engine.toy_run import toy_settings
+
+HOSTILE = "a\x1b]0;PWN\x07[red].png"
+
+
+def photos(folder: Path, count: int = 6, bad: tuple[int, ...] = ()) -> Path:
+    """A folder of pictures of several shapes, larger than pretraining keeps them, some of them broken."""
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    for k in range(count):
+        image = torch.randint(0, 256, (3, 90 + k, 160 - k), dtype=torch.uint8, generator=generator)
+        save_png(image, folder / f"{k:03}.png")
+        if k in bad:
+            (folder / f"{k:03}.png").write_bytes(b"no picture")
+    return folder
+
+
+def settings_of(order: tuple[str, ...] = (), **data: Any) -> Settings:
+    settings = toy_settings(**data)
+    if not order:
+        return settings
+    return settings.model_copy(update={"augment": settings.augment.model_copy(update={"order": order})})
+
+
+def pictured(events: list[Event]) -> list[Pictured]:
+    return [event for event in events if isinstance(event, Pictured)]
+
+
+def result(events: list[Event]) -> dict[str, Any]:
+    last = events[-1]
+    assert isinstance(last, Evaluated)
+    assert last.name == "sheet"
+    return dict(last.result)
+
+
+def pixels(tile: Tile) -> Tensor:
+    """The tile as int `(3,H,W)`."""
+    rgb = torch.frombuffer(bytearray(tile.rgb), dtype=torch.uint8)
+    return rgb.view(tile.height, tile.width, 3).permute(2, 0, 1).int()
+
+
+def test_rows_then_the_result(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "a.png"
+    events = list(augmentation_sheet(toy_settings(), out, images=3, views=4))
+    found = result(events)
+    assert [type(event) for event in events] == [Pictured, Pictured, Pictured, Evaluated]
+    assert (found["path"], found["images"], found["views"], found["order"][0]) == (str(out), 3, 4, "crop")
+    assert [row["image"] for row in found["rows"]] == [f"shapes:train[{k}]" for k in range(3)]
+    for event, row in zip(pictured(events), found["rows"], strict=True):
+        assert [tile.title for tile in event.tiles] == ["original", "view 1", "view 2", "view 3", "view 4"]
+        assert row["size"] == [event.tiles[0].height, event.tiles[0].width]
+        for tile, drawn in zip(event.tiles[1:], row["views"], strict=True):
+            assert [words.split()[0] for words in tile.caption.split("; ")] == list(drawn)
+            assert {"top", "left", "height", "width"} == drawn["crop"].keys()
+    assert json.loads(json.dumps(found)) == found
+    with Image.open(out) as picture:
+        assert (picture.format, picture.width) == ("PNG", 8 + 5 * (128 + 8))
+
+
+@pytest.mark.parametrize("order", [(), ("crop", "jitter", "normalize")])
+@pytest.mark.parametrize("kind", ["shapes", "photos"])
+def test_the_views_are_those_that_pretraining_trains_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, order: tuple[str, ...]
+) -> None:
+    data = {} if kind == "shapes" else {"source": str(photos(tmp_path / "photos", 8))}
+    settings = settings_of(order, **data)
+    run = settings.run.model_copy(update={"batch": 4, "out": str(tmp_path / "run"), "evaluate": False, "seed": 5})
+    schedule = settings.schedule.model_copy(update={"epochs": 1})
+    hardware = settings.hardware.model_copy(update={"device": "cpu", "precision": "fp32", "micro_batch": 8})
+    settings = settings.model_copy(update={"run": run, "schedule": schedule, "hardware": hardware})
+    trained: dict[tuple[int, int], Tensor] = {}
+    stage = Staging.stage
+
+    def remembered(staging: Staging, batch: Batch) -> tuple[Views, Batch]:
+        views, whole = stage(staging, batch)
+        for view, rows in enumerate(views.x.chunk(2)):
+            trained.update({(index, view): row.clone() for index, row in zip(batch.index.tolist(), rows, strict=True)})
+        return views, whole
+
+    monkeypatch.setattr(Staging, "stage", remembered)
+    list(pretrain(settings, origins={}, resume=False, overwrite=False))
+    events = list(augmentation_sheet(settings, tmp_path / "a.png", images=8, views=3))
+    rows = pictured(events)
+    assert len(rows) == 8
+    assert all((index, 0) in trained for index in range(8))
+    for index, row in enumerate(rows):
+        for view in range(2):
+            x = trained[index, view]
+            if "normalize" in order:
+                normalize = settings.augment.normalize
+                mean, std = (torch.tensor(values)[:, None, None] for values in (normalize.mean, normalize.std))
+                x = x * std + mean
+            shown = pixels(row.tiles[1 + view])
+            assert (shown - x.clamp(0, 1).mul(255).round().int()).abs().max() <= 1
+            assert (shown - pixels(row.tiles[3])).abs().max() > 20  # another view is another picture
+
+
+def test_same_seed_same_bytes(tmp_path: Path) -> None:
+    sheets = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
+    folder = photos(tmp_path / "photos")
+    for path, seed in zip(sheets, (0, 0, 1), strict=True):
+        settings = toy_settings(source=str(folder))
+        settings = settings.model_copy(update={"run": settings.run.model_copy(update={"seed": seed})})
+        list(augmentation_sheet(settings, path, images=3, views=2))
+    first, second, other = (path.read_bytes() for path in sheets)
+    assert first == second
+    assert first != other
+
+
+def test_same_bytes_from_another_process(tmp_path: Path) -> None:
+    sheets = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, hash_seed in zip(sheets, ("1", "2"), strict=True):
+        words = ["inspect-augs", "-o", str(path), "--images", "2", "--views", "3", "--set", "data.images=8"]
+        done = subprocess.run(
+            [sys.executable, "-m", "ssl_cli", *words],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+        assert "▀" not in done.stdout + done.stderr
+    assert sheets[0].read_bytes() == sheets[1].read_bytes()
+
+
+def test_bad_images_are_told_and_the_next_ones_take_their_place(tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", 14, bad=(0, 3, 9))
+    events = list(augmentation_sheet(toy_settings(source=str(source)), tmp_path / "a.png", images=9))
+    assert [Path(event.path).name for event in events if isinstance(event, Skipped)] == [
+        "000.png",
+        "003.png",
+        "009.png",
+    ]
+    assert [event.name for event in pictured(events)] == [
+        "001.png", "002.png", "004.png", "005.png", "006.png", "007.png", "008.png", "010.png", "011.png",
+    ]  # fmt: skip
+    found = result(events)
+    assert found["images"] == 9
+    assert [Path(bad["path"]).name for bad in found["skipped"]] == ["000.png", "003.png", "009.png"]
+    assert [event.message for event in events if isinstance(event, Warned)] == [
+        "What could not be read is left out: 000.png, 003.png, 009.png."
+    ]
+
+
+def test_where_too_much_is_bad(tmp_path: Path) -> None:
+    every = photos(tmp_path / "every", 3, bad=(0, 1, 2))
+    with pytest.raises(DataError, match="cannot be read"):
+        list(augmentation_sheet(toy_settings(source=str(every)), tmp_path / "a.png"))
+    most = photos(tmp_path / "most", 40, bad=tuple(range(39)))
+    with pytest.raises(DataError, match="can be read"):
+        list(augmentation_sheet(toy_settings(source=str(most)), tmp_path / "a.png"))
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_fewer_images_than_asked(tmp_path: Path) -> None:
+    events = list(augmentation_sheet(toy_settings(images=2), tmp_path / "a.png", images=8))
+    assert (result(events)["images"], len(pictured(events))) == (2, 2)
+
+
+def test_a_name_is_shown_harmless_and_told_as_it_is(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", 1)
+    (folder / "000.png").rename(folder / HOSTILE)
+    events = list(augmentation_sheet(toy_settings(source=str(folder)), tmp_path / "a.png"))
+    assert pictured(events)[0].name == "a\\x1b]0;PWN\\x07[red].png"
+    assert result(events)["rows"][0]["image"] == str(folder / HOSTILE)
+
+
+SWEPT = {
+    "crop": (1, "crop 100 % at 0,0", "crop 47 % at 2,2"),  # 11 of 16 pixels: half the area, rounded
+    "flip": (1, "off", "flip"),
+    "gray": (1, "off", "gray"),
+    "blur": (1, "blur 0.1", "blur 2.0"),
+    "jitter": (4, "jitter bri 0.60", "jitter bri 1.40"),
+}
+
+
+@pytest.mark.parametrize("op", SWEPT)
+def test_a_sweep_goes_from_weak_to_strong(tmp_path: Path, op: str) -> None:
+    events = list(augmentation_sheet(settings_of(), tmp_path / "a.png", images=2, views=5, op=op))
+    lines, weak, strong = SWEPT[op]
+    rows, found = pictured(events), result(events)
+    assert len(rows) == 2 * lines
+    assert (found["op"], found["images"]) == (op, 2)
+    tiles = rows[0].tiles
+    assert found["views"] == len(tiles) - 1 == (2 if op in {"flip", "gray"} else 5)
+    assert [tile.title for tile in tiles[:2]] == ["original", "step 1"]
+    assert (tiles[1].caption, tiles[-1].caption) == (weak, strong)
+    assert [list(view) for view in found["rows"][0]["views"]][-1] == [op]
+    if op == "jitter":
+        assert [row["varied"] for row in found["rows"][:4]] == ["brightness", "contrast", "saturation", "hue"]
+        assert rows[1].name == "shapes:train[0]: contrast"
+    original = pixels(tiles[0])
+    apart = [float((pixels(tile) - original).abs().float().mean()) for tile in tiles[1:]]
+    if op != "jitter":  # whose middle is the weakest
+        assert apart[0] < 1
+        assert apart == sorted(apart)
+    if op == "flip":
+        assert torch.equal(pixels(tiles[-1]), original.flip(2))
+
+
+@pytest.mark.parametrize(("op", "warned"), [("blur", True), ("jitter", False)])
+def test_an_operation_that_the_recipe_leaves_out_is_shown_and_called_so(tmp_path: Path, op: str, warned: bool) -> None:
+    events = list(augmentation_sheet(settings_of(("crop", "jitter")), tmp_path / "a.png", images=1, op=op))
+    warnings = [event for event in events if isinstance(event, Warned)]
+    assert bool(warnings) is warned
+    assert all(f"does not use '{op}'" in warning.message for warning in warnings)
+    assert (tmp_path / "a.png").is_file()
+
+
+def refused(kind: type[Exception], match: str, **given: Any) -> None:
+    def events() -> Iterator[Event]:
+        yield from augmentation_sheet(**{"settings": toy_settings(), **given})
+
+    with pytest.raises(kind, match=match):
+        list(events())
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    refused(UsageError, "has no strength", output=tmp_path / "a.png", op="normalize")
+    refused(UsageError, "megapixels", output=tmp_path / "a.png", images=256, views=64)
+    folder = photos(tmp_path / "photos")
+    refused(UsageError, "among the images", settings=toy_settings(source=str(folder)), output=folder / "x" / "a.png")
+    (tmp_path / "file").touch()
+    refused(ResourceError, "Cannot write", output=tmp_path / "file" / "a.png")
+    (tmp_path / "taken.png").mkdir()
+    refused(ResourceError, "Cannot write", output=tmp_path / "taken.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "photos", "taken.png"]
