@@ -66,7 +66,7 @@ def train(method: str, mode: str, out: Path, *, resume: bool = False) -> None:
 def train_as_two_ranks(method: str, mode: str, out: Path) -> None:
     """Train by the command line in two processes that share every step."""
     words = [word for item in settings_of(method, mode) for word in ("--set", item)]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "ssl_cli"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ssl_cli"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "true"}
     done = subprocess.run(
         [sys.executable, *launcher, "pretrain", "--method", method, "--out", str(out), *words],
