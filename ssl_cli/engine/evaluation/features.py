@@ -15,10 +15,9 @@ from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
-from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.devices import resolve_device
-from ssl_cli.engine.gradient import autocast
+from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.engine.plan.compile import eagerly
+from ssl_cli.engine.precision import autocast
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import status
 from ssl_cli.errors import CheckpointError, DataError, UsageError

@@ -9,8 +9,7 @@ from ssl_cli.augment.pipeline import CARD_BYTES
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import cap_for
 from ssl_cli.engine.plan import memory
-from ssl_cli.engine.rows import group_sizes
-from ssl_cli.engine.shards import own_sizes
+from ssl_cli.engine.rows import group_sizes, local_group_sizes
 from ssl_cli.objective import Objective
 from ssl_cli.world import world
 
@@ -85,4 +84,4 @@ def checkpoint_bytes(settings: Settings, objective: Objective) -> int:
 def step_groups(settings: Settings, objective: Objective) -> tuple[int, ...]:
     """Rows of each BatchNorm group of a step's gradient pass, as far as they pass in one process."""
     sizes = group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group)
-    return own_sizes(sizes, settings.run.batch, world().size)
+    return local_group_sizes(sizes, settings.run.batch, world().size)

@@ -7,7 +7,7 @@ rows come in other numbers, and each would be compiled.
 
 Where steps are small a card waits for the host to launch its kernels, and there they are recorded as CUDA graphs, which
 launch as one. What a graph gives back lies in memory that it writes again when it is next launched: rows, moments and
-gradients of a step are used up, or copied, before the next one begins, and that is marked (`step_begins`).
+gradients of a step are used up, or copied, before the next one begins, and that is marked (`mark_step_begin`).
 """
 
 import math
@@ -28,8 +28,7 @@ from ssl_cli.config.units import format_seconds
 from ssl_cli.engine.plan import budget
 from ssl_cli.engine.plan.divide import Division
 from ssl_cli.engine.plan.probe import noise, pass_seconds, view_dtype
-from ssl_cli.engine.rows import group_sizes, packed
-from ssl_cli.engine.shards import StepShare, spans
+from ssl_cli.engine.rows import StepRows, group_sizes, pack, splits_groups
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Objective
 from ssl_cli.world import world
@@ -82,7 +81,7 @@ def networks(objective: Objective) -> list[nn.Module]:
     return [module for module in alike if [p.shape for p in module.parameters()] == shapes]
 
 
-def switch(objective: Objective, way: str) -> None:
+def set_compile(objective: Objective, way: str) -> None:
     """Compile the networks in this way from their next pass on, or have them pass eagerly again."""
     for network in networks(objective):
         network._compiled_call_impl = None
@@ -90,23 +89,23 @@ def switch(objective: Objective, way: str) -> None:
             network.compile(dynamic=False, mode=MODES[way])
 
 
-def abandon(objective: Objective) -> None:
+def disable_compile(objective: Objective) -> None:
     """Have the networks pass eagerly from here on, and give back what graphs of them held."""
-    switch(objective, "off")
+    set_compile(objective, "off")
     torch.compiler.reset()
 
 
-def step_begins(way: str) -> None:
+def mark_step_begin(way: str) -> None:
     """Say that whatever graphs gave back in the step before is used up."""
     if way == "graphs":
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
 
-def shared(way: str, share: StepShare) -> str:
+def on_ranks(way: str, share: StepRows) -> str:
     """What is left of a run's way where it goes on in the processes of this share."""
-    if share.spanning:
+    if share.across_ranks:
         return "off"
-    return "on" if way == "graphs" and not share.alone else way
+    return "on" if way == "graphs" and not share.single_rank else way
 
 
 def divided(way: str, *, checkpointing: bool, at_once: bool) -> str:
@@ -158,7 +157,7 @@ def _obstacle(settings: Settings, objective: Objective, work: Work) -> str | Non
     groups = group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group)
     if work.division.checkpointing:
         return "parts of the network pass again, one by one"
-    if world().size > 1 and spans(len(groups), world().size):
+    if world().size > 1 and splits_groups(len(groups), world().size):
         return "BatchNorm layers wait for the other processes"
     if device == "cpu":
         found = any(name and shutil.which(name) for name in inductor.cpp.cxx)
@@ -182,7 +181,7 @@ def _tried(settings: Settings, objective: Objective, work: Work) -> Compilation:
     gains, told = _gains(settings, objective, work)
     found = _worthwhile(gains, f"tried: {', '.join(told.values())}", work, time.perf_counter() - began)
     if "graphs" in told and found.way != "graphs":
-        abandon(objective)
+        disable_compile(objective)
     return found
 
 
@@ -224,7 +223,7 @@ def _gain(settings: Settings, objective: Objective, work: Work, way: Way) -> tup
 
     Passes of one micro-batch, eager and compiled in turn; the median of their ratios decides.
     """
-    sizes = next(packed(budget.step_groups(settings, objective), work.division.micro_batch))
+    sizes = next(pack(budget.step_groups(settings, objective), work.division.micro_batch))
     device = next(objective.parameters()).device
     side = settings.data.size
     x = noise((sum(sizes), objective.channels, side, side), device, work.layout).to(view_dtype(work.precision))
@@ -236,7 +235,7 @@ def _gain(settings: Settings, objective: Objective, work: Work, way: Way) -> tup
         while len(pairs) < PAIRS and (len(pairs) < 2 or time.perf_counter() - began < PAIRS_SECONDS):
             pairs.append(_turn(objective, x, work.precision, sizes, way))
     finally:
-        switch(objective, "off")
+        set_compile(objective, "off")
         objective.zero_grad(set_to_none=True)  # a pass that failed may have left some
     ratio = statistics.median(eager / compiled for eager, compiled in pairs)
     return ratio, statistics.median(eager for eager, _ in pairs)
@@ -244,8 +243,8 @@ def _gain(settings: Settings, objective: Objective, work: Work, way: Way) -> tup
 
 def _turn(objective: Objective, x: torch.Tensor, precision: str, sizes: Sequence[int], way: Way) -> tuple[float, float]:
     """Seconds of an eager pass and of a compiled one."""
-    switch(objective, "off")
+    set_compile(objective, "off")
     eager = pass_seconds(objective, x, precision, sizes=sizes, moments=Moments())
-    switch(objective, way)
-    step_begins(way)
+    set_compile(objective, way)
+    mark_step_begin(way)
     return eager, pass_seconds(objective, x, precision, sizes=sizes, moments=Moments())

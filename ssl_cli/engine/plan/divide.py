@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssl_cli.engine.plan.footprint import Footprint
-from ssl_cli.engine.rows import packed
+from ssl_cli.engine.rows import pack
 
 Mode = Literal["auto", "direct", "tail-keep", "cached", "checkpointed"]
 
@@ -117,7 +117,7 @@ def _fitting(
         micro = min(_whole(at_once(device), largest) or largest, _whole(fitting, largest), rows)
     if micro < largest or weight.of(micro) > room:
         return None
-    count = sum(1 for _ in packed(sizes, micro))
+    count = sum(1 for _ in pack(sizes, micro))
     kept = min(1 + int((room - weight.of(micro)) // (weight.kept * micro)), count)
     if mode == "direct" and kept < count:
         return None

@@ -6,8 +6,7 @@ from pathlib import Path
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.glance import glance
 from ssl_cli.data.loader import require_batch
-from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.devices import resolve_device
+from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.engine.plan import plan
 from ssl_cli.events import Event, Planned, Warned
 
@@ -25,7 +24,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     settings, notes = plan.capped(settings, seen.images)
     objective = build_objective(settings, resolve_device(settings.hardware.device), seen.images)
     out = Path(settings.run.out or "runs")
-    found = plan.make(settings, objective, plan.Data(seen.images, seen.where, seen.few), out, fits=True)
+    found = plan.make_plan(settings, objective, seen.images, seen.where, seen.few, out, dry_run=True)
     yield Planned(choices=found.choices, expected=found.expected)
     for note in (*notes, *found.warnings, *filter(None, [seen.doubt])):
         yield Warned(message=note)

@@ -38,8 +38,8 @@ class Fit:
     @property
     def resolved(self) -> dict[str, Any]:
         """Of the choices that a resumed run takes over, those that are made here."""
-        made = {name: getattr(self.division, name) for name in ("mode", "micro_batch", "kept", "checkpointing")}
-        return {**made, "card_bytes": self.stay.card_bytes}
+        made = {name: getattr(self.division, name) for name in ("mode", "micro_batch", "checkpointing")}
+        return {**made, "kept_graphs": self.division.kept, "gpu_cache_bytes": self.stay.card_bytes}
 
 
 def fit(settings: Settings, objective: Objective, how: Arithmetic, images: int, few: Source | None) -> Fit:

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ssl_cli.engine.gradient import autocast
+from ssl_cli.engine.precision import autocast
 from ssl_cli.nn.batchnorm import grouped
 from ssl_cli.nn.checkpointing import checkpointed
 from ssl_cli.objective import Objective

@@ -35,11 +35,11 @@ def available() -> int:
 
 def resident() -> int:
     """Bytes of this process in memory now, what it has freed given back."""
-    give_back()
+    release()
     return _rss()
 
 
-def give_back() -> None:
+def release() -> None:
     """Have the C library return to the system what this process has freed."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -18,8 +18,7 @@ from ssl_cli.engine.plan import budget, need, probe
 from ssl_cli.engine.plan.compile import Compilation, Work, choose, divided
 from ssl_cli.engine.plan.divide import Division, Mode
 from ssl_cli.engine.plan.fit import fit
-from ssl_cli.engine.rows import group_sizes
-from ssl_cli.engine.shards import spans
+from ssl_cli.engine.rows import group_sizes, splits_groups
 from ssl_cli.events import Choice
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import peak_rate
@@ -35,13 +34,22 @@ class Resolved:
     precision: str
     mode: str
     micro_batch: int
-    threads: int
     images: int
     memory_format: str = "channels_last"
-    kept: int = 0
+    kept_graphs: int = 0
     checkpointing: bool = False
     compile: str = "off"
-    card_bytes: int = 0
+    gpu_cache_bytes: int = 0
+
+    @classmethod
+    def from_dict(cls, d):
+        d = dict(d); d.pop("threads", None)
+        if "kept" in d: d["kept_graphs"] = d.pop("kept")
+        if "card_bytes" in d: d["gpu_cache_bytes"] = d.pop("card_bytes")
+        return cls(**d)
+
+    def as_dict(self):
+        return dataclasses.asdict(self)
 
     def __post_init__(self) -> None:
         earlier: dict[object, str] = {False: "off", True: "on"}  # as runs had it before there were graphs
@@ -89,7 +97,7 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
     found, division, stay = fitted.need, fitted.division, fitted.stay
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format,
-        threads=torch.get_num_threads(), images=images, **fitted.resolved,
+        images=images, **fitted.resolved,
     )  # fmt: skip
     seconds = found.seconds(settings, division, images=images, in_memory=stay.decoded_once)
     work = Work(division, resolved.precision, resolved.memory_format, seconds)
@@ -103,7 +111,7 @@ def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fit
     choices = [
         *describe(settings, objective, images, data.where),
         *_processes(settings, objective),
-        Choice(name="device", value=str(device), reason=_why_device(settings, resolved.threads)),
+        Choice(name="device", value=str(device), reason=_why_device(settings, torch.get_num_threads())),
         Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why + rounded),
         Choice(name="memory", value=format_bytes(fitted.most), reason=fitted.why),
         Choice(name="images stay", value=stay.place, reason=stay.reason),
@@ -260,7 +268,7 @@ def _processes(settings: Settings, objective: Objective) -> list[Choice]:
         return []
     groups = len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group))
     how = f"{groups // where.size} of {groups} BatchNorm groups each"
-    if spans(groups, where.size):
+    if splits_groups(groups, where.size):
         how = f"{groups} BatchNorm group{'s' * (groups > 1)} cannot be dealt evenly: each has rows in all, sums travel"
     return [Choice(name="processes", value=f"{where.size}", reason=how)]
 
@@ -344,3 +352,20 @@ def _no_room(settings: Settings, size: int, free: int) -> list[str]:
         f"Checkpoints may need {format_bytes(need)}, and {format_bytes(free)} are free; "
         f"choose an --out on another disk, or --set run.keep=2."
     ]
+
+
+def make_plan(settings, objective, images, where, few, out, *, dry_run=False):
+    p = make(settings, objective, Data(images, where, few), out, fits=dry_run)
+    object.__setattr__(p, "cache_bytes", cache_bytes(settings, objective, next(objective.parameters()).device))
+    return p
+
+
+def cache_bytes(settings, objective, device):
+    return budget.cache_bytes(settings, objective, device)
+
+
+def replan(settings, objective, resolved, few):
+    return divided_anew(settings, objective, Data(resolved.images, "", few), resolved), cache_bytes(settings, objective, next(objective.parameters()).device)
+
+
+cap_queue = capped

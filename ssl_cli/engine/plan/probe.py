@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_cli.engine.gradient import autocast, tensor_float
 from ssl_cli.engine.plan import memory
 from ssl_cli.engine.plan.footprint import Footprint
+from ssl_cli.engine.precision import autocast, tf32
 from ssl_cli.nn.batchnorm import Moments, grouped
 from ssl_cli.nn.library import accepts
 from ssl_cli.objective import Objective
@@ -130,7 +130,7 @@ def pass_seconds(
     ):
         z = objective(x)
     if backward:
-        with tensor_float(device):
+        with tf32(device):
             z.sum().backward()
     wait_for(device)
     seconds = time.perf_counter() - began

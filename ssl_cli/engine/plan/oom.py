@@ -14,7 +14,7 @@ from ssl_cli.errors import OutOfMemoryError, convert_exception
 from ssl_cli.events import Warned
 
 
-def simpler(error: Exception, resolved: Resolved, sizes: Sequence[int], step: int) -> tuple[Resolved, Warned] | None:
+def retry_smaller(error: Exception, resolved: Resolved, sizes: Sequence[int], step: int) -> tuple[Resolved, Warned] | None:
     """How a step that ended so may succeed, and what to say of it; None: there is no other way.
 
     Args:
@@ -35,16 +35,16 @@ def simpler(error: Exception, resolved: Resolved, sizes: Sequence[int], step: in
 
 def further(resolved: Resolved, sizes: Sequence[int]) -> Resolved | None:
     """The same with the batch divided further; None: it cannot be."""
-    less = smaller(sizes, resolved.micro_batch, resolved.kept, resolved.checkpointing)
+    less = smaller(sizes, resolved.micro_batch, resolved.kept_graphs, resolved.checkpointing)
     if less is None:
         return None
     micro, kept, sparing = less
     mode = "checkpointed" if sparing else "cached"
     way = divided(resolved.compile, checkpointing=sparing, at_once=False)
-    return dataclasses.replace(resolved, mode=mode, micro_batch=micro, kept=kept, checkpointing=sparing, compile=way)
+    return dataclasses.replace(resolved, mode=mode, micro_batch=micro, kept_graphs=kept, checkpointing=sparing, compile=way)
 
 
-def ended(resolved: Resolved, sizes: Sequence[int], step: int, rank: int) -> OutOfMemoryError:
+def out_of_memory_error(resolved: Resolved, sizes: Sequence[int], step: int, rank: int) -> OutOfMemoryError:
     """What ends a run of several processes, of which that of this rank ran out of memory."""
     where = "" if rank else " in the first process"  # of the others each is named by whoever hears of it
     hint = "Go on with --resume, from the last checkpoint: the batch is then divided further."
@@ -53,7 +53,7 @@ def ended(resolved: Resolved, sizes: Sequence[int], step: int, rank: int) -> Out
     return OutOfMemoryError(f"Memory ran out in step {step + 1}{where}.", hint)
 
 
-def resumed(resolved: Resolved, sizes: Sequence[int], note: str | None) -> tuple[Resolved, list[str]]:
+def resume_smaller(resolved: Resolved, sizes: Sequence[int], note: str | None) -> tuple[Resolved, list[str]]:
     """The choices of a run that goes on after it ended with this note, or with none, and what to say of them."""
     less = further(resolved, sizes) if note else None
     if less is None:
