@@ -7,7 +7,6 @@ from ssl_cli import distributed, registry
 from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
 from ssl_cli.data.loader import Loader, cap_for
 from ssl_cli.data.source import Source
-from ssl_cli.engine.plan import budget
 from ssl_cli.engine.shards import step_share
 from ssl_cli.errors import UsageError
 from ssl_cli.nn.batchnorm import convert
@@ -61,7 +60,7 @@ def build_objective(settings: Settings, device: torch.device, images: int | None
 
 
 def build_loader(
-    settings: Settings, objective: Objective, source: Source, device: torch.device, card_bytes: int = 0
+    settings: Settings, objective: Objective, source: Source, device: torch.device, cache_bytes: int, card_bytes: int = 0
 ) -> Loader:
     """The loader of the run's images, of several processes as far as they pass in this one.
 
@@ -77,7 +76,7 @@ def build_loader(
     return Loader(
         source, settings.run.batch, settings.run.seed,
         threads=settings.data.threads, cache=settings.data.cache,
-        cache_bytes=budget.cache_bytes(settings, objective, device),
+        cache_bytes=cache_bytes,
         card=device if card_bytes else None, card_bytes=card_bytes, cap=cap_for(settings.data.size),
         share=share if distributed.world_size() > 1 else None,
     )  # fmt: skip

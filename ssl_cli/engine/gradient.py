@@ -1,12 +1,13 @@
 """The gradient of a loss that sees the whole batch, however few of its activations are in memory at once."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ssl_cli.engine.precision import tf32
 from ssl_cli.engine.shards import Share
 from ssl_cli.nn.batchnorm import Moments, grouped
 from ssl_cli.nn.checkpointing import checkpointed
@@ -105,46 +106,9 @@ def backward(rows: Rowwise, loss: Loss, moments: Moments, kept: int) -> tuple[Te
     value.backward()  # type: ignore[no-untyped-call]
     assert z.grad is not None
     slopes = torch.split(z.grad[rows.share.own.order.to(z.device, non_blocking=True)], rows.sizes)
-    with tensor_float(z.device):
+    with tf32(z.device):
         for number in range(count - 1, again - 1, -1):
             outs.pop().backward(slopes[number])  # type: ignore[no-untyped-call]
         for number in range(again):
             rows.out(number, moments).backward(slopes[number])  # type: ignore[no-untyped-call]
     return value.detach(), z.detach()
-
-
-def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[None]]:
-    """A maker of contexts in which matrix work runs in `precision`, on a card what stays float32 in TF32.
-
-    A new context for every pass: autocast remembers the casts of weights, and those made without a graph would cut
-    the gradient off in the next pass.
-    """
-
-    @contextmanager
-    def context() -> Iterator[None]:
-        with tensor_float(device):
-            if precision == "bf16":
-                with torch.autocast(device.type, torch.bfloat16):
-                    yield
-            else:
-                yield
-
-    return context
-
-
-@contextmanager
-def tensor_float(device: torch.device) -> Iterator[None]:
-    """Within the block a card rounds what it multiplies in float32 to TF32; then all is as before.
-
-    For networks and their gradient alone: a loss divides by a low temperature, and what it rounds off grows.
-    """
-    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
-    products = (cuda.matmul, cudnn.conv) if device.type == "cuda" else ()  # type: ignore[attr-defined]
-    before = [product.fp32_precision for product in products]
-    try:
-        for product in products:
-            product.fp32_precision = "tf32"
-        yield
-    finally:
-        for product, precision in zip(products, before, strict=True):
-            product.fp32_precision = precision

@@ -13,12 +13,11 @@ from ssl_cli import distributed
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.gate import gate
-from ssl_cli.engine.gradient import Rowwise, autocast, backward
+from ssl_cli.engine.gradient import Rowwise, backward
 from ssl_cli.engine.metrics import Meter
-from ssl_cli.engine.plan import memory, plan, shortage
-from ssl_cli.engine.plan.budget import step_groups
-from ssl_cli.engine.plan.compile import abandon, shared, step_begins, switch
-from ssl_cli.engine.plan.probe import FORMATS
+from ssl_cli.engine.plan import compile, memory, oom, plan
+from ssl_cli.engine.plan.cost import local_groups
+from ssl_cli.engine.precision import MEMORY_FORMATS, autocast
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.signals import StopRequest, exit_code, received
@@ -49,7 +48,7 @@ class Job:
         self.settings, self.resolved, self.folder = settings, resolved, folder
         self.request = StopRequest()
         self.device = torch.device(resolved.device)
-        layout = FORMATS[resolved.memory_format]
+        layout = MEMORY_FORMATS[resolved.memory_format]
         self.objective, self.loader = objective.train().to(memory_format=layout), loader
         self.steps_per_epoch = loader.steps_per_epoch
         self.steps = self.steps_per_epoch * settings.schedule.epochs
@@ -64,7 +63,10 @@ class Job:
         self._told = set[str]()
         self._judged: int | None = None
         self._lost: list[int] = []
-        switch(objective, shared(resolved.compile, self.share(0)))
+        share = self.share(0)
+        ranks = 1 if share.alone else distributed.world_size()
+        mode = compile.allowed(resolved.compile, world_size=ranks, split_groups=share.spanning)
+        compile.set_compile(objective, mode)
         self.grad_norm = torch.zeros(())
         self.meter = Meter(settings, loader, objective, resolved, self.steps)
         self.began = self.saved = time.monotonic()
@@ -86,7 +88,7 @@ class Job:
 
     def batches(self) -> Iterator[tuple[Views, Batch]]:
         """What steps take, from where the run stands to its end; of several processes, each one's rows of it."""
-        memory.give_back()  # what planning held
+        memory.release()  # what planning held
         self.meter.begin(self.start)
         return self.staging.batches(self.start, self.steps)
 
@@ -113,7 +115,7 @@ class Job:
         queries = self.share(batch.step).queries
         rowwise = self._rowwise(lambda rows: self.objective(views.rows(rows)), queries, batch.step, QUERIES)
         loss = lambda z: self.objective.loss(z, targets, batch)  # noqa: E731
-        found = backward(rowwise, loss, self.moments, self.resolved.kept)
+        found = backward(rowwise, loss, self.moments, self.resolved.kept_graphs)
         distributed.all_reduce_gradients(self.objective.parameters())
         self.moments.pool()
         return found
@@ -128,7 +130,7 @@ class Job:
             DivergedError: as `update`.
         """
         while True:
-            step_begins(self.resolved.compile)
+            compile.mark_step_begin(self.resolved.compile)
             try:
                 targets = self.targets(x, batch)
                 found = targets, *self.backward(x, targets, batch)
@@ -146,20 +148,20 @@ class Job:
 
     def _simpler(self, error: Exception, step: int) -> Warned | None:
         """Set the job, and who resumes it, to a way in which the step may succeed; None: there is none."""
-        sizes = step_groups(self.settings, self.objective)
+        sizes = local_groups(self.settings, self.objective)
         if distributed.world_size() > 1:  # the others wait for us
             if convert_exception(error).out_of_memory:
-                raise shortage.ended(self.resolved, sizes, step, distributed.rank()) from error
+                raise oom.out_of_memory_error(self.resolved, sizes, step, distributed.rank()) from error
             return None
-        found = shortage.simpler(error, self.resolved, sizes, step)
+        found = oom.retry_smaller(error, self.resolved, sizes, step)
         if found is None:
             return None
         before = self.resolved.compile
         self.resolved, told = found
         if self.folder is not None:
-            self.folder.amend_plan(resolved=plan.as_dict(self.resolved))
+            self.folder.amend_plan(resolved=self.resolved.as_dict())
         if self.resolved.compile != before:
-            abandon(self.objective)
+            compile.disable_compile(self.objective)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return told
@@ -262,7 +264,7 @@ class Job:
         """All that `restore` needs, as tensors and primitives."""
         return {
             "settings": self.settings.model_dump(mode="json"),
-            "resolved": plan.as_dict(self.resolved),
+            "resolved": self.resolved.as_dict(),
             "objective": self.objective.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": step,

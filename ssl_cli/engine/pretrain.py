@@ -17,8 +17,8 @@ from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.devices import own_device
 from ssl_cli.engine.evaluation.evaluate import quality
 from ssl_cli.engine.job import Job
-from ssl_cli.engine.plan import plan, shortage
-from ssl_cli.engine.plan.budget import step_groups
+from ssl_cli.engine.plan import oom, plan
+from ssl_cli.engine.plan.cost import local_groups
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder, default_path, refuse_unfit
 from ssl_cli.engine.run.resume import continued
@@ -88,7 +88,7 @@ def _failed(folder: RunFolder, error: Exception, settings: Settings, *, begun: b
     folder.log(traceback.format_exc())
     with contextlib.suppress(SslcliError):  # a full disk may be what is wrong
         if ours.out_of_memory and begun:
-            folder.amend_plan(shortage=ours.message)
+            folder.amend_plan(out_of_memory=ours.message)
         folder.write_status("failed", ours.code, ours.message)
     if settings.run.out is None and not folder.settings_file.is_file():
         folder.discard()  # nobody asked for this folder, and nothing was begun in it
@@ -122,7 +122,7 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, r
     if finished is not None:
         if settings.run.evaluate:
             request.obey()
-            yield from quality(job.objective, settings, plan.as_dict(job.resolved), step=finished.step)
+            yield from quality(job.objective, settings, job.resolved.as_dict(), step=finished.step)
         yield finished
 
 
@@ -137,35 +137,37 @@ def assemble(
     earlier = folder.read_plan()
     kept = earlier.get("resolved") or (state["resolved"] if state else None)
     source = open_pretraining(settings.data, settings.run.seed)
-    settings, notes = plan.capped(settings, len(source))
+    settings, notes = plan.cap_queue(settings, len(source))
     device = own_device(kept["device"] if kept else settings.hardware.device)
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source))
-    data = plan.Data(len(source), source.name, source)
     if kept is None:
-        made = plan.make(settings, objective, data, folder.path)
-        resolved, planned = made.resolved, Planned(choices=made.choices, expected=made.expected)
+        made = plan.make_plan(settings, objective, len(source), source.name, source, folder.path)
+        resolved, cache_bytes = made.resolved, made.cache_bytes
+        planned = Planned(choices=made.choices, expected=made.expected)
         notes += made.warnings
         folder.write_settings(settings)
-        folder.write_plan(planned, plan.as_dict(resolved))
+        folder.write_plan(planned, resolved.as_dict())
         folder.write_environment({"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)})
     else:
-        resolved = plan.Resolved(**kept)
+        resolved = plan.Resolved.from_dict(kept)
         steps = len(source) // settings.run.batch * settings.schedule.epochs
         _refuse_another(resolved, state, len(source), steps)
-        torch.set_num_threads(resolved.threads)  # how sums are split decides their last bits
         if divides:
-            resolved = plan.divided_anew(settings, objective, data, resolved)
-            notes.append(f"As asked, the run goes on with {shortage.described(resolved)}. The batch is as it was.")
+            resolved, cache_bytes = plan.replan(settings, objective, resolved, source)
+            notes.append(f"As asked, the run continues with {oom.describe_division(resolved)}. The batch is unchanged.")
         else:
-            resolved, more = shortage.resumed(resolved, step_groups(settings, objective), earlier.get("shortage"))
+            cache_bytes = plan.cache_bytes(settings, objective, device)
+            sizes = local_groups(settings, objective)
+            resolved, more = oom.resume_smaller(resolved, sizes, earlier.get("out_of_memory"))
             notes += more
-        told = "every choice as it was" if resolved == plan.Resolved(**kept) else "the batch is divided otherwise"
+        same = resolved == plan.Resolved.from_dict(kept)
+        told = "every choice as it was" if same else "the batch is divided otherwise"
         planned = _resumed(settings, objective, source, state["step"] if state else 0, steps, earlier, told)
-        folder.amend_plan(resolved=plan.as_dict(resolved), shortage=None)
+        folder.amend_plan(resolved=resolved.as_dict(), out_of_memory=None)
         folder.write_settings(settings)
-    describe(settings, plan.as_dict(resolved), state)
-    loader = build_loader(settings, objective, source, device, resolved.card_bytes)
+    describe(settings, resolved.as_dict(), state)
+    loader = build_loader(settings, objective, source, device, cache_bytes, resolved.gpu_cache_bytes)
     job = Job(settings, resolved, objective, loader, folder)
     if state is not None:
         job.restore(state)

@@ -25,7 +25,7 @@ from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.plan.plan import Resolved
-from ssl_cli.engine.plan.probe import FORMATS, view_dtype
+from ssl_cli.engine.precision import MEMORY_FORMATS, view_dtype
 from ssl_cli.engine.shards import Views, gathered, step_share
 from ssl_cli.objective import Batch, Objective
 
@@ -35,7 +35,7 @@ class Staging:
 
     def __init__(self, settings: Settings, resolved: Resolved, objective: Objective, loader: Loader) -> None:
         self.settings, self.objective, self.loader = settings, objective, loader
-        self.device, self.layout = torch.device(resolved.device), FORMATS[resolved.memory_format]
+        self.device, self.layout = torch.device(resolved.device), MEMORY_FORMATS[resolved.memory_format]
         self.dtype = view_dtype(resolved.precision)
         self.pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
         self._side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]

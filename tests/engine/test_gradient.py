@@ -18,7 +18,8 @@ from ssl_cli.config.methods import (
 )
 from ssl_cli.config.tree import OptimSettings
 from ssl_cli.engine import gradient as module
-from ssl_cli.engine.gradient import Rowwise, autocast, backward, tensor_float
+from ssl_cli.engine.gradient import Rowwise, backward
+from ssl_cli.engine.precision import autocast, tf32
 from ssl_cli.engine.rows import bn_groups
 from ssl_cli.engine.shards import Share
 from ssl_cli.methods.instdisc import InstDisc
@@ -275,7 +276,7 @@ def rounding() -> tuple[str, str]:
 
 def test_tf32_ends_with_its_block_and_is_a_card_s_alone() -> None:
     before = rounding()
-    with tensor_float(torch.device("cpu")):
+    with tf32(torch.device("cpu")):
         assert rounding() == before
     with autocast(torch.device("cuda"), "fp32")():
         assert rounding() == ("tf32", "tf32")
@@ -287,7 +288,7 @@ def test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither(
     kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card, before = torch.device("cuda"), rounding()
-    monkeypatch.setattr(module, "tensor_float", lambda _: tensor_float(card))
+    monkeypatch.setattr(module, "tensor_float", lambda _: tf32(card))
     net = nn.Linear(8, 4)
     in_network, in_loss = list[tuple[str, str]](), list[tuple[str, str]]()
     net.weight.register_hook(lambda _: in_network.append(rounding()))  # type: ignore[no-untyped-call]

@@ -50,8 +50,8 @@ def a_job(method: str, optimiser: str, device: str = "cpu") -> Job:
     where = torch.device(device)
     source = open_pretraining(chosen.data, 0)
     objective = build_objective(chosen, where, len(source))
-    resolved = plan.Resolved(device, "fp32", "direct", 32, 1, len(source), kept=2)
-    job = Job(chosen, resolved, objective, build_loader(chosen, objective, source, where), None)
+    resolved = plan.Resolved(device, "fp32", "channels_last", "direct", 32, 2, False, "off", len(source))
+    job = Job(chosen, resolved, objective, build_loader(chosen, objective, source, where, 10**9), None)
     job.gate = LateGate(job.objective, job.optimiser)
     return job
 

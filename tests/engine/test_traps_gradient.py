@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ssl_cli.engine.gradient import Rowwise, autocast, backward
+from ssl_cli.engine.gradient import Rowwise, backward
+from ssl_cli.engine.precision import autocast
 from ssl_cli.engine.rows import bn_groups
 from ssl_cli.engine.shards import Share
 from ssl_cli.nn.batchnorm import BatchNorm1d, Moments

@@ -17,8 +17,8 @@ from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.devices import resolve_device
-from ssl_cli.engine.gradient import autocast
-from ssl_cli.engine.plan.compile import eagerly
+from ssl_cli.engine.plan.compile import eager
+from ssl_cli.engine.precision import autocast
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import status
 from ssl_cli.errors import CheckpointError, DataError, UsageError
@@ -174,7 +174,7 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     for module in modules:
         module.eval()
     try:
-        with eagerly():
+        with eager():
             yield
     finally:
         for part, training in before:

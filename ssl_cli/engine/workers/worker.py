@@ -15,7 +15,7 @@ from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.devices import own_device
 from ssl_cli.engine.job import Job
-from ssl_cli.engine.plan.plan import Resolved
+from ssl_cli.engine.plan.plan import Resolved, cache_bytes
 from ssl_cli.engine.run.signals import StopRequest, stop_request
 from ssl_cli.engine.train import train
 from ssl_cli.errors import DONE, DataError, Interrupted, RankError, SslcliError, convert_exception
@@ -48,8 +48,7 @@ def follow(settings: Settings) -> int:
         facts = torch.load(io.BytesIO(distributed.broadcast_bytes(None)), weights_only=True)
         settings = Settings.model_validate(facts["settings"])
         device = own_device(torch.device(facts["resolved"]["device"]).type)  # which a resumed run may have settled
-        resolved = Resolved(**{**facts["resolved"], "device": str(device)})
-        torch.set_num_threads(resolved.threads)
+        resolved = Resolved.from_dict({**facts["resolved"], "device": str(device)})
         source = open_pretraining(settings.data, settings.run.seed)
         if len(source) != resolved.images:
             raise DataError(
@@ -57,7 +56,8 @@ def follow(settings: Settings) -> int:
                 "Give all machines the same images.",
             )
         objective = build_objective(settings, device, len(source))
-        loader = build_loader(settings, objective, source, device, resolved.card_bytes)
+        room = cache_bytes(settings, objective, device)
+        loader = build_loader(settings, objective, source, device, room, resolved.gpu_cache_bytes)
         job = Peer(settings, resolved, objective, loader, None)
         if facts["state"] is not None:
             job.restore(facts["state"])
