@@ -11,8 +11,8 @@ import torch
 from ssl_cli.bench.timing import Arm, Rates, alternate
 from ssl_cli.data.decode import decode
 from ssl_cli.data.reader import processors
+from ssl_cli.engine.plan.measure import synchronize
 from ssl_cli.engine.precision import tf32
-from ssl_cli.engine.plan.probe import wait_for
 from ssl_cli.events import Measured
 
 SMALLEST_MATRIX, LARGEST_MATRIX = 256, {"cpu": 4096}
@@ -113,8 +113,8 @@ def _once(call: Callable[[], object], device: torch.device) -> float:
     import time
 
     call()
-    wait_for(device)
+    synchronize(device)
     began = time.perf_counter()
     call()
-    wait_for(device)
+    synchronize(device)
     return time.perf_counter() - began

@@ -16,8 +16,8 @@ from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
 from ssl_cli.engine.evaluation.evaluate import quality
 from ssl_cli.engine.plan import oom
+from ssl_cli.engine.plan.cost import local_groups
 from ssl_cli.engine.plan.plan import Resolved, cache_bytes, cap_queue, describe, make_plan, replan
-from ssl_cli.engine.rows import group_sizes, local_group_sizes
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder, default_path, refuse_unfit
 from ssl_cli.engine.run.resume import Continuation, continued
@@ -27,7 +27,6 @@ from ssl_cli.engine.workers.worker import broadcast_run, ranks
 from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, UsageError, convert_exception
 from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.objective import Objective
-from ssl_cli.world import world
 
 
 def pretrain(
@@ -155,10 +154,10 @@ def assemble(
         _refuse_other_run(resolved, state, len(source), steps)
         if continuation.divides:
             resolved, ram = replan(settings, objective, resolved, source)
-            notes.append(f"As asked, the run continues with {oom.described(resolved)}. The batch is unchanged.")
+            notes.append(f"As asked, the run continues with {oom.describe_division(resolved)}. The batch is unchanged.")
         else:
             ram = cache_bytes(settings, objective, device)
-            sizes = _local_group_sizes(settings, objective)
+            sizes = local_groups(settings, objective)
             resolved, more = oom.resume_smaller(resolved, sizes, earlier.get("out_of_memory"))
             notes += more
         what = "all choices unchanged" if resolved == before else "the batch is divided differently"
@@ -173,12 +172,6 @@ def assemble(
     if state is not None:
         trainer.restore(state)
     return trainer, planned, notes
-
-
-def _local_group_sizes(settings: Settings, objective: Objective) -> tuple[int, ...]:
-    """Return the rows of each BatchNorm group of a step, as far as one rank runs them."""
-    sizes = group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group)
-    return local_group_sizes(sizes, settings.run.batch, world().size)
 
 
 def _resumed_plan(

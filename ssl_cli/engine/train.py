@@ -133,7 +133,11 @@ class Trainer:
         )
         self.start = self.non_finite = 0
         self._saved = time.monotonic()
-        compile.set_compile(objective, compile.on_ranks(resolved.compile, self.rows(0)))
+        rows = self.rows(0)
+        mode = compile.allowed(
+            resolved.compile, world_size=distributed.world_size(), split_groups=rows.across_ranks
+        )
+        compile.set_compile(objective, mode)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint; raise CheckpointError where it does not fit the settings."""

@@ -1,4 +1,4 @@
-"""The plan alone: what a run would do and need, without a run folder and without reading the images through."""
+"""Plan a run without a run folder and without reading all images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from ssl_cli.events import Event, Planned, Warned
 
 
 def dry_run(settings: Settings) -> Iterator[Event]:
-    """`Planned`, and what to warn of.
+    """Yield `Planned`, and warnings.
 
     Raises:
         DataError: no images, or fewer than the batch.
@@ -21,7 +21,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     """
     seen = glance(settings.data, settings.run.seed, enough=2 * getattr(settings.method, "queue", settings.run.batch))
     require_batch(seen.where, seen.images, settings.run.batch)
-    settings, notes = plan.capped(settings, seen.images)
+    settings, notes = plan.cap_queue(settings, seen.images)
     objective = build_objective(settings, resolve_device(settings.hardware.device), seen.images)
     out = Path(settings.run.out or "runs")
     found = plan.make_plan(settings, objective, seen.images, seen.where, seen.few, out, dry_run=True)

@@ -1,75 +1,76 @@
-"""Memory that runs out within a step, or compiling that fails: a simpler way in which the step may succeed.
+"""Out of memory in a step, or a compiler that fails: how to divide the batch further and run the step again.
 
-One process takes it at once. Of several, the others wait in the middle of the step and cannot be called back: the run
-ends, `plan.json` gets a note, and whoever goes on finds it there.
+A single process runs the step again at once. Of several ranks, the others wait in a collective of the step: the run
+ends with a note in `plan.json`, and whoever resumes it finds the note.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
-from ssl_cli.engine.plan.compile import divided, first_line
-from ssl_cli.engine.plan.divide import smaller
+from ssl_cli.engine.plan.compile import allowed, is_compiler_error
+from ssl_cli.engine.plan.divide import divide_further
 from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.errors import OutOfMemoryError, convert_exception
 from ssl_cli.events import Warned
 
 
-def retry_smaller(error: Exception, resolved: Resolved, sizes: Sequence[int], step: int) -> tuple[Resolved, Warned] | None:
-    """How a step that ended so may succeed, and what to say of it; None: there is no other way.
+def retry_smaller(
+    error: Exception, resolved: Resolved, sizes: Sequence[int], step: int
+) -> tuple[Resolved, Warned] | None:
+    """Choose how to run a failed step again; None where the error has another cause, or nothing needs less memory.
 
     Args:
-        error: how it ended.
-        resolved: how it was done.
+        error: of the step.
+        resolved: how the step was run.
         sizes: rows of each BatchNorm group.
         step: its number, from 0.
     """
-    if convert_exception(error).out_of_memory and resolved.compile != "graphs":  # which keep memory to themselves
-        less = further(resolved, sizes)
-        return (less, _out_of_memory(less, step)) if less else None
-    if resolved.compile == "off":
+    out_of_memory = convert_exception(error).out_of_memory
+    if out_of_memory and resolved.compile != "graphs":  # CUDA graphs hold memory: first they go
+        smaller = _divided_further(resolved, sizes)
+        if smaller is None:
+            return None
+        message = f"Out of memory in step {step + 1}, which starts over with {describe_division(smaller)}."
+        hint = "A smaller --memory plans this from the start."
+        return smaller, Warned(step=step, message=f"{message} The batch is unchanged.", hint=hint)
+    if resolved.compile == "off" or not (out_of_memory or is_compiler_error(error)):
         return None
-    message = f"Compiling failed in step {step + 1}, which begins again without: {first_line(error)}"
-    told = Warned(step=step, message=message, hint="With --compile off it is not tried.")
-    return dataclasses.replace(resolved, compile="off"), told
-
-
-def further(resolved: Resolved, sizes: Sequence[int]) -> Resolved | None:
-    """The same with the batch divided further; None: it cannot be."""
-    less = smaller(sizes, resolved.micro_batch, resolved.kept_graphs, resolved.checkpointing)
-    if less is None:
-        return None
-    micro, kept, sparing = less
-    mode = "checkpointed" if sparing else "cached"
-    way = divided(resolved.compile, checkpointing=sparing, at_once=False)
-    return dataclasses.replace(resolved, mode=mode, micro_batch=micro, kept_graphs=kept, checkpointing=sparing, compile=way)
-
-
-def out_of_memory_error(resolved: Resolved, sizes: Sequence[int], step: int, rank: int) -> OutOfMemoryError:
-    """What ends a run of several processes, of which that of this rank ran out of memory."""
-    where = "" if rank else " in the first process"  # of the others each is named by whoever hears of it
-    hint = "Go on with --resume, from the last checkpoint: the batch is then divided further."
-    if further(resolved, sizes) is None:
-        hint = "Not even one BatchNorm group fits; go on with --resume where there is more memory."
-    return OutOfMemoryError(f"Memory ran out in step {step + 1}{where}.", hint)
+    reason = next(iter(str(error).splitlines()), type(error).__name__)[:150]
+    message = f"Compiling failed in step {step + 1}, which starts over without: {reason}"
+    warned = Warned(step=step, message=message, hint="With --compile off it is not tried.")
+    return dataclasses.replace(resolved, compile="off"), warned
 
 
 def resume_smaller(resolved: Resolved, sizes: Sequence[int], note: str | None) -> tuple[Resolved, list[str]]:
-    """The choices of a run that goes on after it ended with this note, or with none, and what to say of them."""
-    less = further(resolved, sizes) if note else None
-    if less is None:
+    """Divide the batch further where the run ended out of memory, with this `note`; return what to warn of, too."""
+    smaller = _divided_further(resolved, sizes) if note else None
+    if smaller is None:
         return resolved, []
-    return less, [f"{note} The run goes on with {described(less)}. The batch is as it was."]
+    return smaller, [f"{note} The run continues with {describe_division(smaller)}. The batch is unchanged."]
 
 
-def described(resolved: Resolved) -> str:
-    """How the batch is divided."""
-    parts = ", keeping only what goes into the network's parts" if resolved.checkpointing else ""
+def out_of_memory_error(resolved: Resolved, sizes: Sequence[int], step: int, rank: int) -> OutOfMemoryError:
+    """Return the error that ends a run of several ranks where this one is out of memory in a step."""
+    where = "" if rank else " on rank 0"  # the others are named by whoever reports their error
+    hint = "Resume from the last checkpoint with --resume: the batch is then divided further."
+    if _divided_further(resolved, sizes) is None:
+        hint = "Not even one BatchNorm group fits; use --resume where there is more memory."
+    return OutOfMemoryError(f"Out of memory in step {step + 1}{where}.", hint)
+
+
+def describe_division(resolved: Resolved) -> str:
+    """Describe the micro-batches in words."""
+    parts = " and activation checkpointing" if resolved.checkpointing else ""
     return f"micro-batches of {resolved.micro_batch:,} rows{parts}"
 
 
-def _out_of_memory(less: Resolved, step: int) -> Warned:
-    return Warned(
-        step=step,
-        message=f"Memory ran out in step {step + 1}; it begins again with {described(less)}. The batch is as it was.",
-        hint="A smaller --memory makes the plan so from the start.",
-    )
+def _divided_further(resolved: Resolved, sizes: Sequence[int]) -> Resolved | None:
+    smaller = divide_further(sizes, resolved.micro_batch, resolved.kept_graphs, resolved.checkpointing)
+    if smaller is None:
+        return None
+    micro_batch, kept_graphs, checkpointing = smaller
+    compile_mode = allowed(resolved.compile, checkpointing=checkpointing, undivided=False)
+    return dataclasses.replace(
+        resolved, mode="checkpointed" if checkpointing else "cached", micro_batch=micro_batch, kept_graphs=kept_graphs,
+        checkpointing=checkpointing, compile=compile_mode,
+    )  # fmt: skip
