@@ -21,7 +21,7 @@ from ssl_cli.engine.plan.compile import abandon, shared, step_begins, switch
 from ssl_cli.engine.plan.probe import FORMATS
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
-from ssl_cli.engine.run.signals import StopRequest, exit_code, received
+from ssl_cli.engine.run.signals import StopRequest, exit_code, stop_reason
 from ssl_cli.engine.shards import QUERIES, TARGETS, Share, StepShare, Views, step_share
 from ssl_cli.engine.views import Staging
 from ssl_cli.errors import STOPPED, CheckpointError, DivergedError, convert_exception
@@ -280,7 +280,7 @@ class Job:
         over = limit is not None and time.monotonic() - self.began >= limit
         signal, late = distributed.all_reduce_max(self.request.signal or 0, int(over))
         if signal:
-            return Stopped(step=step, exit_code=exit_code(signal), reason=received(signal))
+            return Stopped(step=step, exit_code=exit_code(signal), reason=stop_reason(signal))
         if late:
             return Stopped(step=step, exit_code=STOPPED, reason=f"its time of {limit:g} s is over")
         return None

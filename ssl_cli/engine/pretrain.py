@@ -22,11 +22,12 @@ from ssl_cli.engine.plan.budget import step_groups
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder, default_path, refuse_unfit
 from ssl_cli.engine.run.resume import continued
-from ssl_cli.engine.run.signals import StopRequest, exit_code, received, stop_request
+from ssl_cli.engine.run.signals import StopRequest, exit_code, stop_reason, stop_request
 from ssl_cli.engine.train import train
 from ssl_cli.engine.workers.worker import describe, together
 from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, UsageError, convert_exception
 from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
+from ssl_cli.logs import capture_logging
 from ssl_cli.objective import Objective
 
 
@@ -48,17 +49,17 @@ def pretrain(
     refuse_unfit(None if settings.run.out is None else Path(settings.run.out), resume=resume, overwrite=overwrite)
     out = Path(settings.run.out) if settings.run.out else default_path(settings.method.name)
     with stop_request() as request:
-        with request.noted():  # an interrupt might leave a folder that says it is running
+        with request.deferred():  # an interrupt might leave a folder that says it is running
             folder = RunFolder(out, resume=resume, overwrite=overwrite)
         last: Event | None = None
         begun = False
         try:
-            request.obey()
+            request.raise_if_signalled()
             if resume and not folder.settings_file.is_file():
                 last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
                 folder.record(last)
                 yield last
-            with together(own_device(settings.hardware.device), request):
+            with capture_logging(folder.log), together(own_device(settings.hardware.device), request):
                 for last in _events(_with_absolute_paths(settings), origins, folder, request):
                     begun |= isinstance(last, Started)
                     folder.record(last)
@@ -75,7 +76,7 @@ def pretrain(
             raise
         except BaseException:  # whoever reads the events has left, or was interrupted
             number = request.signal
-            code, why = (exit_code(number), received(number)) if number else (STOPPED, "it was left")
+            code, why = (exit_code(number), stop_reason(number)) if number else (STOPPED, "it was left")
             folder.write_status("stopped", code, why)
             raise
         finally:
@@ -97,20 +98,20 @@ def _failed(folder: RunFolder, error: Exception, settings: Settings, *, begun: b
 def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, request: StopRequest) -> Iterator[Event]:
     state: dict[str, Any] | None = None
     notes: list[str] = []
-    divides = False
+    divides, asked = False, None
     if folder.settings_file.is_file():
         goes_on = continued(settings, origins, folder)
-        settings, notes, divides = goes_on.settings, goes_on.notes, goes_on.divides
+        settings, notes, divides, asked = goes_on.settings, goes_on.notes, goes_on.replan, goes_on.device
         state, damaged = checkpoint.newest(folder.checkpoints)
         notes += [f"{sentence} The one before it is used." for sentence in damaged]
-    job, planned, more = assemble(settings, folder, state, divides=divides)
+    job, planned, more = assemble(settings, folder, state, divides=divides, asked=asked)
     yield planned
     for note in (*notes, *more):
         yield Warned(message=note)
     job.request = request
     finished: Finished | None = None
     try:
-        with request.noted():
+        with request.deferred():
             for event in train(job):
                 if isinstance(event, Finished):
                     finished = event
@@ -121,13 +122,18 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, r
         raise
     if finished is not None:
         if settings.run.evaluate:
-            request.obey()
-            yield from quality(job.objective, settings, plan.as_dict(job.resolved), step=finished.step)
+            request.raise_if_signalled()
+            yield from quality(job.objective, settings, job.resolved.precision, step=finished.step)
         yield finished
 
 
 def assemble(
-    settings: Settings, folder: RunFolder, state: dict[str, Any] | None, *, divides: bool = False
+    settings: Settings,
+    folder: RunFolder,
+    state: dict[str, Any] | None,
+    *,
+    divides: bool = False,
+    asked: str | None = None,
 ) -> tuple[Job, Planned, list[str]]:
     """The job, its plan, and what to warn of; the folder gets the settings and the plan.
 
@@ -138,10 +144,15 @@ def assemble(
     kept = earlier.get("resolved") or (state["resolved"] if state else None)
     source = open_pretraining(settings.data, settings.run.seed)
     settings, notes = plan.capped(settings, len(source))
-    device = own_device(kept["device"] if kept else settings.hardware.device)
+    device = own_device(asked or (kept["device"] if kept else settings.hardware.device))
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source))
     data = plan.Data(len(source), source.name, source)
+    if kept is not None and torch.device(kept["device"]).type != device.type:
+        steps = len(source) // settings.run.batch * settings.schedule.epochs
+        _refuse_another(plan.Resolved(**kept), state, len(source), steps)
+        notes.append(f"The run continues on {device.type}, not on {kept['device']}: it is planned for that device.")
+        kept = None
     if kept is None:
         made = plan.make(settings, objective, data, folder.path)
         resolved, planned = made.resolved, Planned(choices=made.choices, expected=made.expected)

@@ -269,7 +269,7 @@ MUTANTS = [
         None,
         "a-signal-waits-for-a-first-step",
         "ssl_cli/engine/run/signals.py",
-        "if again or not self._noting:",
+        "if again or not self._deferred:",
         "if again:",
         ("tests/faults/test_signals.py",),
     ),

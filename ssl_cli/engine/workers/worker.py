@@ -62,7 +62,7 @@ def follow(settings: Settings) -> int:
         if facts["state"] is not None:
             job.restore(facts["state"])
         job.request = request
-        with request.noted():
+        with request.deferred():
             *_, last = train(job)
     return last.exit_code if isinstance(last, Stopped) else DONE
 
@@ -88,7 +88,7 @@ def together(device: torch.device, request: StopRequest) -> Iterator[None]:
         try:
             yield
         except (Exception, Interrupted) as error:
-            with request.noted():  # where a process fails, its launcher sends the others a signal
+            with request.deferred():  # where a process fails, its launcher sends the others a signal
                 end = request.interrupt or error  # a file cut short by it, say, may have raised something else
                 end = _end(end) if world().size > 1 else end
                 if end is error:
