@@ -21,11 +21,12 @@ from ssl_cli.engine.plan.plan import Resolved, cache_bytes, cap_queue, describe,
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder, default_path, refuse_unfit
 from ssl_cli.engine.run.resume import Continuation, continued
-from ssl_cli.engine.run.signals import StopRequest, exit_code, received, stop_request
+from ssl_cli.engine.run.signals import StopRequest, exit_code, stop_reason, stop_request
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.engine.workers.worker import broadcast_run, ranks
 from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, UsageError, convert_exception
 from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
+from ssl_cli.logs import capture_logging
 from ssl_cli.objective import Objective
 
 
@@ -47,17 +48,17 @@ def pretrain(
     refuse_unfit(None if settings.run.out is None else Path(settings.run.out), resume=resume, overwrite=overwrite)
     out = Path(settings.run.out) if settings.run.out else default_path(settings.method.name)
     with stop_request() as request:
-        with request.noted():  # an interrupt here would leave a folder whose status is running
+        with request.deferred():  # an interrupt here would leave a folder whose status is running
             folder = RunFolder(out, resume=resume, overwrite=overwrite)
         last: Event | None = None
         started = False
         try:
-            request.obey()
+            request.raise_if_signalled()
             if resume and not folder.settings_file.is_file():
                 last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
                 folder.record(last)
                 yield last
-            with ranks(local_device(settings.hardware.device), request):
+            with capture_logging(folder.log), ranks(local_device(settings.hardware.device), request):
                 for last in _events(_with_absolute_paths(settings), origins, folder, request):
                     started |= isinstance(last, Started)
                     folder.record(last)
@@ -74,7 +75,7 @@ def pretrain(
             raise
         except BaseException:  # the generator was closed, or interrupted while its caller had control
             number = request.signal
-            code, why = (exit_code(number), received(number)) if number else (STOPPED, "its events were no longer read")
+            code, why = (exit_code(number), stop_reason(number)) if number else (STOPPED, "its events were no longer read")
             folder.write_status("stopped", code, why)
             raise
         finally:
@@ -95,7 +96,7 @@ def _record_failure(folder: RunFolder, error: Exception, settings: Settings, *, 
 
 def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, request: StopRequest) -> Iterator[Event]:
     state: dict[str, Any] | None = None
-    continuation = Continuation(settings, [], divides=False)
+    continuation = Continuation(settings, [], replan=False)
     notes: list[str] = []
     if folder.settings_file.is_file():
         continuation = continued(settings, origins, folder)
@@ -107,7 +108,7 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, r
         yield Warned(message=note)
     finished: Finished | None = None
     try:
-        with request.noted():
+        with request.deferred():
             for event in train(trainer):
                 if isinstance(event, Finished):
                     finished = event
@@ -119,8 +120,8 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, r
     if finished is not None:
         settings = trainer.settings
         if settings.run.evaluate:
-            request.obey()
-            yield from quality(trainer.objective, settings, trainer.resolved.as_dict(), step=finished.step)
+            request.raise_if_signalled()
+            yield from quality(trainer.objective, settings, trainer.resolved.precision, step=finished.step)
         yield finished
 
 
@@ -138,7 +139,12 @@ def assemble(
     settings = continuation.settings
     source = open_pretraining(settings.data, settings.run.seed)
     settings, notes = cap_queue(settings, len(source))
-    device = local_device(resolved.device if resolved else settings.hardware.device)
+    recorded_device = resolved.device if resolved else settings.hardware.device
+    device = local_device(continuation.device or recorded_device)
+    if resolved and torch.device(resolved.device).type != device.type:
+        _refuse_other_run(resolved, state, len(source), len(source) // settings.run.batch * settings.schedule.epochs)
+        notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
+        resolved = None
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source))
     if resolved is None:
@@ -152,7 +158,7 @@ def assemble(
         before = resolved
         steps = len(source) // settings.run.batch * settings.schedule.epochs
         _refuse_other_run(resolved, state, len(source), steps)
-        if continuation.divides:
+        if continuation.replan:
             resolved, ram = replan(settings, objective, resolved, source)
             notes.append(f"As asked, the run continues with {oom.describe_division(resolved)}. The batch is unchanged.")
         else:

@@ -5,7 +5,7 @@ import time
 
 from ssl_cli import distributed
 from ssl_cli.data.loader import Loader
-from ssl_cli.engine.run.signals import StopRequest, exit_code, received
+from ssl_cli.engine.run.signals import StopRequest, exit_code, stop_reason
 from ssl_cli.errors import STOPPED
 from ssl_cli.events import Skipped, Stopped
 
@@ -37,7 +37,7 @@ class Exchange:
                     self._reported.add(path)
                     skipped.append(Skipped(step=step, path=path, reason=reason))
         if signal:
-            return skipped, Stopped(step=step, exit_code=exit_code(signal), reason=received(signal))
+            return skipped, Stopped(step=step, exit_code=exit_code(signal), reason=stop_reason(signal))
         if late_anywhere:
             return skipped, Stopped(step=step, exit_code=STOPPED, reason=f"its time of {self.max_time:g} s is over")
         return skipped, None

@@ -46,7 +46,7 @@ def run_worker(settings: Settings) -> int:
         trainer = Trainer(settings, resolved, objective, loader, None, request)
         if facts["state"] is not None:
             trainer.restore(facts["state"])
-        with request.noted():
+        with request.deferred():
             *_, last = train(trainer)
     return last.exit_code if isinstance(last, Stopped) else DONE
 
@@ -72,7 +72,7 @@ def ranks(device: torch.device, request: StopRequest) -> Iterator[None]:
         try:
             yield
         except (Exception, Interrupted) as error:
-            with request.noted():  # where a process fails, its launcher sends the others a signal
+            with request.deferred():  # where a process fails, its launcher sends the others a signal
                 end = request.interrupt or error  # a file cut short by it, say, may have raised something else
                 end = _end(end) if world().size > 1 else end
                 if end is error:
