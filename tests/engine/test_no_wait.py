@@ -71,8 +71,14 @@ def _result(events: Any) -> Any:
             return end.value
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw", "lars"])
+@pytest.mark.parametrize(
+    ("method", "optimiser"),
+    [
+        pytest.param(method, optimiser, marks=() if optimiser == "sgd" or method == "simclr" else pytest.mark.slow)
+        for method in METHODS
+        for optimiser in ("sgd", "adamw", "lars")
+    ],
+)
 def test_a_step_reads_one_thing_and_that_is_already_here(method: str, optimiser: str) -> None:
     """The verdict on the step before; it has come to the host beside the work."""
     job = a_job(method, optimiser)
