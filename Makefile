@@ -1,19 +1,22 @@
-# Every target makes the environment it needs, once: .venv, from pyproject.toml.
+# Every target creates the environment it needs, once: .venv, from pyproject.toml.
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 EVIDENCE ?= gpu-evidence.json
 
+# Tests run in a process for each core, each with one torch thread (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+
 .DEFAULT_GOAL := help
-.PHONY: help demo bench gpu-evidence test check faults mutants format
+.PHONY: help demo test check test-all soak bench gpu-evidence format
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Train on the embedded images, measure, export, look: about five minutes on two cores
 	@$(BIN)/sslcli pretrain --out demo/run --overwrite
-	@echo; echo "== Nearest neighbours, beside what needs no training"
+	@echo; echo "== Nearest neighbours, and baselines that need no training"
 	@$(BIN)/sslcli knn-eval demo/run --baselines
 	@echo; echo "== A linear classifier on the frozen encoder"
 	@$(BIN)/sslcli linear-eval demo/run --baselines
@@ -29,22 +32,16 @@ demo: $(READY) ## Train on the embedded images, measure, export, look: about fiv
 	@echo "  $(BIN)/sslcli pretrain path/to/your/images --out runs/mine"
 	@echo "  $(BIN)/sslcli --help"
 
-bench: $(READY) ## How fast this machine is, beside its ceilings and plain code: about a minute
+bench: $(READY) ## How fast this machine is against its ceilings and plain PyTorch: about a minute
 	@$(BIN)/sslcli bench
 
-# Without a .venv it takes the PyTorch that is there: a machine with a card may have no network.
-gpu-evidence: ## What a CUDA machine shows, into EVIDENCE; again to go on (DATA=folder of CIFAR-10, BUDGET=seconds)
+# Without a .venv it takes the PyTorch that is installed: a GPU machine may have no network.
+gpu-evidence: ## Measure on a CUDA machine, into EVIDENCE; call again to continue (DATA=folder of CIFAR-10, BUDGET=seconds)
 	@$(or $(wildcard $(BIN)/python),$(PYTHON)) -m tests.gpu_evidence --out $(EVIDENCE) \
 		$(if $(DATA),--data $(DATA)) $(if $(BUDGET),--budget $(BUDGET))
 
-test: $(READY) ## The tests
-	@$(BIN)/python -m pytest
-
-faults: $(READY) ## The slow tests: runs killed at random moments and resumed
-	@$(BIN)/python -m pytest -m slow
-
-mutants: $(READY) ## Plant known mistakes one by one; some test must catch each
-	@$(BIN)/python -m tests.mutants
+test: $(READY) ## The tests: a few minutes on two cores
+	@$(PYTEST)
 
 check: $(READY) ## Format, lint and strict types, then the tests: what must hold before a commit
 	@$(BIN)/ruff format --check --quiet .
@@ -52,7 +49,14 @@ check: $(READY) ## Format, lint and strict types, then the tests: what must hold
 	@$(BIN)/mypy --no-error-summary
 	@$(MAKE) --no-print-directory test
 
-format: $(READY) ## Lay the code out as check wants it
+test-all: $(READY) ## Everything: slow tests and faults too, then known mistakes planted one by one that some test must catch
+	@$(PYTEST) -m "not gpu and not soak"
+	@$(BIN)/python -m tests.mutants
+
+soak: $(READY) ## Kill runs with -9 and resume them, ROUNDS=20 times ten kills for each method
+	@SOAK_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest -m soak
+
+format: $(READY) ## Format the code as check expects it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 

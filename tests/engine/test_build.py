@@ -1,4 +1,4 @@
-"""Borrowed backbones through the whole tool: trained, resumed, measured, exported, planned, in either layout."""
+"""Library backbones through the whole tool: trained, resumed, measured, exported, planned, in either layout."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ def small_swin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "get_model", lambda name, **_: swin())
 
 
-def is_library_backbone(out: Path, name: str = SMALL, **sections: dict[str, Any]) -> Settings:
+def with_library_backbone(out: Path, name: str = SMALL, **sections: dict[str, Any]) -> Settings:
     given: dict[str, dict[str, Any]] = {
         "model": {"backbone": name, "width": 1.0},
         "data": {"size": 32, "images": 32},
@@ -45,7 +45,7 @@ def is_library_backbone(out: Path, name: str = SMALL, **sections: dict[str, Any]
     return settings(out, **given)
 
 
-def test_our_own_and_borrowed_backbones() -> None:
+def test_our_own_and_library_backbones() -> None:
     ours, width = build_backbone(ModelSettings(backbone="resnet18", width=0.25), 32)
     assert (type(ours).__module__, width) == ("ssl_cli.nn.resnet", 128)
     theirs, width = build_backbone(ModelSettings(backbone="torchvision:resnet18"), 32)
@@ -55,8 +55,8 @@ def test_our_own_and_borrowed_backbones() -> None:
 
 
 def test_an_objective_is_a_function_of_the_seed_and_has_our_batchnorm(tmp_path: Path) -> None:
-    first, again = (build_objective(is_library_backbone(tmp_path), CPU) for _ in range(2))
-    other = build_objective(is_library_backbone(tmp_path, run={"seed": 1}), CPU)
+    first, again = (build_objective(with_library_backbone(tmp_path), CPU) for _ in range(2))
+    other = build_objective(with_library_backbone(tmp_path, run={"seed": 1}), CPU)
     assert fingerprint(first) == fingerprint(again) != fingerprint(other)
     norms = [layer for layer in first.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert len(norms) == 34
@@ -65,39 +65,42 @@ def test_an_objective_is_a_function_of_the_seed_and_has_our_batchnorm(tmp_path: 
 
 
 @pytest.mark.usefixtures("small_swin")
-@pytest.mark.parametrize(("method", "name"), [("simclr", TRANSFORMER), ("moco-v2", TRANSFORMER)])
-def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path, method: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "name"), [("simclr", TRANSFORMER), pytest.param("moco-v2", TRANSFORMER, marks=pytest.mark.slow)]
+)
+def test_a_stopped_run_resumes_exactly(tmp_path: Path, method: str, name: str) -> None:
     """In micro-batches, with BatchNorm, dropout and dropped paths: four steps at once, or one and then three."""
     sections: dict[str, Any] = {
         "method": {"name": method},
         "model": {"backbone": name, "width": 1.0, "bn_group": 8},
         "hardware": {"micro_batch": 8, "mode": "cached"},
     }
-    whole = run(is_library_backbone(tmp_path / "whole", **sections))
+    whole = run(with_library_backbone(tmp_path / "whole", **sections))
     assert "cached" in str(only(whole, Planned)[0].choices)
     assert len({event.loss for event in only(whole, Stepped)}) == 4
     brief = {"out": str(tmp_path / "parts"), "batch": 16, "log_every": 1, "evaluate": False, "max_time": 1e-9}
-    assert only(run(is_library_backbone(tmp_path / "parts", **sections, run=brief)), Stopped)
-    run(is_library_backbone(tmp_path / "parts", **sections), resume=True)
+    assert only(run(with_library_backbone(tmp_path / "parts", **sections, run=brief)), Stopped)
+    run(with_library_backbone(tmp_path / "parts", **sections), resume=True)
     ends = [open_run(str(tmp_path / name), "cpu") for name in ("whole", "parts")]
     assert ends[0].step == ends[1].step == 4
     assert fingerprint(ends[0].objective.backbone) == fingerprint(ends[1].objective.backbone)
 
 
+@pytest.mark.usefixtures("small_swin")
 def test_a_run_is_measured(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    (step,) = only(run(is_library_backbone(out, data={"size": 32, "images": 16}, schedule={"epochs": 1})), Stepped)
+    out, small = tmp_path / "run", {"data": {"size": 32, "images": 16}, "schedule": {"epochs": 1}}
+    (step,) = only(run(with_library_backbone(out, TRANSFORMER, **small)), Stepped)
     assert step.loss > 0
     assert 0 <= last(knn_eval(str(out), device="cpu")).result["top1"] <= 1
     trained = open_run(str(out), "cpu").objective.backbone
-    assert fingerprint(trained) != fingerprint(build_objective(is_library_backbone(out), CPU).backbone)
+    assert fingerprint(trained) != fingerprint(build_objective(with_library_backbone(out, TRANSFORMER), CPU).backbone)
 
 
-@pytest.mark.parametrize("make", [swin, vit])
+@pytest.mark.parametrize("make", [pytest.param(swin, marks=pytest.mark.slow), vit])
 def test_a_run_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module]) -> None:
     monkeypatch.setattr(models, "get_model", lambda name, **_: make())
     out, file = tmp_path / "run", tmp_path / "encoder.onnx"
-    run(is_library_backbone(out, TRANSFORMER, data={"size": 16, "images": 16}, schedule={"epochs": 1}))
+    run(with_library_backbone(out, TRANSFORMER, data={"size": 16, "images": 16}, schedule={"epochs": 1}))
     assert last(export_run(str(out), file)).result["max_error"] < 1e-4
     x = torch.rand(3, 3, 16, 16)
     with torch.no_grad():
@@ -112,14 +115,21 @@ def last(events: Any) -> Any:
     return found[-1]
 
 
-@pytest.mark.parametrize("make", [swin, vit])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("make", "precision"),
+    [
+        (swin, "bf16"),
+        (vit, "fp32"),
+        pytest.param(swin, "fp32", marks=pytest.mark.slow),
+        pytest.param(vit, "bf16", marks=pytest.mark.slow),
+    ],
+)
 def test_the_memory_of_a_row_is_the_same_without_numbers_and_for_real(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module], precision: str
 ) -> None:
     monkeypatch.setattr(models, "get_model", lambda name, **_: make())
     objective = build_objective(
-        is_library_backbone(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}), CPU
+        with_library_backbone(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}), CPU
     ).train()
     x = torch.rand(64, 3, 16, 16).contiguous(memory_format=torch.channels_last)
     counted, real = footprint(objective, 16, precision), weighed(objective, x, precision)
@@ -132,15 +142,17 @@ def test_arithmetic_is_probed_at_the_one_size_that_a_network_takes(
 ) -> None:
     monkeypatch.setattr(probe, "SIDE", 8)
     monkeypatch.setattr(models, "get_model", lambda name, **_: vit())
-    chosen = is_library_backbone(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}, hardware={"precision": "auto"})
+    chosen = with_library_backbone(
+        tmp_path, TRANSFORMER, data={"size": 16, "images": 32}, hardware={"precision": "auto"}
+    )
     objective = build_objective(chosen, CPU).train()
     found = probe.fastest(objective, 16, CPU, ["fp32", "bf16"], ["channels_last"])
     assert found.precision in {"fp32", "bf16"}
 
 
-@pytest.mark.parametrize("layout", ["auto", "channels_last", "contiguous"])
+@pytest.mark.parametrize("layout", ["auto", pytest.param("channels_last", marks=pytest.mark.slow), "contiguous"])
 def test_a_plan_in_any_layout(tmp_path: Path, layout: str) -> None:
-    chosen = is_library_backbone(tmp_path, hardware={"memory_format": layout, "precision": "auto"})
+    chosen = with_library_backbone(tmp_path, hardware={"memory_format": layout, "precision": "auto"})
     objective = build_objective(chosen, CPU)
     found = plan.make(chosen, objective, plan.Data(32, "shapes", Shapes(16, 32, 0)), tmp_path)
     kept = found.resolved.memory_format
@@ -150,9 +162,9 @@ def test_a_plan_in_any_layout(tmp_path: Path, layout: str) -> None:
 
 
 def test_a_dry_run(tmp_path: Path) -> None:
-    planned, *_ = dry_run(is_library_backbone(tmp_path / "run"))
+    planned, *_ = dry_run(with_library_backbone(tmp_path / "run"))
     assert isinstance(planned, Planned)
     assert planned.expected["peak_memory"] > planned.expected["parameters"] * 4 > 1_500_000 * 4
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UsageError, match="of 40 pixels"):
-        list(dry_run(is_library_backbone(tmp_path / "run", "torchvision:vit_b_16", data={"size": 40, "images": 32})))
+        list(dry_run(with_library_backbone(tmp_path / "run", "torchvision:vit_b_16", data={"size": 40, "images": 32})))

@@ -11,16 +11,6 @@ from ssl_cli.errors import INTERRUPTED, STOPPED
 from tests.faults import runs
 
 
-@pytest.fixture(scope="module")
-def references(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Each method's run without interruption."""
-    folder = tmp_path_factory.mktemp("reference")
-    for method in runs.METHODS:
-        code, stderr = runs.finish(runs.start(method, folder / method))
-        assert code == 0, stderr
-    return {method: folder / method for method in runs.METHODS}
-
-
 def run_with_kills(method: str, out: Path, kills: int, seed: int) -> int:
     """Kill `kills` times, every fifth time while the process is starting; then let it end. Returns how many struck."""
     chance = random.Random(seed)

@@ -1,8 +1,8 @@
 """`python -m tests.gpu_evidence --out FILE [--tiny] [--data CIFAR_FOLDER] [--budget SECONDS] [--only NAME ...]`.
 
-Each stage is a process of its own, of less than nine minutes, and is written to FILE as it ends. A second call goes on
-where the first one stopped: what is done is left alone, what failed is tried again. Exit codes: 0 all is done, 1 a
-stage failed, 2 there is no CUDA device or FILE is of another machine, 75 stages are left for the next call.
+Each stage is a process of its own, of less than nine minutes, and is written to FILE as it ends. A second call
+continues where the first one stopped: what is done is left alone, what failed is tried again. Exit codes: 0 all is
+done, 1 a stage failed, 2 there is no CUDA device or FILE is of another machine, 75 stages are left for the next call.
 """
 
 import argparse

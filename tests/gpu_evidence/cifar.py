@@ -1,4 +1,4 @@
-"""A training on CIFAR-10 with nearest neighbours after every epoch, as a stage that goes on where it was stopped.
+"""A training on CIFAR-10 with nearest neighbours after every epoch, as a stage that resumes where it was stopped.
 
 `python -m tests.gpu_evidence.cifar --out DIR --seconds S [--data FOLDER] section.key=value...`
 
@@ -72,7 +72,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def kept_epochs(out: Path) -> int:
-    """Epochs of the run that goes on."""
+    """Read the epochs of the run that is resumed."""
     return int(tomllib.loads((out / "settings.toml").read_text(encoding="utf-8"))["schedule"]["epochs"])
 
 
@@ -81,16 +81,16 @@ def fitting_epochs(settings: Settings, data: Evaluation, curve: Path, seconds: f
     (planned,) = [event for event in dry_run(settings) if isinstance(event, Planned)]
     untrained = build_objective(settings, resolve_device(settings.hardware.device))
     for _ in range(2):  # the first time builds kernels
-        began = time.monotonic()
+        start = time.monotonic()
         top1 = knn_of(untrained, settings, "fp32", data)["top1"]
-        neighbours = time.monotonic() - began
+        neighbours = time.monotonic() - start
     append(curve, {"epoch": 0, "step": 0, "top1": top1, "seconds": neighbours})
     epoch = planned.expected["images"] / planned.expected["rate"] + neighbours
     return min(max(int(USED * seconds / epoch), FEWEST), MOST)
 
 
 def curve_of(out: Path) -> Path:
-    """The file that has a line for every epoch; beside the run folder, which is the run's alone."""
+    """Name the file with a line for every epoch: next to the run folder, in which only the run writes."""
     return out.with_name(f"{out.name}.knn.jsonl")
 
 
@@ -139,10 +139,10 @@ def train(settings: Settings, data: Evaluation, each: int, *, resume: bool) -> d
 
 def measure(out: Path, data: Evaluation, epoch: int) -> None:
     """Neighbours by the newest checkpoint, as a line of the curve."""
-    began = time.monotonic()
+    start = time.monotonic()
     trained = open_run(str(out))
     result = knn_of(trained.objective, trained.settings, trained.precision, data)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - start
     append(curve_of(out), {"epoch": epoch, "step": trained.step, "top1": result["top1"], "seconds": seconds})
 
 

@@ -61,10 +61,10 @@ class Evidence:
 
 def machine() -> dict[str, Any]:
     """What the figures are of."""
-    card = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
+    gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
     return {
-        "gpu": card.name if card else None,
-        "gpu_memory": card.total_memory if card else None,
+        "gpu": gpu.name if gpu else None,
+        "gpu_memory": gpu.total_memory if gpu else None,
         "processors": os.cpu_count(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),

@@ -17,7 +17,7 @@ LIMIT = 540.0
 MARGIN = 75.0
 """Of them, those that a timed stage leaves for starting, evaluating and ending."""
 PARTIAL = 75
-"""The exit code of a stage that has more to do, and goes on in the next call."""
+"""The exit code of a stage that has more to do, and continues in the next call."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Stage:
     Attributes:
         name: of the stage.
         words: what stands behind `python`; its standard output is the result.
-        least: seconds below which it is not worth beginning.
+        least: seconds below which it is not worth starting.
         most: of a stage that does as much as fits `--seconds`, how many to give it; none for the others.
     """
 
@@ -46,7 +46,7 @@ class Stage:
     def run(self, place: Path, seconds: float) -> dict[str, Any]:
         """Its outcome: `state`, `seconds`, and `result` or `error`; what it says is in a log in `place`."""
         place.mkdir(parents=True, exist_ok=True)
-        command, began = self.command(seconds), time.monotonic()
+        command, start = self.command(seconds), time.monotonic()
         environment = {key: value for key, value in os.environ.items() if not key.startswith("SSLCLI_")}
         with (
             (place / f"{self.name}.log").open("a", encoding="utf-8") as log,
@@ -57,7 +57,7 @@ class Stage:
             try:
                 out, _ = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
-                return _outcome("failed", began, error=f"It took longer than {seconds:.0f} s.")
+                return _outcome("failed", start, error=f"It took longer than {seconds:.0f} s.")
             finally:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)  # its workers too
@@ -66,8 +66,8 @@ class Stage:
         except ValueError:
             result = None
         if isinstance(result, dict) and process.returncode in (0, PARTIAL):
-            return _outcome("done" if process.returncode == 0 else "partial", began, result=result)
-        return _outcome("failed", began, error=self._why(place, process.returncode, result), result=result)
+            return _outcome("done" if process.returncode == 0 else "partial", start, result=result)
+        return _outcome("failed", start, error=self._why(place, process.returncode, result), result=result)
 
     def _why(self, place: Path, code: int, result: Any) -> str:
         if isinstance(result, dict) and "error" in result:
@@ -76,5 +76,5 @@ class Stage:
         return f"exit code {code}: {lines[-1] if lines else 'nothing was said'}"
 
 
-def _outcome(state: str, began: float, **more: Any) -> dict[str, Any]:
-    return {"state": state, "seconds": round(time.monotonic() - began, 1), **more}
+def _outcome(state: str, start: float, **more: Any) -> dict[str, Any]:
+    return {"state": state, "seconds": round(time.monotonic() - start, 1), **more}

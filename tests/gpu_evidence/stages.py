@@ -1,4 +1,4 @@
-"""Which stages there are: on a card, and tiny ones of the same code for a rehearsal on a CPU."""
+"""List the stages: on a GPU, and tiny ones of the same code for a rehearsal on a CPU."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ RUNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("method.name=moco-v2", "run.batch=16", "method.queue=32"),
     ),
 }
-"""Of each whole run its settings on a card, and in a rehearsal."""
+"""The settings of each whole run: on a GPU, and in a rehearsal."""
 SMALL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     f"small-{way}": (
         (

@@ -1,8 +1,9 @@
-"""Stages end in time, failures are kept, a second call goes on; the rehearsal runs the code of the real thing."""
+"""Stages end in time, failures are recorded, a second call continues; the rehearsal runs the code of the real thing."""
 
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def test_outcomes(tmp_path: Path) -> None:
     assert (partial["state"], partial["result"]) == ("partial", {"x": 2})
     failed = program(tmp_path, "failed", "raise ValueError('no luck')").run(tmp_path / "runs", 60)
     assert (failed["state"], failed["error"]) == ("failed", "exit code 1: ValueError: no luck")
-    told = program(tmp_path, "told", 'print(\'{"error": "2 tests failed"}\'); raise SystemExit(1)')
-    assert told.run(tmp_path / "runs", 60)["error"] == "2 tests failed"
+    reported = program(tmp_path, "reported", 'print(\'{"error": "2 tests failed"}\'); raise SystemExit(1)')
+    assert reported.run(tmp_path / "runs", 60)["error"] == "2 tests failed"
     silent = program(tmp_path, "silent", "pass").run(tmp_path / "runs", 60)
     assert silent["error"] == "exit code 0: nothing was said"
 
@@ -47,12 +48,16 @@ def test_a_stage_that_hangs_ends_with_all_that_it_started(tmp_path: Path) -> Non
         f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid))\n"
         "time.sleep(60)\n"
     )
-    outcome = program(tmp_path, "hangs", text).run(tmp_path / "runs", 3)
-    assert (outcome["state"], outcome["error"]) == ("failed", "It took longer than 3 s.")
-    assert outcome["seconds"] < 30
-    child = int((tmp_path / "pid").read_text())
-    state = Path(f"/proc/{child}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    for limit in (2, 10, 50):  # a busy machine may need longer to start it
+        outcome = program(tmp_path, "hangs", text).run(tmp_path / "runs", limit)
+        if (tmp_path / "pid").exists():
+            break
+    assert (outcome["state"], outcome["error"]) == ("failed", f"It took longer than {limit} s.")
+    state = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
+    until = time.monotonic() + 30
+    while state.exists() and state.read_text().split()[2] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_a_stage_knows_its_time() -> None:
@@ -62,7 +67,7 @@ def test_a_stage_knows_its_time() -> None:
     assert Stage("a", ("b",), most=2.0).command(540)[-1] == "2"
 
 
-def test_a_second_call_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_call_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "e.json"
     head = "from pathlib import Path\np = Path({0!r})\n"
     count = head + "n = len(p.read_text() if p.exists() else '') + 1\np.write_text('x' * n)\n"
@@ -99,7 +104,7 @@ def test_evidence_of_two_machines_is_not_mixed(tmp_path: Path, capsys: pytest.Ca
     assert "its machine is" in capsys.readouterr().err
 
 
-def test_without_a_card_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_it_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(driver.torch.cuda, "is_available", lambda: False)  # type: ignore[attr-defined]
     assert driver.main(["--out", "never.json"]) == 2
     out, err = capsys.readouterr()
@@ -130,7 +135,7 @@ def test_every_stage_s_settings_are_settings(tiny: bool, tmp_path: Path) -> None
         assert batches == [512, 4096, 4096, 256]
 
 
-@pytest.mark.parametrize("name", ["simclr-4096-cached", "moco-v2"])
+@pytest.mark.parametrize("name", ["simclr-4096-cached", pytest.param("moco-v2", marks=pytest.mark.slow)])
 def test_a_whole_run_is_rehearsed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +152,7 @@ def test_a_whole_run_is_rehearsed(
     assert entry["share_of_byte_bound"] == result["share_of_byte_bound"]
 
 
+@pytest.mark.slow
 def test_small_steps_are_rehearsed_where_graphs_are_not_and_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,8 +173,8 @@ def test_the_first_epoch_does_not_count() -> None:
     assert epochs == [3, 60]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_cifar_is_rehearsed_and_goes_on(
+@pytest.mark.parametrize("method", ["simclr", pytest.param("moco-v2", marks=pytest.mark.slow)])
+def test_cifar_is_rehearsed_and_resumes(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (stage,) = (s for s in stages(tmp_path, tiny=True, data=None) if s.name == f"cifar-{method}")
@@ -187,7 +193,7 @@ def test_cifar_is_rehearsed_and_goes_on(
     assert (second["method"], second["stopped"], second["of_epochs"]) == (method, None, 2)
 
 
-def test_a_card_is_asked_for_as_many_epochs_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_trains_as_many_epochs_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 5.0, 10.0, 12.0])  # neighbours take two seconds once kernels are there
     monkeypatch.setattr(cifar.time, "monotonic", lambda: next(clock))  # type: ignore[attr-defined]
     monkeypatch.setattr(cifar, "knn_of", lambda *_: {"top1": 0.1})
@@ -231,6 +237,7 @@ def test_the_summary_says_what_stands_against_what() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_program_itself(tmp_path: Path) -> None:
     """One stage through the command line, in the process that a device machine would start."""
     command = [

@@ -1,4 +1,4 @@
-"""Images a second of a whole run beside its bounds, and its memory beside the plan, as a stage.
+"""Measure the images per second of a whole run against its bounds, and its memory against the plan, as a stage.
 
 `python -m tests.gpu_evidence.throughput --out DIR --seconds S section.key=value...`
 
@@ -40,9 +40,9 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(words)
     settings = settle({}, asked.settings).settings
     device = resolve_device(settings.hardware.device)
-    told = list(bench(settings, "step"))
-    (step,) = [event for event in told if isinstance(event, Measured) and event.name == "step"]
-    (advised,) = [event for event in told if isinstance(event, Advised)]
+    events = list(bench(settings, "step"))
+    (step,) = [event for event in events if isinstance(event, Measured) and event.name == "step"]
+    (advised,) = [event for event in events if isinstance(event, Advised)]
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
