@@ -33,6 +33,11 @@ class ModelSettings(Section):
     stem: Literal["auto", "cifar", "imagenet"] = Field("auto", description="auto: cifar up to 64 pixels")
     sk: bool = Field(False, description="selective kernels, with ResNet-D's stem and shortcuts (SimCLR v2)")
     zero_init: bool = Field(False, description="last BatchNorm gamma of each block starts at 0")
+    init: Literal["kaiming", "default"] = Field(
+        "kaiming",
+        description="kaiming: fan-out normal as in torchvision; default: PyTorch's own initialisation of convolutions, "
+        "as in the official InstDisc and InvaSpread code",
+    )
     bn_group: Annotated[int, Field(ge=2)] | Literal["global"] = Field(512, description="rows per BatchNorm group")
 
     @model_validator(mode="after")
