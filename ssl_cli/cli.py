@@ -226,8 +226,8 @@ def _setting_called(flag: str, context: Any) -> str | None:
     """The setting that bears the name of a flag there is not, for a command that takes --set."""
     if not context or "set_" not in {param.name for param in context.command.params}:
         return None
-    from ssl_cli.config.layer import leaves
     from ssl_cli.config.methods import method_settings
+    from ssl_cli.config.tree import leaves
     from ssl_cli.registry import METHODS
 
     name = flag.lstrip("-").replace("-", "_")

@@ -68,7 +68,7 @@ TABLE = [
     Wrong("pretrain", 2, "'run.bach' (from line 2 of sslcli.toml)", "'run.batch'", toml="[run]\nbach = 3\n"),
     Wrong("pretrain", 2, "'optim.nam' (from line 1 of sslcli.toml)", "'optim.name'", toml="optim.nam = 'sgd'\n"),
     Wrong("pretrain", 2, "sslcli.toml is not TOML", "[run]", toml="[run\n"),
-    Wrong("pretrain", 2, "run.out (from line 1 of sslcli.toml) holds a zero byte", "", toml='run.out = "a\\u0000b"\n'),
+    Wrong("pretrain", 2, "(from line 1 of sslcli.toml) is refused: it holds a zero byte", "Correct line 1", toml='run.out = "a\\u0000b"\n'),
     Wrong("pretrain --config none.toml", 2, "none.toml: No such file", "TOML file"),
     Wrong("pretrain --config photos", 2, "Is a directory", "TOML file"),
     Wrong("pretrain --recipe none.toml", 2, "none.toml: No such file", "TOML file"),
