@@ -11,7 +11,7 @@ PACKAGE = ROOT / "ssl_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_LOOP = 350, 60, 40
 
-WORDS = {"config", "recipes", "registry", "events", "errors", "names", "world", "large_pages"}
+WORDS = {"config", "recipes", "registry", "events", "errors", "names", "world"}
 PARTS = {"distributed", "draws", "nn", "losses", "augment", "optim", "data", "export"}
 CONTRACT = {"objective"}  # what a batch and a method are: parts are handed batches, so it lies below them
 OBJECTIVES = {"methods", "transfer"}
