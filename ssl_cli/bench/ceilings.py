@@ -10,10 +10,10 @@ import torch
 
 from ssl_cli.bench.timing import Arm, Rates, alternate
 from ssl_cli.data.decode import decode
-from ssl_cli.data.reader import processors
 from ssl_cli.engine.gradient import tensor_float
 from ssl_cli.engine.plan.probe import wait_for
 from ssl_cli.events import Measured
+from ssl_cli.world import processors
 
 SMALLEST_MATRIX, LARGEST_MATRIX = 256, {"cpu": 4096}
 MATRIX_SECONDS = 0.02

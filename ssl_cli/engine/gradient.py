@@ -48,9 +48,9 @@ class Rowwise:
         """Outputs of micro-batch `number`, in group order; its BatchNorm statistics go to `moments`."""
         rows, sizes = self._micro_batches()[number]
         spanning = self.share.spanning
-        sparing = checkpointed(self.net, sizes, spanning=spanning) if self.checkpointing else nullcontext()
+        sparing = checkpointed(self.net, sizes, across_ranks=spanning) if self.checkpointing else nullcontext()
         torch.manual_seed((self.seed + number) % 2**63)
-        with grouped(self.net, sizes, moments, spanning=spanning), sparing, self.autocast():
+        with grouped(self.net, sizes, moments, across_ranks=spanning), sparing, self.autocast():
             return self.call(rows)
 
     def without_gradient(self, moments: Moments | None) -> Tensor | None:

@@ -24,7 +24,7 @@ from ssl_cli.engine.run.folder import RunFolder, default_path, refuse_unfit
 from ssl_cli.engine.run.resume import continued
 from ssl_cli.engine.run.signals import StopRequest, exit_code, received, stop_request
 from ssl_cli.engine.train import train
-from ssl_cli.engine.workers.worker import describe, together
+from ssl_cli.engine.workers.worker import broadcast_run, process_group
 from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, UsageError, convert_exception
 from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.objective import Objective
@@ -58,7 +58,7 @@ def pretrain(
                 last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
                 folder.record(last)
                 yield last
-            with together(own_device(settings.hardware.device), request):
+            with process_group(own_device(settings.hardware.device), request):
                 for last in _events(_with_absolute_paths(settings), origins, folder, request):
                     begun |= isinstance(last, Started)
                     folder.record(last)
@@ -153,7 +153,6 @@ def assemble(
         resolved = plan.Resolved(**kept)
         steps = len(source) // settings.run.batch * settings.schedule.epochs
         _refuse_another(resolved, state, len(source), steps)
-        torch.set_num_threads(resolved.threads)  # how sums are split decides their last bits
         if divides:
             resolved = plan.divided_anew(settings, objective, data, resolved)
             notes.append(f"As asked, the run goes on with {shortage.described(resolved)}. The batch is as it was.")
@@ -164,7 +163,7 @@ def assemble(
         planned = _resumed(settings, objective, source, state["step"] if state else 0, steps, earlier, told)
         folder.amend_plan(resolved=plan.as_dict(resolved), shortage=None)
         folder.write_settings(settings)
-    describe(settings, plan.as_dict(resolved), state)
+    broadcast_run(settings, plan.as_dict(resolved), state)
     loader = build_loader(settings, objective, source, device, resolved.card_bytes)
     job = Job(settings, resolved, objective, loader, folder)
     if state is not None:

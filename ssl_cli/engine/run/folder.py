@@ -171,7 +171,7 @@ def settle_status(path: Path, state: str, exit_code: int, reason: str) -> bool:
 
     Whoever was stopped because another process failed does not know, and is put right.
     """
-    known = {"running", "stopped"} if state == "failed" else {"running"}
+    known = {"running", "stopped", "failed"} if state == "failed" else {"running"}
     if status(path) not in known:
         return False
     _write_status(path, state, exit_code, reason)
