@@ -1,7 +1,7 @@
 """Collectives between the ranks of a run; with a world size of 1 each returns its input.
 
-Ranks are started by torch's launchers (`torchrun`, or `--devices`). Collectives use gloo for tensors on the CPU and NCCL
-on a GPU. Every rank has to call the same collectives in the same order.
+Ranks are started by torch's launchers (`torchrun`, or `--devices`). Collectives use gloo for tensors on the CPU and
+NCCL on a GPU. Every rank has to call the same collectives in the same order.
 """
 
 from __future__ import annotations

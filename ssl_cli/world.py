@@ -41,7 +41,7 @@ def world() -> World:
 
 
 def plan_for(ranks: int) -> None:
-    """Set the environment to that of rank 0 of several on this machine, to plan for them; call before importing torch."""
+    """Set the environment of rank 0 of several on this machine, to plan for them; call before importing torch."""
     os.environ.setdefault("OMP_NUM_THREADS", str(default_threads(ranks)))
     os.environ.update(RANK="0", WORLD_SIZE=str(ranks), LOCAL_RANK="0", LOCAL_WORLD_SIZE=str(ranks))
 

@@ -1,7 +1,7 @@
 """BatchNorm over groups of rows (Ioffe and Szegedy 2015, arXiv 1502.03167), whose forward moves no running statistics.
 
-Which rows share statistics is set by the recipe; how many rows run at once is set by the plan. So a layer normalises each
-group by itself and adds its mean and variance to a `Moments`, which the engine pools over a step and commits once,
+Which rows share statistics is set by the recipe; how many rows run at once is set by the plan. So a layer normalises
+each group by itself and adds its mean and variance to a `Moments`, which the engine pools over a step and commits once,
 however many micro-batches there were and whatever was recomputed.
 """
 
@@ -39,8 +39,8 @@ class Moments:
         for layer, groups in self._pass.items():
             by_groups.setdefault(len(groups), []).append(layer)
         for layers in map(tuple, by_groups.values()):
-            groups = zip(*(self._pass[layer] for layer in layers), strict=True)
-            self._add_to_step(layers, _pool([_concatenate(group) for group in groups]))
+            by_group = zip(*(self._pass[layer] for layer in layers), strict=True)
+            self._add_to_step(layers, _pool([_concatenate(group) for group in by_group]))
         self._pass.clear()
 
     def _add_to_step(self, layers: "tuple[_GroupedBatchNorm, ...]", pool: "_Pool") -> None:

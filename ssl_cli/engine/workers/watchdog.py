@@ -1,8 +1,8 @@
 """End a rank that waits for one that is lost.
 
-A collective on the CPU fails as soon as a connection is lost, but a GPU waits for NCCL's timeout, and with it the host, in
-a call that handles no signal. So each rank waits, in a thread, for a message of the previous rank, and passes the loss of
-a connection on to the next one.
+A collective on the CPU fails as soon as a connection is lost, but a GPU waits for NCCL's timeout, and with it the host,
+in a call that handles no signal. So each rank waits, in a thread, for a message of the previous rank, and passes the
+loss of a connection on to the next one.
 """
 
 import os
