@@ -64,10 +64,10 @@ def pretrain(
     from ssl_cli.ui.sinks import present
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
-    if not world().first and dry_run:
+    if not world().is_rank_zero and dry_run:
         return DONE
     several = devices if devices is not None and devices > 1 and world().size == 1 else None
-    if world().first:
+    if world().is_rank_zero:
         preflight.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run)
     if dry_run:
         if several:
@@ -76,8 +76,8 @@ def pretrain(
 
         return present("pretrain", planned(settled.settings), as_json=json)
     with stop_request():  # from here on: torch takes seconds to be imported
-        if not world().first:
-            return _follow(settled.settings)
+        if not world().is_rank_zero:
+            return _run_worker(settled.settings)
         if several:
             return _launch(ctx.obj, settled.settings, several)
         return _run(settled, resume=resume, overwrite=overwrite, as_json=json)
@@ -93,8 +93,8 @@ def _run(settled: "Settled", *, resume: bool, overwrite: bool, as_json: bool) ->
         return present("pretrain", events, as_json=as_json)
 
 
-def _follow(settings: "Settings") -> int:
-    """This is one of several processes, and not the first."""
+def _run_worker(settings: "Settings") -> int:
+    """Train as a rank above 0."""
     from ssl_cli.engine.workers.worker import run_worker
 
     return run_worker(settings)

@@ -227,7 +227,7 @@ MUTANTS = [
         36,
         "parts-pass-again-in-other-groups",
         CHECKPOINTING,
-        "return nullcontext(), grouped(net, sizes, spanning=spanning)",
+        "return nullcontext(), grouped(net, sizes, across_ranks=across_ranks)",
         "return nullcontext(), nullcontext()",
         CACHED,
     ),
@@ -235,10 +235,10 @@ MUTANTS = [
         36,
         "parts-leave-moments-when-they-pass-again",
         CHECKPOINTING,
-        "    return nullcontext(), grouped(net, sizes, spanning=spanning)",
-        "    from ssl_cli.nn.batchnorm import _Grouped\n\n"
-        "    told = next(layer.moments for layer in net.modules() if isinstance(layer, _Grouped))\n"
-        "    return nullcontext(), grouped(net, sizes, told)",
+        "    return nullcontext(), grouped(net, sizes, across_ranks=across_ranks)",
+        "    from ssl_cli.nn.batchnorm import _GroupedBatchNorm\n\n"
+        "    moments = next(layer.moments for layer in net.modules() if isinstance(layer, _GroupedBatchNorm))\n"
+        "    return nullcontext(), grouped(net, sizes, moments)",
         CACHED,
     ),
     Mutant(

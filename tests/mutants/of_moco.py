@@ -60,8 +60,8 @@ MUTANTS = [
         2,
         "running-statistics-of-the-last-group-alone",
         BATCHNORM,
-        "self._met.setdefault(layer, []).append((count, mean, var))",
-        "self._met[layer] = [(count, mean, var)]",
+        "self._pass.setdefault(layer, []).append((count, mean, var))",
+        "self._pass[layer] = [(count, mean, var)]",
         ("tests/nn/test_batchnorm.py",),
     ),
     Mutant(
@@ -266,8 +266,8 @@ MUTANTS = [
         None,
         "biased-running-variance",
         BATCHNORM,
-        "found.counts / (found.counts - 1).clamp(min=1)",
-        "found.counts / found.counts",
+        "pool.counts / (pool.counts - 1).clamp(min=1)",
+        "pool.counts / pool.counts",
         ("tests/nn/test_batchnorm.py",),
     ),
 ]
