@@ -77,6 +77,8 @@ class Objective(nn.Module):
     """Of its images."""
     backbone: nn.Module
     """f, what survives pretraining: evaluation and export read it from a checkpoint by this name."""
+    loss_scale: float = 1.0
+    """Factor that `loss` applies to its value, and `chance` to its own."""
     gradient_views: int = 2
     """How many of the views pass through `forward`; the first ones."""
     paper_bn_group: int | Literal["global"] | None = None
@@ -128,7 +130,7 @@ class Objective(nn.Module):
     def chance(self, images: int) -> float | None:
         """The loss of an encoder that tells nothing apart, for a batch of `images`: log(negatives + 1) of a softmax."""
         negatives = self.negatives(images)
-        return None if negatives is None else math.log(negatives + 1)
+        return None if negatives is None else self.loss_scale * math.log(negatives + 1)
 
     @torch.no_grad()
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:

@@ -33,7 +33,7 @@ class InstDisc(Objective):
 
     def __init__(self, backbone: nn.Module, features: int, cfg: InstDiscSettings) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.cfg, self.loss_scale = cfg, cfg.loss_scale
         self.backbone = backbone
         self.projector = projector(features, cfg.head_layers, cfg.head_hidden, cfg.head_dim, cfg.head_batchnorm)
         self.dim = cfg.head_dim if cfg.head_layers else features
@@ -76,7 +76,7 @@ class InstDisc(Objective):
             loss, _ = nce(v, rows, own, targets[batch.local_rows], self.cfg.temperature, log_Z)
         if self.cfg.proximal:
             loss = loss + self.cfg.proximal * proximal(v, rows[own])
-        return distributed.mean_over_ranks(loss, len(v) / len(z))
+        return self.loss_scale * distributed.mean_over_ranks(loss, len(v) / len(z))
 
     def negatives(self, images: int) -> int:
         """The noise rows, or all rows but one."""
@@ -85,7 +85,8 @@ class InstDisc(Objective):
     def chance(self, images: int) -> float:
         """Of the softmax log n; of NCE, m + 1 questions of yes or no, log(m + 1) + m log(1 + 1 / m)."""
         m = self.cfg.noise
-        return math.log(m + 1) + m * math.log1p(1 / m) if m else math.log(len(self.bank.rows))
+        unscaled = math.log(m + 1) + m * math.log1p(1 / m) if m else math.log(len(self.bank.rows))
+        return self.loss_scale * unscaled
 
     @torch.no_grad()
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:

@@ -21,7 +21,7 @@ class InvaSpread(Objective):
 
     def __init__(self, backbone: nn.Module, features: int, cfg: InvaSpreadSettings) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.cfg, self.loss_scale = cfg, cfg.loss_scale
         self.backbone = backbone
         self.projector = projector(features, cfg.head_layers, cfg.head_hidden, cfg.head_dim, cfg.head_batchnorm)
 
@@ -32,7 +32,8 @@ class InvaSpread(Objective):
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """-log P of the positive and -log(1 - P) of all others, equation 6, as in the code."""
         own = torch.arange(len(z), device=z.device)[batch.local_rows]
-        return distributed.mean_over_ranks(invariant_spread_tiled(z, self.cfg.temperature, own=own), len(own) / len(z))
+        loss = invariant_spread_tiled(z, self.cfg.temperature, own=own)
+        return self.loss_scale * distributed.mean_over_ranks(loss, len(own) / len(z))
 
     def negatives(self, images: int) -> int:
         """2(N - 1): both views of all other images."""
@@ -41,7 +42,7 @@ class InvaSpread(Objective):
     def chance(self, images: int) -> float:
         """Each of the 2N - 1 others has the same share."""
         others = 2 * images - 1
-        return math.log(others) + (others - 1) * math.log(others / (others - 1))
+        return self.loss_scale * (math.log(others) + (others - 1) * math.log(others / (others - 1)))
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:

@@ -26,7 +26,7 @@ class MoCo(Objective):
 
     def __init__(self, backbone: nn.Module, features: int, cfg: MoCoSettings) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.cfg, self.loss_scale = cfg, cfg.loss_scale
         self.gradient_views = self.key_views = 2 if cfg.symmetric else 1
         self.backbone = backbone
         self.projector = projector(features, cfg.head_layers, cfg.head_hidden, cfg.head_dim, cfg.head_batchnorm)
@@ -55,7 +55,8 @@ class MoCo(Objective):
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """InfoNCE, equation 1, with the queue as it was; the mean of both directions if symmetric."""
         q, k = z[batch.local_rows], _view_by_view(targets)[batch.local_rows]
-        return distributed.mean_over_ranks(info_nce(q, k, self.queue.rows, self.cfg.temperature), len(q) / len(z))
+        loss = info_nce(q, k, self.queue.rows, self.cfg.temperature)
+        return self.loss_scale * distributed.mean_over_ranks(loss, len(q) / len(z))
 
     def negatives(self, images: int) -> int:
         """K, whatever the batch."""

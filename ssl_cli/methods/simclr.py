@@ -34,7 +34,7 @@ class SimCLR(Objective):
 
     def __init__(self, backbone: nn.Module, features: int, cfg: MethodSettings) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.cfg, self.loss_scale = cfg, cfg.loss_scale
         self.backbone = backbone
         self.projector = projector(features, cfg.head_layers, cfg.head_hidden, cfg.head_dim, cfg.head_batchnorm)
 
@@ -44,7 +44,7 @@ class SimCLR(Objective):
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """NT-Xent over both views, equation 1."""
-        return shared_nt_xent(z, batch.local_rows, self.cfg.temperature)
+        return self.loss_scale * shared_nt_xent(z, batch.local_rows, self.cfg.temperature)
 
     def negatives(self, images: int) -> int:
         """2(N - 1): both views of all other images."""

@@ -71,11 +71,11 @@ class SimCLRv2(SimCLR):
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """NT-Xent over both views and against the memory, which holds no view of this step."""
         if not self.meets_keys:
-            return shared_nt_xent(z, batch.local_rows, self.cfg.temperature, self.memory)
+            return self.loss_scale * shared_nt_xent(z, batch.local_rows, self.cfg.temperature, self.memory)
         own = torch.arange(len(z), device=z.device)[batch.local_rows]
         other = (own + len(z) // 2) % len(z)
         loss = row_softmax(z[batch.local_rows], self.candidates(z, targets), other, self.cfg.temperature, own=own)
-        return distributed.mean_over_ranks(loss, len(own) / len(z))
+        return self.loss_scale * distributed.mean_over_ranks(loss, len(own) / len(z))
 
     def negatives(self, images: int) -> int:
         """2(N - 1) + K: both views of all other images, and the memory."""

@@ -37,6 +37,7 @@ def test_simclr_decays_matrices_alone_and_moves_its_rate_every_step(method: str,
     assert settings.schedule.warmup >= 10  # the full rate reaches what is excluded
     assert settings.method.temperature == (0.1 if family == "imagenet" else 0.5)
     assert settings.method.head_batchnorm
+    assert settings.method.loss_scale == 2  # published rates are of the sum of both directions
     assert "normalize" not in settings.augment.order
     assert (settings.augment.crop.scale, settings.augment.crop.interpolation) == ((0.08, 1.0), "bicubic")
 
