@@ -12,7 +12,7 @@ from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, did_you_mean, is_lib
 
 SELECTIVE = ("resnet50", "resnet101", "resnet152")
 """Backbones that can have selective kernels: those of bottleneck blocks."""
-SHAPING = ("width", "stem", "sk", "zero_init")
+SHAPING = ("width", "stem", "sk", "zero_init", "init")
 """Settings that shape our own ResNets; a borrowed network is as its library makes it."""
 CIFAR_UP_TO = 64
 """Pixels: images up to this side have the CIFAR recipes, stem and test transform."""
@@ -33,6 +33,11 @@ class ModelSettings(Section):
     stem: Literal["auto", "cifar", "imagenet"] = Field("auto", description="auto: cifar up to 64 pixels")
     sk: bool = Field(False, description="selective kernels, with ResNet-D's stem and shortcuts (SimCLR v2)")
     zero_init: bool = Field(False, description="last BatchNorm gamma of each block starts at 0")
+    init: Literal["kaiming", "default"] = Field(
+        "kaiming",
+        description="kaiming: fan-out normal as in torchvision; default: PyTorch's own initialisation of convolutions, "
+        "as in the official InstDisc and InvaSpread code",
+    )
     bn_group: Annotated[int, Field(ge=2)] | Literal["global"] = Field(512, description="rows per BatchNorm group")
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from ssl_cli.objective import Objective
 def build_backbone(model: ModelSettings, size: int, channels: int = 3) -> tuple[nn.Module, int]:
     """The backbone and the width F of its representation; the stem suits images of `size` pixels and `channels`.
 
-    Width, stem, selective kernels and zero_init are of our own networks; a borrowed one is as its library makes it.
+    Width, stem, selective kernels, zero_init and init are of our own ResNets; others are as their library makes them.
 
     Raises:
         UsageError: a library's network that does not exist or does not take such images.
@@ -27,7 +27,9 @@ def build_backbone(model: ModelSettings, size: int, channels: int = 3) -> tuple[
         return library_backbone(model.backbone, size, channels)
     stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"
     make = registry.load(registry.BACKBONES[model.backbone])
-    net = make(width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk, channels=channels)
+    net = make(
+        width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk, channels=channels, init=model.init
+    )
     return net, net.features
 
 

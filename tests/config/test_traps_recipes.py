@@ -62,6 +62,13 @@ def test_blur_is_pillow_s_in_moco_and_a_tenth_of_the_side_in_simclr() -> None:
     assert (simclr.p, simclr.sigma, simclr.kernel) == (0.5, (0.1, 2.0), 0.1)
 
 
+def test_the_first_methods_start_their_cifar_networks_as_pytorch_does() -> None:
+    for method, family in (("instdisc", "cifar"), ("invaspread", "cifar"), ("invaspread", "stl10")):
+        assert settings_of(method, family).model.init == "default"
+    for method, family in (("instdisc", "imagenet"), ("instdisc", "shapes"), ("invaspread", "shapes"), *MOCO, *SIMCLR):
+        assert settings_of(method, family).model.init == "kaiming"
+
+
 def test_small_batches_take_the_square_root() -> None:
     assert settings_of("simclr-v2", "imagenet").optim.lr_rule == "sqrt"
     assert settings_of("simclr", "imagenet").optim.lr_rule == "linear"

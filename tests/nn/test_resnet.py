@@ -4,12 +4,15 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from ssl_cli.config.tree import ModelSettings
+from ssl_cli.engine.build import build_backbone
 from ssl_cli.errors import UsageError
 from ssl_cli.export.onnx import compare, convert
 from ssl_cli.nn import resnet
@@ -92,6 +95,19 @@ def test_zero_init(sk: bool) -> None:
     assert all(not gamma.any() for gamma in gammas)
     others = {m.weight for m in net.modules() if isinstance(m, BatchNorm2d)} - set(gammas)
     assert all((gamma == 1).all() for gamma in others)
+
+
+@pytest.mark.parametrize(("init", "variance"), [("kaiming", 2 / (9 * 128)), ("default", 1 / (3 * 9 * 128))])
+def test_convolutions_start_as_asked(init: Literal["kaiming", "default"], variance: float) -> None:
+    """Fan-out normal as in torchvision; or PyTorch's own, uniform within 1 / sqrt(fan-in): 2.45 times narrower."""
+    torch.manual_seed(0)
+    weight = resnet18(0.25, "cifar", init=init).get_parameter("layer4.1.conv2.weight")
+    assert weight.var().item() == pytest.approx(variance, rel=0.02)
+    bound = math.sqrt(3 * variance)
+    assert (weight.abs().max().item() <= bound) == (init == "default")
+    torch.manual_seed(0)
+    built = build_backbone(ModelSettings(width=0.25, init=init), 32)[0]
+    assert torch.equal(built.get_parameter("layer4.1.conv2.weight"), weight)
 
 
 def oracle_values(depths: tuple[int, ...], width: int, sk: bool) -> tuple[int, int]:
