@@ -3,7 +3,7 @@
 import pytest
 
 from ssl_cli.config.tree import Settings
-from tests.config.test_recipe import settings_of
+from tests.config.test_recipe import FOLDER, settings_of
 
 MOCO = [("moco-v1", "imagenet"), ("moco-v1", "cifar"), ("moco-v2", "imagenet"), ("moco-v2", "cifar")]
 SIMCLR = [("simclr", "imagenet"), ("simclr", "cifar"), ("simclr-v2", "imagenet"), ("simclr-v2", "cifar")]
@@ -26,6 +26,17 @@ def test_moco_decays_all_weights_and_moves_its_rate_once_an_epoch(method: str, f
     assert settings.augment.order[-1] == "normalize"
     assert settings.augment.crop.interpolation == "bilinear"
     assert settings.augment.crop.scale == ((0.2, 1.0) if family == "imagenet" else (0.08, 1.0))
+
+
+@pytest.mark.parametrize(("method", "family"), MOCO)
+def test_a_loss_of_both_directions_has_its_rate_beside_it(method: str, family: str) -> None:
+    """The colab sums both directions, which at half the weight decay is twice the rate of their mean."""
+    text = (FOLDER / f"{method}.{family}.toml").read_text(encoding="utf-8")
+    advice = "--set method.symmetric=true --set optim.base_lr=0.06 --set optim.weight_decay=2.5e-4"
+    assert (advice in text) == (family == "cifar")
+    cited, both = settings_of(method, "cifar"), settings_of(method, "cifar", advice.replace("--set ", "").split())
+    assert both.optim.base_lr * both.optim.weight_decay == pytest.approx(cited.optim.base_lr * cited.optim.weight_decay)
+    assert both.optim.base_lr == 2 * cited.optim.base_lr
 
 
 @pytest.mark.parametrize(("method", "family"), SIMCLR)
