@@ -31,7 +31,7 @@ def settings(method: str, **more: float) -> Settings:
         {
             "method": {"name": method, **extra},
             "model": {"width": 0.125},
-            "data": {"size": 16},
+            "data": {"size": 8},
             "optim": {"name": "sgd", "lr": 0.1},
         }
     )
@@ -43,7 +43,7 @@ def build(method: str, **more: float) -> Objective:
 
 def make_batch(step: int = 0) -> tuple[Batch, list[Tensor]]:
     generator = torch.Generator().manual_seed(step)
-    views = list(torch.rand(2, IMAGES, 3, 16, 16, generator=generator))
+    views = list(torch.rand(2, IMAGES, 3, 8, 8, generator=generator))
     return Batch([], torch.full((IMAGES,), -1), torch.arange(IMAGES), step=step), views
 
 
