@@ -55,7 +55,9 @@ def process_group(device: torch.device) -> Iterator[None]:
 def _join(backend: str) -> None:
     global control_group
     dist.init_process_group(backend, timeout=TIMEOUT)
-    control_group = dist.new_group(backend="gloo", timeout=UNBOUNDED)
+    control_group = dist.new_group(  # type: ignore[assignment]
+        backend="gloo", timeout=UNBOUNDED
+    )
 
 
 def _interruptible(call: Callable[[], None]) -> None:
@@ -67,7 +69,8 @@ def _interruptible(call: Callable[[], None]) -> None:
 
     def run() -> None:
         try:
-            done.set_result(call())
+            call()
+            done.set_result(None)
         except BaseException as error:
             done.set_exception(error)
 
@@ -102,7 +105,7 @@ def to_host(x: Tensor) -> Tensor:
         return x.cpu()
     host = torch.empty_like(x, device="cpu", pin_memory=True).copy_(x, non_blocking=True)
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record()  # type: ignore[no-untyped-call]
+    event.record()
     while not event.query():  # type: ignore[no-untyped-call]
         if rank_lost.is_set():
             raise dist.DistNetworkError("another rank is lost")

@@ -1,31 +1,80 @@
-"""The contract between methods and the engine: a batch of images, and the four verbs that train on it."""
+"""The contract between methods and the engine: a batch of images, and the four methods of an objective."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 Targets = Tensor | None
 LocalRows = Tensor | slice
-"""Rows of a step that one of several processes answers for: all, or row numbers int64 `(m,)`."""
+"""Rows of a step's z that this rank computes: all of them (a slice), or row numbers int64 `(m,)`."""
+
+
+class PackedImages(Sequence[Tensor]):
+    """Hold images of different sizes in one buffer, so that a single copy moves them to a GPU.
+
+    An index gives one image, a view `(C,H_i,W_i)` of the buffer; a slice or an int64 tensor of rows gives a selection.
+
+    Attributes:
+        pixels: uint8 `(P,C)`, the pixels of all images, row by row and image after image.
+        start: int64 `(N,)` on the CPU, the place in `pixels` of each image's first pixel.
+        sides: int64 `(N,2)` on the CPU, heights and widths.
+    """
+
+    def __init__(self, pixels: Tensor, start: Tensor, sides: Tensor) -> None:
+        self.pixels, self.start, self.sides = pixels, start, sides
+
+    @classmethod
+    def pack(cls, images: Sequence[Tensor], pin_memory: bool = False) -> PackedImages:
+        """Copy N uint8 images `(C,H_i,W_i)`, all on the CPU, into one buffer, in pinned memory if asked for."""
+        sides = torch.tensor([image.shape[1:] for image in images])
+        end = sides.prod(1).cumsum(0)
+        pixels = torch.empty(int(end[-1]), images[0].shape[0], dtype=torch.uint8, pin_memory=pin_memory)
+        torch.cat([image.permute(1, 2, 0).reshape(-1, image.shape[0]) for image in images], out=pixels)
+        return cls(pixels, end - sides.prod(1), sides)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @overload
+    def __getitem__(self, rows: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, rows: slice | Tensor) -> PackedImages: ...
+
+    def __getitem__(self, rows: int | slice | Tensor) -> Tensor | PackedImages:
+        if isinstance(rows, int):
+            start, (height, width) = int(self.start[rows]), self.sides[rows].tolist()
+            return self.pixels[start : start + height * width].view(height, width, -1).permute(2, 0, 1)
+        start, sides = self.start[rows], self.sides[rows]
+        first, last = int(start.min()), int((start + sides.prod(1)).max())
+        return PackedImages(self.pixels[first:last], start - first, sides)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[row] for row in range(len(self)))
+
+    def to(self, device: torch.device) -> PackedImages:
+        """Copy the pixels to `device`, without waiting where they lie in pinned memory."""
+        return PackedImages(self.pixels.to(device, non_blocking=self.pixels.is_pinned()), self.start, self.sides)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one step, before augmentation; sliceable by rows.
+    """Images of one step, before augmentation.
 
     Attributes:
-        image: uint8 `(N,C,H,W)`, or a list of N tensors `(C,H_i,W_i)` where sizes differ.
+        image: uint8 `(N,C,H,W)` with C from 1 to 16, or N tensors `(C,H_i,W_i)` where sizes differ.
         label: int64 `(N,)`, -1 where there is none.
-        index: int64 `(N,)`, stable for the data set's life.
+        index: int64 `(N,)`, the image's place in its data set, which never changes.
         epoch: from 0.
         step: optimiser steps taken before this one.
-        local_rows: the rows of z whose gradient `loss` is to find: all, or int64 `(m,)` where processes share a step.
+        local_rows: the rows of z whose gradient `loss` must give on this rank: all, or int64 `(m,)` where several
+            ranks share a step.
     """
 
     image: Tensor | Sequence[Tensor]
@@ -39,26 +88,37 @@ class Batch:
         return len(self.index)
 
     def to(self, device: torch.device) -> Batch:
-        """The batch with its images on `device`; what is random is a function of the indices, and drawn beside them."""
-        if isinstance(self.image, Tensor):
-            return replace(self, image=to_device(self.image, device))
-        return replace(self, image=[to_device(one, device) for one in self.image])
+        """Copy the images to `device`, those of different sizes in a single transfer.
+
+        Note:
+            Labels and indices stay on the CPU: random numbers are computed from the indices, and computed there.
+        """
+        image = self.image
+        if isinstance(image, Tensor):
+            return replace(self, image=to_device(image, device))
+        if isinstance(image, PackedImages):
+            return replace(self, image=image.to(device))
+        if device.type == "cpu" or not image:
+            return replace(self, image=[one.to(device) for one in image])
+        return replace(self, image=PackedImages.pack(image, pin_memory=device.type == "cuda").to(device))
 
     def select(self, rows: Tensor) -> Batch:
-        """The batch of these rows, an int64 `(M,)` selection, in this order, with their images."""
+        """Return the batch of `rows`, int64 `(M,)` on the CPU, in this order, with their images."""
         if isinstance(self.image, Tensor):
-            image: Tensor | list[Tensor] = self.image[to_device(rows, self.image.device)]
+            image: Tensor | Sequence[Tensor] = self.image[to_device(rows, self.image.device)]
+        elif isinstance(self.image, PackedImages):
+            image = self.image[rows]
         else:
             image = [self.image[row] for row in rows.tolist()]
         return replace(self.rows(rows), image=image)
 
     def rows(self, rows: Tensor) -> Batch:
-        """The batch of these rows, an int64 `(M,)` selection, in this order; images are left behind."""
+        """Return the batch of `rows`, int64 `(M,)` on the CPU, in this order, without images."""
         return Batch([], self.label[rows], self.index[rows], self.epoch, self.step)
 
 
 def to_device(x: Tensor, device: torch.device | None) -> Tensor:
-    """The tensor on `device`; to a card it goes by pinned memory, so that the host need not wait until it is there."""
+    """Copy a tensor to `device` (None: leave it); from the CPU to a GPU through pinned memory, without waiting."""
     from_host = x.device.type == "cpu"
     if from_host and device is not None and device.type == "cuda":
         x = x.pin_memory()
@@ -66,75 +126,85 @@ def to_device(x: Tensor, device: torch.device | None) -> Tensor:
 
 
 class Objective(nn.Module):
-    """What a method says; the engine does the rest.
+    """Define what a method trains: its forward pass, targets, loss and state; the engine runs them.
 
-    `forward` is the only gradient path and, like `targets`, row-wise up to BatchNorm: the engine may call both on
-    any whole BatchNorm groups of a batch. `loss` is pure. State moves in `after_step` and nowhere else, and all of it
-    is a buffer or a parameter without gradient, so that a checkpoint holds it.
+    `forward` is the only path of gradient. Like `targets` it is row-wise up to BatchNorm, so the engine may call both
+    on any whole BatchNorm groups of a batch. `loss` is a pure function. State changes in `after_step` and nowhere else,
+    and all of it is buffers or parameters without gradient, so that a checkpoint holds it.
     """
 
-    channels = 3
-    """Of its images."""
     backbone: nn.Module
-    """f, what survives pretraining: evaluation and export read it from a checkpoint by this name."""
-    gradient_views: int = 2
-    """How many of the views pass through `forward`; the first ones."""
-    paper_bn_group: int | Literal["global"] | None = None
-    """Rows that share BatchNorm statistics in the paper; the plan says where a run differs."""
+    """The network f that is kept after pretraining; evaluation and export read it from a checkpoint by this name."""
+    channels = 3
+    """Channels of the images, 1 to 16; set by the engine."""
+    loss_scale: float = 1.0
+    """Factor that `loss` applies to its value, and `chance` to its own."""
     views: int = 2
-    """How many views an image gets."""
-
-    shuffled_keys: bool = False
-    """Whether a key would give its query away if both saw the same BatchNorm statistics."""
+    """Views that are made of each image."""
+    gradient_views: int = 2
+    """Views that go through `forward`: the first ones."""
     key_views: int = 0
-    """How many views pass through a momentum encoder in `targets`."""
+    """Views that go through a momentum encoder in `targets`; the plan estimates time and memory by it."""
+    paper_bn_group: int | Literal["global"] | None = None
+    """Rows per BatchNorm group in the paper; the plan reports where a run differs."""
+    shuffled_keys: bool = False
+    """Whether keys need BatchNorm groups of their own, other than their queries'."""
 
     @property
     def target_views(self) -> tuple[int, ...]:
-        """The views that `targets` looks at; where processes share a step, it may get none of the others."""
+        """The views that `targets` reads; of the others it may get none where several ranks share a step."""
         return tuple(range(self.views)) if self.has_targets else ()
 
     @property
     def has_targets(self) -> bool:
-        """Whether `targets` is to be asked."""
+        """Whether the engine has to call `targets`."""
         return type(self).targets is not Objective.targets
 
     def prepare(self, images: int, seed: int) -> None:
-        """Make the state that is as large as the data set: called once, before training and before a checkpoint."""
+        """Create the state whose size is the number of training images.
+
+        Called once before training, and before a checkpoint is loaded.
+        """
 
     def represent(self, x: Tensor) -> Tensor:
-        """Representation h `(M,F)` of images `(M,3,H,W)`: the backbone alone."""
+        """Compute representations h `(M,F)` of images `(M,C,H,W)`: the backbone alone."""
         return self.backbone(x)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embeddings z `(M,D)` of images `(M,3,H,W)`."""
+        """Compute embeddings z `(M,D)` of images `(M,C,H,W)`."""
         raise NotImplementedError
 
     def targets(self, views: Sequence[Tensor], batch: Batch) -> Targets:
-        """What the loss compares with, N rows first, no gradient: keys, teacher outputs, noise rows."""
+        """Compute what the loss compares z with, without gradient: keys, teacher outputs or noise rows `(N,...)`."""
         return None
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
-        """Scalar loss of z `(gradient_views * N, D)`, view by view; float32 or float64; moves no state.
+        """Compute the scalar loss of z `(gradient_views * N, D)`, float32 or float64, view by view.
 
-        The value is that of all rows; of their gradient only `batch.local_rows` is asked for.
+        The value is the mean over all rows. On several ranks only the gradient of `batch.local_rows` is needed.
         """
         raise NotImplementedError
 
     def negatives(self, images: int) -> int | None:
-        """How many rows an anchor is told apart from, for a batch of `images`."""
+        """Count the negatives of an anchor, for a batch of `images`; None: not a contrastive loss."""
         return None
 
     def chance(self, images: int) -> float | None:
-        """The loss of an encoder that tells nothing apart, for a batch of `images`: log(negatives + 1) of a softmax."""
+        """Compute the loss of an encoder whose outputs are all equal, for a batch of `images`.
+
+        Of a softmax this is log(negatives + 1), times `loss_scale`.
+        """
         negatives = self.negatives(images)
-        return None if negatives is None else math.log(negatives + 1)
+        return None if negatives is None else self.loss_scale * math.log(negatives + 1)
 
     @torch.no_grad()
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:
-        """Move the state, after the optimiser; `progress` is the share of steps taken, 0 to 1."""
+        """Update the state after the optimiser's step; `progress` is the fraction of steps taken, 0 to 1.
+
+        The engine does not call it after a step whose loss or gradient is not finite.
+        """
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float | Tensor]:
-        """Numbers for the display, 0-d tensors or floats, asked for at log steps only; the engine adds z's geometry."""
+        """Compute further metrics for the log, floats or 0-d tensors; called at log steps only."""
         return {}

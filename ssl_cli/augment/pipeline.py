@@ -27,7 +27,7 @@ from torch import Tensor
 from ssl_cli.augment.drawn import Drawn
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.draws import Key
-from ssl_cli.objective import Batch
+from ssl_cli.objective import Batch, PackedImages
 from ssl_cli.registry import OPS, load
 
 CHUNK_BYTES = 1 << 21
@@ -143,7 +143,9 @@ def _rows(params: Any, rows: slice) -> Any:
 
 
 def sides_of(images: Tensor | Sequence[Tensor]) -> Tensor:
-    """Heights and widths, int64 `(N,2)`."""
+    """Return heights and widths, int64 `(N,2)` on the CPU."""
+    if isinstance(images, PackedImages):
+        return images.sides
     if isinstance(images, Tensor):
         return torch.tensor(images.shape[2:]).expand(len(images), 2)
     return torch.tensor([image.shape[1:] for image in images])

@@ -44,11 +44,11 @@ def separable(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
     many, views = len(rows.pixel), len(rows.pixel) // len(x)
     lines = x.float().permute(0, 3, 1, 2).contiguous()  # in two passes: to change type and layout at once is slower
     image = torch.arange(0, n * w, w).repeat(views)[:, None, None]
-    across = _summed(lines.view(n * w, c * h), columns.pixel + image, columns.weight).view(many, -1, c, h)
+    across = weighted_sums(lines.view(n * w, c * h), columns.pixel + image, columns.weight).view(many, -1, c, h)
     lines = across.permute(0, 2, 3, 1).contiguous()
     plane = torch.arange(0, many * c * h, h).view(many, c, 1, 1)
     pixel, weight = rows.pixel[:, None] + plane, rows.weight[:, None].expand(-1, c, -1, -1)
-    return _summed(lines.view(many * c * h, -1), pixel, weight).view(many, c, -1, lines.shape[3])
+    return weighted_sums(lines.view(many * c * h, -1), pixel, weight).view(many, c, -1, lines.shape[3])
 
 
 def resize_taps(
@@ -83,8 +83,8 @@ def _cubic(distance: Tensor) -> Tensor:
     return inner.add_(far.mul(-0.5).add_(2.5).mul_(far).sub_(4).mul_(far).add_(2))
 
 
-def _summed(lines: Tensor, which: Tensor, weight: Tensor) -> Tensor:
-    """Weighted sums `(B,K)` of T of the lines `(L,K)` each, by `which` and `weight`, B times T numbers."""
+def weighted_sums(lines: Tensor, which: Tensor, weight: Tensor) -> Tensor:
+    """Compute weighted sums `(B,K)` of T lines each, of `(L,K)`; `which` and `weight` hold B times T numbers."""
     bags = (-1, which.shape[-1])
     return F.embedding_bag(which.reshape(bags), lines, mode="sum", per_sample_weights=weight.reshape(bags))
 

@@ -43,7 +43,7 @@ def dense(objective: Objective) -> tuple[str, Plain] | None:
     """What the plain loss of a method is called, and the loss; None where there is none to compare with."""
     if isinstance(objective, MoCo):
         return "dense logits, cross-entropy", lambda z, keys: _over_the_queue(objective, z, keys)
-    if isinstance(objective, SimCLR) and not (isinstance(objective, SimCLRv2) and objective.meets_keys):
+    if isinstance(objective, SimCLR) and not (isinstance(objective, SimCLRv2) and objective.against_keys):
         memory = objective.memory if isinstance(objective, SimCLRv2) else None
         return "dense NT-Xent", lambda z, _: nt_xent(z, objective.cfg.temperature, memory)
     return None

@@ -164,7 +164,7 @@ def assemble(
         else:
             ram = cache_bytes(settings, objective, device)
             sizes = local_groups(settings, objective)
-            resolved, more = oom.resume_smaller(resolved, sizes, earlier.get("out_of_memory"))
+            resolved, more = oom.resume_smaller(resolved, sizes, earlier.get("out_of_memory") or earlier.get("shortage"))
             notes += more
         what = "all choices unchanged" if resolved == before else "the batch is divided differently"
         planned = _resumed_plan(settings, objective, source, state["step"] if state else 0, steps, earlier, what)

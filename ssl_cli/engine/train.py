@@ -66,7 +66,7 @@ def train(run: "Trainer") -> Iterator[Event]:
             run.discard_gradient()
         run.views.prefetch()  # before the host waits for this step
         grad_norm = get_total_norm([p.grad for p in run.objective.parameters() if p.grad is not None])
-        finite = bool(torch.isfinite(loss + grad_norm))  # the only time in a step that the host waits for the device
+        finite = bool(distributed.to_host(torch.isfinite(loss + grad_norm)))  # the only time in a step that the host waits for the device
         logged = run.folder is not None and metrics.due(step)
         numbers = observe(run.objective, z, targets, batch) if logged else {}  # before any state moves
         if finite:

@@ -5,15 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Similarities formed at once: 64 MB in float32, whatever the batch and the queue.
 TILE = 2**24
+"""Similarities that are computed at once: 64 MB in float32, whatever the batch and the queue."""
 
 
 def info_nce(q: Tensor, k: Tensor, negatives: Tensor, temperature: float, tile: int = TILE) -> Tensor:
-    """Mean over queries of -log softmax at the query's own key, among that key and all negatives.
+    """Compute the mean over queries of -log softmax at the query's key, over that key and all negatives.
 
-    The gradient of a row needs nothing but the row's own softmax, so it is formed while the softmax is at hand, a
-    block of queries at a time; the N x (K + 1) logits never exist.
+    A row's gradient depends on its own softmax alone, so it is computed in the forward pass, a block of queries at a
+    time; the N x (K + 1) logits are never stored.
 
     Args:
         q: unit queries `(N,D)`.
@@ -23,7 +23,7 @@ def info_nce(q: Tensor, k: Tensor, negatives: Tensor, temperature: float, tile: 
         tile: similarities at a time.
 
     Returns:
-        Scalar; `log(K + 1)` where nothing is told apart.
+        Scalar; `log(K + 1)` where all similarities are equal.
     """
     loss: Tensor = _InfoNCE.apply(q, k, negatives, temperature, tile)
     return loss
@@ -33,20 +33,20 @@ class _InfoNCE(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, negatives: Tensor, temperature: float, tile: int) -> Tensor:
         rows = max(1, tile // len(negatives))
-        slope, total = torch.empty_like(q), q.new_zeros(())
+        grad, total = torch.empty_like(q), q.new_zeros(())
         for start in range(0, len(q), rows):
             block = slice(start, start + rows)
             positive = (q[block] * k[block]).sum(1) / temperature
             logits = (q[block] @ negatives.T).div_(temperature)
             log_sum_exp = torch.logaddexp(positive, logits.logsumexp(1))
             total += (log_sum_exp - positive).sum()
-            chance = logits.sub_(log_sum_exp[:, None]).exp_()  # each negative's share of the softmax
-            missing = torch.expm1(positive - log_sum_exp)  # the positive's share, minus one
-            slope[block] = (chance @ negatives).addcmul_(k[block], missing[:, None])
-        ctx.save_for_backward(slope.div_(temperature * len(q)))
+            p = logits.sub_(log_sum_exp[:, None]).exp_()  # probability of each negative
+            missing = torch.expm1(positive - log_sum_exp)  # probability of the key, minus one
+            grad[block] = (p @ negatives).addcmul_(k[block], missing[:, None])
+        ctx.save_for_backward(grad.div_(temperature * len(q)))
         return total / len(q)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        (slope,) = ctx.saved_tensors
-        return slope * outer[0], None, None, None, None
+        (grad,) = ctx.saved_tensors
+        return grad * outer[0], None, None, None, None

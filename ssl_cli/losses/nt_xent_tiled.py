@@ -1,15 +1,14 @@
-"""NT-Xent in O(M*D) memory with its own backward; equal to the dense reference in value and gradient.
+"""NT-Xent in O(M*D) memory with its own backward pass; equal to the dense reference in value and gradient.
 
 The similarity matrix is symmetric, so one tile of it serves as rows and, transposed, as columns: only tiles on and
-right of the diagonal are formed, once forward and once backward. Similarities of unit rows are at most 1, so
-`exp((s - 1) / temperature)` never overflows and its sums need no running maximum; only at temperatures that no paper
-uses could they vanish, and there sums are kept as logarithms.
+right of the diagonal are computed, once in the forward and once in the backward pass. Similarities of unit rows are at
+most 1, so `exp((s - 1) / temperature)` never overflows and its sums need no running maximum. At temperatures below
+those of any paper the sums could underflow; there they are kept as logarithms.
 
-Where processes share a batch each finds the log-sum-exps of its own rows, gathers those of the others, and then has the
-whole gradient of its own rows: rows against all, twice the products of the sweep, and no gradient travels.
+Where several ranks share a batch, each computes the log-sum-exps of its local rows, gathers those of all rows, and
+computes the whole gradient of its local rows from them: twice the products, and no gradient is communicated.
 
-A memory of further negatives is constant, so its share of the gradient is formed forward, while its softmax is at
-hand, and backward has nothing left to do for it.
+Further negatives (a memory) are constants: their part of the gradient is computed in the forward pass.
 """
 
 from collections.abc import Iterator
@@ -21,42 +20,42 @@ from torch import Tensor
 from ssl_cli.losses.nt_xent import nt_xent
 
 TILE = 512
-# Tiles of extra rows that are met at once: 16 MB in float32, and few enough turns.
-ABREAST = 16
-# Below this, exp(-2 / temperature) leaves float32 and a row's sum could vanish.
+"""Rows and columns of a tile."""
+EXTRA_TILES = 16
+"""Tiles of further negatives that are computed at once: 16 MB in float32."""
 LOWEST_TEMPERATURE = 0.025
+"""Below it exp(-2 / temperature) underflows in float32, and with it a row's sum could."""
 
 
-def nt_xent_tiled(
-    z: Tensor,
-    temperature: float,
-    tile: int = TILE,
-    extra: Tensor | None = None,
-    products: torch.dtype | None = None,
-) -> Tensor:
-    """`nt_xent(z, temperature, extra)` without the matrix; `tile` rows and columns at a time, of `extra` 16 tiles.
+def nt_xent_tiled(z: Tensor, temperature: float, tile: int = TILE, extra: Tensor | None = None) -> Tensor:
+    """Compute `nt_xent(z, temperature, extra)` with `tile` x `tile` similarities at a time.
 
-    With `products` bfloat16 the sweep's matrix products are of rows and weights rounded to it, sums stay as they are:
-    faster, at a relative error of the gradient of about a thousandth (`python -m tests.bench.nt_xent`).
+    Args:
+        z: unit rows `(2N,D)`, first views then second views.
+        temperature: divides every similarity.
+        tile: rows and columns of a tile; of `extra` 16 tiles are computed at once.
+        extra: unit rows `(K,D)`, constants: further negatives of every row.
+
+    Returns:
+        Scalar.
     """
     if max(len(z), 0 if extra is None else len(extra)) <= tile:
         return nt_xent(z, temperature, extra)
-    loss: Tensor = _TiledNTXent.apply(z, temperature, tile, extra, products)
+    loss: Tensor = _TiledNTXent.apply(z, temperature, tile, extra)
     return loss
 
 
-def row_log_sum_exp(z: Tensor, temperature: float, tile: int = TILE, products: torch.dtype | None = None) -> Tensor:
-    """Log sum over j != i of exp(z_i.z_j / temperature), `(M,)`."""
-    rounded = z if products is None else z.to(products)
+def log_sum_exp(z: Tensor, temperature: float, tile: int = TILE) -> Tensor:
+    """Compute log sum over j != i of exp(z_i.z_j / temperature) for all rows of z `(M,D)`; `(M,)`."""
     if temperature < LOWEST_TEMPERATURE:
         logs = torch.full_like(z[:, 0], -torch.inf)
-        for rows, columns, logits in _tiles(rounded, temperature, tile):
+        for rows, columns, logits in _tiles(z, temperature, tile):
             logs[rows] = torch.logaddexp(logs[rows], logits.logsumexp(1))
             if rows != columns:
                 logs[columns] = torch.logaddexp(logs[columns], logits.logsumexp(0))
         return logs + 1 / temperature
     sums = z.new_zeros(len(z))
-    for rows, columns, logits in _tiles(rounded, temperature, tile):
+    for rows, columns, logits in _tiles(z, temperature, tile):
         e = logits.exp_()
         sums[rows] += e.sum(1)
         if rows != columns:
@@ -64,132 +63,137 @@ def row_log_sum_exp(z: Tensor, temperature: float, tile: int = TILE, products: t
     return sums.log() + 1 / temperature
 
 
-def own_log_sum_exp(z: Tensor, own: Tensor, temperature: float, tile: int = TILE) -> Tensor:
-    """The same of the rows `own` alone, int64 `(m,)`, against all rows; `(m,)`."""
-    logs = [logits.logsumexp(1) for _, logits in _own_tiles(z, own, temperature, tile)]
+def local_log_sum_exp(z: Tensor, local: Tensor, temperature: float, tile: int = TILE) -> Tensor:
+    """Compute the log-sum-exps `(m,)` of the rows `local`, int64 `(m,)`, over all rows of z `(M,D)` but themselves."""
+    logs = [logits.logsumexp(1) for _, logits in _local_tiles(z, local, temperature, tile)]
     return torch.cat(logs) + 1 / temperature
 
 
-def nt_xent_from(
-    z: Tensor, log_sum_exp: Tensor, temperature: float, own: Tensor, pull: Tensor | None = None, tile: int = TILE
-) -> Tensor:
-    """NT-Xent of all rows z `(M,D)` from their log-sum-exps `(M,)`, with the gradient of the rows `own` alone.
+def add_negatives(
+    z: Tensor, extra: Tensor, logs: Tensor, temperature: float, tile: int = TILE, rows: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Add the negatives `extra` `(K,D)` to the softmax of every row of z `(M,D)`.
 
-    `pull` `(m,D)` is that part of their gradient which `meet` found.
+    Args:
+        z: unit rows `(M,D)`, all rows of a loss or some of them.
+        extra: unit rows `(K,D)`, constants.
+        logs: log-sum-exps of z without them `(M,)`.
+        temperature: divides every similarity.
+        tile: rows at a time, and a sixteenth of the negatives at a time.
+        rows: rows that the loss is the mean of; None: M.
+
+    Returns:
+        The log-sum-exps `(M,)` with them, and the part of d loss / d z `(M,D)` that is due to them.
     """
-    loss: Tensor = _NTXentFrom.apply(z, log_sum_exp, temperature, own, pull, tile)
+    totals, gradients = torch.empty_like(logs), torch.empty_like(z)
+    for start in range(0, len(z), tile):
+        block = slice(start, start + tile)
+        total, grad = logs[block], torch.zeros_like(z[block])
+        for negatives in torch.split(extra, EXTRA_TILES * tile):
+            logits = (z[block] @ negatives.T).div_(temperature)
+            before, total = total, torch.logaddexp(total, logits.logsumexp(1))
+            grad.mul_((before - total).exp_()[:, None]).addmm_(logits.sub_(total[:, None]).exp_(), negatives)
+        totals[block], gradients[block] = total, grad
+    return totals, gradients.div_(temperature * (rows or len(z)))
+
+
+def nt_xent_local(
+    z: Tensor, logs: Tensor, temperature: float, local: Tensor, extra_grad: Tensor | None = None, tile: int = TILE
+) -> Tensor:
+    """Compute NT-Xent of all rows from their log-sum-exps, with the gradient of the rows `local` alone.
+
+    Args:
+        z: unit rows `(M,D)` of all ranks.
+        logs: their log-sum-exps `(M,)`.
+        temperature: divides every similarity.
+        local: int64 `(m,)`, the rows whose gradient is computed; that of the others is 0.
+        extra_grad: the part of their gradient `(m,D)` that `add_negatives` returned.
+        tile: see `nt_xent_tiled`.
+
+    Returns:
+        Scalar, the mean over all M rows.
+    """
+    loss: Tensor = _LocalNTXent.apply(z, logs, temperature, local, extra_grad, tile)
     return loss
 
 
-def own_gradient(z: Tensor, own: Tensor, log_sum_exp: Tensor, temperature: float, tile: int = TILE) -> Tensor:
-    """D loss / d z of the rows `own` `(m,D)`, given the log-sum-exps `(M,)` of all."""
-    log_share = 1 / temperature - log_sum_exp
-    grad = -2 * z[(own + len(z) // 2) % len(z)]
-    for block, logits in _own_tiles(z, own, temperature, tile):
-        weight = (logits + log_share[own[block], None]).exp_().add_(logits.add_(log_share[None]).exp_())
+def local_gradient(z: Tensor, local: Tensor, logs: Tensor, temperature: float, tile: int = TILE) -> Tensor:
+    """Compute d loss / d z of the rows `local` `(m,D)`, given the log-sum-exps of all rows `(M,)`."""
+    shift = 1 / temperature - logs
+    grad = -2 * z[(local + len(z) // 2) % len(z)]
+    for block, logits in _local_tiles(z, local, temperature, tile):
+        weight = (logits + shift[local[block], None]).exp_().add_(logits.add_(shift[None]).exp_())
         grad[block].addmm_(weight, z)
     return grad.div_(temperature * len(z))
 
 
-def gradient(
-    z: Tensor, log_sum_exp: Tensor, temperature: float, tile: int = TILE, products: torch.dtype | None = None
-) -> Tensor:
-    """D loss / d z `(M,D)` as far as the rows themselves are each other's candidates, given their log-sum-exps."""
-    log_share = 1 / temperature - log_sum_exp  # of shifted exponentials in their row's softmax
-    share = log_share.exp()
+def gradient(z: Tensor, logs: Tensor, temperature: float, tile: int = TILE) -> Tensor:
+    """Compute d loss / d z `(M,D)` from the log-sum-exps `(M,)`, without the part of further negatives."""
+    shift = 1 / temperature - logs
+    scale = shift.exp()  # of the shifted exponentials, to probabilities
     grad = -2 * z.roll(len(z) // 2, 0)  # each row is the positive of one row and has one positive
-    rounded = z if products is None else z.to(products)
-    for rows, columns, logits in _tiles(rounded, temperature, tile):
-        # i among j's candidates, and j among i's
+    for rows, columns, logits in _tiles(z, temperature, tile):
+        # the probability of j for row i, and of i for row j
         if temperature < LOWEST_TEMPERATURE:
-            weight = (logits + log_share[rows, None]).exp_().add_(logits.add_(log_share[None, columns]).exp_())
+            weight = (logits + shift[rows, None]).exp_().add_(logits.add_(shift[None, columns]).exp_())
         else:
-            weight = logits.exp_().mul_(share[rows, None] + share[None, columns])
-        if products is None:
-            grad[rows].addmm_(weight, z[columns])
-            if rows != columns:
-                grad[columns].addmm_(weight.T, z[rows])
-        else:
-            weight = weight.to(products)
-            grad[rows] += weight @ rounded[columns]
-            if rows != columns:
-                grad[columns] += weight.T @ rounded[rows]
+            weight = logits.exp_().mul_(scale[rows, None] + scale[None, columns])
+        grad[rows].addmm_(weight, z[columns])
+        if rows != columns:
+            grad[columns].addmm_(weight.T, z[rows])
     return grad.div_(temperature * len(z))
 
 
-def meet(
-    z: Tensor, extra: Tensor, log_sum_exp: Tensor, temperature: float, tile: int = TILE, of: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Add the candidates `extra` `(K,D)` to every row's softmax; z `(M,D)` may be some rows `of` so many.
-
-    Returns:
-        The log-sum-exps `(M,)` with them, and D loss / d z `(M,D)` as far as it comes from them.
-    """
-    totals, pulls = torch.empty_like(log_sum_exp), torch.empty_like(z)
-    for start in range(0, len(z), tile):
-        block = slice(start, start + tile)
-        total, pull = log_sum_exp[block], torch.zeros_like(z[block])
-        for rows in torch.split(extra, ABREAST * tile):
-            logits = (z[block] @ rows.T).div_(temperature)
-            before, total = total, torch.logaddexp(total, logits.logsumexp(1))
-            pull.mul_((before - total).exp_()[:, None]).addmm_(logits.sub_(total[:, None]).exp_(), rows)
-        totals[block], pulls[block] = total, pull
-    return totals, pulls.div_(temperature * (of or len(z)))
-
-
 def _tiles(z: Tensor, temperature: float, tile: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Tiles (s - 1) / temperature on and right of the diagonal, -inf where a row meets itself."""
-    spans = [slice(start, min(start + tile, len(z))) for start in range(0, len(z), tile)]
-    wide = torch.promote_types(z.dtype, torch.float32)
-    for i, rows in enumerate(spans):
-        for columns in spans[i:]:
-            logits = (z[rows] @ z[columns].T).to(wide).sub_(1).div_(temperature)
+    """Yield tiles (s - 1) / temperature on and right of the diagonal; -inf on the diagonal itself."""
+    blocks = [slice(start, min(start + tile, len(z))) for start in range(0, len(z), tile)]
+    for i, rows in enumerate(blocks):
+        for columns in blocks[i:]:
+            logits = (z[rows] @ z[columns].T).sub_(1).div_(temperature)
             if rows == columns:
                 logits.fill_diagonal_(-torch.inf)
             yield rows, columns, logits
 
 
-def _own_tiles(z: Tensor, own: Tensor, temperature: float, tile: int) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of the rows `own` against all, (s - 1) / temperature, -inf where a row meets itself."""
-    at_once = max(1, ABREAST * tile**2 // len(z))
-    for start in range(0, len(own), at_once):
+def _local_tiles(z: Tensor, local: Tensor, temperature: float, tile: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield blocks of the rows `local` against all, (s - 1) / temperature; -inf where both are the same row."""
+    at_once = max(1, EXTRA_TILES * tile**2 // len(z))
+    for start in range(0, len(local), at_once):
         block = slice(start, start + at_once)
-        logits = (z[own[block]] @ z.T).sub_(1).div_(temperature)
-        yield block, logits.scatter_(1, own[block, None], -torch.inf)
+        logits = (z[local[block]] @ z.T).sub_(1).div_(temperature)
+        yield block, logits.scatter_(1, local[block, None], -torch.inf)
 
 
-class _NTXentFrom(torch.autograd.Function):
+class _LocalNTXent(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, log_sum_exp: Tensor, temperature: float, own: Tensor, pull: Tensor | None, tile: int
+        ctx: Any, z: Tensor, logs: Tensor, temperature: float, local: Tensor, extra_grad: Tensor | None, tile: int
     ) -> Tensor:
-        ctx.save_for_backward(z, log_sum_exp, own, pull)
+        ctx.save_for_backward(z, logs, local, extra_grad)
         ctx.temperature, ctx.tile = temperature, tile
-        return (log_sum_exp - (z * z.roll(len(z) // 2, 0)).sum(1) / temperature).mean()
+        return (logs - (z * z.roll(len(z) // 2, 0)).sum(1) / temperature).mean()
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        z, log_sum_exp, own, pull = ctx.saved_tensors
-        slope = own_gradient(z, own, log_sum_exp, ctx.temperature, ctx.tile)
-        grad = torch.zeros_like(z).index_copy_(0, own, slope if pull is None else slope.add_(pull))
+        z, logs, local, extra_grad = ctx.saved_tensors
+        rows = local_gradient(z, local, logs, ctx.temperature, ctx.tile)
+        grad = torch.zeros_like(z).index_copy_(0, local, rows if extra_grad is None else rows.add_(extra_grad))
         return grad * outer[0], None, None, None, None, None
 
 
 class _TiledNTXent(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, z: Tensor, temperature: float, tile: int, extra: Tensor | None, products: torch.dtype | None
-    ) -> Tensor:
-        log_sum_exp, pull = row_log_sum_exp(z, temperature, tile, products), None
+    def forward(ctx: Any, z: Tensor, temperature: float, tile: int, extra: Tensor | None) -> Tensor:
+        logs, extra_grad = log_sum_exp(z, temperature, tile), None
         if extra is not None:
-            log_sum_exp, pull = meet(z, extra, log_sum_exp, temperature, tile)
-        ctx.save_for_backward(z, log_sum_exp, pull)
-        ctx.temperature, ctx.tile, ctx.products = temperature, tile, products
+            logs, extra_grad = add_negatives(z, extra, logs, temperature, tile)
+        ctx.save_for_backward(z, logs, extra_grad)
+        ctx.temperature, ctx.tile = temperature, tile
         positives = (z * z.roll(len(z) // 2, 0)).sum(1) / temperature
-        return (log_sum_exp - positives).mean()
+        return (logs - positives).mean()
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        z, log_sum_exp, pull = ctx.saved_tensors
-        slope = gradient(z, log_sum_exp, ctx.temperature, ctx.tile, ctx.products)
-        return (slope if pull is None else slope.add_(pull)) * outer[0], None, None, None, None
+        z, logs, extra_grad = ctx.saved_tensors
+        grad = gradient(z, logs, ctx.temperature, ctx.tile)
+        return (grad if extra_grad is None else grad.add_(extra_grad)) * outer[0], None, None, None

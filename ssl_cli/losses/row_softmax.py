@@ -8,64 +8,64 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Similarities formed at once: 16 MB in float32, whatever the batch and the rows.
 TILE = 2**22
+"""Similarities that are computed at once: 16 MB in float32, whatever the batch and the number of rows."""
 
 
 def row_softmax(
-    z: Tensor, rows: Tensor, index: Tensor, temperature: float, tile: int = TILE, own: Tensor | None = None
+    z: Tensor, rows: Tensor, index: Tensor, temperature: float, tile: int = TILE, excluded: Tensor | None = None
 ) -> Tensor:
-    """Mean over embeddings of -log softmax at the row each belongs to, among all rows but its own one.
+    """Compute the mean over embeddings of -log softmax at each one's target row, over all rows but its excluded one.
 
-    The rows are read once, a block at a time: a sum of exponentials and the rows weighted by them are carried along,
-    relative to the highest similarity so far. Their quotient is the gradient, so backward has nothing left to do and
-    the N x n similarities never exist. Memory O(N*D + tile).
+    The rows are read once, a block at a time; the sum of exponentials and the rows weighted by them are accumulated
+    relative to the highest similarity so far. Their quotient is the gradient, so the backward pass computes nothing and
+    the N x n similarities are never stored. Memory O(N*D + tile).
 
     Args:
         z: unit embeddings `(N,D)`; the only input that gets a gradient.
         rows: unit rows `(n,D)`, constants: the bank as it was before this step, or keys.
-        index: int64 `(N,)`, the row that each embedding is to find.
+        index: int64 `(N,)`, the target row of each embedding.
         temperature: divides every similarity.
         tile: similarities at a time.
-        own: int64 `(N,)`, another row than `index`, which is no candidate for the embedding; None: all rows are.
+        excluded: int64 `(N,)`, a row other than the target that is left out of the embedding's softmax; None: none.
 
     Returns:
-        Scalar; the log of the number of candidates where nothing is told apart.
+        Scalar; the log of the number of rows in the softmax where all similarities are equal.
     """
-    loss: Tensor = _RowSoftmax.apply(z, rows, index, temperature, tile, own)
+    loss: Tensor = _RowSoftmax.apply(z, rows, index, temperature, tile, excluded)
     return loss
 
 
 class _RowSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, rows: Tensor, index: Tensor, temperature: float, tile: int, own: Tensor | None
+        ctx: Any, z: Tensor, rows: Tensor, index: Tensor, temperature: float, tile: int, excluded: Tensor | None
     ) -> Tensor:
-        highest = z.new_full((len(z), 1), torch.finfo(z.dtype).min)  # finite: a block may be none but an own row
-        total, pull = torch.zeros_like(highest), torch.zeros_like(z)
+        highest = z.new_full((len(z), 1), torch.finfo(z.dtype).min)  # finite: a block may hold excluded rows alone
+        total, weighted = torch.zeros_like(highest), torch.zeros_like(z)
         size = max(1, tile // len(z))
         for start, block in zip(range(0, len(rows), size), torch.split(rows, size), strict=True):
             logits = (z @ block.T).div_(temperature)
-            if own is not None:
-                _leave_out(logits, own - start)
+            if excluded is not None:
+                _exclude(logits, excluded - start)
             peak = torch.maximum(highest, logits.amax(1, keepdim=True))
             e = logits.sub_(peak).exp_()
             rescale = (highest - peak).exp_()
             total.mul_(rescale).add_(e.sum(1, keepdim=True))
-            pull.mul_(rescale).addmm_(e, block)
+            weighted.mul_(rescale).addmm_(e, block)
             highest = peak
         target = rows[index]
-        ctx.save_for_backward(pull.div_(total).sub_(target).div_(temperature * len(z)))
+        ctx.save_for_backward(weighted.div_(total).sub_(target).div_(temperature * len(z)))
         return (highest + total.log()).mean() - (z * target).sum() / (temperature * len(z))
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        (slope,) = ctx.saved_tensors
-        return slope * outer[0], None, None, None, None, None
+        (grad,) = ctx.saved_tensors
+        return grad * outer[0], None, None, None, None, None
 
 
-def _leave_out(logits: Tensor, column: Tensor) -> None:
-    """Make -inf of one column `(N,)` of each row, where the block `(N,n)` has it; nothing waits for the device."""
-    there = column.clamp(0, logits.shape[1] - 1)[:, None]
-    kept = logits.gather(1, there)
-    logits.scatter_(1, there, kept.masked_fill_(there == column[:, None], -torch.inf))
+def _exclude(logits: Tensor, column: Tensor) -> None:
+    """Set one column `(N,)` of each row of the block `(N,n)` to -inf, where the block has it, without a host sync."""
+    inside = column.clamp(0, logits.shape[1] - 1)[:, None]
+    unchanged = logits.gather(1, inside)
+    logits.scatter_(1, inside, unchanged.masked_fill_(inside == column[:, None], -torch.inf))

@@ -1,1 +1,1 @@
-"""One method a file, each in the words of its paper."""
+"""The methods, one a file."""

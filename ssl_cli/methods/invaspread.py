@@ -9,43 +9,44 @@ from torch import Tensor, nn
 from ssl_cli import distributed
 from ssl_cli.config.methods import InvaSpreadSettings
 from ssl_cli.losses.geometry import agreement
-from ssl_cli.losses.invariant_spread import invariant_spread_tiled
+from ssl_cli.losses.invariant_spread import invariant_spread
 from ssl_cli.nn.heads import projector, unit
 from ssl_cli.objective import Batch, Objective, Targets
 
 
 class InvaSpread(Objective):
-    """Two views of each image agree and all else is pushed apart, within the batch: one encoder, no memory."""
+    """Attract the two views of each image and repel all others within the batch, with one encoder and no memory."""
 
     paper_bn_group = "global"
 
     def __init__(self, backbone: nn.Module, features: int, cfg: InvaSpreadSettings) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.cfg, self.loss_scale = cfg, cfg.loss_scale
         self.backbone = backbone
         self.projector = projector(features, cfg.head_layers, cfg.head_hidden, cfg.head_dim, cfg.head_batchnorm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embeddings f = g(f(x)), unit rows `(M,D)`; both views pass together."""
+        """Compute embeddings z = g(f(x)), unit rows `(M,D)`, of both views in one forward pass."""
         return unit(self.projector(self.backbone(x)))
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
-        """-log P of the positive and -log(1 - P) of all others, equation 6, as in the code."""
-        own = torch.arange(len(z), device=z.device)[batch.local_rows]
-        return distributed.mean_over_ranks(invariant_spread_tiled(z, self.cfg.temperature, own=own), len(own) / len(z))
+        """Compute -log P of the positive and -log(1 - P) of all others, equation 6, as in the official code."""
+        rows = torch.arange(len(z), device=z.device)[batch.local_rows]
+        loss = invariant_spread(z, self.cfg.temperature, rows=rows)
+        return self.loss_scale * distributed.mean_over_ranks(loss, len(rows) / len(z))
 
     def negatives(self, images: int) -> int:
-        """2(N - 1): both views of all other images."""
+        """Count both views of all other images: 2(N - 1)."""
         return 2 * (images - 1)
 
     def chance(self, images: int) -> float:
-        """Each of the 2N - 1 others has the same share."""
+        """Compute the loss where all 2N - 1 others have the same probability."""
         others = 2 * images - 1
-        return math.log(others) + (others - 1) * math.log(others / (others - 1))
+        return self.loss_scale * (math.log(others) + (others - 1) * math.log(others / (others - 1)))
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:
-        """How well first views find their second ones among all rows of the batch."""
+        """Measure how well first views find their second views among all rows of the batch."""
         first, second = z.chunk(2)
         rows = torch.arange(len(first), device=z.device)
-        return agreement(first, second, z, own=(rows, rows + len(first)))
+        return agreement(first, second, z, excluded=(rows, rows + len(first)))

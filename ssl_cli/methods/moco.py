@@ -19,14 +19,14 @@ from ssl_cli.objective import Batch, Objective, Targets
 
 
 class MoCo(Objective):
-    """A query meets its key from the momentum encoder, against a queue of earlier keys (algorithm 1)."""
+    """Contrast a query with its key from the momentum encoder and with a queue of earlier keys (algorithm 1)."""
 
     paper_bn_group = 32  # 256 images on eight devices
     shuffled_keys = True
 
     def __init__(self, backbone: nn.Module, features: int, cfg: MoCoSettings) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.cfg, self.loss_scale = cfg, cfg.loss_scale
         self.gradient_views = self.key_views = 2 if cfg.symmetric else 1
         self.backbone = backbone
         self.projector = projector(features, cfg.head_layers, cfg.head_hidden, cfg.head_dim, cfg.head_batchnorm)
@@ -35,45 +35,46 @@ class MoCo(Objective):
 
     @property
     def online(self) -> nn.Sequential:
-        """The query encoder: g after f, the one that learns by gradient."""
+        """Return the query encoder, g after f, which is trained by gradient."""
         return nn.Sequential(self.backbone, self.projector)
 
     @property
     def target_views(self) -> tuple[int, ...]:
-        """Keys are of the second view, and if symmetric of the first one too."""
+        """Return the views that keys are computed of: the second, and if symmetric the first too."""
         return (0, 1) if self.cfg.symmetric else (1,)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Queries q, unit rows `(M,D)`."""
+        """Compute queries q, unit rows `(M,D)`."""
         return unit(self.online(x))
 
     def targets(self, views: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Keys `(N,V,D)`: of the second view, and if symmetric of the first beside it, so key v suits query v."""
+        """Compute keys `(N,V,D)`: of the second view, and if symmetric of the first too, so that key v is query v's."""
         partners = (views[1], views[0])[: self.gradient_views]
         return torch.stack([unit(self.key(view)) for view in partners], dim=1)
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
-        """InfoNCE, equation 1, with the queue as it was; the mean of both directions if symmetric."""
+        """Compute InfoNCE, equation 1, with the queue before this step; the mean of both directions if symmetric."""
         q, k = z[batch.local_rows], _view_by_view(targets)[batch.local_rows]
-        return distributed.mean_over_ranks(info_nce(q, k, self.queue.rows, self.cfg.temperature), len(q) / len(z))
+        loss = info_nce(q, k, self.queue.rows, self.cfg.temperature)
+        return self.loss_scale * distributed.mean_over_ranks(loss, len(q) / len(z))
 
     def negatives(self, images: int) -> int:
-        """K, whatever the batch."""
+        """Count the rows of the queue, K."""
         return len(self.queue.rows)
 
     @torch.no_grad()
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:
-        """The queue takes the keys, newest in, oldest out; the momentum encoder follows, equation 2."""
+        """Push the keys to the queue, over the oldest ones, and update the momentum encoder (equation 2)."""
         self.queue.push(_view_by_view(targets))
         update_ema(self.key, self.online, self.cfg.ema)
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:
-        """How well queries find their keys among the queue's."""
+        """Measure how well queries find their keys among those of the queue."""
         return agreement(z, _view_by_view(targets), self.queue.rows)
 
 
 def _view_by_view(keys: Targets) -> Tensor:
-    """Keys `(N,V,D)` as rows `(V*N,D)`, view by view, as queries stand."""
+    """Reorder keys `(N,V,D)` to rows `(V*N,D)`, view by view, as queries are ordered."""
     assert isinstance(keys, Tensor)
     return keys.transpose(0, 1).flatten(0, 1)

@@ -8,51 +8,52 @@ from torch import Tensor, nn
 from ssl_cli import distributed
 from ssl_cli.config.methods import MethodSettings
 from ssl_cli.losses.geometry import agreement
-from ssl_cli.losses.nt_xent_tiled import meet, nt_xent_from, nt_xent_tiled, own_log_sum_exp
+from ssl_cli.losses.nt_xent_tiled import add_negatives, local_log_sum_exp, nt_xent_local, nt_xent_tiled
 from ssl_cli.nn.heads import projector, unit
 from ssl_cli.objective import Batch, LocalRows, Objective, Targets
 
 
-def shared_nt_xent(z: Tensor, own: LocalRows, temperature: float, extra: Tensor | None = None) -> Tensor:
-    """`nt_xent_tiled(z, temperature, extra=extra)`; of several processes each does its `own` rows' part.
+def nt_xent_over_ranks(z: Tensor, local: LocalRows, temperature: float, extra: Tensor | None = None) -> Tensor:
+    """Compute NT-Xent of all rows z `(M,D)`; on several ranks with the gradient of the rows `local` alone.
 
-    What they tell each other is a number a row: its log-sum-exp.
+    Note:
+        Each rank computes the log-sum-exps of its local rows; they are gathered, one number a row.
     """
-    if isinstance(own, slice):
+    if isinstance(local, slice):
         return nt_xent_tiled(z, temperature, extra=extra)
-    rows, pull = z.detach(), None
-    log_sum_exp = own_log_sum_exp(rows, own, temperature)
+    rows, extra_grad = z.detach(), None
+    logs = local_log_sum_exp(rows, local, temperature)
     if extra is not None:
-        log_sum_exp, pull = meet(rows[own], extra, log_sum_exp, temperature, of=len(z))
-    return nt_xent_from(z, distributed.gather_rows(log_sum_exp, own, len(z)), temperature, own, pull)
+        logs, extra_grad = add_negatives(rows[local], extra, logs, temperature, rows=len(z))
+    return nt_xent_local(z, distributed.gather_rows(logs, local, len(z)), temperature, local, extra_grad)
 
 
 class SimCLR(Objective):
-    """Two views of each image agree, against all other views of the batch (algorithm 1)."""
+    """Contrast the two views of each image with all other views of the batch (algorithm 1)."""
 
     paper_bn_group = "global"
 
     def __init__(self, backbone: nn.Module, features: int, cfg: MethodSettings) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.cfg, self.loss_scale = cfg, cfg.loss_scale
         self.backbone = backbone
         self.projector = projector(features, cfg.head_layers, cfg.head_hidden, cfg.head_dim, cfg.head_batchnorm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embeddings z = g(f(x)), unit rows `(M,D)`; both views pass together."""
+        """Compute embeddings z = g(f(x)), unit rows `(M,D)`, of both views in one forward pass."""
         return unit(self.projector(self.backbone(x)))
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
-        """NT-Xent over both views, equation 1."""
-        return shared_nt_xent(z, batch.local_rows, self.cfg.temperature)
+        """Compute NT-Xent over both views, equation 1, times `loss_scale` (2 in the official code)."""
+        return self.loss_scale * nt_xent_over_ranks(z, batch.local_rows, self.cfg.temperature)
 
     def negatives(self, images: int) -> int:
-        """2(N - 1): both views of all other images."""
+        """Count both views of all other images: 2(N - 1)."""
         return 2 * (images - 1)
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:
-        """How well first views find their second ones among all rows of the batch."""
+        """Measure how well first views find their second views among all rows of the batch."""
         first, second = z.chunk(2)
         rows = torch.arange(len(first), device=z.device)
-        return agreement(first, second, z, own=(rows, rows + len(first)))
+        return agreement(first, second, z, excluded=(rows, rows + len(first)))

@@ -6,10 +6,10 @@ from torch.nn.functional import normalize
 
 
 class Bank(nn.Module):
-    """`rows` `(images,D)`, by the image's index in its data set; random at first, a function of the arguments alone.
+    """Store a unit row of D numbers for each image of the data set, in the buffer `rows` `(images,D)`.
 
-    Entries start uniform in [-1, 1), as in the official code (NCEAverage.py), whose rows are of length one on average
-    only; here they are of length one, as the paper says.
+    Numbers start uniform in [-1, 1), as in the official code (NCEAverage.py), whose rows have length one on average
+    only; here each has length one, as in the paper. They are a function of the arguments alone.
     """
 
     rows: Tensor
@@ -21,17 +21,17 @@ class Bank(nn.Module):
 
     @torch.no_grad()
     def blend(self, index: Tensor, z: Tensor, bank_momentum: float) -> None:
-        """Row index_b becomes bank_momentum * row + (1 - bank_momentum) * z_b, of length one again.
+        """Replace row index_b by bank_momentum * row + (1 - bank_momentum) * z_b, normalised.
 
-        Of an image that comes more than once, the last embedding is blended, into the row from before this call: the
+        If an image comes more than once, its last embedding is blended into the row from before this call, as in the
         official code on one device, which reads all rows and then writes them one after the other.
 
         Args:
             index: int64 `(N,)`, on the bank's device.
             z: unit embeddings `(N,D)`.
-            bank_momentum: what stays of the old row, 0 to 1; 0.5 in the official code, 0 in the paper.
+            bank_momentum: weight of the old row, 0 to 1; 0.5 in the official code, 0 in the paper.
         """
         blended = bank_momentum * self.rows[index] + (1 - bank_momentum) * z.to(self.rows.dtype)
         order = index.argsort(stable=True)
-        last = order[torch.searchsorted(index[order], index, right=True) - 1]  # all writes to a row are the same one
+        last = order[torch.searchsorted(index[order], index, right=True) - 1]  # equal writes: their order does not matter
         self.rows.index_copy_(0, index, normalize(blended, dim=1)[last])

@@ -1,4 +1,4 @@
-"""The momentum encoder: a copy of the online encoder that follows it slowly."""
+"""The momentum encoder: an exponential moving average (EMA) of the online encoder's weights."""
 
 import copy
 from typing import TypeVar
@@ -10,14 +10,14 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def momentum_copy(online: Net) -> Net:
-    """A copy with the same weights and no gradients; BatchNorm statistics are its own from here on."""
+    """Copy a network with its weights and BatchNorm statistics; the copy's parameters need no gradient."""
     return copy.deepcopy(online).requires_grad_(False)
 
 
 @torch.no_grad()
 def update_ema(key: nn.Module, online: nn.Module, momentum: float) -> None:
-    """Key parameters := momentum * key + (1 - momentum) * online, in their own precision; buffers stay.
+    """Set the parameters of `key` to momentum * key + (1 - momentum) * online, in place; buffers are not changed.
 
-    MoCo, equation 2. At momentum 0.999 a bfloat16 key would round every step away, so keys are never cast.
+    MoCo, equation 2. Computed in the parameters' own precision: at momentum 0.999 bfloat16 would round steps to zero.
     """
     torch._foreach_lerp_(list(key.parameters()), [p.detach() for p in online.parameters()], 1 - momentum)

@@ -1,4 +1,4 @@
-"""Projectors g: representations h to embeddings z, and the unit sphere they live on."""
+"""Projectors g, from representations h to embeddings z, and their normalisation."""
 
 import torch
 from torch import Tensor, nn
@@ -7,16 +7,20 @@ from ssl_cli.nn.batchnorm import BatchNorm1d
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows of length one, in float32 at least whatever autocast made of `x` `(M,D)`."""
+    """Normalise the rows of x `(M,D)` to length one, in float32, or in float64 if x is."""
     return nn.functional.normalize(x if x.dtype == torch.float64 else x.float(), dim=1)
 
 
 def projector(features: int, layers: int, hidden: int | None, dim: int, batchnorm: bool = False) -> "Projector":
-    """An MLP of `layers` layers from `features` to `dim`.
+    """Create an MLP of `layers` layers from `features` to `dim` numbers, with ReLU between them.
 
-    Zero layers is the identity, one a linear map. Hidden layers are `hidden` wide (default: as wide as h) with ReLU.
-    Plain: biases, no BatchNorm (MoCo v2's code, SimCLR section 2.1). With `batchnorm`: no biases, BatchNorm after
-    every layer, the last one without a shift and without ReLU (SimCLR's code, model_util.py).
+    Args:
+        features: width of h.
+        layers: 0 is the identity, 1 a linear layer.
+        hidden: width of hidden layers; None: `features`.
+        dim: width of z.
+        batchnorm: False: biases and no BatchNorm (MoCo v2's code; SimCLR, section 2.1). True: no biases and BatchNorm
+            after every layer, the last one without a shift (SimCLR's code, model_util.py).
     """
     modules: list[nn.Module] = []
     inputs = features
@@ -36,9 +40,9 @@ def projector(features: int, layers: int, hidden: int | None, dim: int, batchnor
 
 
 class Projector(nn.Sequential):
-    """Runs in float32 at least, outside autocast: it is small, and what it rounds off no loss gets back."""
+    """Run its layers in float32, or in float64 if h is, also under autocast: rounded embeddings cost accuracy."""
 
     def forward(self, h: Tensor) -> Tensor:
-        """Embeddings `(M,D)`, before normalisation, of representations `(M,F)`."""
+        """Compute embeddings `(M,D)`, not normalised, of representations `(M,F)`."""
         with torch.autocast(h.device.type, enabled=False):
             return super().forward(h if h.dtype == torch.float64 else h.float())  # type: ignore[no-any-return,no-untyped-call]

@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm as backbones: fresh weights, no classifier, images `(M,C,H,W)` to h `(M,F)`."""
+"""Networks of torchvision and timm as backbones: random weights, no classifier, images `(M,C,H,W)` to h `(M,F)`."""
 
 import importlib
 from collections.abc import Sequence
@@ -16,26 +16,27 @@ from ssl_cli.registry import closest
 
 RGB = 3
 CLASSES = 1000
-"""Outputs of the classifier that a torchvision network is made with, by which it is found and taken off."""
+"""Outputs of the classifier that a torchvision network is created with, by which it is found and removed."""
 
 
 def library_backbone(name: str, size: int, channels: int = 3) -> tuple[nn.Module, int]:
-    """The network called LIBRARY:NAME for images of `size` pixels and `channels`, and the width F of its h.
+    """Create the network LIBRARY:NAME for images of `size` pixels and `channels`; return it and the width F of its h.
 
-    Weights are random, and nothing is downloaded. BatchNorm layers are still torch's; `batchnorm.convert` is for them.
+    Weights are random; nothing is downloaded. BatchNorm layers are torch's own: `batchnorm.convert` replaces them.
 
     Raises:
-        UsageError: the library is not installed, has no such network, or it cannot give h for such images.
+        UsageError: the library is not installed, has no such network, or the network does not give h `(M,F)` for such
+            images.
     """
     library, _, word = name.partition(":")
     make = {"torchvision": _torchvision, "timm": _timm}[library]
     try:
         net = make(word, size, channels)
-        _take_over_norms(net)
+        _replace_norms(net)
         return net, _width(net, size, channels)
     except UsageError:
         raise
-    except Exception as error:  # a constructor or forward of theirs raises whatever the size happens to break
+    except Exception as error:  # a constructor or forward pass of a library raises errors of any type
         if isinstance(known := convert_exception(error), ResourceError):
             raise known from error
         what = (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".!")
@@ -46,7 +47,7 @@ def library_backbone(name: str, size: int, channels: int = 3) -> tuple[nn.Module
 
 
 def accepts(net: nn.Module, size: int, channels: int = 3) -> bool:
-    """Whether `net` takes images of `size` pixels; tried with shapes alone, so it costs next to nothing."""
+    """Whether `net` takes images of `size` pixels; tried on the meta device, without computing."""
     try:
         _width(net, size, channels)
     except Exception:
@@ -55,7 +56,7 @@ def accepts(net: nn.Module, size: int, channels: int = 3) -> bool:
 
 
 def _width(net: nn.Module, size: int, channels: int) -> int:
-    """F, from a pass on the meta device that leaves `net` and the random numbers as they were."""
+    """Find F by a forward pass on the meta device, which changes neither `net` nor the random state."""
     tensors = chain(net.named_parameters(), net.named_buffers())
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
     x = torch.empty(2, channels, size, size, device="meta", dtype=next(net.parameters()).dtype)
@@ -70,30 +71,30 @@ def _width(net: nn.Module, size: int, channels: int) -> int:
 
 
 class _NormAct(BatchNorm2d):
-    """timm's BatchNorm that ends in an activation, over groups of rows; `convert` would lose the activation."""
+    """Replace timm's BatchNorm with activation by ours; `convert` would drop the activation."""
 
-    def __init__(self, theirs: nn.BatchNorm2d) -> None:
-        super().__init__(theirs.num_features, theirs.eps, theirs.momentum, theirs.affine, theirs.track_running_stats)
-        self.drop, self.act = theirs.get_submodule("drop"), theirs.get_submodule("act")
-        self.load_state_dict(theirs.state_dict())
+    def __init__(self, layer: nn.BatchNorm2d) -> None:
+        super().__init__(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
+        self.drop, self.act = layer.get_submodule("drop"), layer.get_submodule("act")
+        self.load_state_dict(layer.state_dict())
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise and activate `(M,C,H,W)`."""
         return self.act(self.drop(super().forward(x)))  # type: ignore[no-any-return]
 
 
-def _take_over_norms(net: nn.Module) -> None:
-    """Leave no layer in `net` whose forward moves statistics, other than those that `batchnorm.convert` knows.
+def _replace_norms(net: nn.Module) -> None:
+    """Replace the layers with running statistics that `batchnorm.convert` does not know.
 
     Raises:
-        UsageError: there is one of an unknown kind.
+        UsageError: one is of an unknown type.
     """
     for name, layer in list(net.named_modules()):
         if layer._buffers.get("running_var") is None or type(layer) in {nn.BatchNorm1d, nn.BatchNorm2d}:
             continue
         if not (isinstance(layer, nn.BatchNorm2d) and {"drop", "act"} <= dict(layer.named_children()).keys()):
             sentence = (
-                f"{type(net).__name__} has layers of statistics of a kind that is not known: {type(layer).__name__}."
+                f"{type(net).__name__} has layers with running statistics of an unknown type: {type(layer).__name__}."
             )
             raise UsageError(sentence, "Choose another --backbone.")
         parent, _, child = name.rpartition(".")
@@ -119,30 +120,30 @@ def _torchvision(word: str, size: int, channels: int) -> nn.Module:
     elif word in {"googlenet", "inception_v3"}:
         arguments = {"aux_logits": False, "init_weights": True}
     net: nn.Module = models.get_model(word, weights=None, num_classes=CLASSES, **arguments)
-    _behead(net)
+    _remove_classifier(net)
     if channels != RGB:
-        _take_channels(net, channels)
+        _replace_first_convolution(net, channels)
     return net
 
 
-def _take_channels(net: nn.Module, channels: int) -> None:
-    """Put a first convolution of so many channels, fresh, in the place of the one that takes colour images.
+def _replace_first_convolution(net: nn.Module, channels: int) -> None:
+    """Replace the first convolution, of three input channels, by one of `channels` with random weights.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such convolution.
     """
     layers = ((name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d))
-    name, theirs = next(layers, ("", None))
-    if theirs is None or theirs.in_channels != RGB:
+    name, old = next(layers, ("", None))
+    if old is None or old.in_channels != RGB:
         raise UsageError(f"A {type(net).__name__} takes colour images alone.", "Choose another --backbone.")
-    form = {key: getattr(theirs, key) for key in ("kernel_size", "stride", "padding", "dilation")}
-    first = nn.Conv2d(channels, theirs.out_channels, bias=theirs.bias is not None, **form)
+    form = {key: getattr(old, key) for key in ("kernel_size", "stride", "padding", "dilation")}
+    first = nn.Conv2d(channels, old.out_channels, bias=old.bias is not None, **form)
     parent, _, child = name.rpartition(".")
     setattr(net.get_submodule(parent), child, first)
 
 
-def _behead(net: nn.Module) -> None:
-    """Take off the classifier, the last layer with `CLASSES` outputs, and the dropout right before it.
+def _remove_classifier(net: nn.Module) -> None:
+    """Remove the classifier, the last layer with `CLASSES` outputs, and the dropout right before it.
 
     Raises:
         UsageError: there is no such layer.
@@ -150,7 +151,7 @@ def _behead(net: nn.Module) -> None:
     layers = [(name, layer) for name, layer in net.named_modules() if next(layer.children(), None) is None]
     heads = [i for i, (_, layer) in enumerate(layers) if _outputs(layer) == CLASSES]
     if not heads:
-        raise UsageError(f"No classifier is found in {type(net).__name__}.", "Choose another --backbone.")
+        raise UsageError(f"No classifier was found in {type(net).__name__}.", "Choose another --backbone.")
     end = heads[-1]
     start = end
     while start and isinstance(layers[start - 1][1], nn.Dropout):
@@ -175,6 +176,6 @@ def _timm(word: str, size: int, channels: int) -> nn.Module:
     _require_known("timm", word, timm.list_models(), "timm.list_models()")
     try:
         net: nn.Module = timm.create_model(word, pretrained=False, num_classes=0, in_chans=channels, img_size=size)
-    except TypeError:  # one of any size has no such argument
+    except TypeError:  # a network of any size has no such argument
         net = timm.create_model(word, pretrained=False, num_classes=0, in_chans=channels)
     return net

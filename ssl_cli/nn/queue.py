@@ -5,9 +5,10 @@ from torch import Tensor, nn
 
 
 class Queue(nn.Module):
-    """K unit rows of width D; starts random, so early negatives are noise and the loss rises at first.
+    """Store the newest K keys, unit rows of D numbers, in the buffer `rows` `(K,D)`.
 
-    Any number of keys may be pushed, also more than K (the newest K remain) and counts that do not divide K.
+    The rows start random, so that the loss rises while real keys replace them. Any number of keys may be pushed, also
+    more than K (the newest K remain) and numbers that do not divide K.
     """
 
     rows: Tensor
@@ -20,10 +21,14 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys: Tensor) -> None:
-        """Write `(N,D)` keys over the oldest rows; the cursor stays on the device, so nothing waits for it."""
+        """Write keys `(N,D)` over the oldest rows.
+
+        Note:
+            The cursor is a tensor on the device, so that no push waits for the device.
+        """
         size = len(self.rows)
-        keep = keys[-size:]
-        start = self.cursor + (len(keys) - len(keep))
-        slots = (start + torch.arange(len(keep), device=self.rows.device)) % size
-        self.rows.index_copy_(0, slots, keep.to(self.rows.dtype))
+        newest = keys[-size:]
+        start = self.cursor + (len(keys) - len(newest))
+        slots = (start + torch.arange(len(newest), device=self.rows.device)) % size
+        self.rows.index_copy_(0, slots, newest.to(self.rows.dtype))
         self.cursor.copy_((self.cursor + len(keys)) % size)

@@ -1,7 +1,9 @@
 """ResNets (He et al. 2016, arXiv 1512.03385) with a width multiplier, a CIFAR or ImageNet stem and selective kernels.
 
-Parameter names are torchvision's, without `fc`, so weights travel both ways. Bottlenecks stride in their 3x3
-convolution (v1.5), as torchvision's and the SimCLR authors' do.
+Parameter names are torchvision's, without `fc`, so that weights are interchangeable. Bottlenecks have their stride in
+the 3x3 convolution (v1.5), as torchvision's and the SimCLR authors' do. Max-pooling pads both sides, as torchvision's;
+TensorFlow's, in SimCLR's code, pads right and below only where a map has an even side, so that with the same weights h
+differs by 1 to 2 %. The first group of ResNet-18 and 34 has no projection; SimCLR's code has one (4,224 parameters).
 
 Selective kernels come, as in SimCLR v2's code, with two parts of ResNet-D (He et al. 2019, arXiv 1812.01187, figure 2):
 an ImageNet stem of three 3x3 convolutions, and shortcuts that average where the plain ones skip pixels.
@@ -9,6 +11,7 @@ an ImageNet stem of three 3x3 convolutions, and shortcuts that average where the
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from ssl_cli.nn.batchnorm import BatchNorm2d
 from ssl_cli.nn.selective_kernel import SelectiveKernel
 
 Part = Callable[[Tensor], Tensor]
+Init = Literal["kaiming", "default"]
 SAFE_CHANNELS = 16
 
 
@@ -26,10 +30,10 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
 
 
 class _Shortcut(nn.Conv2d):
-    """A 1x1 convolution of every `stride`-th pixel.
+    """Convolve every `stride`-th pixel with a 1x1 kernel.
 
-    Of narrow images the pixels are picked first: on a CPU, torch 2.15's own backward pass of a 1x1 convolution with a
-    stride writes past its memory where fewer than 16 channels, channels_last, meet an odd number of rows.
+    Below 16 channels the pixels are selected first: in torch 2.15 on a CPU, the backward pass of a strided 1x1
+    convolution writes past its memory if fewer than 16 channels, in channels_last, have an odd number of rows.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -54,10 +58,10 @@ def _deep_stem(width: int, channels: int) -> nn.Sequential:
 
 
 class _AveragePool(nn.Module):
-    """Means over windows of 2x2 pixels, `stride` apart and never begun outside the image: sides of ceil(side / stride).
+    """Average windows of 2x2 pixels, `stride` apart, the first at the upper left corner: sides of ceil(side / stride).
 
-    As in SimCLR v2's code, what a window reaches past the right or lower edge is left out at stride 1, and counts as
-    zero at stride 2 (where only an odd side has such a window).
+    As in SimCLR v2's code, pixels past the right or lower edge are left out at stride 1, and count as zero at stride 2
+    (where only an odd side has such a window).
     """
 
     def __init__(self, stride: int) -> None:
@@ -66,14 +70,14 @@ class _AveragePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool `(M,C,H,W)`."""
-        if self.stride == 1:  # torch pads both sides alike: drop the windows begun outside
+        if self.stride == 1:  # torch pads both sides alike: drop the windows that start outside
             return F.avg_pool2d(x, 2, 1, padding=1, count_include_pad=False)[:, :, 1:, 1:]
         right, below = x.shape[3] % 2, x.shape[2] % 2
         return F.avg_pool2d(F.pad(x, (0, right, 0, below)) if right or below else x, 2)
 
 
 class _Block(nn.Module):
-    """The residual pattern: a branch of convolutions beside a shortcut, which averages first where `sk` is set."""
+    """Add a residual branch of convolutions to a shortcut, which averages pixels first if `sk` is set."""
 
     expansion = 1
 
@@ -99,31 +103,31 @@ class _Block(nn.Module):
 
 
 class BasicBlock(_Block):
-    """Two 3x3 convolutions.
+    """Compute two 3x3 convolutions in the branch.
 
     Raises:
-        UsageError: `sk` is set; what selective kernels replace is the 3x3 convolution of a bottleneck.
+        UsageError: `sk` is set; selective kernels replace the 3x3 convolution of a bottleneck.
     """
 
     def __init__(self, inputs: int, width: int, stride: int, sk: bool = False) -> None:
         if sk:
             hint = "Choose resnet50, resnet101 or resnet152."
-            raise UsageError("Selective kernels need bottlenecks, which ResNet-18 and ResNet-34 have not.", hint)
+            raise UsageError("Selective kernels need bottlenecks, which ResNet-18 and ResNet-34 do not have.", hint)
         super().__init__(inputs, width, stride)
         self.conv1, self.bn1 = _conv(inputs, width, 3, stride), BatchNorm2d(width)
         self.conv2, self.bn2 = _conv(width, width, 3), BatchNorm2d(width)
 
     def branch(self, x: Tensor) -> Tensor:
-        """The residual branch."""
+        """Compute the residual branch, before the addition."""
         return self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))  # type: ignore[no-any-return]
 
     def last_norm(self) -> BatchNorm2d:
-        """The BatchNorm before the addition."""
+        """Return the BatchNorm before the addition."""
         return self.bn2
 
 
 class Bottleneck(_Block):
-    """1x1, 3x3 and 1x1 convolutions; outputs are four times as wide. With `sk` the 3x3 one has selective kernels."""
+    """Compute 1x1, 3x3 and 1x1 convolutions to four times the width; with `sk` the 3x3 one has selective kernels."""
 
     expansion = 4
 
@@ -137,20 +141,20 @@ class Bottleneck(_Block):
         self.conv3, self.bn3 = _conv(width, width * 4, 1), BatchNorm2d(width * 4)
 
     def branch(self, x: Tensor) -> Tensor:
-        """The residual branch."""
+        """Compute the residual branch, before the addition."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.conv2(x)
-        if not isinstance(self.conv2, SelectiveKernel):  # which ends in BatchNorm and ReLU itself
+        if not isinstance(self.conv2, SelectiveKernel):  # which has BatchNorm and ReLU
             x = self.relu(self.bn2(x))
         return self.bn3(self.conv3(x))  # type: ignore[no-any-return]
 
     def last_norm(self) -> BatchNorm2d:
-        """The BatchNorm before the addition."""
+        """Return the BatchNorm before the addition."""
         return self.bn3
 
 
 class ResNet(nn.Module):
-    """Images `(M,C,H,W)` to representations h `(M, features)`.
+    """Compute representations h `(M, features)` of images `(M,C,H,W)`, C from 1 to 16.
 
     Args:
         block: basic or bottleneck.
@@ -159,7 +163,9 @@ class ResNet(nn.Module):
         stem: `cifar` (3x3, stride 1, no pooling) or `imagenet` (7x7, stride 2, max-pooling).
         zero_init: the last BatchNorm of each block starts at gamma 0 (Goyal et al. 2017, section 5.1).
         sk: selective kernels in the blocks, with ResNet-D's shortcuts and `imagenet` stem.
-        channels: of the images.
+        channels: C.
+        init: initial weights of the convolutions. `kaiming`: normal by fan-out, as in torchvision; `default`: PyTorch's
+            own, uniform by fan-in and 2.45 times smaller, as in InstDisc's and InvaSpread's code for CIFAR.
 
     Raises:
         UsageError: selective kernels in basic blocks.
@@ -179,6 +185,7 @@ class ResNet(nn.Module):
         zero_init: bool = False,
         sk: bool = False,
         channels: int = 3,
+        init: Init = "kaiming",
     ) -> None:
         super().__init__()
         base = max(1, round(64 * width))
@@ -199,70 +206,98 @@ class ResNet(nn.Module):
                 inputs = base * 2**stage * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.features = inputs
-        self._initialise(zero_init)
+        if init == "kaiming":
+            self._initialise_convolutions()
+        if zero_init:
+            for module in self.modules():
+                if isinstance(module, _Block):
+                    nn.init.zeros_(module.last_norm().weight)
 
-    def _initialise(self, zero_init: bool) -> None:
+    def _initialise_convolutions(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif zero_init and isinstance(module, _Block):
-                nn.init.zeros_(module.last_norm().weight)
         for module in self.modules():
             if isinstance(module, SelectiveKernel):
                 module.initialise()
 
     run: Callable[[Part, Tensor], Tensor] = staticmethod(lambda part, x: part(x))
-    """How a part is passed; activation checkpointing puts its own way here."""
+    """Call of a part; activation checkpointing sets its own here."""
 
     def parts(self) -> list[Part]:
-        """What a row passes one after another: the entry, and blocks in groups that hold about as much each."""
+        """Return the parts of the network in order: the stem, and groups of blocks with about equal activations."""
         found: list[Part] = [self.entry]
         for at_once, stage in zip((1, 1, 2, 4), (self.layer1, self.layer2, self.layer3, self.layer4), strict=True):
-            blocks = list(stage)  # each holds half as much as one of the stage before
+            blocks = list(stage)  # each has half the activations of one of the stage before
             found += [partial(_through, blocks[i : i + at_once]) for i in range(0, len(blocks), at_once)]
         return found
 
     def entry(self, x: Tensor) -> Tensor:
-        """The stem: images to the first feature map."""
+        """Compute the stem: images to the first feature map."""
         return self.maxpool(self.relu(self.bn1(self.conv1(x))))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Representations h `(M, features)`: the mean over the last feature map."""
+        """Compute representations h `(M, features)`: the mean over the last feature map."""
         for part in self.parts():
             x = self.run(part, x)
         return x.mean((2, 3))
 
 
 def resnet18(
-    width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False, channels: int = 3
+    width: float = 1.0,
+    stem: str = "imagenet",
+    zero_init: bool = False,
+    sk: bool = False,
+    channels: int = 3,
+    init: Init = "kaiming",
 ) -> ResNet:
-    """ResNet-18: 11.2 M parameters at width 1. It has no bottlenecks, so `sk` raises UsageError."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), width, stem, zero_init, sk, channels)
+    """Create a ResNet-18: 11.2 M parameters at width 1. Raises UsageError with `sk`: it has no bottlenecks."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), width, stem, zero_init, sk, channels, init)
 
 
 def resnet34(
-    width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False, channels: int = 3
+    width: float = 1.0,
+    stem: str = "imagenet",
+    zero_init: bool = False,
+    sk: bool = False,
+    channels: int = 3,
+    init: Init = "kaiming",
 ) -> ResNet:
-    """ResNet-34: 21.3 M parameters at width 1. It has no bottlenecks, so `sk` raises UsageError."""
-    return ResNet(BasicBlock, (3, 4, 6, 3), width, stem, zero_init, sk, channels)
+    """Create a ResNet-34: 21.3 M parameters at width 1. Raises UsageError with `sk`: it has no bottlenecks."""
+    return ResNet(BasicBlock, (3, 4, 6, 3), width, stem, zero_init, sk, channels, init)
 
 
 def resnet50(
-    width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False, channels: int = 3
+    width: float = 1.0,
+    stem: str = "imagenet",
+    zero_init: bool = False,
+    sk: bool = False,
+    channels: int = 3,
+    init: Init = "kaiming",
 ) -> ResNet:
-    """ResNet-50: 23.5 M parameters at width 1."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), width, stem, zero_init, sk, channels)
+    """Create a ResNet-50: 23.5 M parameters at width 1."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), width, stem, zero_init, sk, channels, init)
 
 
 def resnet101(
-    width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False, channels: int = 3
+    width: float = 1.0,
+    stem: str = "imagenet",
+    zero_init: bool = False,
+    sk: bool = False,
+    channels: int = 3,
+    init: Init = "kaiming",
 ) -> ResNet:
-    """ResNet-101: 42.5 M parameters at width 1."""
-    return ResNet(Bottleneck, (3, 4, 23, 3), width, stem, zero_init, sk, channels)
+    """Create a ResNet-101: 42.5 M parameters at width 1."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), width, stem, zero_init, sk, channels, init)
 
 
 def resnet152(
-    width: float = 1.0, stem: str = "imagenet", zero_init: bool = False, sk: bool = False, channels: int = 3
+    width: float = 1.0,
+    stem: str = "imagenet",
+    zero_init: bool = False,
+    sk: bool = False,
+    channels: int = 3,
+    init: Init = "kaiming",
 ) -> ResNet:
-    """ResNet-152: 58.1 M parameters at width 1."""
-    return ResNet(Bottleneck, (3, 8, 36, 3), width, stem, zero_init, sk, channels)
+    """Create a ResNet-152: 58.1 M parameters at width 1."""
+    return ResNet(Bottleneck, (3, 8, 36, 3), width, stem, zero_init, sk, channels, init)

@@ -1,6 +1,6 @@
 """Selective kernels (Li et al. 2019, arXiv 1903.06586) as the SimCLR v2 authors build them.
 
-Two 3x3 convolutions see the same input; each row of the batch weighs, channel by channel, the one against the other.
+Two 3x3 convolutions of one input are averaged, with weights per row of the batch and channel.
 """
 
 import torch
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from ssl_cli.nn.batchnorm import BatchNorm2d
 
-RATIO = 0.0625  # channels of the squeezed row, as a share of the outputs (`sk_ratio`)
-NARROWEST = 32  # channels of the squeezed row at least (`min_dim`)
+RATIO = 0.0625  # channels of the squeezed row, as a fraction of the outputs (`sk_ratio`)
+MIN_CHANNELS = 32  # channels of the squeezed row at least (`min_dim`)
 
 
 class SelectiveKernel(nn.Module):
-    """Stands for a 3x3 convolution, its BatchNorm and its ReLU: `(M,C,H,W)` to `(M,outputs,H,W)`, halved by stride 2.
+    """Replace a 3x3 convolution, its BatchNorm and its ReLU: `(M,C,H,W)` to `(M,outputs,H,W)`, halved by stride 2.
 
     Both paths are 3x3 and form one convolution; the first half of its channels is the first path. With A and B the two
     paths, p the mean of A + B over pixels and (a, b) = mix(ReLU(BN(squeeze(p)))), the output is
@@ -22,7 +22,7 @@ class SelectiveKernel(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
-        narrow = max(int(outputs * RATIO), NARROWEST)
+        narrow = max(int(outputs * RATIO), MIN_CHANNELS)
         self.paths = nn.Conv2d(inputs, 2 * outputs, 3, stride, padding=1, bias=False)
         self.bn1 = BatchNorm2d(2 * outputs)
         self.squeeze = nn.Conv2d(outputs, narrow, 1, bias=False)
@@ -31,16 +31,16 @@ class SelectiveKernel(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def initialise(self) -> None:
-        """Draw the weights of `mix` by fan-in, as the authors do: no BatchNorm follows it, so its scale is felt."""
+        """Draw the weights of `mix` by fan-in, as the authors do: no BatchNorm after it would undo their scale."""
         nn.init.kaiming_normal_(self.mix.weight, mode="fan_in", nonlinearity="linear")
 
     def forward(self, x: Tensor) -> Tensor:
-        """The mixed paths `(M,outputs,H,W)`, nowhere negative."""
+        """Compute the weighted mean of both paths `(M,outputs,H,W)`, nowhere negative."""
         x = self.relu(self.bn1(self.paths(x)))
-        one, other = x.chunk(2, dim=1)
-        # the mean of a sum is the sum of the means, which are small
+        a, b = x.chunk(2, dim=1)
+        # means first: they are small, and the sum of means is the mean of the sum
         pooled = torch.stack(x.mean((2, 3), keepdim=True).chunk(2, dim=1)).sum(0)
         logits = self.mix(self.relu(self.bn2(self.squeeze(pooled))))
-        # autocast on CUDA gives a softmax in float32, which would make the whole map float32
-        first, second = torch.stack(logits.chunk(2, dim=1)).softmax(0).to(x.dtype).unbind()
-        return one * first + other * second
+        # under autocast on CUDA a softmax is float32, which would make the whole product float32
+        weight_a, weight_b = torch.stack(logits.chunk(2, dim=1)).softmax(0).to(x.dtype).unbind()
+        return a * weight_a + b * weight_b

@@ -8,8 +8,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import v2 as tv
 from torchvision.transforms.v2 import functional as tvf
 
+from ssl_cli.augment import crop as crops
 from ssl_cli.augment.crop import Box, Crop
 from ssl_cli.config.augment import CropSettings
+from ssl_cli.objective import PackedImages
 
 from .pictures import key, ks_distance, pictures, sides
 
@@ -38,6 +40,36 @@ def test_stacked_images_and_a_ragged_list_agree() -> None:
     crop = Crop(CropSettings(), 32)
     box = crop.draw(key(6), sides(6, 48, 40))
     torch.testing.assert_close(crop.apply(images, box), crop.apply(list(images), box), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("taps", [1, 3000, crops.PACKED_TAPS])
+@pytest.mark.parametrize(("interpolation", "channels"), [("bilinear", 1), ("bicubic", 3)])
+def test_packed_images_are_cropped_as_one_by_one(
+    interpolation: Literal["bilinear", "bicubic"], channels: int, taps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of mixed sizes on a GPU, here on the CPU: two views, in groups of boxes of about one width."""
+    monkeypatch.setattr(crops, "PACKED_TAPS", taps)
+    forms = [(48, 40), (9, 7), (30, 200), (65, 64), (1, 1), (31, 12)]
+    images = [pictures(1, *form, channels, seed=form[0])[0] for form in forms]
+    images[2] = images[2].permute(1, 2, 0).contiguous().permute(2, 0, 1)  # as decoded files lie in memory
+    packed, settings = PackedImages.pack(images), CropSettings(interpolation=interpolation)
+    crop = Crop(settings, 16)
+    drawn = [crop.draw(key(len(forms), view), torch.tensor(forms)) for view in range(2)]
+    box = Box(*(torch.cat(fields) for fields in zip(*drawn, strict=True)))
+    torch.testing.assert_close(crop.apply(packed, box), crop.apply(images, box), rtol=0, atol=1e-6)
+
+
+def test_packed_images_are_the_images() -> None:
+    images = [pictures(1, *form, seed=form[0])[0] for form in ((4, 5), (7, 2), (3, 3), (1, 6))]
+    packed = PackedImages.pack(images)
+    assert packed.pixels.shape == (4 * 5 + 7 * 2 + 3 * 3 + 6, 3)
+    assert all(torch.equal(a, b) for a, b in zip(packed, images, strict=True))
+    for rows in (slice(1, 3), torch.tensor([3, 0, 0, 2]), torch.tensor([2])):
+        chosen = [images[k] for k in torch.arange(4)[rows].tolist()]
+        assert all(torch.equal(a, b) for a, b in zip(packed[rows], chosen, strict=True))
+    assert len(packed[1:3].pixels) == 7 * 2 + 3 * 3
+    with pytest.raises(IndexError):
+        packed[4]
 
 
 def test_no_pixel_outside_the_box_is_seen() -> None:

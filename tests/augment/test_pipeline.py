@@ -1,5 +1,7 @@
 """The whole chain: against torchvision, and as a function of (seed, epoch, image, view) alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -13,6 +15,7 @@ from ssl_cli.config.augment import (
     GraySettings,
     JitterSettings,
 )
+from ssl_cli.objective import PackedImages
 from ssl_cli.registry import OPS, load
 
 from .pictures import batch, pictures
@@ -91,6 +94,18 @@ def test_an_image_does_not_depend_on_its_batch(ragged: bool) -> None:
             assert torch.equal(a[start:stop], b)
 
 
+def test_images_of_many_sizes_have_the_same_views_packed_for_a_gpu() -> None:
+    """Where they lie on the CPU nothing is packed; anywhere else all of them come in one copy."""
+    data = batch([pictures(1, side, 70 - side, seed=side)[0] for side in range(20, 50)])
+    assert isinstance(data.to(torch.device("cpu")).image, list)
+    assert isinstance(data.to(torch.device("meta")).image, PackedImages)
+    packed = replace(data, image=PackedImages.pack(list(data.image)))
+    rows = torch.tensor([7, 2, 29, 2])
+    for ours, theirs in ((packed, data), (packed.select(rows), data.select(rows))):
+        for a, b in zip(Pipeline(SIMCLR, 24, seed=0)(ours), Pipeline(SIMCLR, 24, seed=0)(theirs), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=2e-5)
+
+
 def test_autocast_does_not_round_the_pixels() -> None:
     data = batch(pictures(8, 32, 32))
     plain = Pipeline(SIMCLR, 32, seed=0)(data)
@@ -146,10 +161,11 @@ def test_impossible_ranges_are_refused(scale: tuple[float, float]) -> None:
 
 
 @pytest.mark.gpu
-def test_cuda_equals_cpu() -> None:
-    images = pictures(64, 48, 40)
+@pytest.mark.parametrize("mixed", [False, True])
+def test_cuda_equals_cpu(mixed: bool) -> None:
+    images = [pictures(1, side, 80 - side, seed=side)[0] for side in range(20, 60)] if mixed else pictures(64, 48, 40)
     data = batch(images)
-    there = batch(images.cuda())
+    there = data.to(torch.device("cuda"))
     pipeline = Pipeline(SIMCLR, 32, seed=0)
     for a, b in zip(pipeline(data), pipeline(there), strict=True):
         torch.testing.assert_close(a, b.cpu(), rtol=0, atol=4e-3)

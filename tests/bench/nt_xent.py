@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ssl_cli.engine.plan import memory
 from ssl_cli.losses.nt_xent import nt_xent
-from ssl_cli.losses.nt_xent_tiled import nt_xent_tiled, own_gradient, row_log_sum_exp
+from ssl_cli.losses.nt_xent_tiled import local_gradient, log_sum_exp, nt_xent_tiled
 
 DIM, TEMPERATURE = 128, 0.1
 TURNS = 3
@@ -34,7 +34,6 @@ def arms() -> dict[str, Callable[[Tensor], Tensor]]:
     """Losses of rows `(2N,D)`, first views first."""
     found: dict[str, Callable[[Tensor], Tensor]] = {
         "tiled": lambda z: nt_xent_tiled(z, TEMPERATURE),
-        "tiled, bf16 products": lambda z: nt_xent_tiled(z, TEMPERATURE, products=torch.bfloat16),
         "dense": lambda z: nt_xent(z, TEMPERATURE),
     }
     if importlib.util.find_spec("lightly"):
@@ -82,8 +81,8 @@ def sampled(images: int) -> Tensor:
 
 def exact_gradient(images: int) -> Tensor:
     """Theirs in float64, in little memory."""
-    z, own = rows(images).double(), sampled(images)
-    return own_gradient(z, own, row_log_sum_exp(z, TEMPERATURE), TEMPERATURE)
+    z = rows(images).double()
+    return local_gradient(z, sampled(images), log_sum_exp(z, TEMPERATURE), TEMPERATURE)
 
 
 def all_turns(images: int) -> dict[str, list[dict[str, float]]]:

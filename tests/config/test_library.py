@@ -33,7 +33,7 @@ def test_the_recipes_own_network_is_left_out(tmp_path: Path, family: str) -> Non
     assert Settings.model_validate(theirs.settings.model_dump(mode="json")) == theirs.settings
 
 
-@pytest.mark.parametrize("given", ["width=0.5", "stem=cifar", "zero_init=true", "sk=true"])
+@pytest.mark.parametrize("given", ["width=0.5", "stem=cifar", "zero_init=true", "sk=true", "init=default"])
 def test_what_a_user_says_is_refused(tmp_path: Path, given: str) -> None:
     with pytest.raises(UsageError, match=given.partition("=")[0]) as caught:
         settled(tmp_path, f"model.{given}", flags={"model": {"backbone": NAME}})

@@ -57,7 +57,10 @@ def test_every_recipe_fits_the_tree(path: Path) -> None:
     settings = settings_of(method, family)
     assert settings.method.name == method
     assert settings.run.recipe == family
-    assert settings.model.bn_group == (32 if method.startswith("moco") else 512)
+    groups = {
+        "moco-v1.cifar": 64, "moco-v2.cifar": 64, "simclr.cifar": "global", "simclr-v2.cifar": "global"
+    }  # fmt: skip
+    assert settings.model.bn_group == groups.get(path.stem, 32 if method.startswith("moco") else 512)
     assert (settings.schedule.kind == "step") == bool(settings.schedule.milestones)
     assert all(0 < epoch < settings.schedule.epochs for epoch in settings.schedule.milestones)
 

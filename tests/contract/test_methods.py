@@ -25,25 +25,25 @@ EXTRA: dict[str, dict[str, Any]] = {
 pytestmark = pytest.mark.parametrize("method", list(METHODS))
 
 
-def settings(method: str) -> Settings:
-    extra = EXTRA.get(method, {})
+def settings(method: str, **more: float) -> Settings:
+    extra = EXTRA.get(method, {}) | more
     return Settings.model_validate(
         {
             "method": {"name": method, **extra},
-            "model": {"width": 0.25},
-            "data": {"size": 16},
+            "model": {"width": 0.125},
+            "data": {"size": 8},
             "optim": {"name": "sgd", "lr": 0.1},
         }
     )
 
 
-def build(method: str) -> Objective:
-    return build_objective(settings(method), CPU, IMAGES).train()
+def build(method: str, **more: float) -> Objective:
+    return build_objective(settings(method, **more), CPU, IMAGES).train()
 
 
 def make_batch(step: int = 0) -> tuple[Batch, list[Tensor]]:
     generator = torch.Generator().manual_seed(step)
-    views = list(torch.rand(2, IMAGES, 3, 16, 16, generator=generator))
+    views = list(torch.rand(2, IMAGES, 3, 8, 8, generator=generator))
     return Batch([], torch.full((IMAGES,), -1), torch.arange(IMAGES), step=step), views
 
 
@@ -150,3 +150,19 @@ def test_weights_are_a_function_of_the_seed(method: str) -> None:
     other_seed = settings(method).model_copy(update={"run": settings(method).run.model_copy(update={"seed": 1})})
     other = build_objective(other_seed, CPU)
     assert not torch.equal(next(one.parameters()), next(other.parameters()))
+
+
+def test_loss_scale_is_a_factor_of_the_loss_its_gradient_and_the_chance_level(method: str) -> None:
+    plain, doubled = build(method), build(method, loss_scale=2.0)
+    batch, views = make_batch()
+    found = []
+    for objective in (plain, doubled):
+        loss, _, _ = loss_of(objective, views, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        slope = torch.cat([p.grad.flatten() for p in objective.parameters() if p.grad is not None])
+        found.append((loss.detach(), slope, objective.chance(IMAGES)))
+    (loss, slope, chance), (twice, steeper, level) = found
+    torch.testing.assert_close(twice, 2 * loss)
+    torch.testing.assert_close(steeper, 2 * slope)
+    assert chance is not None
+    assert level == 2 * chance

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssl_cli.losses.invariant_spread import invariant_spread, invariant_spread_tiled
+from ssl_cli.losses.invariant_spread import invariant_spread
 from ssl_cli.losses.nce import EPS, nce
 from ssl_cli.losses.nt_xent import nt_xent
-from ssl_cli.losses.nt_xent_tiled import ABREAST, meet, nt_xent_from, nt_xent_tiled, own_log_sum_exp
+from ssl_cli.losses.nt_xent_tiled import EXTRA_TILES, add_negatives, local_log_sum_exp, nt_xent_local, nt_xent_tiled
 from ssl_cli.losses.row_softmax import row_softmax
+from tests.oracle import dense
 
 Loss = Callable[[Tensor], Tensor]
 TEMPERATURES = [0.05, 0.1, 1.0]
@@ -40,9 +41,9 @@ def nce_dense(z: Tensor, bank: Tensor, index: Tensor, noise: Tensor, temperature
     return -(own.log().sum() + other.log().sum()) / len(z)
 
 
-def compare(tiled: Loss, dense: Loss, z: Tensor, tolerance: float) -> None:
+def compare(tiled: Loss, whole: Loss, z: Tensor, tolerance: float) -> None:
     a, b = z.clone().requires_grad_(), z.double().requires_grad_()
-    value, expected = tiled(a), dense(b)
+    value, expected = tiled(a), whole(b)
     (3 * value).backward()  # type: ignore[no-untyped-call]
     (3 * expected).backward()  # type: ignore[no-untyped-call]
     assert value.dtype == z.dtype
@@ -88,8 +89,8 @@ def leave_one_out(z: Tensor, rows: Tensor, index: Tensor, own: Tensor, temperatu
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("temperature", [0.02, *TEMPERATURES])
 @pytest.mark.parametrize("tile", [1, 50, 629, 2**22])
-def test_row_softmax_without_an_own_row(tile: int, temperature: float, dtype: torch.dtype, tolerance: float) -> None:
-    """LocalRows rows at both ends of blocks, alone in one, two embeddings' the same one; near enough to matter."""
+def test_row_softmax_without_an_excluded_row(tile: int, temperature: float, dtype: torch.dtype, tolerance: float) -> None:
+    """Excluded rows at both ends of blocks, alone in one, the same one for two embeddings; near enough to matter."""
     own = torch.tensor([0, 6, 7, 13, 89, 89, 40])
     rows = unit_rows(90, 16, 1)
     z = F.normalize(unit_rows(7, 16, 0) + rows[own], dim=1).to(dtype)
@@ -108,8 +109,8 @@ def test_row_softmax_without_an_own_row(tile: int, temperature: float, dtype: to
 @pytest.mark.parametrize("tile", [1, 100, 333, 2**22])
 def test_invariant_spread(tile: int, temperature: float, dtype: torch.dtype, tolerance: float) -> None:
     compare(
-        lambda z: invariant_spread_tiled(z, temperature, tile),
-        lambda z: invariant_spread(z, temperature),
+        lambda z: invariant_spread(z, temperature, tile),
+        lambda z: dense.invariant_spread(z, temperature),
         unit_rows(26, 16, 0, dtype),
         tolerance,
     )
@@ -169,16 +170,16 @@ def test_nce_never_gathers_all_its_rows() -> None:
 def test_row_softmax_forms_no_matrix() -> None:
     z, bank, index = unit_rows(64, 8, 0), unit_rows(500, 8, 1), rows_of(500, 64)
     for own in (None, (index + 1) % 500):
-        largest, kept = memory(partial(row_softmax, rows=bank, index=index, temperature=0.1, tile=64 * 30, own=own), z)
+        largest, kept = memory(partial(row_softmax, rows=bank, index=index, temperature=0.1, tile=64 * 30, excluded=own), z)
         assert largest <= bank.numel() < 64 * 500
         assert kept <= z.numel()
 
 
 def test_invariant_spread_forms_no_matrix() -> None:
     z = unit_rows(256, 8, 0)
-    largest, _ = memory(lambda z: invariant_spread_tiled(z, 0.1, tile=256 * 10), z)
+    largest, _ = memory(lambda z: invariant_spread(z, 0.1, tile=256 * 10), z)
     assert largest <= 256 * 10
-    assert memory(lambda z: invariant_spread(z, 0.1), z)[0] == 256 * 256
+    assert memory(lambda z: dense.invariant_spread(z, 0.1), z)[0] == 256 * 256
 
 
 @pytest.mark.parametrize("temperature", [0.02, 0.1])
@@ -187,7 +188,7 @@ def test_nt_xent_forms_no_matrix_over_its_memory(rows: int, temperature: float) 
     """Also where the batch alone would fit a tile."""
     z, extra = unit_rows(rows, 8, 0), unit_rows(4096, 8, 1)
     largest, kept = memory(lambda z: nt_xent_tiled(z, temperature, 16, extra), z)
-    assert largest <= max(ABREAST * 16 * 16, z.numel(), extra.numel())
+    assert largest <= max(EXTRA_TILES * 16 * 16, z.numel(), extra.numel())
     assert extra.numel() < rows * len(extra)
     assert kept <= 2 * z.numel() + 2 * rows
     assert memory(lambda z: nt_xent(z, temperature, extra), z)[0] == rows * (rows + len(extra))
@@ -201,7 +202,7 @@ def test_the_bank_s_losses_stay_finite_where_exponentials_do_not(temperature: fl
     for loss in (
         nce(z.requires_grad_(), bank, index, noise, temperature)[0],
         row_softmax(z, bank, index, temperature),
-        row_softmax(z, bank, index, temperature, tile=4, own=(index + 1) % 50),
+        row_softmax(z, bank, index, temperature, tile=4, excluded=(index + 1) % 50),
     ):
         (slope,) = torch.autograd.grad(loss, z)
         assert math.isfinite(float(loss.detach()))
@@ -216,40 +217,27 @@ def test_the_bank_gets_no_gradient() -> None:
     assert bank.grad is None
 
 
-def test_nt_xent_with_rounded_products_is_near() -> None:
-    torch.manual_seed(0)
-    exact, rounded = (F.normalize(torch.randn(600, 32), dim=1).requires_grad_() for _ in range(2))
-    rounded.data.copy_(exact.data)
-    value, near = nt_xent_tiled(exact, 0.1, 64), nt_xent_tiled(rounded, 0.1, 64, products=torch.bfloat16)
-    value.backward()  # type: ignore[no-untyped-call]
-    near.backward()  # type: ignore[no-untyped-call]
-    assert 0 < abs(float((value - near).detach())) < 1e-3
-    assert exact.grad is not None
-    assert rounded.grad is not None
-    assert (exact.grad - rounded.grad).norm() < 2e-2 * exact.grad.norm()
-
-
 @pytest.mark.parametrize("temperature", [0.01, 0.1])
 @pytest.mark.parametrize("memory", [0, 70])
-def test_nt_xent_of_own_rows(temperature: float, memory: int) -> None:
-    """Each process's part of it: together they are the whole."""
+def test_nt_xent_of_local_rows(temperature: float, memory: int) -> None:
+    """The ranks' gradients add up to the whole."""
     torch.manual_seed(0)
     z = F.normalize(torch.randn(46, 8, dtype=torch.float64), dim=1)
     extra = F.normalize(torch.randn(memory, 8, dtype=torch.float64), dim=1) if memory else None
-    dense = z.clone().requires_grad_()
-    nt_xent(dense, temperature, extra).backward()  # type: ignore[no-untyped-call]
+    whole = z.clone().requires_grad_()
+    nt_xent(whole, temperature, extra).backward()  # type: ignore[no-untyped-call]
     parts = torch.split(torch.randperm(46), [20, 26])
-    logs, pulls = torch.empty(46, dtype=torch.float64), torch.zeros(46, 8, dtype=torch.float64)
-    for own in parts:
-        logs[own] = own_log_sum_exp(z, own, temperature, 4)
+    logs, extra_grad = torch.empty(46, dtype=torch.float64), torch.zeros(46, 8, dtype=torch.float64)
+    for local in parts:
+        logs[local] = local_log_sum_exp(z, local, temperature, 4)
         if extra is not None:
-            logs[own], pulls[own] = meet(z[own], extra, logs[own], temperature, 4, of=46)
+            logs[local], extra_grad[local] = add_negatives(z[local], extra, logs[local], temperature, 4, rows=46)
     total = torch.zeros_like(z)
-    for own in parts:
+    for local in parts:
         rows = z.clone().requires_grad_()
-        value = nt_xent_from(rows, logs, temperature, own, pulls[own] if memory else None, 4)
+        value = nt_xent_local(rows, logs, temperature, local, extra_grad[local] if memory else None, 4)
         torch.testing.assert_close(value.detach(), nt_xent(z, temperature, extra), atol=1e-10, rtol=0)
         (grad,) = torch.autograd.grad(value, rows)
-        assert not grad[[k for k in range(46) if k not in own.tolist()]].any()
+        assert not grad[[k for k in range(46) if k not in local.tolist()]].any()
         total += grad
-    torch.testing.assert_close(total, dense.grad, atol=1e-10, rtol=0)
+    torch.testing.assert_close(total, whole.grad, atol=1e-10, rtol=0)

@@ -5,10 +5,10 @@ import torch
 from torch.nn.functional import normalize
 
 from ssl_cli.config.methods import InvaSpreadSettings
-from ssl_cli.losses.invariant_spread import invariant_spread
 from ssl_cli.methods.invaspread import InvaSpread
 from ssl_cli.nn.resnet import resnet18
 from ssl_cli.objective import Batch
+from tests.oracle.dense import invariant_spread
 
 BATCH = Batch([], torch.full((4,), -1), torch.arange(4))
 

@@ -150,8 +150,8 @@ class Crossed(SimCLRv2):
     """Asked for one form, it takes the other."""
 
     @property
-    def meets_keys(self) -> bool:
-        return not super().meets_keys
+    def against_keys(self) -> bool:
+        return not super().against_keys
 
 
 def run_beside_the_plain_one(kind: type[SimCLRv2], form: Form) -> None:

@@ -307,11 +307,11 @@ MUTANTS = [
     ),
     Mutant(
         39,
-        "a-borrowed-network-keeps-its-classifier",
+        "a-library-network-keeps-its-classifier",
         "ssl_cli/nn/library.py",
         "layers[start : end + 1]",
         "layers[start:end]",
-        ("tests/nn/test_borrowed.py::test_the_weights_are_the_librarys_own_under_its_names",),
+        ("tests/nn/test_library.py::test_the_weights_are_the_librarys_own_under_its_names",),
     ),
     Mutant(
         None,

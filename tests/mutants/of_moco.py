@@ -232,8 +232,8 @@ MUTANTS = [
         16,
         "symmetric-is-the-sum-of-both-directions",
         MOCO,
-        "return distributed.mean_over_ranks(info_nce(",
-        "return self.gradient_views * distributed.mean_over_ranks(info_nce(",
+        "return self.loss_scale * distributed.mean_over_ranks(",
+        "return self.gradient_views * distributed.mean_over_ranks(",
         ("tests/methods/test_moco.py",),
     ),
     Mutant(

@@ -47,8 +47,8 @@ MUTANTS = [
         14,
         "a-row-that-is-a-negative-on-another-rank-gets-no-gradient",
         "ssl_cli/losses/nt_xent_tiled.py",
-        "weight = (logits + log_share[own[block], None]).exp_().add_(logits.add_(log_share[None]).exp_())",
-        "weight = (logits + log_share[own[block], None]).exp_()",
+        "weight = (logits + shift[local[block], None]).exp_().add_(logits.add_(shift[None]).exp_())",
+        "weight = (logits + shift[local[block], None]).exp_()",
         ("tests/oracle/test_nt_xent.py",),
     ),
     Mutant(

@@ -31,14 +31,14 @@ def _one_seed() -> None:
     [
         ("resnet18", 32, 512),  # fc
         ("mobilenet_v3_small", 32, 1024),  # classifier of two layers
-        ("efficientnet_b0", 32, 1280),  # dropout before the classifier
-        ("shufflenet_v2_x0_5", 32, 1024),
+        pytest.param("efficientnet_b0", 32, 1280, marks=pytest.mark.slow),  # dropout before the classifier
+        pytest.param("shufflenet_v2_x0_5", 32, 1024, marks=pytest.mark.slow),
         ("squeezenet1_1", 64, 512),  # a convolution as classifier
-        ("densenet121", 32, 1024),
-        ("regnet_y_400mf", 32, 440),
+        pytest.param("densenet121", 32, 1024, marks=pytest.mark.slow),
+        pytest.param("regnet_y_400mf", 32, 440, marks=pytest.mark.slow),
         ("googlenet", 32, 1024),  # auxiliary classifiers
-        ("swin_t", 32, 768),
-        ("convnext_tiny", 32, 768),
+        pytest.param("swin_t", 32, 768, marks=pytest.mark.slow),
+        pytest.param("convnext_tiny", 32, 768, marks=pytest.mark.slow),
     ],
 )
 def test_h_of_a_family(name: str, size: int, width: int) -> None:
@@ -49,7 +49,7 @@ def test_h_of_a_family(name: str, size: int, width: int) -> None:
     with torch.no_grad():
         h = net(torch.rand(4, 3, size, size))
     assert h.shape == (4, width)
-    assert torch.pdist(h / h.norm(dim=1, keepdim=True)).min() > 1e-3  # and h tells images apart
+    assert torch.pdist(h / h.norm(dim=1, keepdim=True)).min() > 1e-3  # images differ in h
 
 
 def test_the_weights_are_the_librarys_own_under_its_names() -> None:
@@ -162,11 +162,11 @@ def test_a_network_without_rows_or_classifier_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(library, "_torchvision", lambda word, size, channels: Odd())
     with pytest.raises(UsageError, match=r"Odd gives a tensor \(4, 32, 32\) for an image, not one row"):
         library_backbone("torchvision:odd", 32)
-    with pytest.raises(UsageError, match="No classifier is found in Odd"):
-        library._behead(Odd())
+    with pytest.raises(UsageError, match="No classifier was found in Odd"):
+        library._remove_classifier(Odd())
 
 
-def test_memory_that_runs_out_is_no_fault_of_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_not_reported_as_a_wrong_size(monkeypatch: pytest.MonkeyPatch) -> None:
     def greedy(word: str, size: int, channels: int) -> nn.Module:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
@@ -190,7 +190,7 @@ def test_the_activation_inside_a_batchnorm_is_kept() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), NormAct(4), nn.BatchNorm2d(4))
     x = torch.rand(6, 3, 5, 5)
     before, keys = net(x), list(net.state_dict())
-    library._take_over_norms(net)
+    library._replace_norms(net)
     ours = convert(net)
     assert [isinstance(layer, BatchNorm2d) for layer in ours.children()] == [False, True, True]
     assert list(ours.state_dict()) == keys
@@ -202,11 +202,11 @@ def test_the_activation_inside_a_batchnorm_is_kept() -> None:
 
 
 def test_statistics_of_an_unknown_kind_are_refused() -> None:
-    class LocalRows(nn.BatchNorm2d):
+    class OddNorm(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(UsageError, match="statistics of a kind that is not known: LocalRows"):
-        library._take_over_norms(nn.Sequential(LocalRows(4)))
+    with pytest.raises(UsageError, match="running statistics of an unknown type: OddNorm"):
+        library._replace_norms(nn.Sequential(OddNorm(4)))
 
 
 def vit() -> nn.Module:
@@ -229,11 +229,11 @@ def efficientnet() -> nn.Module:
     return convert(get_model("efficientnet_b0"))
 
 
-@pytest.mark.parametrize("make", [vit, swin, efficientnet])
+@pytest.mark.parametrize("make", [vit, swin, pytest.param(efficientnet, marks=pytest.mark.slow)])
 def test_dropout_and_dropped_paths_are_replayed(make: Callable[[], nn.Module]) -> None:
     """The cached gradient is the direct one although every pass draws; other draws give another gradient."""
     net = make()
-    library._behead(net)
+    library._remove_classifier(net)
     net = net.double()
     x = torch.rand(ROWS, 3, 16, 16, dtype=torch.float64)
 

@@ -4,12 +4,15 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from ssl_cli.config.tree import ModelSettings
+from ssl_cli.engine.build import build_backbone
 from ssl_cli.errors import UsageError
 from ssl_cli.export.onnx import compare, convert
 from ssl_cli.nn import resnet
@@ -47,7 +50,7 @@ def images(rows: int, size: int) -> Tensor:
     return torch.rand(rows, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_equals_torchvision(name: str) -> None:
     ours = {"resnet18": resnet18, "resnet50": resnet50}[name]()
     theirs = getattr(torchvision.models, name)()
@@ -57,7 +60,7 @@ def test_equals_torchvision(name: str) -> None:
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+@pytest.mark.parametrize("depth", [18, 34, 50, *(pytest.param(k, marks=pytest.mark.slow) for k in (101, 152))])
 def test_names_and_shapes_are_those_of_torchvision(depth: int) -> None:
     with torch.device("meta"):
         ours, theirs = (getattr(module, f"resnet{depth}")() for module in (resnet, torchvision.models))
@@ -67,9 +70,10 @@ def test_names_and_shapes_are_those_of_torchvision(depth: int) -> None:
 
 
 def test_width_scales_channels() -> None:
-    assert resnet18(0.25).features == 128
-    assert resnet50(2.0).features == 4096
-    narrow, full = (sum(p.numel() for p in resnet34(width).parameters()) for width in (0.25, 1.0))
+    with torch.device("meta"):
+        assert resnet18(0.25).features == 128
+        assert resnet50(2.0).features == 4096
+        narrow, full = (sum(p.numel() for p in resnet34(width).parameters()) for width in (0.25, 1.0))
     assert full == pytest.approx(21.28e6, rel=1e-3)
     assert narrow < full / 14
 
@@ -92,6 +96,19 @@ def test_zero_init(sk: bool) -> None:
     assert all(not gamma.any() for gamma in gammas)
     others = {m.weight for m in net.modules() if isinstance(m, BatchNorm2d)} - set(gammas)
     assert all((gamma == 1).all() for gamma in others)
+
+
+@pytest.mark.parametrize(("init", "variance"), [("kaiming", 2 / (9 * 128)), ("default", 1 / (3 * 9 * 128))])
+def test_convolutions_start_as_asked(init: Literal["kaiming", "default"], variance: float) -> None:
+    """Fan-out normal as in torchvision; or PyTorch's own, uniform within 1 / sqrt(fan-in): 2.45 times narrower."""
+    torch.manual_seed(0)
+    weight = resnet18(0.25, "cifar", init=init).get_parameter("layer4.1.conv2.weight")
+    assert weight.var().item() == pytest.approx(variance, rel=0.02)
+    bound = math.sqrt(3 * variance)
+    assert (weight.abs().max().item() <= bound) == (init == "default")
+    torch.manual_seed(0)
+    built = build_backbone(ModelSettings(width=0.25, init=init), 32)[0]
+    assert torch.equal(built.get_parameter("layer4.1.conv2.weight"), weight)
 
 
 def oracle_values(depths: tuple[int, ...], width: int, sk: bool) -> tuple[int, int]:
@@ -124,7 +141,10 @@ def oracle_values(depths: tuple[int, ...], width: int, sk: bool) -> tuple[int, i
     return convolutions + 2 * norms, 2 * norms
 
 
-@pytest.mark.parametrize(("depth", "width", "sk", "millions"), PUBLISHED)
+@pytest.mark.parametrize(
+    ("depth", "width", "sk", "millions"),
+    [pytest.param(*row, marks=() if row[0] == 50 else pytest.mark.slow) for row in PUBLISHED],
+)
 def test_parameter_counts_are_the_published_ones(depth: int, width: int, sk: bool, millions: int) -> None:
     build = {50: resnet50, 101: resnet101, 152: resnet152}[depth]
     with torch.device("meta"):
@@ -210,7 +230,7 @@ def test_without_selective_kernels_the_shortcut_skips_pixels(block: type[BasicBl
     torch.testing.assert_close(shortcut(x), wanted, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("rows", [3, 13])
+@pytest.mark.parametrize("rows", [3, pytest.param(13, marks=pytest.mark.slow)])
 def test_a_narrow_network_trains_on_an_odd_number_of_rows(rows: int) -> None:
     program = (  # on its own: torch 2.15's strided 1x1 convolution would end this process here
         "import torch; from ssl_cli.nn.resnet import resnet18; "
@@ -236,6 +256,7 @@ def test_selective_network_trains_and_keeps_channels_last(stem: str, size: int) 
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stem", "size"), [("cifar", 12), ("imagenet", 36)])
 def test_selective_network_exports_to_onnx(stem: str, size: int) -> None:
     net = small(stem).to(memory_format=torch.channels_last)

@@ -49,7 +49,7 @@ def test_agreement(count: int) -> None:
     anchor, positive = rows(count, 3), rows(count, 3, seed=1)
     everyone = torch.cat([anchor, positive])
     index = torch.arange(count)
-    found = agreement(anchor, positive, everyone, own=(index, index + count))
+    found = agreement(anchor, positive, everyone, excluded=(index, index + count))
     a, p, all_rows = anchor.tolist(), positive.tolist(), everyone.tolist()
     hits = 0
     for i in range(count):

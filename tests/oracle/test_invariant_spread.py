@@ -1,15 +1,14 @@
 """InvaSpread's loss against the official code's words (BatchAverage.py) in plain loops."""
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_cli.losses.invariant_spread import invariant_spread, invariant_spread_tiled
-from tests.oracle import paper
+from ssl_cli.losses.invariant_spread import invariant_spread
+from tests.oracle import dense, paper
 from tests.oracle.agree import agree_with_slope
 
 
@@ -27,39 +26,38 @@ def test_dense_and_tiled_equal_the_code_in_value_and_gradient(images: int, tempe
         z,
         lambda rows: paper.invariant_spread(rows, z.tolist(), temperature),
         lambda rows: invariant_spread(rows, temperature),
-        lambda rows: invariant_spread_tiled(rows, temperature, tile=3 * len(z)),
+        lambda rows: dense.invariant_spread(rows, temperature),
+        lambda rows: invariant_spread(rows, temperature, tile=3 * len(z)),
         lambda rows: torch.stack(
             [
-                invariant_spread_tiled(rows, temperature, own=own) * len(own) / len(z)
-                for own in torch.arange(len(z)).tensor_split(3)
-                if len(own)
+                invariant_spread(rows, temperature, rows=local) * len(local) / len(z)
+                for local in torch.arange(len(z)).tensor_split(3)
+                if len(local)
             ]
         ).sum(),
     )
 
 
-@pytest.mark.parametrize("loss", [invariant_spread, invariant_spread_tiled])
-def test_chance_level_and_one_image(loss: Callable[[Tensor, float], Tensor]) -> None:
+def test_chance_level_and_one_image() -> None:
     same = normalize(torch.ones(8, 3, dtype=torch.float64))
-    assert float(loss(same, 0.5)) == pytest.approx(math.log(7) + 6 * math.log(7 / 6))
+    assert float(invariant_spread(same, 0.5)) == pytest.approx(math.log(7) + 6 * math.log(7 / 6))
     alone = embeddings(1).requires_grad_()
-    value = loss(alone, 0.5)
+    value = invariant_spread(alone, 0.5)
     value.backward()  # type: ignore[no-untyped-call]
     assert alone.grad is not None
     assert float(value.detach()) == pytest.approx(0, abs=1e-12)
     assert float(alone.grad.abs().max()) == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("loss", [invariant_spread, invariant_spread_tiled])
 @pytest.mark.parametrize("temperature", [0.002, 0.05])
-def test_a_negative_that_takes_all(loss: Callable[[Tensor, float], Tensor], temperature: float) -> None:
+def test_a_negative_that_takes_all(temperature: float) -> None:
     """A row's twin is a negative, all else opposite: in float32 1 - P rounds to zero, its logarithm must not follow.
 
     By hand, but for terms of exp(-2 / temperature): log P(positive) = -2 / temperature, log(1 - P(twin)) = log 2 less
     the same; the slopes are 2 at the twin, -3/2 at the positive, -1/2 at the third.
     """
     z = torch.tensor([[1.0, 0], [1, 0], [-1, 0], [-1, 0]], requires_grad=True)
-    value = loss(z, temperature)
+    value = invariant_spread(z, temperature)
     value.backward()  # type: ignore[no-untyped-call]
     assert float(value.detach()) == pytest.approx(4 / temperature - math.log(2), rel=1e-5)
     torch.testing.assert_close(z.grad, z.detach() / temperature, atol=0, rtol=1e-4)

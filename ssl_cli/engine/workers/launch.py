@@ -131,4 +131,4 @@ def _order(item: tuple[int, ProcessFailure]) -> tuple[bool, bool, int]:
 def _note_out_of_memory(plan: Path, message: str) -> None:
     """Note in `plan.json` that the next `--resume` has to take smaller micro-batches."""
     with contextlib.suppress(OSError, ValueError):
-        disk.write_text(plan, json.dumps({**json.loads(plan.read_text()), "shortage": message}, indent=1))
+        disk.write_json(plan, {**json.loads(plan.read_text()), "out_of_memory": message})
