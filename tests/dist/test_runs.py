@@ -1,4 +1,4 @@
-"""Runs of the real command in two processes: they end together, and say of whom it was."""
+"""Runs of the command as two ranks: they end together, and the error names the rank that caused it."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.dist.processes import free_port
 SMALL = [
     "--batch", "32", "--image-size", "16", "--width", "0.125", "--precision", "fp32", "--set", "data.images=256",
     "--set", "model.bn_group=16", "--set", "run.evaluate=false", "--set", "run.monitor=false",
-    "--set", "run.log_every=1", "--set", "run.checkpoint_every=4", "--set", "hardware.memory_format=contiguous",
+    "--set", "run.log_every=1", "--set", "run.checkpoint_every=4", "--set", "hardware.memory_format=contiguous", "--compile", "off",
 ]  # fmt: skip
 FAILING = """
 import os
@@ -42,12 +42,12 @@ from ssl_cli.methods.simclr import SimCLR
 
 
 class Short(SimCLR):
-    passes = 0
+    calls = 0
 
     def forward(self, x):
         if torch.is_grad_enabled() and not isinstance(x, FakeTensor) and os.environ.get("RANK") == "{rank}":
-            self.passes += 1
-            if self.passes > 10 and len(x) > 16:
+            self.calls += 1
+            if self.calls > 10 and len(x) > 16:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
         return super().forward(x)
 """
@@ -62,7 +62,7 @@ def start(out: Path, *extra: str, devices: int = 2) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, stderr = process.communicate(timeout=90)
+    _, stderr = process.communicate(timeout=300)
     return process.returncode, stderr
 
 
@@ -77,27 +77,30 @@ def rank(launcher: subprocess.Popen[str], number: int) -> psutil.Process:
 
 
 def wait_for_steps(out: Path, count: int) -> None:
-    path, until = out / "metrics.jsonl", time.monotonic() + 60
+    path, until = out / "metrics.jsonl", time.monotonic() + 300
     while not path.exists() or path.read_text().count('"stepped"') < count:
         assert time.monotonic() < until
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["simclr", "moco-v2", "instdisc", "invaspread", "simclr-v2"])
-def test_every_method_plans_and_trains_in_two_processes(tmp_path: Path, method: str) -> None:
+def test_every_method_plans_and_trains_on_two_ranks(tmp_path: Path, method: str) -> None:
     code, stderr = ended(start(tmp_path / "run", "--epochs", "1", "--method", method))
     assert code == 0, stderr
     assert status(tmp_path / "run")["state"] == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["simclr", "moco-v2"])
-def test_as_many_groups_as_processes(tmp_path: Path, method: str) -> None:
-    """Each process has rows of one view alone."""
+def test_as_many_groups_as_ranks(tmp_path: Path, method: str) -> None:
+    """Each rank has rows of one view alone."""
     code, stderr = ended(start(tmp_path / "run", "--epochs", "1", "--method", method, "--set", "model.bn_group=32"))
     assert code == 0, stderr
 
 
-def test_two_processes_train_what_one_trains_and_one_goes_on_alone(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_two_ranks_train_as_one_process_which_resumes_their_run(tmp_path: Path) -> None:
     gentle = ["--set", "optim.name=sgd", "--lr", "0.002"]  # larger steps make much of the last digits of a float32
     assert ended(start(tmp_path / "two", "--epochs", "1", *gentle))[0] == 0
     assert ended(start(tmp_path / "one", "--epochs", "1", *gentle, devices=1))[0] == 0
@@ -111,22 +114,33 @@ def test_two_processes_train_what_one_trains_and_one_goes_on_alone(tmp_path: Pat
     assert checkpoint.load(checkpoint.find(str(tmp_path / "two")))["step"] == 16
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_killed_process_ends_all_and_the_run_goes_on(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_killed_rank_ends_the_run(tmp_path: Path, number: int) -> None:
     out = tmp_path / "run"
     process = start(out, "--epochs", "300")
     wait_for_steps(out, 6)
-    others = psutil.Process(process.pid).children()
+    ranks = psutil.Process(process.pid).children()
     rank(process, number).kill()
-    began = time.monotonic()
     code, stderr = ended(process)
     assert code == 75
-    assert time.monotonic() - began < 30
-    assert f"Process {number} of 2" in stderr
+    assert f"Rank {number} of 2" in stderr
     assert "SIGKILL" in stderr
     assert "Traceback" not in stderr
     assert (status(out)["state"], status(out)["exit_code"]) == ("failed", 75)
-    assert not any(other.is_running() for other in others)
+    assert not any(other.is_running() for other in ranks)
+    assert status(out)["reason"] == f"Rank {number} of 2 (from 0) was ended by SIGKILL."
+
+
+@pytest.mark.slow
+def test_a_run_whose_launcher_is_killed_is_stopped_and_can_be_resumed(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(out, "--epochs", "300")
+    wait_for_steps(out, 6)
+    ranks = psutil.Process(process.pid).children()
+    process.kill()
+    process.communicate()
+    assert not psutil.wait_procs(ranks, timeout=120)[1]
+    assert (status(out)["state"], status(out)["exit_code"]) == ("stopped", 75)
     process = start(out)
     wait_for_steps(out, 12)
     process.send_signal(signal.SIGTERM)
@@ -136,28 +150,31 @@ def test_a_killed_process_ends_all_and_the_run_goes_on(tmp_path: Path, number: i
     assert status(out)["state"] == "stopped"
 
 
-def test_a_process_that_fails_is_named_with_its_error(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_rank_that_fails_is_named_with_its_error(tmp_path: Path) -> None:
     method = tmp_path / "mine.py"
     method.write_text(FAILING)
     out = tmp_path / "run"
     code, stderr = ended(start(out, "--epochs", "1", "--method", f"{method}:Failing"))
     assert code == 3
-    assert "process 1: error: The moon is out." in stderr
-    assert status(out)["reason"] == "Process 1 failed: The moon is out."
+    assert stderr.count("error: Rank 1 failed: The moon is out.") == 1
+    assert "Wait for the sun." in stderr
+    assert status(out)["reason"] == "Rank 1 failed: The moon is out."
     assert status(out)["exit_code"] == 3
 
 
-@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_memory_that_runs_out_in_one_process_is_a_division_further_on(tmp_path: Path, number: int) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_out_of_memory_on_one_rank_makes_the_resumed_micro_batches_smaller(tmp_path: Path, number: int) -> None:
     method, out = tmp_path / "mine.py", tmp_path / "run"
     method.write_text(SHORT.replace("{rank}", str(number)))
     extra = ["--epochs", "3", "--method", f"{method}:Short", "--set", "optim.name=sgd", "--lr", "0.002"]
     code, stderr = ended(start(out, *extra))
     assert code == 5
-    assert ("process 1: error: Memory ran out in" if number else "error: Memory ran out in") in stderr
+    assert ("error: Rank 1 failed: Memory ran out in" if number else "error: Memory ran out in") in stderr
     assert "Go on with --resume" in stderr
     assert status(out)["exit_code"] == 5
-    assert ("Process 1 failed: Memory ran out" if number else "in the first process") in status(out)["reason"]
+    assert ("Rank 1 failed: Memory ran out" if number else "Memory ran out") in status(out)["reason"]
     code, stderr = ended(start(out, *extra))
     assert code == 0, stderr
     assert "The run goes on with micro-batches of 16 rows. The batch is as it was." in stderr
@@ -171,47 +188,34 @@ def test_memory_that_runs_out_in_one_process_is_a_division_further_on(tmp_path: 
         assert losses == pytest.approx(losses[:1] * len(losses), rel=1e-4)
 
 
-def test_a_file_that_either_process_cannot_read_is_listed_once(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_file_that_either_rank_cannot_read_is_listed_once(tmp_path: Path) -> None:
     for number in range(64):
         Image.new("RGB", (16, 16), (4 * number, 90, 30)).save(tmp_path / f"{number}.png")
     for name in ("bad.png", "worse.png"):
         (tmp_path / name).write_bytes(b"no picture")
     words = ["--recipe", "shapes", "--epochs", "2", "--set", "data.threads=1"]
     out = tmp_path / "run"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "ssl_cli",
-            "pretrain",
-            str(tmp_path),
-            "--devices",
-            "2",
-            "--out",
-            str(out),
-            *SMALL,
-            *words,
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert process.wait(timeout=90) == 0
+    line = ["-m", "ssl_cli", "pretrain", str(tmp_path), "--devices", "2", "--out", str(out), *SMALL, *words]
+    process = subprocess.Popen([sys.executable, *line], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert process.wait(timeout=300) == 0
     lines = [json.loads(line) for line in (out / "bad_images.jsonl").read_text().splitlines()]
     assert sorted(Path(line["path"]).name for line in lines) == ["bad.png", "worse.png"]
 
 
-def test_a_plan_for_several_processes(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_plan_for_several_ranks(tmp_path: Path) -> None:
     line = ["pretrain", "--dry-run", "--devices", "4", *SMALL]
     done = subprocess.run([sys.executable, "-m", "ssl_cli", *line], capture_output=True, text=True, check=True)
     words = " ".join(done.stdout.split())
     assert "1 of 4 BatchNorm groups each" in words
     assert "BatchNorm 16 rows a group 4 equal groups" in words
-    done = subprocess.run(
-        [sys.executable, "-m", "ssl_cli", "pretrain", "--dry-run", "--devices", "2", "--batch", "64", "--image-size", "16"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    line = ["pretrain", "--dry-run", "--devices", "2", "--batch", "64", "--image-size", "16"]
+    done = subprocess.run([sys.executable, "-m", "ssl_cli", *line], capture_output=True, text=True, check=True)
     assert "128 rows a group one group, as in the paper" in " ".join(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_the_example_of_two_nodes(tmp_path: Path) -> None:
     """Both of them on this machine."""
     port, out = str(free_port()), tmp_path / "run"
@@ -225,7 +229,7 @@ def test_the_example_of_two_nodes(tmp_path: Path) -> None:
         )
         for node in range(2)
     ]
-    assert [node.wait(timeout=120) for node in nodes] == [0, 0]
+    assert [node.wait(timeout=300) for node in nodes] == [0, 0]
     assert status(out)["state"] == "finished"
 
 

@@ -39,7 +39,7 @@ def start(method: str, out: Path, *extra: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str], timeout: float = 600) -> tuple[int, str]:
     """Exit code and what stood on stderr."""
     _, stderr = process.communicate(timeout=timeout)
     return process.returncode, stderr
@@ -57,7 +57,7 @@ def steps_logged(out: Path) -> int:
     return path.read_text().count('"event": "stepped"') if path.exists() else 0
 
 
-def wait_for_steps(process: subprocess.Popen[str], out: Path, count: int, timeout: float = 60) -> None:
+def wait_for_steps(process: subprocess.Popen[str], out: Path, count: int, timeout: float = 600) -> None:
     """Return once `count` more steps are logged, or the process ended."""
     target, deadline = steps_logged(out) + count, time.monotonic() + timeout
     while steps_logged(out) < target and process.poll() is None and time.monotonic() < deadline:

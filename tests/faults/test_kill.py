@@ -1,14 +1,17 @@
-"""Kill -9 from outside at random moments: the run goes on as if nothing had happened."""
+"""Kill -9 from outside at random moments: the resumed run ends with the same bits."""
 
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ssl_cli.errors import INTERRUPTED, STOPPED
 from tests.faults import runs
+
+References = Callable[[str], Path]
 
 
 def run_with_kills(method: str, out: Path, kills: int, seed: int) -> int:
@@ -30,21 +33,32 @@ def run_with_kills(method: str, out: Path, kills: int, seed: int) -> int:
     return struck
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", list(runs.METHODS))
-def test_three_kills(method: str, references: dict[str, Path], tmp_path: Path) -> None:
+def test_three_kills(method: str, references: References, tmp_path: Path) -> None:
     assert run_with_kills(method, tmp_path / "run", kills=3, seed=1) >= 2
-    runs.assert_ended_alike(tmp_path / "run", references[method])
+    runs.assert_ended_alike(tmp_path / "run", references(method))
+
+
+def test_one_kill(references: References, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = runs.start("moco-v2", out)
+    runs.wait_for_steps(process, out, 12)
+    runs.kill(process)
+    assert runs.finish(runs.start("moco-v2", out))[0] == 0
+    runs.assert_ended_alike(out, references("moco-v2"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", list(runs.METHODS))
-def test_ten_kills(method: str, references: dict[str, Path], tmp_path: Path) -> None:
+def test_ten_kills(method: str, references: References, tmp_path: Path) -> None:
     assert run_with_kills(method, tmp_path / "run", kills=10, seed=2) >= 8
-    runs.assert_ended_alike(tmp_path / "run", references[method])
+    runs.assert_ended_alike(tmp_path / "run", references(method))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, STOPPED), (signal.SIGINT, INTERRUPTED)])
-def test_a_signal_loses_no_step(number: signal.Signals, code: int, references: dict[str, Path], tmp_path: Path) -> None:
+def test_a_signal_loses_no_step(number: signal.Signals, code: int, references: References, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = runs.start("simclr", out)
     runs.wait_for_steps(process, out, 7)
@@ -53,13 +67,12 @@ def test_a_signal_loses_no_step(number: signal.Signals, code: int, references: d
     logged = max(runs.metrics(out))
     assert (out / "checkpoints" / f"step_{logged:08d}.pt").exists()
     assert runs.finish(runs.start("simclr", out))[0] == 0
-    runs.assert_ended_alike(out, references["simclr"])
+    runs.assert_ended_alike(out, references("simclr"))
     assert runs.steps_logged(out) == runs.STEPS  # nothing was done twice
 
 
-def test_a_damaged_newest_checkpoint_costs_some_steps_and_nothing_else(
-    references: dict[str, Path], tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_a_damaged_newest_checkpoint_costs_some_steps_and_nothing_else(references: References, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = runs.start("simclr", out)
     runs.wait_for_steps(process, out, 12)
@@ -71,9 +84,10 @@ def test_a_damaged_newest_checkpoint_costs_some_steps_and_nothing_else(
     code, stderr = runs.finish(runs.start("simclr", out))
     assert code == 0
     assert "damaged" in stderr
-    runs.assert_ended_alike(out, references["simclr"])
+    runs.assert_ended_alike(out, references("simclr"))
 
 
+@pytest.mark.slow
 def test_all_checkpoints_damaged_is_no_silent_restart(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = runs.start("simclr", out)
