@@ -1,12 +1,11 @@
 """Say what bounds a run and which setting would help most: arithmetic on measured times, without torch."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ssl_cli.events import Measured
 
-WORTHWHILE = 1.03
-"""The least speed-up of a setting that is advised."""
+WORTHWHILE = 1.03  # the least speed-up of a setting that is advised
 READING, AUGMENTATION, NETWORK, LOSS, UPDATE = "reading", "augmentation", "network", "loss", "optimiser"
 SHARES = {
     READING: "smaller images on the disk, or a faster disk",
@@ -16,22 +15,12 @@ SHARES = {
     UPDATE: "a larger --batch, which changes the run",
 }
 """What the time of an image is divided into, and what helps where no setting of the machine does."""
-
-
-class Option(NamedTuple):
-    """A `setting` that would multiply the time of one share of the run by `factor`, and `why`: the factor's source."""
-
-    setting: str
-    share: str
-    factor: float
-    why: str
+Option = tuple[str, str, float, str]
+"""A setting, the share of the time that it would change, the factor on that time, and the source of the factor."""
 
 
 def spent(seconds: Mapping[str, float], *, overlap: bool) -> dict[str, float]:
-    """Return the seconds that each share adds to an image's time, the largest first.
-
-    With `overlap` (a GPU) images are read while the device computes: only what reading takes longer counts.
-    """
+    """Return seconds that each share adds to an image's time, largest first; reading may overlap with the rest."""
     computing = sum(seconds.values()) - seconds.get(READING, 0.0) if overlap else 0.0
     added = {name: max(value - computing, 0.0) if name == READING else value for name, value in seconds.items()}
     return dict(sorted(added.items(), key=lambda item: -item[1]))
@@ -44,15 +33,15 @@ def advise(
     times = spent(seconds, overlap=overlap)
     largest, total = next(iter(times)), sum(times.values())
     whole = {"shares": {name: value / total for name, value in times.items()}, "rate": 1 / total}
-    takes = f"{largest.capitalize()} takes {_percent(times[largest] / total)} of the time" if len(times) > 1 else ""
+    takes = f"{largest.capitalize()} takes {100 * times[largest] / total:.0f} % of the time" if len(times) > 1 else ""
     fields = {"bound": "; ".join(filter(None, (takes, limit(found.get(largest))))), **(whole if takes else {})}
     gains = {}
     for setting, share, factor, why in options:
         changed = {name: value * (factor if name == share else 1) for name, value in seconds.items()}
         gains[setting] = total / sum(spent(changed, overlap=overlap).values()), why
     best = max(gains, key=gains.__getitem__, default="")
-    if best and gains[best][0] >= WORTHWHILE:
-        gain, why = gains[best]
+    gain, why = gains.get(best, (1.0, ""))
+    if gain >= WORTHWHILE:
         advice = f"{best} would help most: about {gain:.2f} times as fast ({why})."
         return {**fields, "setting": best, "gain": gain, "advice": advice}
     tried = f"None of {', '.join(gains)} would gain 3 %; what" if gains else "What"
@@ -64,8 +53,4 @@ def limit(found: Measured | None) -> str:
     if found is None or found.share is None:
         return ""
     name = {"memory": "the memory bandwidth", "decode": "decoding alone"}.get(found.bound, f"{found.bound} products")
-    return f"{found.name} reaches {_percent(found.share)} of what {name} would allow"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+    return f"{found.name} reaches {100 * found.share:.2g} % of what {name} would allow"

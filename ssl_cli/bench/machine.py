@@ -13,12 +13,8 @@ import torch
 from ssl_cli.engine.gradient import autocast
 from ssl_cli.events import Measured
 
-ROUNDS, SAMPLE = 7, 0.04
-"""Rounds of a measurement at most; seconds that an arm takes in a round at least, in as many calls as that needs."""
-SIDE, ARRAY = {"cpu": 1024, "cuda": 8192}, {"cpu": 2**27, "cuda": 2**30}
-"""Rows of a matrix; bytes of an array, more than caches hold, of which three are used."""
-Rates = dict[str, tuple[float, ...]]
-"""Rates per second of each arm that was called, one for each round."""
+ROUNDS, SAMPLE = 7, 0.04  # rounds at most; seconds that an arm takes in a round at least, in one or several calls
+SIDE, ARRAY = {"cpu": 1024, "cuda": 8192}, {"cpu": 2**27, "cuda": 2**30}  # rows of a matrix; bytes of an array
 
 
 class Arm(NamedTuple):
@@ -35,25 +31,20 @@ class Machine:
         self.device, self.deadline, self.found = device, deadline, list[Measured]()
         self.matrix, self.memory = cache(self._matrix), cache(self._memory)
 
-    def left(self) -> float:
-        """Return the seconds left, at least 0."""
-        return max(self.deadline - time.perf_counter(), 0.0)
+    def alternate(self, arms: Mapping[str, Arm]) -> dict[str, tuple[float, ...]]:
+        """Return rates per second of all arms, timed in turns so that load on the machine affects all alike.
 
-    def alternate(self, arms: Mapping[str, Arm]) -> Rates:
-        """Time all arms in turns, every other round in reversed order, so that load on the machine affects all alike.
-
-        Warm-up calls do not count, unless the deadline comes before the first round. After the deadline no call starts
-        except the first arm's first; arms that were never called are absent from the result.
+        Warm-up calls do not count, unless the deadline comes before a round; arms that were not called are absent.
         """
         once: dict[str, float] = {}
         for name, arm in arms.items():
             for _ in range(2):  # the first call compiles kernels and fills caches
-                if not once or once.get(name, 0.0) < self.left():
+                if not once or time.perf_counter() + once.get(name, 0.0) < self.deadline:
                     once[name] = self._seconds(arm, 1)
         counts = {name: math.ceil(SAMPLE / took) or 1 for name, took in once.items()}
         rates: dict[str, list[float]] = {name: [] for name in once}
         for turn in range(ROUNDS):
-            if sum(once[name] * counts[name] for name in once) > self.left():
+            if time.perf_counter() + sum(once[name] * counts[name] for name in once) > self.deadline:
                 break
             for name in reversed(once) if turn % 2 else once:
                 rates[name].append(arms[name].work * counts[name] / self._seconds(arms[name], counts[name]))

@@ -1,21 +1,19 @@
 """The table of what is measured: how each part is built, what bounds it, and its reference in plain code."""
 
 import copy
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2 as tv
-from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 from ssl_cli.bench.advice import AUGMENTATION, LOSS, NETWORK, READING, UPDATE, Option
 from ssl_cli.bench.machine import Arm
@@ -24,59 +22,51 @@ from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.data.decode import decode
 from ssl_cli.data.loader import Loader, cap_for
 from ssl_cli.data.reader import processors
+from ssl_cli.engine.plan.compile import eagerly
 from ssl_cli.losses.nt_xent import nt_xent
 from ssl_cli.methods.simclr import SimCLR
+from ssl_cli.objective import Objective
 from ssl_cli.optim.build import build_optimiser
 from ssl_cli.transfer.knn import knn
 
-DENSE = 2**28
-"""Entries of a similarity matrix that plain code may hold: 1 GB."""
+DENSE = 2**28  # entries of a similarity matrix that plain code may hold: 1 GB
 BANK, QUERIES, WIDTH, CLASSES, K, TEMPERATURE = 20_000, 1024, 512, 10, 200, 0.1
-Times = Mapping[str, float]
-"""Median seconds of one unit of work, by call."""
+Times = Mapping[str, float]  # median seconds of one unit of work, by call
 
 
 class Part(NamedTuple):
     """How a part of a run is measured."""
 
     unit: str
-    calls: dict[str, Arm]
-    """What the run does, by name; timed in turns."""
-    bounds: dict[str, dict[str, float]]
-    """The rates that each limit of the machine would allow, of the calls that are reported."""
-    against: str
-    """What the plain code is, where there is some."""
-    plain: Arm | None
-    """The same work in plain code."""
-    seconds: Callable[[Times], dict[str, float]] = lambda _: {}
-    """Returns seconds an image by share of the run, the first call's share first."""
-    options: Callable[[Times], list[Option]] = lambda _: []
-    """Returns settings that would change them."""
+    calls: dict[str, Arm]  # what the run does, by name; timed in turns
+    bounds: dict[str, dict[str, float]]  # rates that each limit of the machine would allow, of the calls to report
+    against: str  # what the plain code is
+    plain: Arm | None  # the same work in plain code, where there is some
+    seconds: Callable[[Times], dict[str, float]] = lambda _: {}  # an image by share of the run, the first call's first
+    options: Callable[[Times], list[Option]] = lambda _: []  # settings that would change them
 
 
 def step(run: Run) -> Part:
     """Build a training step from views that exist; its matrix products and unfused operations bound it."""
-    images, few, precision = len(run.batch), run.few, run.resolved.precision
-    with FlopCounterMode(display=False) as flops, Traffic() as traffic:
+    images, precision = len(run.batch), run.resolved.precision
+    with eagerly(), FlopCounterMode(display=False) as flops, Traffic() as traffic:  # type: ignore[no-untyped-call]
         run.gradient()
     kind = "tf32" if run.device.type == "cuda" and precision == "fp32" else precision
     matrix, moved = run.machine.matrix(kind) / flops.get_total_flops(), run.machine.memory() / traffic.bytes
-    again = run.recomputed  # a backward pass takes about twice the time of a forward pass
-    memory = Option("a larger --memory", NETWORK, 3 / (3 + again), "estimate: no row would be recomputed")
+    count = math.ceil(images * run.objective.gradient_views / run.resolved.micro_batch)
+    again = 1 if run.resolved.checkpointing else max(count - run.resolved.kept, 0) / count  # forward passes a row
     return Part(
-        unit="images/s",
-        calls={"step": Arm(images, run.step), "gradient": Arm(images, run.gradient)},
-        bounds={"step": {f"matrix {kind}": images * matrix, "memory": images * moved}},
-        against="plain PyTorch, float32",
-        plain=Arm(few, plain_step(run, few)),
-        seconds=lambda t: {NETWORK: t.get("gradient", t["step"]), UPDATE: max(t["step"] - t.get("gradient", 0), 0.0)},
-        options=lambda _: [memory] if again else [],
-    )
+        "images/s", {"step": Arm(images, run.step), "gradient": Arm(images, run.gradient)},
+        {"step": {f"matrix {kind}": images * matrix, "memory": images * moved}},
+        "plain PyTorch, float32", Arm(run.few, plain_step(run, run.few)),
+        lambda t: {NETWORK: t.get("gradient", t["step"]), UPDATE: max(t["step"] - t.get("gradient", t["step"]), 0.0)},
+        lambda _: [("a larger --memory", NETWORK, 3 / (3 + again), "estimate")] if again else [],
+    )  # fmt: skip
 
 
 def plain_step(run: Run, images: int) -> Callable[[], None]:
     """Return a step of a copy of the network in float32, contiguous, all rows at once, with torch's BatchNorm."""
-    net = copy.deepcopy(run.objective).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    net = copy.deepcopy(run.objective).to(memory_format=torch.contiguous_format)
     for layer in net.modules():
         for kind in (nn.BatchNorm1d, nn.BatchNorm2d):
             layer.__class__ = kind if isinstance(layer, kind) else layer.__class__
@@ -89,7 +79,7 @@ def plain_step(run: Run, images: int) -> Callable[[], None]:
             targets = net.targets(views, batch) if net.has_targets else None
         z = net(torch.cat(views[: net.gradient_views]))
         optimiser.zero_grad(set_to_none=True)
-        (dense(z) if dense else net.loss(z, targets, batch)).backward()
+        (dense(z) if dense else net.loss(z, targets, batch)).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         net.after_step(z.detach(), targets, batch, 0.0)
 
@@ -102,91 +92,62 @@ def augment(run: Run) -> Part:
     moved = sum(image.nbytes for image in images) * views + run.views.x.nbytes
     batch = run.batch if run.device.type == "cuda" else run.batch.select(torch.arange(run.few))
     few = list(images)[: run.few // 4 or 1]
-    chains, lacking = torchvision_chains(run.settings.augment, run.settings.data.size, views)
+    chain, lacking = torchvision_chain(run.settings.augment, run.settings.data.size)
     return Part(
-        unit="images/s",
-        calls={"augment": Arm(len(batch), lambda: run.augment(batch))},
-        bounds={"augment": {"memory": len(images) * run.machine.memory() / moved}},
-        against=" without ".join(filter(None, ["torchvision v2, image by image", ", ".join(lacking)])),
-        plain=Arm(len(few), lambda: [[chain(image) for image in few] for chain in chains]),
-        seconds=lambda t: {AUGMENTATION: t["augment"]},
-    )
+        "images/s", {"augment": Arm(len(batch), lambda: run.augment(batch))},
+        {"augment": {"memory": len(images) * run.machine.memory() / moved}},
+        " without ".join(filter(None, ["torchvision v2, image by image", ", ".join(lacking)])),
+        Arm(len(few), lambda: [chain(image) for image in few for _ in range(views)]),
+        lambda t: {AUGMENTATION: t["augment"]},
+    )  # fmt: skip
 
 
-OPS: dict[str, Callable[[Any, int], Any]] = {
-    "crop": lambda op, size: tv.RandomResizedCrop(size, op.scale, op.ratio, tv.InterpolationMode(op.interpolation)),
-    "flip": lambda op, size: tv.RandomHorizontalFlip(op.p),
-    "jitter": lambda op, size: tv.RandomApply([tv.ColorJitter(*(op.strength * getattr(op, x) for x in JITTER))], op.p),
-    "gray": lambda op, size: tv.RandomGrayscale(op.p),
-    "solarize": lambda op, size: tv.RandomSolarize(round(255 * op.threshold), op.p),
-    "blur": lambda op, size: tv.RandomApply([tv.GaussianBlur(_odd(op, size), op.sigma)], op.p),
-    "normalize": lambda op, size: tv.Compose([tv.ToDtype(torch.float32, scale=True), tv.Normalize(op.mean, op.std)]),
-}
-"""torchvision's operations for ours, from settings and the side of a view; all but the last on uint8, as is fastest."""
-JITTER = ("brightness", "contrast", "saturation", "hue")
-
-
-def _odd(op: Any, size: int) -> int:
-    return 2 * (round(3 * op.sigma[1]) if op.kernel == "full" else max(int(op.kernel * size) // 2, 1)) + 1
-
-
-def torchvision_chains(settings: AugmentSettings, size: int, views: int) -> tuple[list[tv.Compose], dict[str, None]]:
-    """Return a chain from uint8 to float32 for each view, and the names of the operations that it lacks."""
-    orders = [settings.order, *[settings.second or settings.order] * (views - 1)]
-    last = tv.ToDtype(torch.float32, scale=True)  # no effect after normalize
-    chains = [[OPS[name](getattr(settings, name), size) for name in order if name in OPS] for order in orders]
-    lacking = dict.fromkeys(name for order in orders for name in order if name not in OPS)
-    return [tv.Compose([*chain, last]) for chain in chains], lacking
+def torchvision_chain(s: AugmentSettings, size: int) -> tuple[Callable[[Tensor], Tensor], list[str]]:
+    """Return torchvision's transform of one view, from uint8 to float32, and the names of operations that it lacks."""
+    strength = [s.jitter.strength * getattr(s.jitter, name) for name in ("brightness", "contrast", "saturation", "hue")]
+    radius = round(3 * s.blur.sigma[1]) if s.blur.kernel == "full" else max(int(s.blur.kernel * size) // 2, 1)
+    floats = tv.ToDtype(torch.float32, scale=True)
+    ops = {
+        "crop": tv.RandomResizedCrop(size, s.crop.scale, s.crop.ratio, tv.InterpolationMode(s.crop.interpolation)),
+        "flip": tv.RandomHorizontalFlip(s.flip.p),
+        "jitter": tv.RandomApply([tv.ColorJitter(*strength)], s.jitter.p),
+        "gray": tv.RandomGrayscale(s.gray.p),
+        "blur": tv.RandomApply([tv.GaussianBlur(2 * radius + 1, s.blur.sigma)], s.blur.p),
+        "normalize": tv.Compose([floats, tv.Normalize(s.normalize.mean, s.normalize.std)]),
+    }
+    chain = tv.Compose([*(ops[name] for name in s.order if name in ops), floats])
+    return chain, [name for name in s.order if name not in ops]
 
 
 def loader(run: Run) -> Part:
     """Build reading of the run's images, without and with a cache; decoding alone bounds the reading of files."""
-    images, cap, epochs = run.few, cap_for(run.settings.data.size), run.settings.schedule.epochs
+    images, cap, source = run.few, cap_for(run.settings.data.size), run.source
     threads, size = run.settings.data.threads or processors(), run.batch.image[0].nbytes
-    fits = size * len(run.source) <= run.cache_bytes
-    paths = [path for index in run.batch.index[:images].tolist() if Path(path := run.source.path(index)).is_file()]
-    data = [Path(path).read_bytes() for path in paths]
-    best = run.machine.best
-    alone = (
-        best("images/s", {"decode, 1 thread": Arm(len(data), lambda: [decode(x, cap) for x in data])}) if data else 0
-    )
+    paths = [path for index in run.batch.index[:images].tolist() if Path(path := source.path(index)).is_file()]
+    data, bound = [Path(path).read_bytes() for path in paths], dict[str, float]()
+    if data:
+        one = Arm(images, lambda: [decode(file, cap).nbytes for file in data])
+        bound["decode"] = min(threads, processors()) * run.machine.best("images/s", {"decode, 1 thread": one})
 
-    def read(count: int, cache: Literal["ram", "none"]) -> Arm:
-        made = Loader(run.source, images, run.settings.run.seed, threads=count, cache=cache, cap=cap)
+    def read(cache: Literal["ram", "none"]) -> Arm:
+        made = Loader(source, images, run.settings.run.seed, threads=threads, cache=cache, cap=cap)
         return Arm(images, lambda: deque(made.batches(0, 1), maxlen=0))
 
-    def average(t: Times) -> float:  # over the epochs, of which the first fills the cache
-        return (t["loader"] + (epochs - 1) * t.get("cached", t["loader"])) / epochs
+    def plain(path: str) -> Tensor:
+        with Image.open(path) as picture:
+            pixels: Tensor = tv.functional.pil_to_tensor(picture.convert("RGB"))
+        return tv.functional.resize(pixels, [min(cap, *pixels.shape[1:])])  # type: ignore[no-any-return]
 
-    def options(t: Times) -> list[Option]:
-        found = [Option(name, READING, t[name] / t["loader"], "measured") for name in t if name.startswith("--")]
-        cached = Option("--set data.cache=ram", READING, average(t) / t["loader"], "if the decoded images fit the RAM")
-        return found if fits else [*found, cached]
-
-    def plain() -> None:
-        with ThreadPoolExecutor(threads) as pool:
-            deque(pool.map(lambda path: plain_read(path, cap), paths), maxlen=0)
-
-    other = {f"--threads {processors()}": read(processors(), "none")} if data and threads != processors() else {}
+    whole = size * len(source)
+    fits, ram = whole <= run.cache_bytes, f"after the first epoch, if there is RAM for {whole / 1e9:.1f} GB of images"
     return Part(
-        unit="images/s",
-        calls={"loader": read(threads, "none"), "cached": read(threads, "ram"), **other},
-        bounds={
-            "loader": {"decode": alone * min(threads, processors())} if data else {},
-            "cached": {"memory": run.machine.memory() / (2 * size)},
-        },
-        against="Pillow and torchvision in threads",
-        plain=Arm(len(paths), plain) if data else None,
-        seconds=lambda t: {READING: average(t) if fits else t["loader"]},
-        options=options,
-    )
-
-
-def plain_read(path: str, cap: int) -> Tensor:
-    """Return the pixels of an image file, uint8 `(3,H,W)`, with a short side of at most `cap`."""
-    with Image.open(path) as picture:
-        pixels: Tensor = pil_to_tensor(picture.convert("RGB"))
-    return resize(pixels, [min(cap, *pixels.shape[1:])])  # type: ignore[no-any-return]
+        "images/s", {"loader": read("none"), "cached": read("ram")},
+        {"loader": bound, "cached": {"memory": run.machine.memory() / (2 * size)}},
+        "Pillow and torchvision, one thread",
+        Arm(images, lambda: [plain(path).nbytes for path in paths]) if paths else None,
+        lambda t: {READING: t["cached"] if fits and "cached" in t else t["loader"]},  # the first epoch fills the cache
+        lambda t: [] if fits else [("--set data.cache=ram", READING, t.get("cached", t["loader"]) / t["loader"], ram)],
+    )  # fmt: skip
 
 
 def loss(run: Run) -> Part:
@@ -198,23 +159,19 @@ def loss(run: Run) -> Part:
         return Arm(len(run.batch), lambda: torch.autograd.grad(value(x), x))
 
     ours = differentiated(lambda x: run.objective.loss(x, targets, run.batch))
+    dense = dense_loss(run.objective) if len(z) ** 2 <= DENSE else None
     with FlopCounterMode(display=False) as flops:
         ours.call()
-    work, dense = flops.get_total_flops() / len(run.batch), dense_loss(run.objective)
+    work = flops.get_total_flops() / len(run.batch)
     return Part(
-        unit="images/s",
-        calls={"loss": ours},
-        bounds={"loss": {"matrix fp32": run.machine.matrix("fp32") / work} if work else {}},
-        against="dense NT-Xent",
-        plain=differentiated(dense) if dense and len(z) ** 2 <= DENSE else None,
-        seconds=lambda t: {LOSS: t["loss"]},
-    )
+        "images/s", {"loss": ours}, {"loss": {"matrix fp32": run.machine.matrix("fp32") / work} if work else {}},
+        "dense NT-Xent", differentiated(dense) if dense else None, lambda t: {LOSS: t["loss"]},
+    )  # fmt: skip
 
 
-def dense_loss(objective: object) -> Callable[[Tensor], Tensor] | None:
+def dense_loss(net: Objective) -> Callable[[Tensor], Tensor] | None:
     """Return SimCLR's loss of z with all similarities in one matrix; None for other methods, whose loss is dense."""
-    plain = type(objective) is SimCLR
-    return (lambda z: nt_xent(z, objective.cfg.temperature)) if isinstance(objective, SimCLR) and plain else None
+    return (lambda z: nt_xent(z, net.cfg.temperature)) if type(net) is SimCLR else None
 
 
 def neighbours(run: Run) -> Part:
@@ -222,39 +179,29 @@ def neighbours(run: Run) -> Part:
     rows = min(len(run.source), BANK)
     bank, queries = (torch.randn(count, WIDTH, device=run.device) for count in (rows, QUERIES))
     label = torch.arange(rows, device=run.device) % CLASSES
-    matrix, moved = run.machine.matrix("fp32") / (2 * rows * WIDTH), run.machine.memory() / (8 * rows)
     ours = Arm(QUERIES, lambda: knn(bank, label, queries, classes=CLASSES, k=K, temperature=TEMPERATURE))
+    # a similarity is a product of rows; it is written, and read to be ranked
+    bounds = {
+        "matrix fp32": run.machine.matrix("fp32") / (2 * rows * WIDTH),
+        "memory": run.machine.memory() / (8 * rows),
+    }
+
+    def plain() -> Tensor:
+        similarity, nearest = (nn.functional.normalize(queries) @ nn.functional.normalize(bank).T).topk(min(K, rows))
+        votes = torch.zeros(QUERIES, CLASSES, device=run.device)
+        return votes.scatter_add_(1, label[nearest], (similarity / TEMPERATURE).exp())
+
     return Part(
-        unit="queries/s",
-        calls={"knn": ours},
-        bounds={"knn": {"matrix fp32": matrix, "memory": moved}},  # a similarity is written, and read to be ranked
-        against="one matmul, one topk",
-        plain=Arm(QUERIES, lambda: plain_knn(bank, label, queries)),
+        "queries/s",
+        {"knn": ours},
+        {"knn": {name: rate / rows for name, rate in work.items()}},
+        "one matmul, one topk",
+        Arm(QUERIES, plain),
     )
 
 
-def plain_knn(bank: Tensor, label: Tensor, queries: Tensor) -> Tensor:
-    """Return votes `(Q,classes)` of the k nearest rows, with all similarities in one matrix."""
-    similarity, nearest = (normalize(queries, dim=1) @ normalize(bank, dim=1).T).topk(min(K, len(bank)))
-    votes = torch.zeros(len(queries), CLASSES, device=bank.device)
-    return votes.scatter_add_(1, label[nearest], (similarity / TEMPERATURE).exp())
-
-
-class Row(NamedTuple):
-    """How to build a part, and its portion of the time budget."""
-
-    build: Callable[[Run], Part]
-    weight: float
-
-
-PARTS = {
-    "step": Row(step, 4.0),
-    "augment": Row(augment, 1.0),
-    "loader": Row(loader, 2.0),
-    "loss": Row(loss, 1.0),
-    "knn": Row(neighbours, 1.0),
-}
-"""What is measured, the most informative first."""
+PARTS = {"step": (step, 4), "augment": (augment, 1), "loader": (loader, 2), "loss": (loss, 1), "knn": (neighbours, 1)}
+"""What is measured, the most informative first: how to build it, and its portion of the time budget."""
 
 
 class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -266,10 +213,7 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run the operation and count; BatchNorm reads its input twice, once for the statistics."""
         made, name = func(*args, **(kwargs or {})), str(func)
         if not func.is_view and not name.startswith(("aten.empty", "aten.new_empty", "aten.detach", "aten.alias")):
-            self.bytes += _bytes((args, kwargs)) * (2 if "batch_norm" in name else 1) + _bytes(made)
+            for leaf in tree_leaves((made, args, kwargs, *(args if "batch_norm" in name else ()))):
+                if isinstance(leaf, Tensor):  # an expanded tensor repeats its storage
+                    self.bytes += min(leaf.nbytes, leaf.untyped_storage().nbytes())
         return made
-
-
-def _bytes(tree: object) -> int:
-    tensors = [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-    return sum(min(x.nbytes, x.untyped_storage().nbytes()) for x in tensors)  # an expanded tensor repeats itself
