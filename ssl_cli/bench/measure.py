@@ -15,16 +15,15 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.events import Advised, Event, Measured, Warned
 from ssl_cli.names import shown
 
-Found = tuple[list[Measured], dict[str, float], list[Option]]
-"""What was measured of a part: its events, seconds an image by share of the run, settings that would help."""
+Found = tuple[list[Measured], dict[str, float], list[Option]]  # events of a part, seconds by share, settings
 ALL, PLAIN, SECONDS, BUSY = "all", "plain", 60.0, 20.0  # time of a benchmark; percent of the processors in use
 
 
 def bench(settings: Settings, what: str = ALL, seconds: float = SECONDS) -> Iterator[Event]:
     """Yield `Measured` for each limit of the machine and each part of the run, then `Advised`.
 
-    The clock is read between repetitions and between parts: those for which no time is left are named in a note. With
-    `compile` auto the run is not compiled. Raises an SslcliError for whatever would keep the run from starting.
+    The clock is read between repetitions and parts; parts for which no time is left are named in a note. The run is
+    not compiled, unless `compile` asks for it. Raises an SslcliError for whatever would keep the run from starting.
     """
     deadline, busy = time.perf_counter() + seconds, psutil.cpu_percent(0.3)
     notes = [f"other programs use {busy:.0f} % of the processors"] if busy > BUSY else []
@@ -47,14 +46,18 @@ def bench(settings: Settings, what: str = ALL, seconds: float = SECONDS) -> Iter
 
 def _measure(part: Part, run: Run, notes: list[str]) -> Found:
     """Time the calls of a part, in turns with the same work in plain code where that runs."""
-    calls = dict(part.calls)
-    if part.plain and time.perf_counter() < run.machine.deadline:
+    failed: list[RuntimeError] = []
+
+    def plain() -> None:
         try:
-            part.plain.call()
-            calls[PLAIN] = part.plain
+            part.plain.call() if part.plain else None
         except RuntimeError as error:  # out of memory
-            notes.append(f"{part.against} does not run here: {shown(str(error).strip())}")
-    rates = run.machine.alternate(calls)
+            failed.append(error)
+
+    rates = run.machine.alternate(part.calls | ({PLAIN: part.plain._replace(call=plain)} if part.plain else {}))
+    if failed:
+        rates.pop(PLAIN)
+        notes.append(f"{part.against} does not run here: {shown(str(failed[0]).strip())}")
     times = {call: 1 / median(values) for call, values in rates.items()}
     against = {"reference": 1 / times[PLAIN], "against": part.against} if PLAIN in times else {}
     report = ((call, bounds) for call, bounds in part.bounds.items() if call in rates)

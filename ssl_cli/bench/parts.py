@@ -29,8 +29,7 @@ from ssl_cli.objective import Objective
 from ssl_cli.optim.build import build_optimiser
 from ssl_cli.transfer.knn import knn
 
-DENSE = 2**28  # entries of a similarity matrix that plain code may hold: 1 GB
-BANK, QUERIES, WIDTH, CLASSES, K, TEMPERATURE = 20_000, 1024, 512, 10, 200, 0.1
+DENSE, BANK, QUERIES, WIDTH, CLASSES, K, TEMPERATURE = 2**28, 20_000, 1024, 512, 10, 200, 0.1
 Times = Mapping[str, float]  # median seconds of one unit of work, by call
 
 
@@ -115,8 +114,7 @@ def torchvision_chain(s: AugmentSettings, size: int) -> tuple[Callable[[Tensor],
         "blur": tv.RandomApply([tv.GaussianBlur(2 * radius + 1, s.blur.sigma)], s.blur.p),
         "normalize": tv.Compose([floats, tv.Normalize(s.normalize.mean, s.normalize.std)]),
     }
-    chain = tv.Compose([*(ops[name] for name in s.order if name in ops), floats])
-    return chain, [name for name in s.order if name not in ops]
+    return tv.Compose([*(ops[op] for op in s.order if op in ops), floats]), [op for op in s.order if op not in ops]
 
 
 def loader(run: Run) -> Part:
@@ -159,7 +157,7 @@ def loss(run: Run) -> Part:
         return Arm(len(run.batch), lambda: torch.autograd.grad(value(x), x))
 
     ours = differentiated(lambda x: run.objective.loss(x, targets, run.batch))
-    dense = dense_loss(run.objective) if len(z) ** 2 <= DENSE else None
+    dense = dense_loss(run.objective) if len(z) ** 2 <= DENSE else None  # 1 GB of similarities
     with FlopCounterMode(display=False) as flops:
         ours.call()
     work = flops.get_total_flops() / len(run.batch)
@@ -180,24 +178,15 @@ def neighbours(run: Run) -> Part:
     bank, queries = (torch.randn(count, WIDTH, device=run.device) for count in (rows, QUERIES))
     label = torch.arange(rows, device=run.device) % CLASSES
     ours = Arm(QUERIES, lambda: knn(bank, label, queries, classes=CLASSES, k=K, temperature=TEMPERATURE))
-    # a similarity is a product of rows; it is written, and read to be ranked
-    bounds = {
-        "matrix fp32": run.machine.matrix("fp32") / (2 * rows * WIDTH),
-        "memory": run.machine.memory() / (8 * rows),
-    }
+    work = {"matrix fp32": run.machine.matrix("fp32") / (2 * WIDTH), "memory": run.machine.memory() / 8}  # of a row
+    bounds = {"knn": {name: rate / rows for name, rate in work.items()}}
 
     def plain() -> Tensor:
         similarity, nearest = (nn.functional.normalize(queries) @ nn.functional.normalize(bank).T).topk(min(K, rows))
         votes = torch.zeros(QUERIES, CLASSES, device=run.device)
         return votes.scatter_add_(1, label[nearest], (similarity / TEMPERATURE).exp())
 
-    return Part(
-        "queries/s",
-        {"knn": ours},
-        {"knn": {name: rate / rows for name, rate in work.items()}},
-        "one matmul, one topk",
-        Arm(QUERIES, plain),
-    )
+    return Part("queries/s", {"knn": ours}, bounds, "one matmul, one topk", Arm(QUERIES, plain))
 
 
 PARTS = {"step": (step, 4), "augment": (augment, 1), "loader": (loader, 2), "loss": (loss, 1), "knn": (neighbours, 1)}

@@ -36,7 +36,8 @@ class Run:
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"batch": batch})})
         loader = build_loader(settings, self.objective, self.source, self.device, self.resolved.card_bytes)
         self.settings, self.machine = settings, Machine(self.device, deadline)
-        self.cache_bytes = budget.cache_bytes(settings, self.objective, self.device)
+        room = {"ram": math.inf, "none": 0.0}
+        self.cache_bytes = room.get(settings.data.cache, budget.cache_bytes(settings, self.objective, self.device))
         self.job = Job(settings, self.resolved, self.objective, loader, None)
         self.batch = next(loader.batches(0, 1)).to(torch.device("cpu"))
         self.views = self.augment(self.batch)
