@@ -41,13 +41,8 @@ OPS = {
     "sobel": "ssl_cli.augment.sobel:Sobel",
     "normalize": "ssl_cli.augment.normalize:Normalize",
 }
-BENCHES = {
-    "augment": "ssl_cli.bench.augment:augment",
-    "loss": "ssl_cli.bench.loss:loss",
-    "loader": "ssl_cli.bench.loader:loader",
-    "step": "ssl_cli.bench.step:step",
-    "knn": "ssl_cli.bench.knn:knn",
-}
+BENCHES = ("step", "augment", "loader", "loss", "knn")
+"""The keys of `bench.parts.PARTS`."""
 FAMILIES = ("shapes", "cifar", "stl10", "imagenet")
 
 

@@ -1,1 +1,1 @@
-"""How fast the parts of a run are on this machine, what bounds them, and which setting would help."""
+"""Measure the parts of a run on this machine: `parts.PARTS` is the table of what is measured."""

@@ -1,96 +1,77 @@
-"""The benchmark: parts of the user's run measured one after the other, then what they come to."""
+"""Measure the parts of a run one after the other, within a time budget."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
 
-from ssl_cli.bench import advice
-from ssl_cli.bench.advice import AUGMENTATION, LOSS, PASSES, READING, WORK, Times, Verdict
-from ssl_cli.bench.ceilings import busy_elsewhere
-from ssl_cli.bench.part import Part
-from ssl_cli.bench.subject import Subject, assembled
+import psutil
+
+from ssl_cli.bench.advice import LOSS, NETWORK, SHARES, Option, advise, limit
+from ssl_cli.bench.machine import measured
+from ssl_cli.bench.parts import PARTS, Part
+from ssl_cli.bench.run import Run
 from ssl_cli.config.tree import Settings
-from ssl_cli.events import Advised, Event, Warned
-from ssl_cli.registry import BENCHES, load
-from ssl_cli.world import processors
+from ssl_cli.events import Advised, Event, Measured, Warned
+from ssl_cli.names import shown
 
-ALL = "all"
-BUSY = 0.2
-"""Share of the processors that others may use before it is said."""
-PART_OF = {"augment": AUGMENTATION, "loss": LOSS, "loader": READING, "step": PASSES}
+Found = tuple[list[Measured], dict[str, float], list[Option]]  # events of a part, seconds by share, settings
+ALL, PLAIN, SECONDS, BUSY = "all", "plain", 60.0, 20.0  # time of a benchmark; percent of the processors in use
 
 
-def bench(settings: Settings, what: str = ALL) -> Iterator[Event]:
-    """`Measured` for each ceiling and part as they are found, then `Advised`.
+def bench(settings: Settings, what: str = ALL, seconds: float = SECONDS) -> Iterator[Event]:
+    """Yield `Measured` for each limit of the machine and each part of the run, then `Advised`.
 
-    Args:
-        settings: of the run to measure.
-        what: one of `registry.BENCHES`, or all of them.
-
-    Raises:
-        SslcliError: whatever would keep the run from starting.
+    The clock is read between repetitions and parts; parts for which no time is left are named in a note. The run is
+    not compiled, unless `compile` asks for it. Raises an SslcliError for whatever would keep the run from starting.
     """
-    yield from _busy()
-    # labels, disks and log lines are no part of what is measured
-    settings = settings.model_copy(update={"run": settings.run.model_copy(update={"monitor": False, "out": None})})
-    with assembled(settings) as subject:
-        yield from _smaller(subject)
-        found: dict[str, Part] = {}
-        for name in BENCHES if what == ALL else [what]:
-            part: Part = load(BENCHES[name])(subject)
-            found[name] = part
-            yield from subject.ceilings.told()
-            yield from part.measured
-        yield _advised(subject, found)
+    deadline, busy = time.perf_counter() + seconds, psutil.cpu_percent(0.3)
+    notes = [f"other programs use {busy:.0f} % of the processors"] if busy > BUSY else []
+    hardware = settings.hardware.model_copy(update={"compile": settings.hardware.compile.replace("auto", "off")})
+    run = Run(settings.model_copy(update={"hardware": hardware}), deadline)
+    if len(run.batch) < run.asked:
+        yield Warned(message=f"A step of {run.asked:,} images would take too long; {len(run.batch):,} were measured.")
+    names, found = list(PARTS) if what == ALL else [what], list[Found]()
+    for place, name in enumerate(names):
+        if place and time.perf_counter() >= deadline:
+            notes.append(f"left out, as {seconds:.0f} s were over: {', '.join(names[place:])}")
+            break
+        portion = PARTS[name][1] / sum(PARTS[other][1] for other in names[place:])
+        run.machine.deadline = time.perf_counter() + portion * (deadline - time.perf_counter())
+        found.append(_measure(PARTS[name][0](run), run, notes))
+        yield from (*run.machine.found, *found[-1][0])
+        run.machine.found.clear()
+    yield Advised(run=run.facts(), notes=tuple(notes), **_advice(found, what, overlap=run.device.type == "cuda"))
 
 
-def _busy() -> Iterator[Warned]:
-    others = busy_elsewhere()
-    if others > BUSY * processors():
-        yield Warned(
-            message=f"Other programs keep {others:.1f} of {processors()} processors busy: the figures are of what they "
-            "leave.",
-            hint="Measure again when they are done.",
-        )
+def _measure(part: Part, run: Run, notes: list[str]) -> Found:
+    """Time the calls of a part, in turns with the same work in plain code where that runs."""
+    failed: list[RuntimeError] = []
+
+    def plain() -> None:
+        try:
+            part.plain.call() if part.plain else None
+        except RuntimeError as error:  # out of memory
+            failed.append(error)
+
+    rates = run.machine.alternate(part.calls | ({PLAIN: part.plain._replace(call=plain)} if part.plain else {}))
+    if failed:
+        rates.pop(PLAIN)
+        notes.append(f"{part.against} does not run here: {shown(str(failed[0]).strip())}")
+    times = {call: 1 / median(values) for call, values in rates.items()}
+    against = {"reference": 1 / times[PLAIN], "against": part.against} if PLAIN in times else {}
+    report = ((call, bounds) for call, bounds in part.bounds.items() if call in rates)
+    events = [measured(call, part.unit, rates[call], bounds=bounds, **against) for call, bounds in report]
+    return events, part.seconds(times), part.options(times)
 
 
-def _smaller(subject: Subject) -> Iterator[Warned]:
-    batch = subject.settings.run.batch
-    if batch < subject.asked:
-        yield Warned(
-            message=f"A step of {subject.asked:,} images would take too long here; {batch:,} were measured. "
-            "Passes cost the same an image, the loss costs less."
-        )
-
-
-def _advised(subject: Subject, found: Mapping[str, Part]) -> Advised:
-    """What all parts come to, or one part alone."""
-    seconds = {name: value for part in found.values() for name, value in part.seconds.items()}
-    measured = {PART_OF[name]: part.measured[0] for name, part in found.items() if name in PART_OF}
-    options = [option for part in found.values() for option in part.options]
-    notes = tuple(note for part in found.values() for note in part.notes)
-    if set(found) == set(BENCHES):
-        times = times_of(seconds, beside=subject.device.type == "cuda")
-        verdict = advice.of_run(times, options, measured)
-        return _event(subject, verdict, times, notes)
-    (name,) = found
-    if name not in PART_OF:
-        return Advised(run=subject.facts(), bound=advice.reached(found[name].measured[0]), notes=notes)
-    return _event(subject, advice.of_part(PART_OF[name], options, measured), None, notes)
-
-
-def times_of(seconds: Mapping[str, float], *, beside: bool) -> Times:
-    """Where an image's time goes; the loss is a part of the gradient that was measured with the passes."""
-    passes = max(seconds[PASSES] - seconds[LOSS], 0.0)
-    return Times({name: seconds[name] for name in (READING, *WORK)} | {PASSES: passes}, beside)
-
-
-def _event(subject: Subject, verdict: Verdict, times: Times | None, notes: tuple[str, ...]) -> Advised:
-    return Advised(
-        run=subject.facts(),
-        shares=times.shares if times else {},
-        rate=1 / times.total if times else None,
-        bound=verdict.bound,
-        advice=verdict.advice,
-        setting=verdict.setting,
-        gain=verdict.gain,
-        notes=notes,
-    )
+def _advice(found: list[Found], what: str, *, overlap: bool) -> dict[str, Any]:
+    """Return fields of `Advised` for the whole run, or for the one part asked for."""
+    seconds = {share: value for _, part, _ in found for share, value in part.items()}
+    events = {next(iter(part), ""): event for (event, *_), part, _ in found}
+    if not seconds or (what == ALL and seconds.keys() != SHARES.keys()):
+        return {"bound": limit(found[0][0][0]), "advice": "Measure the parts one by one." if seconds else ""}
+    # the gradient was measured with the loss
+    network = {NETWORK: max(seconds[NETWORK] - seconds[LOSS], 0.0)} if what == ALL else {}
+    seconds = seconds | network if what == ALL else dict([*seconds.items()][:1])
+    return advise(seconds, [option for *_, options in found for option in options], events, overlap=overlap)

@@ -143,11 +143,12 @@ class ViewLoader:
         """Make the views of the next batch that this rank runs; the batch stays in `_loaded`, without images if it worked."""
         if self._loaded is None:
             self._loaded = next(self._batches)
-        views = self._augment(self._loaded)
+        views = self.augment(self._loaded)
         self._loaded = replace(self._loaded, image=[])
         return views
 
-    def _augment(self, batch: Batch) -> Views:
+    def augment(self, batch: Batch) -> Views:
+        """Return the views of a batch that this rank runs."""
         rows, count, batch = self.rows(batch.step), self.objective.views, batch.to(self.device)
         if rows.single_rank:
             x = self.pipeline.stacked(batch, count, self.dtype)

@@ -1,25 +1,25 @@
-"""A benchmark of the toy run: small arrays, short samples."""
+"""A run too small to learn anything, and a clock that moves only when a call says so."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from ssl_cli.bench import ceilings, knn, loader, measure, step, timing
-from ssl_cli.bench.subject import Subject, assembled
+from ssl_cli.bench import machine, parts
+from ssl_cli.bench.run import Run
 from ssl_cli.config.tree import Settings
 
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure as shortly as possible: what is found is of no interest."""
-    monkeypatch.setattr(ceilings, "ARRAY", {"cpu": 4096})
-    monkeypatch.setattr(ceilings, "LARGEST_MATRIX", {"cpu": ceilings.SMALLEST_MATRIX})
-    monkeypatch.setattr(measure, "busy_elsewhere", lambda: 0.0)
-    monkeypatch.setattr(timing, "SAMPLE", 0.0)
-    monkeypatch.setattr(loader, "MOST", 32)
-    monkeypatch.setattr(step, "PASS_SECONDS", 0.001)
-    monkeypatch.setattr(knn, "QUERIES", 16)
+    """Measure as shortly as possible: two rounds of one call each, small arrays."""
+    monkeypatch.setattr(machine, "ARRAY", {"cpu": 4096})
+    monkeypatch.setattr(machine, "SIDE", {"cpu": 64})
+    monkeypatch.setattr(machine, "SAMPLE", 0.0)
+    monkeypatch.setattr(machine, "ROUNDS", 2)
+    monkeypatch.setattr(parts, "QUERIES", 16)
+    monkeypatch.setattr("psutil.cpu_percent", lambda seconds: 0.0)
 
 
 def settings(**sections: dict[str, Any]) -> Settings:
@@ -37,7 +37,23 @@ def settings(**sections: dict[str, Any]) -> Settings:
     return Settings.model_validate(base)
 
 
-@contextmanager
-def subject(**sections: dict[str, Any]) -> Iterator[Subject]:
-    with assembled(settings(**sections)) as made:
-        yield made
+def run(**sections: dict[str, Any]) -> Run:
+    """A run without a deadline."""
+    return Run(settings(**sections), math.inf)
+
+
+class Clock:
+    """Time that passes only when a call says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.calls = 100.0, 0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def takes(self, seconds: float) -> Callable[[], None]:
+        """A call of so many seconds."""
+
+        def call() -> None:
+            self.now += seconds
+            self.calls += 1
+
+        return call

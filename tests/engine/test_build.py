@@ -7,6 +7,7 @@ from typing import Any
 import onnxruntime
 import pytest
 import torch
+from ssl_cli.engine.plan.footprint import footprint, weighed
 from torch import nn
 from torchvision import models
 
@@ -18,7 +19,6 @@ from ssl_cli.engine.evaluation.features import fingerprint, open_run
 from ssl_cli.engine.export import export_run
 from ssl_cli.engine.plan import plan, probe
 from ssl_cli.engine.plan.dry_run import dry_run
-from ssl_cli.engine.plan.footprint import footprint, weighed
 from ssl_cli.errors import UsageError
 from ssl_cli.events import Evaluated, Event, Planned, Stepped, Stopped
 from ssl_cli.nn.batchnorm import BatchNorm2d

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from ssl_cli.engine.job import Job
 
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.job import Job
 from ssl_cli.engine.plan import compile as compiled
 from ssl_cli.engine.plan import plan
 from ssl_cli.engine.precision import autocast, tf32

@@ -65,14 +65,14 @@ def test_views_and_batches_are_those_of_the_pipeline(method: str, prefetches: st
 def record(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:
     """Return a list to which all views are added as they are made."""
     made: list[weakref.ref[Tensor]] = []
-    honest = trainer.views._augment
+    honest = trainer.views.augment
 
     def augment(batch: Batch) -> Any:
         views = honest(batch)
         made.append(weakref.ref(views.x))
         return views
 
-    monkeypatch.setattr(trainer.views, "_augment", augment)
+    monkeypatch.setattr(trainer.views, "augment", augment)
     return made
 
 

@@ -1,17 +1,25 @@
 """Runs without interruption, to compare with."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.faults import runs
 
+References = Callable[[str], Path]
+
 
 @pytest.fixture(scope="module")
-def references(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Train each method once without interruption."""
+def references(tmp_path_factory: pytest.TempPathFactory) -> References:
+    """Train a method without interruption, once; return its run folder."""
     folder = tmp_path_factory.mktemp("reference")
-    for method in runs.METHODS:
+
+    @functools.cache
+    def reference(method: str) -> Path:
         code, stderr = runs.finish(runs.start(method, folder / method))
         assert code == 0, stderr
-    return {method: folder / method for method in runs.METHODS}
+        return folder / method
+
+    return reference

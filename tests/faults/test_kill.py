@@ -3,15 +3,13 @@
 import random
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ssl_cli.errors import INTERRUPTED, STOPPED
 from tests.faults import runs
-
-References = Callable[[str], Path]
+from tests.faults.conftest import References
 
 
 def run_with_kills(method: str, out: Path, kills: int, seed: int) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import runs
+from tests.faults.conftest import References
 from tests.faults.test_kill import run_with_kills
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "20"))
@@ -16,6 +17,6 @@ KILLS = 10
 @pytest.mark.soak
 @pytest.mark.parametrize("method", list(runs.METHODS))
 @pytest.mark.parametrize("seed", range(100, 100 + ROUNDS))
-def test_killed_runs_end_alike(method: str, seed: int, references: dict[str, Path], tmp_path: Path) -> None:
+def test_killed_runs_end_alike(method: str, seed: int, references: References, tmp_path: Path) -> None:
     assert run_with_kills(method, tmp_path / "run", kills=KILLS, seed=seed) >= 1
-    runs.assert_ended_alike(tmp_path / "run", references[method])
+    runs.assert_ended_alike(tmp_path / "run", references(method))
