@@ -1,4 +1,4 @@
-"""`sslcli inspect-augs`: a picture of what the network will see."""
+"""`sslcli inspect-augs`: show the augmented views that the network is trained on."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ PICTURE = "Picture"
 
 
 def complete_op(incomplete: str) -> list[str]:
-    """Operations that begin so."""
+    """Complete the name of an operation."""
     return [name for name in OPS if name != "normalize" and name.startswith(incomplete)]
 
 
@@ -77,7 +77,7 @@ def inspect_augs(
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
     require_data(settled.settings.data)
-    from ssl_cli.engine.sheet import augmentation_sheet  # torch; only once the settings are known to be good
+    from ssl_cli.engine.sheet import augmentation_sheet  # imports torch: after the settings are validated
 
     events = augmentation_sheet(settled.settings, output, images, views, op=op)
     return present("inspect-augs", events, as_json=json)
