@@ -84,7 +84,7 @@ class SolarizeSettings(Section):
 
 
 class BlurSettings(Section):
-    """Gaussian blur; `kernel` is the kernel's width as a fraction of the image side, or `full` for three sigmas a side."""
+    """Gaussian blur; `kernel` is its width as a fraction of the image side, or `full` for three sigmas a side."""
 
     p: Probability = 0.5
     sigma: Range = (0.1, 2.0)

@@ -149,7 +149,7 @@ class HardwareSettings(Section):
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     mode: Literal["auto", "direct", "tail-keep", "cached", "checkpointed"] = Field(
         "auto",
-        description="which activations a step keeps: all, of some micro-batches, none (gradient caching), or checkpoints alone",
+        description="activations kept: all, of some micro-batches, none (gradient caching), checkpoints alone",
     )
     micro_batch: int | None = Field(None, gt=0, description="rows through the network at once")
     memory: Annotated[Bytes | None, BeforeValidator(_memory)] = Field(None, gt=0, description="budget, e.g. 8GB")
