@@ -49,10 +49,11 @@ def words_of(shell: str, answer: str) -> set[str]:
     return {word.partition("\t")[0] for word in answer.split("\n") if word}
 
 
+Offer = Callable[[str, str, Path], set[str]]
+
+
 @pytest.fixture
-def offered(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str, str, Path], set[str]]:
+def offered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Offer:
     """The answer to a shell, in this process."""
 
     def offer(shell: str, line: str, folder: Path) -> set[str]:
