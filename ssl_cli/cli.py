@@ -1,6 +1,6 @@
-"""The program `sslcli`: its commands, and what becomes of every error.
+"""The program `sslcli`: its commands, and the report of every error.
 
-Nothing here imports torch: a command's body does, once its words are understood.
+Nothing here imports torch: a command's body does, once its arguments are validated.
 """
 
 import os
@@ -37,18 +37,18 @@ AFTERWORD = (
 
 
 class Commands(TyperGroup):
-    """The commands in the order of work; flags of typer's own show no <bool> either."""
+    """The group of commands, in the order of work; its --help shows no <bool>."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters, those without a value marked so."""
+        """Return the parameters, with the metavar of flags that take no value."""
         return options.switches(super().get_params(ctx))
 
 
 class Command(TyperCommand):
-    """One command; its --help shows no <bool> either."""
+    """One command; its --help shows no <bool>."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters, those without a value marked so."""
+        """Return the parameters, with the metavar of flags that take no value."""
         return options.switches(super().get_params(ctx))
 
 
@@ -110,7 +110,7 @@ def root(
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run `sslcli` with these arguments, or the process's own; the exit code. Raises nothing."""
+    """Run `sslcli` with these arguments, or the process's own, and return the exit code. Raises nothing."""
     words = list(sys.argv[1:] if args is None else args)
     _open_streams()
     try:
@@ -141,7 +141,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Streams that take any character, and none that is closed: its number would go to the next file opened."""
+    """Replace closed streams, whose numbers the next opened file would get, and let all take any character."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
@@ -153,12 +153,12 @@ def _open_streams() -> None:
 
 
 def _outcome(returned: Any) -> int:
-    sys.stdout.flush()  # here it can still be told that it failed
+    sys.stdout.flush()  # here, where a failure can still be reported
     return returned if isinstance(returned, int) else DONE
 
 
 def _reader_left() -> int:
-    """Whoever read our output has seen enough (`sslcli --help | head`): no error, and nothing more to flush."""
+    """End without an error where the reader of our output has closed it (`sslcli --help | head`)."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(nothing, number)
@@ -170,7 +170,7 @@ def _stopped(stop: Interrupted, *, as_json: bool) -> int:
     if as_json and world().is_rank_zero:
         from ssl_cli.ui.sinks import write_json
 
-        hint = "Go on with --resume."
+        hint = "Continue with --resume."
         write_json({"error": {"code": stop.code, "message": f"Stopped: {stop.reason}.", "hint": hint}})
     elif world().is_rank_zero:
         sys.stderr.write(f"stopped: {stop.reason}\n")
@@ -184,16 +184,16 @@ def _show_traceback() -> None:
 
 
 def _converted(error: Exception, words: Sequence[str]) -> SslcliError:
-    """Any error as one of ours."""
+    """Convert any error to one of ours."""
     if isinstance(error, typer.Abort) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # typer takes every EOFError for a prompt left by Ctrl-D
-    if isinstance(error, TyperException):  # what typer says of a wrong command line
+    if isinstance(error, TyperException):  # a wrong command line
         return _command_line(error, words)
     return convert_exception(error)
 
 
 def _command_line(error: TyperException, words: Sequence[str]) -> UsageError:
-    """Typer's message in our form: a sentence, then the closest word there is, or else the help to read."""
+    """Convert typer's message to our form: a sentence; as the hint the closest word, or else the help to read."""
     sentence, meant = error.format_message(), ""
     for before, after in ((" (Possible options: ", ")"), (" Did you mean ", "?")):
         if before in sentence:
@@ -205,7 +205,7 @@ def _command_line(error: TyperException, words: Sequence[str]) -> UsageError:
 
 
 def _advice(error: TyperException, words: Sequence[str]) -> str:
-    """What to try next about a command line in which no word is nearly right."""
+    """Return what to try next about a command line in which no word is nearly right."""
     from ssl_cli.names import is_folder
 
     context, flag = getattr(error, "ctx", None), getattr(error, "option_name", "")
@@ -220,7 +220,7 @@ def _advice(error: TyperException, words: Sequence[str]) -> str:
 
 
 def _setting_called(flag: str, context: Any) -> str | None:
-    """The setting that bears the name of a flag there is not, for a command that takes --set."""
+    """Return the setting named like a flag that does not exist, for a command that takes --set."""
     if not context or "set_" not in {param.name for param in context.command.params}:
         return None
     from ssl_cli.config.methods import method_settings

@@ -1,4 +1,4 @@
-"""Everything that has a name: dictionaries of strings, imported only when a name is used."""
+"""Map the names of methods, backbones and operations to import paths; nothing is imported before it is used."""
 
 import difflib
 import importlib
@@ -27,7 +27,7 @@ BACKBONES = {
     "resnet152": "ssl_cli.nn.resnet:resnet152",
 }
 BACKBONE_LIBRARIES = ("torchvision", "timm")
-"""Of whose networks a name is written LIBRARY:NAME."""
+"""Libraries whose networks are named LIBRARY:NAME."""
 OPS = {
     "crop": "ssl_cli.augment.crop:Crop",
     "flip": "ssl_cli.augment.flip:Flip",
@@ -47,27 +47,27 @@ FAMILIES = ("shapes", "cifar", "stl10", "imagenet")
 
 
 def is_library_backbone(backbone: str) -> bool:
-    """Whether a backbone's name is of the form LIBRARY:NAME; whether the library has it is found when it is made."""
+    """Return whether a backbone's name is of the form LIBRARY:NAME; the library is not asked whether it has one."""
     library, _, name = backbone.partition(":")
     return library in BACKBONE_LIBRARIES and bool(name)
 
 
 def closest(word: str, words: Iterable[str]) -> str | None:
-    """The one of `words` that was probably meant, whatever its capitals; None where none is near."""
+    """Return the closest of `words`, ignoring case, or None if none is close."""
     known = {other.lower(): other for other in sorted(words, reverse=True)}
     close = difflib.get_close_matches(word.lower(), known, n=1)
     return known[close[0]] if close else None
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """A hint that names the closest of `words`, or lists them all."""
+    """Return a hint that names the closest of `words`, or lists them all."""
     known = sorted(words)
     close = closest(word, known)
     return f"Did you mean '{close}'?" if close else f"Known: {', '.join(known)}."
 
 
 def method_path(name: str) -> str:
-    """The import path `module:Class` of a method: built in, from an entry point, or the user's own name as it is.
+    """Return the import path `module:Class` of a method: built in, of an entry point, or the user's own as it is.
 
     Raises:
         UsageError: no such method.
@@ -90,7 +90,7 @@ def method_path(name: str) -> str:
 
 
 def load(path: str) -> Any:
-    """The object named by `module:Name` or `file.py:Name`.
+    """Import the object named by `module:Name` or `file.py:Name`.
 
     Raises:
         UsageError: the module, the file or the name does not exist.
@@ -123,9 +123,9 @@ def _module_from_file(path: Path) -> Any:
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     module = importlib.util.module_from_spec(spec)
-    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing is left beside a user's file
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # leaves no __pycache__ in a user's folder
     try:
         spec.loader.exec_module(module)
     finally:
-        sys.dont_write_bytecode = kept
+        sys.dont_write_bytecode = before
     return module

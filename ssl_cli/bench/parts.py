@@ -21,13 +21,13 @@ from ssl_cli.bench.run import Run
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.data.decode import decode
 from ssl_cli.data.loader import Loader, cap_for
-from ssl_cli.data.reader import processors
 from ssl_cli.engine.plan.compile import eager
 from ssl_cli.losses.nt_xent import nt_xent
 from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.objective import Objective
 from ssl_cli.optim.build import build_optimiser
 from ssl_cli.transfer.knn import knn
+from ssl_cli.world import processors
 
 DENSE, BANK, QUERIES, WIDTH, CLASSES, K, TEMPERATURE = 2**28, 20_000, 1024, 512, 10, 200, 0.1
 Times = Mapping[str, float]  # median seconds of one unit of work, by call
@@ -53,7 +53,7 @@ def step(run: Run) -> Part:
     kind = "tf32" if run.device.type == "cuda" and precision == "fp32" else precision
     matrix, moved = run.machine.matrix(kind) / flops.get_total_flops(), run.machine.memory() / traffic.bytes
     count = math.ceil(images * run.objective.gradient_views / run.resolved.micro_batch)
-    again = 1 if run.resolved.checkpointing else max(count - run.resolved.kept, 0) / count  # forward passes a row
+    again = 1 if run.resolved.checkpointing else max(count - run.resolved.kept_graphs, 0) / count  # forward passes a row
     return Part(
         "images/s", {"step": Arm(images, run.step), "gradient": Arm(images, run.gradient)},
         {"step": {f"matrix {kind}": images * matrix, "memory": images * moved}},
@@ -71,7 +71,7 @@ def plain_step(run: Run, images: int) -> Callable[[], None]:
             layer.__class__ = kind if isinstance(layer, kind) else layer.__class__
     views = [view[:images].float().contiguous() for view in run.views.x.chunk(net.views)]
     batch, dense = run.batch.rows(torch.arange(images)), dense_loss(net)
-    optimiser = build_optimiser(net, run.settings.optim, run.job.peak)
+    optimiser = build_optimiser(net, run.settings.optim, run.trainer.peak)
 
     def step() -> None:
         with torch.no_grad():

@@ -1,1 +1,1 @@
-"""One subcommand a file: settle settings, import the engine late, show its events."""
+"""The subcommands, one a file: settle settings, then import the engine, show its events."""

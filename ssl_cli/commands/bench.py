@@ -1,4 +1,4 @@
-"""`sslcli bench`: how fast a run would be here, what bounds it, which setting would help."""
+"""`sslcli bench`: measure how fast a run would be here, what bounds it, and which setting would help."""
 
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +47,7 @@ def bench(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Measure the parts of a run beside this machine's ceilings and plain code, and advise."""
+    """Measure the parts of a run against this machine's limits and plain PyTorch, and advise."""
     if what not in (*BENCHES, ALL):
         is_data = f"Images stand second: sslcli bench {ALL} {shown(what)}" if is_folder(Path(what)) else ""
         raise UsageError(f"There is no benchmark '{shown(what)}'.", is_data or did_you_mean(what, (*BENCHES, ALL)))
@@ -57,6 +57,6 @@ def bench(
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
     require_data(settled.settings.data)
-    from ssl_cli.bench.measure import bench as measure  # torch; only once the settings are known to be good
+    from ssl_cli.bench.measure import bench as measure  # imports torch: after the settings are validated
 
     return present("bench", measure(settled.settings, what), as_json=json)

@@ -1,4 +1,4 @@
-"""What the shell may offer behind a flag; no torch, and never more than a few folders are looked into."""
+"""Shell completion of values; imports no torch, and reads a bounded number of folders."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from ssl_cli.names import is_file, is_folder, shown
 from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, BENCHES, FAMILIES, METHODS
 
 _FOLDERS = 300
-"""Folders looked into for runs: a TAB must not walk a disk."""
+"""The most folders searched for runs: a TAB must not walk a disk."""
 
 
 def _starting(words: Iterable[str], incomplete: str) -> list[str]:
@@ -21,37 +21,37 @@ def _starting(words: Iterable[str], incomplete: str) -> list[str]:
 
 
 def methods(incomplete: str) -> list[str]:
-    """Methods that begin so."""
+    """Complete the name of a method."""
     return _starting(sorted(METHODS), incomplete)
 
 
 def backbones(incomplete: str) -> list[str]:
-    """Backbones that begin so; of other libraries' only the prefix, since their names cost an import of torch."""
+    """Complete a backbone; of another library only the prefix, since listing its networks imports torch."""
     return _starting((*BACKBONES, *(f"{library}:" for library in BACKBONE_LIBRARIES)), incomplete)
 
 
 def devices(incomplete: str) -> list[str]:
-    """Devices that begin so."""
+    """Complete a device."""
     return _starting(("auto", "cpu", "cuda", "mps"), incomplete)
 
 
 def benches(incomplete: str) -> list[str]:
-    """Parts of the benchmark that begin so."""
+    """Complete a part of the benchmark."""
     return _starting((*BENCHES, "all"), incomplete)
 
 
 def precisions(incomplete: str) -> list[str]:
-    """Precisions that begin so."""
+    """Complete a precision."""
     return _starting(("auto", "fp32", "bf16"), incomplete)
 
 
 def compilations(incomplete: str) -> list[str]:
-    """Ways to compile that begin so."""
+    """Complete a mode of --compile."""
     return _starting(("auto", "on", "off", "graphs"), incomplete)
 
 
 def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Recipe families that begin so, those that the method on the line has."""
+    """Complete a recipe family, one that the method on the command line has."""
     method = ctx.params.get("method")
     folder = Path(str(resources.files("ssl_cli") / "recipes"))
     named = method if method in METHODS else "simclr"
@@ -59,7 +59,7 @@ def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def runs(incomplete: str) -> list[tuple[str, str]]:
-    """Run folders that begin so, each with its state; names that a shell might take for something else are left out."""
+    """Complete a run folder, with its state as the help; unprintable names, which a shell might obey, are left out."""
     return sorted(_runs(incomplete))
 
 
@@ -90,7 +90,7 @@ def _folders(path: str) -> list[str]:
 
 
 def _state(status: Path) -> str | None:
-    """What a run's `status.json` says of it; None where there is none."""
+    """Return the state in a run's `status.json`, or None if there is no such file."""
     try:
         return shown(str(json.loads(status.read_text(encoding="utf-8"))["state"]), 20)
     except OSError:

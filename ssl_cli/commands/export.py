@@ -18,7 +18,7 @@ ONNX = "ONNX"
 
 
 def complete_input(incomplete: str) -> list[str]:
-    """Inputs that begin so."""
+    """Complete the kind of input."""
     return [word for word in INPUTS if word.startswith(incomplete)]
 
 
@@ -64,7 +64,7 @@ def export(
     """Write a run's encoder, from images to h, as ONNX: one file, checked in onnxruntime against torch."""
     from ssl_cli.commands import preflight
 
-    check(output, opset, input_kind)  # before torch is imported; the engine asks again for those who call it
+    check(output, opset, input_kind)  # before torch is imported; `export_run` checks again for its other callers
     preflight.evaluation(run, None, None, device=None, download=None, method=method)
     from ssl_cli.engine.export import export_run
     from ssl_cli.ui.sinks import present

@@ -1,4 +1,4 @@
-"""`sslcli inspect-augs`: a picture of what the network will see."""
+"""`sslcli inspect-augs`: show the augmented views that the network is trained on."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ PICTURE = "Picture"
 
 
 def complete_op(incomplete: str) -> list[str]:
-    """Operations that begin so."""
+    """Complete the name of an operation."""
     return [name for name in OPS if name != "normalize" and name.startswith(incomplete)]
 
 

@@ -1,4 +1,4 @@
-"""`sslcli knn-eval`: how good a representation is, by its nearest neighbours."""
+"""`sslcli knn-eval`: measure a representation by the accuracy of its nearest neighbours."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from ssl_cli.registry import did_you_mean
 
 EPILOG = options.examples(
     "The run's own test images: sslcli knn-eval runs/photos",
-    "Beside raw pixels and the untrained network: sslcli knn-eval runs/photos --baselines",
+    "Compared with raw pixels and the untrained network: sslcli knn-eval runs/photos --baselines",
     "As the papers of MoCo, InstDisc and InvaSpread report it: sslcli knn-eval runs/photos --feature z",
     "Other images, one folder a class: sslcli knn-eval runs/photos birds/ -k 20 --temperature 0.07",
 )
@@ -70,7 +70,7 @@ def knn_eval(
 
     hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
     from ssl_cli.engine.evaluation.evaluate import (
-        knn_eval as evaluate,  # torch; only once the words are known to be good
+        knn_eval as evaluate,  # imports torch: after the arguments are validated
     )
 
     events = evaluate(

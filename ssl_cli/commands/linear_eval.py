@@ -1,4 +1,4 @@
-"""`sslcli linear-eval`: how good a representation is, by a linear classifier on top of it."""
+"""`sslcli linear-eval`: measure a representation by the accuracy of a linear classifier on top of it."""
 
 from ssl_cli.commands import options
 
@@ -27,7 +27,7 @@ def linear_eval(
 
     hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
     from ssl_cli.engine.evaluation.evaluate import (
-        linear_eval as evaluate,  # torch; only once the words are known to be good
+        linear_eval as evaluate,  # imports torch: after the arguments are validated
     )
 
     events = evaluate(

@@ -1,4 +1,4 @@
-"""`sslcli methods`: what there is to choose from, and each recipe with a source for every value."""
+"""`sslcli methods`: list methods, backbones and recipes; show a recipe with the source of every value."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ PAPERS = {
     "simclr": ("2002.05709", "two views of each image agree, against all other views of a large batch"),
     "simclr-v2": ("2006.10029", "simclr with a three-layer head, for larger networks and few labels"),
 }
-"""For each method the arXiv number of its paper, and its idea."""
+"""The arXiv number of each method's paper, and its idea in a sentence."""
 SIZES = {
     "resnet18": (512, 11.2),
     "resnet34": (512, 21.3),
@@ -33,18 +33,18 @@ SIZES = {
     "resnet101": (2048, 42.5),
     "resnet152": (2048, 58.1),
 }
-"""For each backbone, at width 1, the dimensions of h and the millions of parameters."""
+"""The dimensions of h and the millions of parameters of each backbone at width 1."""
 SUITED = {
     "shapes": "no DATA, and no GPU: a narrow ResNet-18 at 32 pixels, about three minutes on two cores",
     "cifar": "images up to 64 pixels",
     "stl10": "STL-10, at 96 pixels",
     "imagenet": "all other images, at 224 pixels; wants a GPU",
 }
-"""What each family of recipes is for."""
+"""The images that each family of recipes suits."""
 
 
 def complete_family(incomplete: str) -> list[str]:
-    """Families that begin so; of a word before an unfinished flag, shells' completion is not told."""
+    """Complete a family; completion does not know the method typed before an unfinished flag."""
     return [family for family in FAMILIES if family.startswith(incomplete)]
 
 
@@ -108,7 +108,7 @@ def _backbone(name: str) -> str:
 
 
 def _installed() -> list[str]:
-    """Methods that other packages bring along."""
+    """Return the methods of other installed packages, by their entry points."""
     from importlib.metadata import entry_points
 
     return sorted({point.name for point in entry_points(group="sslcli.methods")} - set(METHODS))
@@ -126,7 +126,7 @@ def _everything() -> dict[str, Any]:
 
 
 def _listing() -> Iterator[str]:
-    """All there is, a line each."""
+    """Yield a line for each method, backbone and family."""
     yield "methods: --method NAME, or file.py:Class, your own"
     yield from _columns([_row(_about(name)) for name in [*METHODS, *_installed()]])
     yield "backbones: --backbone NAME, at --width 1"
@@ -144,7 +144,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _shown(method: str, family: str | None) -> tuple[dict[str, Any], Iterator[str]]:
-    """One recipe, as a document and as the lines of a file that --recipe and --config take.
+    """Return one recipe, as a document and as the lines of a file that --recipe and --config take.
 
     Raises:
         UsageError: the method has no recipe in this family.

@@ -1,6 +1,6 @@
-"""The options that commands share: their words, their help, and which setting each one is.
+"""Declare the options that commands share: name, help, and the setting that each one gives.
 
-Every default is None and its value stands in the help as text: only what was really typed may override a file.
+Every default is None, and the help states the real one as text: only what was typed may override a file.
 """
 
 import math
@@ -41,7 +41,7 @@ FLAG_NAMES = {
 
 
 def flags(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings among a command's parameters, as nested tables."""
+    """Return the settings among a command's parameters, as nested tables."""
     tables: dict[str, dict[str, Any]] = {}
     for name, value in given.items():
         if name in SETTINGS:
@@ -60,7 +60,7 @@ def examples(*lines: str) -> str:
 
 
 def switches(params: list[Any]) -> list[Any]:
-    """The parameters, those that take no value marked so; typer's own would show <bool>."""
+    """Give flags that take no value the metavar SWITCH, since typer's own would show <bool>; return the parameters."""
     for param in params:
         if getattr(param, "is_flag", False) and param.metavar is None:
             param.metavar = SWITCH
@@ -68,10 +68,10 @@ def switches(params: list[Any]) -> list[Any]:
 
 
 def finite(value: float) -> float:
-    """The number, which may not be nan or infinite.
+    """Return the number.
 
     Raises:
-        typer.BadParameter: it is.
+        typer.BadParameter: it is nan or infinite.
     """
     if not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number.")
@@ -182,7 +182,7 @@ Compile = Annotated[
     str | None,
     typer.Option(
         metavar="C",
-        help="torch.compile: on, off, graphs (default: auto, where a long run gains)",
+        help="torch.compile: on, off, graphs (default: auto, a rule)",
         autocompletion=complete.compilations,
         rich_help_panel=HARDWARE,
     ),
@@ -195,13 +195,13 @@ Memory = Annotated[
 ]
 Devices = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="Cards or processes for a step (default: 1)", rich_help_panel=HARDWARE),
+    typer.Option(metavar="N", min=1, help="GPUs or processes for one step (default: 1)", rich_help_panel=HARDWARE),
 ]
 Out = Annotated[
     str | None, typer.Option(metavar="DIR", help="Run folder (default: runs/<time>-<method>)", rich_help_panel=OUTPUT)
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", metavar=SWITCH, help="Go on with the run in --out.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--resume", metavar=SWITCH, help="Continue the run in --out.", rich_help_panel=OUTPUT)
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", metavar=SWITCH, help="Replace the run in --out.", rich_help_panel=OUTPUT)
@@ -212,7 +212,7 @@ Json = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", metavar=SWITCH, help="Print the plan, train nothing.", rich_help_panel=OUTPUT)
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]  # `sslcli --help` tells of it
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]  # `sslcli --help` names it
 Recipe = Annotated[
     str | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""What can be refused before torch is imported: in half a second rather than in three."""
+"""Refuse what can be refused before torch is imported: in half a second rather than in three."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ from ssl_cli.errors import UsageError
 
 
 def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool) -> None:
-    """Refuse a run that could not begin; a dry run is refused what its run would be.
+    """Refuse a run that could not start, and a dry run of one.
 
     Raises:
-        UsageError: flags that exclude each other, or a run folder that is not to be had.
+        UsageError: flags that exclude each other, or a run folder that cannot be used.
         DataError: no such images.
         LockedError: another process works in the run folder.
     """
@@ -21,7 +21,7 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
 
     if dry_run and resume:
         raise UsageError(
-            "--dry-run plans a new run, and --resume goes on with one.",
+            "--dry-run plans a new run, and --resume continues one.",
             "Leave one of them out; what a run decided is in its plan.json.",
         )
     out = settings.run.out
@@ -32,7 +32,7 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
 def evaluation(
     run: str, data: str | None, test_data: str | None, *, device: str | None, download: bool | None, method: str | None
 ) -> tuple[str, dict[str, Any]]:
-    """The device to evaluate on, and what this machine says of data; refuses what could not be evaluated.
+    """Return the device to evaluate on and this machine's data settings; refuse what could not be evaluated.
 
     Raises:
         UsageError: a wrong setting of the machine.

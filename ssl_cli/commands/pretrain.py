@@ -19,9 +19,9 @@ EPILOG = options.examples(
     "The embedded shapes, about three minutes on two cores: sslcli pretrain",
     "A batch of any size, on any machine: sslcli pretrain --method simclr --batch 4096",
     "A folder of photographs: sslcli pretrain photos/ --method moco-v2 --epochs 100 --out runs/photos",
-    "Go on after an interruption: sslcli pretrain --resume --out runs/photos",
-    "On two cards, or in two processes: sslcli pretrain photos/ --devices 2 --batch 512",
-    "What it would do, and what it would need: sslcli pretrain photos/ --batch 4096 --dry-run",
+    "Continue after an interruption: sslcli pretrain --resume --out runs/photos",
+    "On two GPUs, or in two processes: sslcli pretrain photos/ --devices 2 --batch 512",
+    "The plan, with its time and memory, without training: sslcli pretrain photos/ --batch 4096 --dry-run",
     "Settings without a flag: sslcli pretrain --set method.temperature=0.5 --set data.images=65536",
 )
 
@@ -84,11 +84,11 @@ def pretrain(
 
 
 def _run(settled: "Settled", *, resume: bool, overwrite: bool, as_json: bool) -> int:
-    """This is the only process, or the first of several."""
-    from ssl_cli.engine.pretrain import pretrain as run  # torch; only once the settings are known to be good
+    """Train in this process, which is the only one or rank 0."""
+    from ssl_cli.engine.pretrain import pretrain as run  # imports torch: after the settings are validated
     from ssl_cli.ui.sinks import present
 
-    # closed here, so that the run's status is settled however the display ends
+    # closed here, so that the run's status is written however the display ends
     with closing(run(settled.settings, origins=settled.origins, resume=resume, overwrite=overwrite)) as events:
         return present("pretrain", events, as_json=as_json)
 
@@ -101,7 +101,7 @@ def _run_worker(settings: "Settings") -> int:
 
 
 def _launch(words: Sequence[str], settings: "Settings", processes: int) -> int:
-    """This is the one that starts them."""
+    """Start the processes, and wait for them."""
     from ssl_cli.engine.run.folder import default_path
     from ssl_cli.engine.workers.launch import launch
 

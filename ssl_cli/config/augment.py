@@ -1,4 +1,4 @@
-"""Settings of the augmentation: which operations, in which order, and each one's own table."""
+"""The settings of the augmentation: which operations, in which order, and a table for each."""
 
 from typing import Annotated, Literal, Self
 
@@ -14,9 +14,9 @@ def _rising(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
-def _shares(ends: tuple[float, float]) -> tuple[float, float]:
+def _fractions(ends: tuple[float, float]) -> tuple[float, float]:
     if ends[1] > 1:
-        raise ValueError("a range of shares ends at 1, the whole")
+        raise ValueError("a range of fractions ends at 1, the whole")
     return ends
 
 
@@ -24,7 +24,7 @@ RGB = 3
 Positive = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_rising)]
-Shares = Annotated[Range, AfterValidator(_shares)]
+Fractions = Annotated[Range, AfterValidator(_fractions)]
 
 
 class CropSettings(Section):
@@ -52,10 +52,10 @@ class RotateSettings(Section):
 
 
 class CutoutSettings(Section):
-    """A square is erased; `size` is the range of its side as a share of the image's, `fill` what is left there."""
+    """Erase a square: `size` is the range of its side as a fraction of the image's, `fill` the value written there."""
 
     p: Probability = 0.5
-    size: Shares = (0.25, 0.5)
+    size: Fractions = (0.25, 0.5)
     fill: float = Field(0.5, ge=0, le=1)
 
 
@@ -84,7 +84,7 @@ class SolarizeSettings(Section):
 
 
 class BlurSettings(Section):
-    """Gaussian blur; `kernel` is the kernel's width as a share of the image side, or `full` for three sigmas a side."""
+    """Gaussian blur; `kernel` is its width as a fraction of the image side, or `full` for three sigmas a side."""
 
     p: Probability = 0.5
     sigma: Range = (0.1, 2.0)
@@ -118,9 +118,9 @@ class NormalizeSettings(Section):
 
 
 class AugmentSettings(Section):
-    """What happens to an image before the network sees it, in `order`; in all views but the first, in `second`.
+    """The operations of a view, in `order`; of all views but the first, in `second`.
 
-    `second` absent means that all views are made alike. SimCLR's study of pairs of operations (arXiv 2002.05709,
+    Without `second`, all views are made alike. SimCLR's study of pairs of operations (arXiv 2002.05709,
     figure 5) has `order = ["crop", A, B]` and `second = ["crop"]`: one branch alone is augmented.
     """
 
@@ -163,7 +163,7 @@ class AugmentSettings(Section):
         return second
 
     def unsuited(self, channels: int) -> dict[str, str]:
-        """The operations in use that make no sense for images of so many channels, and why."""
+        """Return the operations in use that are undefined for images of so many channels, each with the reason."""
         used, numbers = {*self.order, *(self.second or ())}, len(self.normalize.mean)
         why = {}
         if "gray" in used and channels != RGB:
@@ -173,8 +173,8 @@ class AugmentSettings(Section):
         return why
 
     def suited(self, channels: int) -> "AugmentSettings":
-        """Without these operations."""
+        """Return the augmentation without the operations that are undefined for so many channels."""
         out = self.unsuited(channels)
         orders = {"order": self.order, "second": self.second}
-        kept = {key: order and tuple(name for name in order if name not in out) for key, order in orders.items()}
-        return self.model_copy(update=kept) if out else self
+        left = {key: order and tuple(name for name in order if name not in out) for key, order in orders.items()}
+        return self.model_copy(update=left) if out else self

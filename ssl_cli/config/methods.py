@@ -1,4 +1,4 @@
-"""What each method can be set to; a recipe gives the values. Names are those of the papers (design.md, section 4)."""
+"""The settings of each method; recipes give the values. Names are those of the papers."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from ssl_cli.config.section import Section
 
 
 class MethodSettings(Section):
-    """What every method has: a temperature and a projector of `head_layers` layers to `head_dim` dimensions."""
+    """The settings of every method: a temperature and a projector of `head_layers` layers to `head_dim` dimensions."""
 
     name: str
     temperature: float = Field(0.1, gt=0)
@@ -44,7 +44,7 @@ class SimCLRv2Settings(MethodSettings):
     head_layers: int = Field(3, ge=0, le=3, description="0: none (h itself), 1: linear, 2 and 3: with hidden layers")
     memory: int = Field(0, ge=0, description="rows of the momentum memory, more negatives; 0: none, as in the code")
     memory_keys: Literal["all", "past"] = Field(
-        "all", description="with a memory, all a row is compared with are momentum keys, or only those of past steps"
+        "all", description="with a memory, which negatives are momentum keys: all, or only those of past steps"
     )
     ema: float = Field(0.999, ge=0, le=1, description="of the encoder that fills the memory")
 
@@ -55,8 +55,10 @@ class InstDiscSettings(MethodSettings):
     name: Literal["instdisc"] = "instdisc"
     temperature: float = Field(0.07, gt=0)
     head_layers: int = Field(1, ge=0, le=3, description="0: none (h itself), 1: linear, 2 and 3: with hidden layers")
-    noise: int = Field(4096, ge=0, description="m, noise rows an image is told from by NCE; 0: softmax over the bank")
-    bank_momentum: float = Field(0.5, ge=0, lt=1, description="what stays of a row; 0.5 in the code, 0 in the paper")
+    noise: int = Field(4096, ge=0, description="m, noise rows per image in NCE; 0: softmax over the bank")
+    bank_momentum: float = Field(
+        0.5, ge=0, lt=1, description="weight of a row's old value; 0.5 in the code, 0 in the paper"
+    )
     proximal: float = Field(0.0, ge=0, description="lambda of the paper's proximal term, which the code lacks")
 
 
@@ -68,7 +70,7 @@ class InvaSpreadSettings(MethodSettings):
 
 
 class CustomMethodSettings(MethodSettings):
-    """A user's own `module:Class`; further names are handed to the class as they are."""
+    """The settings of a user's own `module:Class`, which receives further names as they are."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -84,12 +86,12 @@ _METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
 
 
 def method_settings(name: str) -> type[MethodSettings]:
-    """The settings class of this method; a user's own method gets one that takes any further name."""
+    """Return the settings class of this method; for a user's own, one that accepts any further name."""
     return _METHOD_SETTINGS.get(name, CustomMethodSettings)
 
 
 def of_its_method(value: Any) -> Any:
-    """A table of settings as the class that its `name` means; anything else as it is."""
+    """Validate a table of settings by the class of the method it names; return anything else as it is."""
     if not isinstance(value, dict):
         return value
     return method_settings(str(value.get("name", ""))).model_validate(value)

@@ -57,12 +57,12 @@ def recipe_file(method: str, family: str) -> TomlFile:
 
 
 def families(method: str) -> list[str]:
-    """The families in which this method has a recipe, the one of the largest images last."""
+    """Return the families in which this method has a recipe, that of the largest images last."""
     return [family for family in FAMILIES if is_file(_path(method, family))]
 
 
 def citations(text: str) -> dict[str, str]:
-    """Where each value of a recipe comes from: the comment behind it, by the value's dotted key."""
+    """Return the source that a recipe cites for each value, by dotted key: the comment behind it."""
     found: dict[str, str] = {}
     table = ""
     for line in text.splitlines():
@@ -82,9 +82,9 @@ def _path(method: str, family: str) -> Path:
 
 
 def family_of(source: str | None, size: Any, method: str = "simclr") -> str:
-    """The family that suits the data: by its name where that is known, else by the size asked for, else by the images.
+    """Return the family that suits the data, by its name where that is known, else by size, else by the images.
 
-    It is one that `method` has; in place of one that it lacks, that of its largest images.
+    In place of a family that `method` lacks, it is that of the largest images which the method has.
     """
     have = families(method)
     family = _suited(source, size)
@@ -110,11 +110,11 @@ def _at_most(size: Any, limit: int) -> bool:
     try:
         return int(size) <= limit
     except (TypeError, ValueError, OverflowError):
-        return False  # no number; the tree will say so
+        return False  # no number; the tree refuses it
 
 
 def median_side(folder: Path) -> float | None:
-    """Median short side in pixels of a few images, read from their headers; None where there is none."""
+    """Return the median short side in pixels of a few images, read from their headers; None if there is none."""
     sides: list[int] = []
     for path in _some_images(folder):
         try:
@@ -141,7 +141,7 @@ def _of_array(path: Path) -> int:
 
 
 def _some_images(folder: Path) -> Iterator[Path]:
-    """Up to 32 image files, without walking the whole of a large folder."""
+    """Yield up to 32 image files, without walking the whole of a large folder."""
     found = 0
     for root, folders, files in os.walk(folder):
         folders.sort()

@@ -98,7 +98,8 @@ class Environment(EnvSettingsSource, Source):
         found = [*flatten(EnvSettingsSource.__call__(self)), *strays.items()]
         self.values = {key: _parsed(key, value) if isinstance(value, str) else value for key, value in found}
         self.origins = {
-            key: next(name for start, name in names.items() if f"{key}.".startswith(f"{start}.")) for key in self.values
+            key: next(name for start, name in reversed(names.items()) if f"{key}.".startswith(f"{start}."))
+            for key in self.values
         }
 
     def _load_env_vars(self) -> Mapping[str, str | None]:

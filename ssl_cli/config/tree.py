@@ -50,7 +50,7 @@ class ModelSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _borrowed_networks_have_their_own_shape(self) -> Self:
+    def _library_networks_have_their_own_shape(self) -> Self:
         given = [name for name in SHAPING if getattr(self, name) != type(self).model_fields[name].default]
         if given and is_library_backbone(self.backbone):
             raise ValueError(
@@ -76,9 +76,9 @@ class DataSettings(Section):
         3, ge=1, le=16, description="3: colour; 1: gray; others from .npy files (H,W,C) or (C,H,W), RGBA, TIFF pages"
     )
     limit: int | None = Field(None, gt=0, description="first N images of each class, or of an unlabelled set")
-    threads: int | None = Field(None, gt=0, description="decode threads; default: the processors at hand")
+    threads: int | None = Field(None, gt=0, description="decode threads; default: one per processor")
     cache: Literal["auto", "ram", "none"] = Field(
-        "auto", description="keep decoded images in memory; auto: where they fit"
+        "auto", description="keep decoded images in memory; auto: if they fit"
     )
     download: bool = Field(False, description="allow torchvision to download")
 
@@ -122,7 +122,7 @@ class ScheduleSettings(Section):
 
 
 class RunSettings(Section):
-    """The run itself: where it lives, its seed, its batch, how often it speaks and saves."""
+    """The run itself: its folder, seed, batch, and how often it logs and saves."""
 
     out: str | None = Field(None, description="run folder; default: runs/<date-time>-<method>")
     recipe: str | None = Field(None, description="family (shapes, cifar, stl10, imagenet) or a TOML file")
@@ -133,7 +133,7 @@ class RunSettings(Section):
     keep: int = Field(3, ge=2, description="checkpoints kept")
     log_every: int = Field(10, gt=0, description="steps between log lines")
     evaluate: bool = Field(True, description="kNN at the end, where there are labels")
-    monitor: bool = Field(True, description="kNN while training, where there are labels, in 3 % of the time at most")
+    monitor: bool = Field(True, description="kNN while training, where there are labels")
     stop_on_collapse: bool = Field(False, description="end with exit code 6 when the representation has collapsed")
 
 
@@ -148,12 +148,13 @@ class HardwareSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     mode: Literal["auto", "direct", "tail-keep", "cached", "checkpointed"] = Field(
-        "auto", description="how a batch is divided: all activations kept, some, none, or the inputs of parts alone"
+        "auto",
+        description="activations kept: all, of some micro-batches, none (gradient caching), checkpoints alone",
     )
     micro_batch: int | None = Field(None, gt=0, description="rows through the network at once")
     memory: Annotated[Bytes | None, BeforeValidator(_memory)] = Field(None, gt=0, description="budget, e.g. 8GB")
     compile: Literal["auto", "on", "off", "graphs"] = Field(
-        "auto", description="torch.compile, with CUDA graphs too; auto: where a long run gains"
+        "auto", description="torch.compile, with CUDA graphs too; auto: by a rule, without a trial"
     )
 
 

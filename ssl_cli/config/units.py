@@ -1,4 +1,4 @@
-"""Words for amounts: `8GB` of memory, `10m` of time."""
+"""Parse and format amounts: `8GB` of memory, `10m` of time."""
 
 import math
 import re
@@ -23,18 +23,18 @@ def _amount(value: object, units: dict[str, int], example: str) -> object:
 
 
 def parse_bytes(value: object) -> object:
-    """Bytes in `8GB`, `512MiB` or a plain number; anything that is no string is returned as it is."""
+    """Return the bytes in `8GB`, `512MiB` or a plain number, and anything but a string as it is."""
     amount = _amount(value, _BYTES, "8GB")
     return int(amount) if isinstance(amount, float) else amount
 
 
 def parse_seconds(value: object) -> object:
-    """Seconds in `90s`, `10m`, `2h` or a plain number; anything that is no string is returned as it is."""
+    """Return the seconds in `90s`, `10m`, `2h` or a plain number, and anything but a string as it is."""
     return _amount(value, _SECONDS, "10m")
 
 
 def format_bytes(count: float) -> str:
-    """`3.2 GB`: decimal units, two significant places."""
+    """Format as `532 MB`, `3.2 GB`, `12.3 GB`: decimal units, one decimal below 100."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(count) < 1000:
             return f"{count:.0f} {unit}" if unit in {"B", "kB"} or count >= 100 else f"{count:.1f} {unit}"
@@ -43,7 +43,7 @@ def format_bytes(count: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """`4 s`, `3 min 20 s`, `2 h 05 min`, `47 days 1 h`."""
+    """Format as `4 s`, `3 min 20 s`, `2 h 05 min`, `47 days 1 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -30,8 +30,13 @@ def require_batch(name: str, images: int, batch: int) -> None:
     """Refuse a batch larger than the data.
 
     Raises:
-        DataError: fewer images than the batch.
+        DataError: fewer images than the batch, or than the two that any batch holds.
     """
+    if images < 2:
+        count = "1 image" if images else "no image"
+        raise DataError(
+            f"{shown(name)} holds {count}, and training takes 2 at least.", "Give another folder of images."
+        )
     if batch > images:
         raise DataError(
             f"{shown(name)} holds {images} images, fewer than the batch of {batch}.", f"Pass --batch {images} or less."

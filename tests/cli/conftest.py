@@ -15,7 +15,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    for name in ("photos/a.png", "tests/a.png", "runs/x/checkpoints/step_00000001.pt"):  # what early checks look for
+    for name in ("photos/a.png", "tests/a.png", "runs/x/checkpoints/step_00000001.pt"):  # what preflight looks for
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
     fake = FakeEngine()

@@ -159,11 +159,21 @@ def test_of_several_processes_one_answers(
     assert engine.calls == []
 
 
-def test_torchrun_hears_the_sentence(engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_file_holds_sentence_code_and_hint(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
-    engine.answers["pretrain"] = raising(errors.DataError("The moon is out."))
-    assert main(["pretrain"]) == 3
-    assert json.loads((tmp_path / "error.json").read_text())["message"]["message"] == "The moon is out."
+    for error, code in (
+        (errors.DataError("No such image.", "Look."), 3),
+        (errors.OutOfMemoryError("Full.", "Less."), 5),
+    ):
+        engine.answers["pretrain"] = raising(error)
+        assert main(["pretrain"]) == code
+        written = json.loads((tmp_path / "error.json").read_text())["message"]
+        extra = written["extraInfo"]
+        assert (written["message"], extra["code"], extra["hint"]) == (error.message, code, error.hint)
+        assert extra["out_of_memory"] == (code == 5)
+        assert extra["timestamp"].isdigit()
 
 
 STREAMS = {
@@ -181,7 +191,7 @@ STREAMS = {
 @pytest.mark.parametrize("line", STREAMS)
 def test_streams_that_are_closed_or_full_end_with_a_code(line: str) -> None:
     script = f'exec 3>&2; sslcli() {{ "{sys.executable}" -m ssl_cli "$@"; }}; {line}'
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert done.stderr.split()[-1] == str(STREAMS[line])
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
@@ -211,7 +221,7 @@ def test_a_terminal_that_knows_ascii_alone_ends_no_run(engine: FakeEngine) -> No
         env={"PYTHONIOENCODING": "ascii", "HOME": "."},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 2

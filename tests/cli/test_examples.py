@@ -3,12 +3,16 @@
 import os
 import re
 import shlex
+import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from PIL import Image
 
 from ssl_cli.cli import app, main
+from tests.cli.engine import FakeEngine
 from tests.test_docs import SMALL
 
 
@@ -18,6 +22,27 @@ def examples() -> list[str]:
     return [line.strip() for page in pages for line in (page or "").splitlines() if line.startswith("  sslcli ")]
 
 
+def test_the_examples_are_accepted(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = ModuleType("ssl_cli.engine.workers.launch")
+    launcher.launch = lambda *args, **given: 0  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, launcher.__name__, launcher)
+    for name in ("birds/train/a.png", "birds/test/a.png", "mine.toml"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    for run in ("first", "photos"):
+        shutil.copytree("runs/x", f"runs/{run}")
+    lines = examples()
+    assert len(lines) >= 5 + 2 * 5
+    for line in lines:
+        made = Path(line.partition("--out ")[2] or "none")
+        if made.is_dir() and "--resume" not in line:
+            shutil.rmtree(made)
+        assert main(shlex.split(line)[1:]) == 0, line
+        if not made.is_dir() and "--out " in line:
+            shutil.copytree("runs/x", made)
+
+
+@pytest.mark.slow
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in [name for name in os.environ if name.startswith("SSLCLI_")]:
         monkeypatch.delenv(name)

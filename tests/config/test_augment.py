@@ -50,7 +50,7 @@ def test_the_composition_study_by_settings_alone(tmp_path: Path) -> None:
         (["augment.second=['crop','normalize','flip']"], "'normalize' must be the last", ""),
         (["augment.second=['crop','normalize']"], "in both 'order' and 'second', or in neither", ""),
         (["augment.order=['crop','normalize']", "augment.second=['crop']"], "in both 'order' and 'second'", ""),
-        (["augment.cutout.size=[0.5,1.5]"], "a range of shares ends at 1", ""),
+        (["augment.cutout.size=[0.5,1.5]"], "a range of fractions ends at 1", ""),
         (["augment.cutout.size=[0,0.5]"], "a range is two positive numbers", ""),
         (["augment.cutout.fill=2"], "less than or equal to 1", ""),
         (["augment.noise.sigma=[0.2,0.1]"], "the smaller one first", ""),

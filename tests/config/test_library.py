@@ -1,4 +1,4 @@
-"""Borrowed backbones among the settings: what a recipe says of its own network stays out, a user is refused."""
+"""Backbones of other libraries: a recipe's settings of its own network are left out, a user's are refused."""
 
 from pathlib import Path
 from typing import Any
