@@ -1,15 +1,16 @@
-"""Every error a user can cause: one sentence, what to try next, and the process's exit code.
+"""Errors that are reported to the user: one sentence, what to try next, and the exit code of the process.
 
 ```
 SslcliError            1  a fault of ours
-├── UsageError         2  a command line or setting that cannot be obeyed
+├── UsageError         2  a command line or setting that is not valid
 ├── DataError          3  images that are missing, unreadable or too few
 ├── CheckpointError    4  a checkpoint or model file that is damaged, foreign or fails its check
-├── ResourceError      5  not enough memory or disk; of memory a `OutOfMemoryError`
+├── ResourceError      5  not enough memory (`OutOfMemoryError`) or disk
 ├── DivergedError      6  the loss is no longer finite, or the representation collapsed
-└── LockedError        7  another process works in this run folder
+├── RankError             another rank failed; with its exit code
+└── LockedError        7  another process uses this run folder
 ```
-A run that was asked to stop and can be resumed ends with `STOPPED`; Ctrl-C ends with `INTERRUPTED`.
+A run that is stopped by a signal or `--max-time` exits with `STOPPED` and can be resumed; Ctrl-C with `INTERRUPTED`.
 """
 
 import errno
@@ -25,9 +26,9 @@ class SslcliError(Exception):
 
     code: ClassVar[int] = 1
     otherwise: ClassVar[str] = "Run it again with --debug, and report what it shows."
-    """What to try next where nobody said so."""
+    """Hint for an error that is raised without one."""
     out_of_memory = False
-    """Whether a run may go on with its batch divided further."""
+    """Whether smaller micro-batches may help."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -36,7 +37,7 @@ class SslcliError(Exception):
 
 
 class UsageError(SslcliError):
-    """A command line or setting that cannot be obeyed."""
+    """A command line or setting that is not valid."""
 
     code = 2
     otherwise = "See the --help of this command."
@@ -64,7 +65,7 @@ class ResourceError(SslcliError):
 
 
 class OutOfMemoryError(ResourceError):
-    """Memory that ran out."""
+    """Out of memory (OOM) on the host or a device."""
 
     out_of_memory = True
 
@@ -77,9 +78,9 @@ class DivergedError(SslcliError):
 
 
 class RankError(SslcliError):
-    """Another process of the run failed; `code` is its exit code where it left one, else that of a resumable stop."""
+    """Another rank of the run failed; `code` is its exit code if known, else `STOPPED`."""
 
-    otherwise = "Go on from the last checkpoint with --resume."
+    otherwise = "Continue from the last checkpoint with --resume."
 
     def __init__(self, message: str, hint: str = "", code: int = STOPPED, *, out_of_memory: bool = False) -> None:
         super().__init__(message, hint)
@@ -88,14 +89,14 @@ class RankError(SslcliError):
 
 
 class LockedError(SslcliError):
-    """Another process works in this run folder."""
+    """Another process uses this run folder."""
 
     code = 7
     otherwise = "Wait for it to end."
 
 
 class Interrupted(BaseException):
-    """A signal that ends a run at once, which can be resumed; not an `Exception`, so that no fallback swallows it."""
+    """A signal that ends a run at once; a `BaseException`, so that `except Exception` does not catch it."""
 
     def __init__(self, reason: str, code: int) -> None:
         super().__init__(reason)
@@ -104,11 +105,11 @@ class Interrupted(BaseException):
 
 
 def convert_exception(error: Exception) -> SslcliError:
-    """Any error as one of ours: memory that ran out, or else a fault of ours."""
+    """Convert any exception to an `SslcliError`: out of memory, disk full, too many open files, or a fault of ours."""
     if isinstance(error, SslcliError):
         return error
     what = " ".join(str(error).split()) or "no further words"
-    # torch's allocators raise RuntimeErrors, and this module does not know torch
+    # torch's allocators raise RuntimeErrors, and this module does not import torch
     if isinstance(error, MemoryError) or "out of memory" in what.lower() or "can't allocate memory" in what:
         return OutOfMemoryError(
             "There is not enough memory.", "Lower --memory or --micro-batch, or close other programs."

@@ -1,4 +1,4 @@
-"""What a running command tells the world: frozen events, and their JSON form for `metrics.jsonl`."""
+"""Events that commands yield, frozen dataclasses, and their JSON form for `metrics.jsonl`."""
 
 import dataclasses
 import math
@@ -9,12 +9,12 @@ from typing import Any
 
 SCHEMA = 1
 COLLAPSED = 0.1
-"""A `spread` of z below this, where 1 is the whole sphere, is a collapse if it lasts."""
+"""A `spread` of z that stays below this is a collapse; 1 is uniform on the sphere."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened at `step`, `time` seconds after the epoch."""
+    """Base of all events: at optimiser step `step`, `time` in seconds since 1970."""
 
     step: int = 0
     time: float = field(default_factory=time.time)
@@ -31,10 +31,10 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned(Event):
-    """The run as it will be: each resolved choice with its reason, and numbers to hold against the facts at its end.
+    """The plan of a run: each resolved choice with its reason, and estimates that are compared with measured numbers.
 
     `expected` may have `steps`, `images`, `parameters`, `negatives` (per anchor), `rate` (images per second),
-    `seconds` (of what is left to train), `peak_memory`, `checkpoint` and `disk_free` (bytes).
+    `seconds` (of the remaining steps), `peak_memory`, `checkpoint` and `disk_free` (bytes).
     """
 
     choices: tuple[Choice, ...]
@@ -43,7 +43,7 @@ class Planned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
-    """Training begins, or goes on from `step` when it was resumed; the rate rises in the first `warmup` steps."""
+    """Training starts, or continues from `step` if `resumed`; the learning rate rises in the first `warmup` steps."""
 
     out: str
     steps: int
@@ -53,11 +53,11 @@ class Started(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Stepped(Event):
-    """Numbers of one optimiser step.
+    """Metrics of one optimiser step.
 
-    `chance` is the loss of an encoder that tells nothing apart; `rate` is images per second and `data_wait` the share
-    of time spent waiting for data since the last such event; `memory` is bytes in use; `grad_norm` the length of the
-    whole gradient; `numbers` are the method's own observations and the health of its z: see `engine/health.py`.
+    `chance` is the loss of an encoder that gives every image the same embedding; `rate` is images per second and
+    `data_wait` the fraction of time spent waiting for data since the last such event; `memory` is bytes in use;
+    `grad_norm` the norm of the whole gradient; `numbers` are the method's own and those of z's geometry.
     """
 
     epoch: float
@@ -74,10 +74,7 @@ class Stepped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Event):
-    """A quality measurement, e.g. `knn` with `result` {"top1": 0.81, ...}; accuracies are fractions.
-
-    While training goes on they are named `online_knn`.
-    """
+    """A result, e.g. `knn` with `result` {"top1": 0.81, ...}, in training `online_knn`; accuracies are fractions."""
 
     name: str
     result: Mapping[str, Any]
@@ -85,7 +82,7 @@ class Evaluated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Warned(Event):
-    """Something the user should know, and what to do about it; `about` is a word for programs, such as `collapse`."""
+    """A warning and what to do about it; `about` is a key for programs, such as `collapse`."""
 
     message: str
     hint: str = ""
@@ -94,7 +91,7 @@ class Warned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped(Event):
-    """A file that could not be read; another image took its place."""
+    """A file that could not be read; another image replaces it."""
 
     path: str
     reason: str
@@ -118,7 +115,7 @@ class Stopped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """Training reached its last step after `seconds` of this process, in which it took `rate` images per second."""
+    """Training reached its last step, after `seconds` in this process at `rate` images per second."""
 
     steps: int
     seconds: float
@@ -139,7 +136,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class Pictured(Event):
-    """Pictures side by side under a name, for the eye alone."""
+    """Pictures in a row under a name, for the display only."""
 
     name: str
     tiles: tuple[Tile, ...]
@@ -149,9 +146,8 @@ class Pictured(Event):
 class Measured(Event):
     """A rate in `unit`: the median of `n` measurements, and their quartiles `low` and `high`.
 
-    Either of the `machine`, or of a part of the user's run. Of a part, `bounds` are the rates that each ceiling of the
-    machine would allow if it alone counted, and `reference` is the rate of plain code, measured in turns with it and
-    told by `against`.
+    Either of the `machine`, or of a part of the user's run. For a part, `bounds` are the rates that each limit of the
+    machine alone would allow, and `reference` is the rate of the plain code that `against` names, measured in turns.
     """
 
     name: str
@@ -167,22 +163,22 @@ class Measured(Event):
 
     @property
     def bound(self) -> str:
-        """The ceiling that is nearest; nothing where none is known."""
+        """The limit that allows the lowest rate; empty where none is known."""
         return min(self.bounds, key=self.bounds.__getitem__, default="")
 
     @property
     def share(self) -> float | None:
-        """What is reached of the nearest ceiling."""
+        """The rate as a fraction of that limit."""
         return self.rate / self.bounds[self.bound] if self.bounds else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Advised(Event):
-    """What measurements come to.
+    """The conclusion from all measurements.
 
-    `run` tells what was measured; `shares` of an image's time go to its parts, the largest first, at `rate` images per
-    second together; `bound` says what bounds them, `advice` what would help most, and by how much: `gain` times as fast
-    with `setting`, where there is one; `notes` are to be known of the measurements.
+    `run` names what was measured; `shares` are the fractions of an image's time by part, the largest first, at `rate`
+    images per second in all; `bound` states the bottleneck, `advice` what would help most: `gain` times as fast with
+    `setting`, where there is one; `notes` qualify the measurements.
     """
 
     run: Mapping[str, Any]
@@ -196,13 +192,13 @@ class Advised(Event):
 
 
 def record(event: Event) -> dict[str, Any]:
-    """The event as a JSON-ready mapping: `schema`, `event` and its fields."""
+    """Convert the event to a JSON-ready mapping: `schema`, `event` and its fields."""
     fields = {field.name: _plain(getattr(event, field.name)) for field in dataclasses.fields(event)}
     return {"schema": SCHEMA, "event": type(event).__name__.lower(), **fields}
 
 
 def _plain(value: Any) -> Any:
-    """JSON's own types; numbers that are not finite, which JSON lacks, are null."""
+    """Convert to JSON's types; numbers that are not finite, which JSON lacks, become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -24,7 +24,7 @@ from ssl_cli.data.decode import decode
 from ssl_cli.data.folder import Files
 from ssl_cli.data.loader import Loader, cap_for
 from ssl_cli.data.source import BatchedSource, Source
-from ssl_cli.engine.plan import budget, memory
+from ssl_cli.engine.plan import memory, plan
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
 
@@ -97,7 +97,7 @@ def _reading(
     settings, source = subject.settings, subject.job.loader.source
     fresh, held = (1 / _own_rate(source) if made else 1 / rates["files"].median), 1 / rates["memory"].median
     room = {"ram": float("inf"), "none": 0.0}.get(
-        settings.data.cache, budget.cache_bytes(settings, subject.objective, subject.device)
+        settings.data.cache, plan.cache_bytes(settings, subject.objective, subject.device)
     )
     epochs, whole = settings.schedule.epochs, size * len(source)
     fits = whole <= room

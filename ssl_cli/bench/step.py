@@ -15,8 +15,9 @@ from ssl_cli.bench.subject import Subject
 from ssl_cli.bench.timing import Arm, alternate
 from ssl_cli.bench.work import Work
 from ssl_cli.config.tree import CIFAR_UP_TO
-from ssl_cli.engine.plan import memory, probe
-from ssl_cli.engine.plan.footprint import footprint
+from ssl_cli.engine.plan import measure, memory
+from ssl_cli.engine.plan.activations import count_activations
+from ssl_cli.engine.precision import MEMORY_FORMATS
 from ssl_cli.errors import ResourceError, convert_exception
 from ssl_cli.objective import Objective
 from ssl_cli.optim.build import build_optimiser
@@ -121,16 +122,16 @@ def _precisions(subject: Subject, gradient: float) -> list[Option]:
     arms = {"": own, f"--precision {other[own[0]]}": (other[own[0]], own[1])}
     arms[f"--set hardware.memory_format={other[own[1]]}"] = (own[0], other[own[1]])
     row = gradient / objective.gradient_views
-    rows = min(probe.at_most(PASS_SECONDS / row), ROWS, resolved.micro_batch, len(subject.views.x))
+    rows = min(measure.power_of_two(PASS_SECONDS / row), ROWS, resolved.micro_batch, len(subject.views.x))
     times: dict[str, list[float]] = {setting: [] for setting in arms}
     for turn in range(ROUNDS + 1):
         for setting, (precision, layout) in arms.items():
-            objective.to(memory_format=probe.FORMATS[layout])
-            x = subject.views.x[:rows].float().contiguous(memory_format=probe.FORMATS[layout])
-            seconds = probe.pass_seconds(objective, x, precision)
+            objective.to(memory_format=MEMORY_FORMATS[layout])
+            x = subject.views.x[:rows].float().contiguous(memory_format=MEMORY_FORMATS[layout])
+            seconds = measure.pass_seconds(objective, x, precision)
             if turn:  # the first one builds kernels
                 times[setting].append(seconds)
-    objective.to(memory_format=probe.FORMATS[own[1]])
+    objective.to(memory_format=MEMORY_FORMATS[own[1]])
     now = statistics.median(times.pop(""))
     return [
         Option(setting, PASSES, statistics.median(found) / now, f"measured on passes of {rows} rows")
@@ -146,11 +147,11 @@ def _memory(subject: Subject) -> list[Option]:
     rows = min(resolved.micro_batch, len(subject.views.x))
     x = subject.views.x[:rows].float()
     both, forward = (
-        statistics.median(probe.pass_seconds(objective, x, resolved.precision, backward=way) for _ in range(ROUNDS))
+        statistics.median(measure.pass_seconds(objective, x, resolved.precision, backward=way) for _ in range(ROUNDS))
         for way in (True, False)
     )
     whole = subject.asked * objective.gradient_views
-    kept = footprint(objective, subject.settings.data.size, resolved.precision).kept
+    kept = count_activations(objective, subject.settings.data.size, resolved.precision).kept
     need = subject.planned.expected.get("peak_memory", 0) + kept * max(whole - resolved.micro_batch, 0)
     if need > ROOM * (memory.available() + memory.resident()) and subject.device.type != "cuda":
         return []

@@ -14,7 +14,7 @@ from ssl_cli.bench.ceilings import Ceilings
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.reader import processors
 from ssl_cli.engine.job import Job
-from ssl_cli.engine.plan import budget
+from ssl_cli.engine.plan.cost import local_groups
 from ssl_cli.engine.pretrain import assemble
 from ssl_cli.engine.rows import packed
 from ssl_cli.engine.run.folder import RunFolder
@@ -81,8 +81,8 @@ class Subject:
     def again(self) -> float:
         """Forward passes of a row beside the one that it takes in any case, on average."""
         resolved = self.job.resolved
-        count = sum(1 for _ in packed(budget.step_groups(self.settings, self.objective), resolved.micro_batch))
-        return max(count - resolved.kept, 0) / count + resolved.checkpointing
+        count = sum(1 for _ in packed(local_groups(self.settings, self.objective), resolved.micro_batch))
+        return max(count - resolved.kept_graphs, 0) / count + resolved.checkpointing
 
     def facts(self) -> dict[str, Any]:
         """What was measured, for the report."""
@@ -100,7 +100,7 @@ class Subject:
             "memory_format": resolved.memory_format,
             "mode": resolved.mode,
             "micro_batch": resolved.micro_batch,
-            "threads": resolved.threads,
+            "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
         }
 

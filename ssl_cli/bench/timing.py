@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from ssl_cli.engine.plan.probe import wait_for
+from ssl_cli.engine.plan.measure import synchronize
 from ssl_cli.events import Measured
 
 REPEATS, FEWEST = 7, 5
@@ -95,9 +95,9 @@ def alternate(arms: Mapping[Name, Arm], device: torch.device) -> dict[Name, Rate
 
 
 def _seconds(arm: Arm, count: int, device: torch.device) -> float:
-    wait_for(device)
+    synchronize(device)
     began = time.perf_counter()
     for _ in range(count):
         arm.call()
-    wait_for(device)
+    synchronize(device)
     return max(time.perf_counter() - began, 1e-9)

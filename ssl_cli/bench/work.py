@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_cli.engine.gradient import autocast
-from ssl_cli.engine.plan.footprint import blank_rows, fake_copy
+from ssl_cli.engine.plan.activations import blank_rows, fake_copy
+from ssl_cli.engine.precision import autocast
 from ssl_cli.nn.batchnorm import grouped
 from ssl_cli.objective import Objective
 

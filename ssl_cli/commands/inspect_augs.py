@@ -77,7 +77,7 @@ def inspect_augs(
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
     require_data(settled.settings.data)
-    from ssl_cli.engine.sheet import augmentation_sheet  # torch; only once the settings are known to be good
+    from ssl_cli.sheet import augmentation_sheet  # torch; only once the settings are known to be good
 
     events = augmentation_sheet(settled.settings, output, images, views, op=op)
     return present("inspect-augs", events, as_json=json)

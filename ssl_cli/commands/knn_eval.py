@@ -5,10 +5,14 @@ from typing import Annotated
 import typer
 
 from ssl_cli.commands import options
+from ssl_cli.errors import UsageError
+from ssl_cli.names import shown
+from ssl_cli.registry import did_you_mean
 
 EPILOG = options.examples(
     "The run's own test images: sslcli knn-eval runs/photos",
     "Beside raw pixels and the untrained network: sslcli knn-eval runs/photos --baselines",
+    "As the papers of MoCo, InstDisc and InvaSpread report it: sslcli knn-eval runs/photos --feature z",
     "Other images, one folder a class: sslcli knn-eval runs/photos birds/ -k 20 --temperature 0.07",
 )
 Neighbours = Annotated[
@@ -24,6 +28,23 @@ Temperature = Annotated[
         rich_help_panel=options.SCORE,
     ),
 ]
+FEATURES = ("h", "z")
+
+
+def complete_feature(incomplete: str) -> list[str]:
+    """Return the features that start with `incomplete`."""
+    return [name for name in FEATURES if name.startswith(incomplete)]
+
+
+Feature = Annotated[
+    str,
+    typer.Option(
+        metavar="F",
+        help="h: the backbone's output; z: the projector's, as in the published kNN of MoCo, InstDisc, InvaSpread.",
+        autocompletion=complete_feature,
+        rich_help_panel=options.SCORE,
+    ),
+]
 
 
 def knn_eval(
@@ -31,6 +52,7 @@ def knn_eval(
     data: options.EvalData = None,
     k: Neighbours = 200,
     temperature: Temperature = 0.1,
+    feature: Feature = "h",
     baselines: options.Baselines = False,
     test_data: options.TestData = None,
     limit: options.Limit = None,
@@ -40,7 +62,9 @@ def knn_eval(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Weighted nearest-neighbour accuracy of a run's representation h."""
+    """Weighted nearest-neighbour accuracy of a run's representation h, or of its embedding z."""
+    if feature not in FEATURES:
+        raise UsageError(f"There is no feature '{shown(feature)}'.", did_you_mean(feature, FEATURES))
     from ssl_cli.commands.preflight import evaluation
     from ssl_cli.ui.sinks import present
 
@@ -54,6 +78,7 @@ def knn_eval(
         data,
         k=k,
         temperature=temperature,
+        feature=feature,
         baselines=baselines,
         test_data=test_data,
         limit=limit,

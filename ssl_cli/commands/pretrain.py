@@ -92,9 +92,9 @@ def _run(settled: Settled, *, resume: bool, overwrite: bool, as_json: bool) -> i
 
 def _follow(settings: Settings) -> int:
     """This is one of several processes, and not the first."""
-    from ssl_cli.engine.workers.worker import follow
+    from ssl_cli.engine.workers.worker import run_worker
 
-    return follow(settings)
+    return run_worker(settings)
 
 
 def _launch(words: Sequence[str], settings: Settings, processes: int) -> int:

@@ -1,4 +1,4 @@
-"""From settings to an objective, a function of the settings and the seed alone, and to a loader."""
+"""Build a run's parts from its settings: device, objective (a function of settings and seed only) and loader."""
 
 import torch
 from torch import Tensor, nn
@@ -7,18 +7,65 @@ from ssl_cli import distributed, registry
 from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
 from ssl_cli.data.loader import Loader, cap_for
 from ssl_cli.data.source import Source
-from ssl_cli.engine.plan import budget
-from ssl_cli.engine.shards import step_share
+from ssl_cli.engine.rows import step_rows
 from ssl_cli.errors import UsageError
 from ssl_cli.nn.batchnorm import convert
 from ssl_cli.nn.library import library_backbone
 from ssl_cli.objective import Objective
+from ssl_cli.world import world
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called `name`; `auto` is CUDA, else MPS, else the CPU.
+
+    Note:
+        A GPU becomes the current CUDA device, and cuDNN picks its fastest kernels by trial.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"There is no device '{name}' here.", "Use --device cpu, or auto.") from error
+    return _select(device)
+
+
+def local_device(name: str) -> torch.device:
+    """Return the device called `name`; with several ranks on a machine, the GPU of this rank's local number.
+
+    Raises:
+        UsageError: there is no such device here, fewer GPUs than local ranks, or several ranks on MPS.
+    """
+    device, here = resolve_device(name), world()
+    if device.type == "mps" and here.size > 1:
+        raise UsageError("Several ranks cannot share a step on MPS.", "Pass --device cpu, or no --devices.")
+    if device.type != "cuda" or here.size == 1:
+        return device
+    if here.local_rank >= torch.cuda.device_count():
+        raise UsageError(
+            f"There are {here.local_size} ranks here and {torch.cuda.device_count()} GPUs.",
+            f"Start {torch.cuda.device_count()} ranks, or pass --device cpu.",
+        )
+    return _select(torch.device("cuda", here.local_rank))
+
+
+def _select(device: torch.device) -> torch.device:
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # every step has the same shapes
+        if device.index is not None:
+            torch.cuda.set_device(device)
+    return device
 
 
 def build_backbone(model: ModelSettings, size: int, channels: int = 3) -> tuple[nn.Module, int]:
-    """The backbone and the width F of its representation; the stem suits images of `size` pixels and `channels`.
+    """Return the backbone for images of `size` pixels and `channels`, and the width F of its representation h.
 
-    Width, stem, selective kernels and zero_init are of our own networks; a borrowed one is as its library makes it.
+    Width, stem, selective kernels and initialisation belong to our own ResNets; a torchvision or timm network is as
+    its library makes it.
 
     Raises:
         UsageError: a library's network that does not exist or does not take such images.
@@ -32,27 +79,31 @@ def build_backbone(model: ModelSettings, size: int, channels: int = 3) -> tuple[
 
 
 def build_objective(settings: Settings, device: torch.device, images: int | None = None) -> Objective:
-    """The method's objective with fresh weights, on its device, in channels_last.
+    """Return the method's objective with fresh weights, on `device`, in channels_last.
 
-    With the number of `images` to train on it has all its state; without, only what evaluation asks for.
+    Args:
+        settings: settings of the run.
+        device: where its weights go.
+        images: number of training images; None: without state of that size, which is enough for evaluation.
 
     Raises:
-        UsageError: no such method, or a user's class that is no Objective.
+        UsageError: there is no such method, or a user's class is not an Objective or cannot be constructed.
     """
-    kind = registry.load(registry.method_path(settings.method.name))
+    name = settings.method.name
+    kind = registry.load(registry.method_path(name))
     if not (isinstance(kind, type) and issubclass(kind, Objective)):
         hint = "The README shows what a method of your own looks like."
-        raise UsageError(f"'{settings.method.name}' is no subclass of ssl_cli.objective.Objective.", hint)
+        raise UsageError(f"'{name}' is no subclass of ssl_cli.objective.Objective.", hint)
     torch.manual_seed(settings.run.seed)
     backbone, features = build_backbone(settings.model, settings.data.size, settings.data.channels)
     try:
         objective = convert(kind(backbone, features, settings.method))
     except Exception as error:
-        if ":" not in settings.method.name:
+        if ":" not in name:
             raise
         what = f"{type(error).__name__}: {error}"
         hint = "It is called as Class(backbone, features, cfg); the README shows one."
-        raise UsageError(f"'{settings.method.name}' cannot be made: {what}.", hint) from error
+        raise UsageError(f"'{name}' cannot be made: {what}.", hint) from error
     assert isinstance(objective, Objective)
     objective.channels = settings.data.channels
     if images is not None:
@@ -61,23 +112,37 @@ def build_objective(settings: Settings, device: torch.device, images: int | None
 
 
 def build_loader(
-    settings: Settings, objective: Objective, source: Source, device: torch.device, card_bytes: int = 0
+    settings: Settings,
+    objective: Objective,
+    source: Source,
+    device: torch.device,
+    *,
+    cache_bytes: int = 0,
+    gpu_cache_bytes: int = 0,
 ) -> Loader:
-    """The loader of the run's images, of several processes as far as they pass in this one.
+    """Return the loader of the run's images; on several ranks it reads only the images whose rows this rank runs.
 
-    With `card_bytes` they stay on the device, which is a card, if that is enough for them.
+    Args:
+        settings: settings of the run.
+        objective: says which views its targets read.
+        source: the images.
+        device: caches the decoded images where `gpu_cache_bytes` are enough for all of them.
+        cache_bytes: RAM that decoded images may take.
+        gpu_cache_bytes: GPU memory that decoded images may take; 0: none.
 
     Raises:
         DataError: fewer images than the batch.
     """
+    run, group, views = settings.run, settings.model.bn_group, objective.gradient_views
+    world_size, rank = distributed.world_size(), distributed.rank()
 
-    def share(step: int) -> Tensor:
-        return step_share(settings, objective, step).read(objective.target_views)
+    def local_rows(step: int) -> Tensor:
+        rows = step_rows(views, run.batch, group, run.seed, step, world_size, rank)
+        return rows.images_to_read(objective.target_views)
 
     return Loader(
-        source, settings.run.batch, settings.run.seed,
-        threads=settings.data.threads, cache=settings.data.cache,
-        cache_bytes=budget.cache_bytes(settings, objective, device),
-        card=device if card_bytes else None, card_bytes=card_bytes, cap=cap_for(settings.data.size),
-        share=share if distributed.world_size() > 1 else None,
+        source, run.batch, run.seed,
+        threads=settings.data.threads, cache=settings.data.cache, cache_bytes=cache_bytes,
+        card=device if gpu_cache_bytes else None, card_bytes=gpu_cache_bytes, cap=cap_for(settings.data.size),
+        share=local_rows if world_size > 1 else None,
     )  # fmt: skip

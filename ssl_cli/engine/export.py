@@ -1,10 +1,10 @@
-"""From a run to an encoder file that is known to work: convert, check on random and real images, then write."""
+"""Export of a run's encoder as ONNX: convert, check against torch on random and real images, then write."""
 
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,21 +15,22 @@ from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.sources import open_pretraining
+from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import Trained, fingerprint, open_run
 from ssl_cli.engine.run import disk
 from ssl_cli.errors import DataError, ResourceError, SslcliError
-from ssl_cli.events import Evaluated, Event, Warned, record
+from ssl_cli.events import Event, Warned
 from ssl_cli.export.onnx import INPUT, OUTPUT, PROVIDER, compare, convert, stamp
 from ssl_cli.export.preprocessing import Preprocessing, prepend
 from ssl_cli.export.request import FLOAT, UINT8, check
 
 RANDOM_BATCHES = (1, 2, 5)
 REAL_IMAGES = 8
-LARGEST_SIDE = 2048  # pixels of a real image's short side, to bound what the check may cost
+LARGEST_SIDE = 2048  # pixels of a real image's short side, which bounds the time of the check
 
 
 class _Encoder(nn.Module):
-    """What is exported: fitted images `(N,C,S,S)` to h `(N,F)`, or to h of length one."""
+    """The exported module: fitted images `(N,C,S,S)` to h `(N,F)`, with `l2` to h of length one."""
 
     def __init__(self, backbone: nn.Module, l2: bool) -> None:
         super().__init__()
@@ -43,23 +44,23 @@ class _Encoder(nn.Module):
 def export_run(
     run: str, output: Path, *, opset: int = 18, input_kind: str = FLOAT, l2: bool = False, method: str | None = None
 ) -> Iterator[Event]:
-    """Write the backbone of a run as ONNX, images to h; ends with `Evaluated` named `export`.
+    """Write the backbone of a run as ONNX, images to h; the last event is `Evaluated` named `export`.
 
-    `output` appears only after onnxruntime agreed with torch; one that was there before stays until then. A run folder
-    keeps the result in `export/`, under the file's name.
+    `output` is replaced only after onnxruntime agreed with torch. The result is written to the run folder's `export/`,
+    too, under the file's name.
 
     Args:
         run: run folder or checkpoint file.
         output: the file to write, `.onnx`.
         opset: of ONNX, 18 to 23.
-        input_kind: `float-nchw`, images by the test transform; or `uint8-nhwc`, images of any size as they were
-            decoded, the transform being part of the graph.
-        l2: whether rows are divided by their length.
+        input_kind: `float-nchw`, images by the test transform; or `uint8-nhwc`, images of any size as decoded, with
+            the transform in the graph.
+        l2: divide rows by their length.
         method: the run's method again, if it is the user's own.
 
     Raises:
-        CheckpointError: no such run, or the file would not do what torch does.
-        UsageError: an opset, an input or a name that cannot be written.
+        CheckpointError: no such run, or onnxruntime computes something else than torch.
+        UsageError: an opset, an input or a file name that cannot be written.
         ResourceError: `output` cannot be written.
     """
     check(output, opset, input_kind)
@@ -82,7 +83,7 @@ def export_run(
         "input_kind": input_kind,
         "l2": l2,
         "h_width": model.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
-        "preprocessing": _told(settings, input_kind),
+        "preprocessing": _described(settings, input_kind),
     }
     verification = {**asdict(agreement), "real_images": sum(len(batch) for batch in real)}
     facts = {**_origin(trained), "weights_sha256": digest, **form, "verification": _rounded(verification)}
@@ -97,38 +98,20 @@ def export_run(
         **verification,
         "sha256": sha256,
     }
-    yield from _conclude(run, trained, output, result)
+    yield from conclude(run, trained, "export", result, Path(run) / "export" / f"{output.stem}.json")
 
 
 def _write(output: Path, data: bytes) -> tuple[str, int]:
-    """Digest and size of the file."""
+    """Write the file atomically; return its sha256 and size."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(f"Cannot write {output}: {error.strerror}.", "Choose another -o.") from error
-
-    def write(file: BinaryIO) -> None:
-        file.write(data)
-
-    return disk.write_atomic(output, write)
-
-
-def _conclude(run: str, trained: Trained, output: Path, result: dict[str, Any]) -> Iterator[Event]:
-    """The result as the last event; a run folder keeps it too."""
-    yield from (Warned(step=trained.step, message=note) for note in trained.notes)
-    event = Evaluated(step=trained.step, name="export", result={**result, "step": trained.step})
-    if Path(run).is_dir():
-        path = Path(run) / "export" / f"{output.stem}.json"
-        try:
-            path.parent.mkdir(exist_ok=True)
-            disk.write_text(path, json.dumps({**record(event), "checkpoint": trained.checkpoint}, indent=1))
-        except (OSError, SslcliError) as error:  # a finished run may well be read-only
-            yield Warned(step=trained.step, message=f"The result was not kept: {error}")
-    yield event
+    return disk.write_bytes(output, data)
 
 
 def _preprocessing(settings: Settings) -> Preprocessing:
-    """The test transform, as `evaluation.fit` does it."""
+    """Return the parameters of `evaluation.fit`, the test transform."""
     normalize = settings.augment.normalize if "normalize" in settings.views.order else None
     size, interpolation = settings.data.size, settings.augment.crop.interpolation
     return Preprocessing(
@@ -142,7 +125,7 @@ def _preprocessing(settings: Settings) -> Preprocessing:
 
 
 def _reference(encoder: nn.Module, settings: Settings, input_kind: str) -> Callable[[Tensor], Tensor]:
-    """What the graph is to compute, by torch."""
+    """Return the function that the graph is compared with."""
 
     def represent(x: Tensor) -> Tensor:
         h: Tensor = encoder(evaluation.fit(x.permute(0, 3, 1, 2), settings.data.size, settings.views))
@@ -152,7 +135,7 @@ def _reference(encoder: nn.Module, settings: Settings, input_kind: str) -> Calla
 
 
 def _random(settings: Settings, input_kind: str) -> list[Tensor]:
-    """Noise at several batch sizes; as uint8 also of several shapes: taken as they are, shrunk, enlarged."""
+    """Make noise at several batch sizes; as uint8 also in several shapes: of the network's size, larger, smaller."""
     size, channels = settings.data.size, settings.data.channels
     draw = torch.Generator().manual_seed(size)
     if input_kind == FLOAT:
@@ -168,7 +151,7 @@ def _random(settings: Settings, input_kind: str) -> list[Tensor]:
 
 
 def _real(settings: Settings, input_kind: str) -> list[Tensor]:
-    """The first images of the run's data, as the graph takes them: one batch for each shape.
+    """Read the first images of the run's data, as the graph takes them: one batch for each shape.
 
     Raises:
         DataError: there is none that can be read.
@@ -197,7 +180,7 @@ def _image(settings: Settings, input_kind: str) -> str:
 
 
 def _origin(trained: Trained) -> dict[str, Any]:
-    """Where the weights are from; of a user's own method only the class, since a path tells of the machine."""
+    """Describe the weights; of a user's own method only by the class, since a path is of this machine."""
     settings = trained.settings
     return {
         "version": __version__,
@@ -208,8 +191,8 @@ def _origin(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _told(settings: Settings, input_kind: str) -> dict[str, Any]:
-    """The preprocessing in words: to be done before a float input, done by the graph for a uint8 one."""
+def _described(settings: Settings, input_kind: str) -> dict[str, Any]:
+    """Describe the preprocessing: before a float input by the user, for uint8 by the graph."""
     preprocessing = _preprocessing(settings)
     return {
         "in_graph": input_kind == UINT8,
@@ -229,7 +212,7 @@ def _told(settings: Settings, input_kind: str) -> dict[str, Any]:
 
 
 def _rounded(verification: dict[str, Any]) -> dict[str, Any]:
-    """Two digits of the error and six of the cosine: more would differ between machines."""
+    """Round the error to two digits and the cosine to six: more would differ between machines."""
     max_error, cosine = float(f"{verification['max_error']:.1e}"), round(verification["cosine"], 6)
     return {**verification, "max_error": max_error, "cosine": cosine, "provider": PROVIDER}
 

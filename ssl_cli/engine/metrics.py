@@ -1,4 +1,4 @@
-"""What a run tells of itself at log steps: its pace, its numbers, the health of its representation."""
+"""Metrics of training at log steps: throughput, the method's numbers, the geometry of z, and whether it has collapsed."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -9,26 +9,69 @@ from torch import Tensor
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.evaluation.monitor import Monitor
-from ssl_cli.engine.health import CollapseWatch, health
 from ssl_cli.engine.plan import memory
 from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.errors import DivergedError
-from ssl_cli.events import Event, Stepped, Warned
+from ssl_cli.events import COLLAPSED, Event, Stepped, Warned
+from ssl_cli.losses.geometry import ROWS, effective_rank, spread, uniformity
+from ssl_cli.nn.heads import unit
 from ssl_cli.objective import Batch, Objective, Targets
 
-QUIET_SECONDS = 5.0
-"""Where steps are slow, each one is told."""
+LOG_SECONDS = 5.0
+"""Steps are logged at least this often, even between multiples of `run.log_every`."""
+PATIENCE = 20
+"""Steps for which `spread` must stay low to count as a collapse: an untrained network starts low for a few steps."""
 
 
-class Meter:
-    """Measures from one log step to the next.
+@torch.no_grad()
+def observe(objective: Objective, z: Tensor, targets: Targets, batch: Batch) -> dict[str, float]:
+    """Return the objective's own numbers and `spread`, `uniformity` and `effective_rank` of z `(M,D)`."""
+    numbers = _to_host(objective.observe(z, targets, batch), z.device)
+    # a few hundred rows, on the CPU: not every device has eigenvalues or float64
+    rows = unit(z[:ROWS]).cpu() if z.dim() == 2 else z[:0].cpu()
+    if len(rows) > 1 and bool(torch.isfinite(rows).all()):
+        geometry = {"spread": spread, "uniformity": uniformity, "effective_rank": effective_rank}
+        numbers |= {name: float(measure(rows)) for name, measure in geometry.items()}
+    return numbers
+
+
+def _to_host(numbers: Mapping[str, float | Tensor], device: torch.device) -> dict[str, float]:
+    """Return the numbers as floats, by a single transfer."""
+    if not numbers:
+        return {}
+    stacked = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device) for value in numbers.values()])
+    return dict(zip(numbers, stacked.tolist(), strict=True))
+
+
+class CollapseWatch:
+    """Detect a collapsed representation: `spread` below 0.1 for 20 steps; reported once."""
+
+    def __init__(self) -> None:
+        self._since: int | None = None
+        self._reported = False
+
+    def collapsed(self, step: int, numbers: Mapping[str, float]) -> bool:
+        """Return whether a collapse is detected at `step`, for the first time."""
+        if numbers.get("spread", 1.0) >= COLLAPSED:
+            self._since = None
+            return False
+        if self._since is None:
+            self._since = step
+        if self._reported or step - self._since < PATIENCE:
+            return False
+        self._reported = True
+        return True
+
+
+class Metrics:
+    """Measure from one log step to the next.
 
     Args:
-        settings: of the run.
-        loader: whose waiting counts.
+        settings: settings of the run.
+        loader: whose waiting time is reported.
         objective: what is trained.
-        resolved: how it runs.
-        steps: the last step.
+        resolved: resolved choices of the run.
+        steps: total number of steps.
     """
 
     def __init__(
@@ -37,55 +80,47 @@ class Meter:
         self.settings, self.loader, self.objective, self.steps = settings, loader, objective, steps
         self.device = torch.device(resolved.device)
         self._monitor = Monitor(loader.source, settings, resolved.precision, self.device, resolved.micro_batch)
-        self._watch = CollapseWatch()
-        self._lap, self._wait = time.monotonic(), 0.0
-        self._step = 0
+        self._collapse = CollapseWatch()
+        self._since, self._wait, self._step = time.monotonic(), 0.0, 0
 
-    def begin(self, step: int) -> None:
-        """Measure from here on."""
-        self._lap, self._step = time.monotonic(), step
+    def start(self, step: int) -> None:
+        """Measure time from here, after `step` steps."""
+        self._since, self._step = time.monotonic(), step
 
-    def observe(self, step: int, z: Tensor, targets: Targets, batch: Batch) -> dict[str, float] | None:
-        """The numbers of z after `step` steps, before any state moves; None where nothing is due."""
-        quiet = time.monotonic() - self._lap
-        if step % self.settings.run.log_every and step != self.steps and quiet < QUIET_SECONDS:
-            return None
-        return health(self.objective, z, targets, batch)
+    def due(self, step: int) -> bool:
+        """Return whether metrics are logged after `step` steps."""
+        quiet = time.monotonic() - self._since
+        return step % self.settings.run.log_every == 0 or step == self.steps or quiet >= LOG_SECONDS
 
     def report(
-        self, step: int, epoch: float, loss: float, lr: float, grad_norm: float, numbers: Mapping[str, float]
+        self, step: int, *, epoch: float, loss: float, lr: float, grad_norm: float, numbers: Mapping[str, float]
     ) -> Iterator[Event]:
-        """`Stepped`, and what follows from it.
+        """Yield `Stepped`, a warning of a collapse, and the kNN monitor's result where one is due.
 
         Raises:
-            DivergedError: the representation collapsed, and the settings say to stop then.
+            DivergedError: the representation collapsed and `run.stop_on_collapse` is set.
         """
-        now = time.monotonic()
-        seconds, steps = max(now - self._lap, 1e-9), max(step - self._step, 1)
+        seconds, steps = max(time.monotonic() - self._since, 1e-9), max(step - self._step, 1)
         wait, self._wait = self.loader.wait_seconds - self._wait, self.loader.wait_seconds
         batch = self.settings.run.batch
-        rate = steps * batch / seconds
         yield Stepped(
             step=step,
             epoch=epoch,
             loss=loss,
             chance=self.objective.chance(batch),
             lr=lr,
-            rate=rate,
+            rate=steps * batch / seconds,
             step_seconds=seconds / steps,
             data_wait=min(wait / seconds, 1.0),
             memory=memory.in_use(self.device),
             grad_norm=grad_norm,
             numbers=numbers,
         )
-        if self._watch.sees(step, numbers):
-            yield self._collapsed(step)
+        if self._collapse.collapsed(step, numbers):
+            message = "The representation has collapsed: the embeddings of all images are nearly equal."
+            hint = "Try a lower --lr, a longer --set schedule.warmup, or look at the views with sslcli inspect-augs."
+            if self.settings.run.stop_on_collapse:
+                raise DivergedError(message, hint)
+            yield Warned(step=step, message=message, hint=hint, about="collapse")
         yield from self._monitor.measure(self.objective, step)
-        self.begin(step)  # what was measured here does not count as time of a step
-
-    def _collapsed(self, step: int) -> Warned:
-        message = "The representation has collapsed: all images lie close together on the sphere."
-        hint = "Try a lower --lr, a longer --set schedule.warmup, or look at the views with sslcli inspect-augs."
-        if self.settings.run.stop_on_collapse:
-            raise DivergedError(message, hint)
-        return Warned(step=step, message=message, hint=hint, about="collapse")
+        self.start(step)  # the time of the measurements above is not step time

@@ -13,54 +13,54 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import require_batch
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.devices import own_device
+from ssl_cli.engine.build import build_loader, build_objective, local_device
 from ssl_cli.engine.evaluation.evaluate import quality
-from ssl_cli.engine.job import Job
-from ssl_cli.engine.plan import plan, shortage
-from ssl_cli.engine.plan.budget import step_groups
+from ssl_cli.engine.plan import oom
+from ssl_cli.engine.plan.cost import local_groups
+from ssl_cli.engine.plan.plan import Resolved, cache_bytes, cap_queue, describe, make_plan, replan
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder, default_path, refuse_unfit
-from ssl_cli.engine.run.resume import continued
-from ssl_cli.engine.run.signals import StopRequest, exit_code, received, stop_request
-from ssl_cli.engine.train import train
-from ssl_cli.engine.workers.worker import describe, together
+from ssl_cli.engine.run.resume import Continuation, continued
+from ssl_cli.engine.run.signals import StopRequest, exit_code, stop_reason, stop_request
+from ssl_cli.engine.train import Trainer, train
+from ssl_cli.engine.workers.worker import broadcast_run, ranks
 from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, UsageError, convert_exception
 from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
+from ssl_cli.logs import capture_logging
 from ssl_cli.objective import Objective
 
 
 def pretrain(
     settings: Settings, *, origins: Mapping[str, str], resume: bool, overwrite: bool
 ) -> Generator[Event, None, None]:
-    """Train an encoder; the run folder keeps all that is yielded.
+    """Train an encoder; record every event that is yielded in the run folder.
 
     Args:
-        settings: the settled tree.
+        settings: settings of the run.
         origins: where each value came from; see `continued`.
-        resume: continue the run in `run.out`, or start it where there is none.
+        resume: continue the run in `run.out`, or start one where there is none.
         overwrite: replace the run in `run.out`.
 
     Raises:
-        SslcliError: any error a user can cause; `status.json` has it too.
-        Interrupted: a signal came when no step was under way, or a second Ctrl-C.
+        SslcliError: any error a user can cause; it is also in `status.json`.
+        Interrupted: a signal came while no step was running, or a second Ctrl-C.
     """
     refuse_unfit(None if settings.run.out is None else Path(settings.run.out), resume=resume, overwrite=overwrite)
     out = Path(settings.run.out) if settings.run.out else default_path(settings.method.name)
     with stop_request() as request:
-        with request.noted():  # an interrupt might leave a folder that says it is running
+        with request.deferred():  # an interrupt here would leave a folder whose status is running
             folder = RunFolder(out, resume=resume, overwrite=overwrite)
         last: Event | None = None
-        begun = False
+        started = False
         try:
-            request.obey()
+            request.raise_if_signalled()
             if resume and not folder.settings_file.is_file():
                 last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
                 folder.record(last)
                 yield last
-            with together(own_device(settings.hardware.device), request):
+            with capture_logging(folder.log), ranks(local_device(settings.hardware.device), request):
                 for last in _events(_with_absolute_paths(settings), origins, folder, request):
-                    begun |= isinstance(last, Started)
+                    started |= isinstance(last, Started)
                     folder.record(last)
                     yield last
             if isinstance(last, Stopped):
@@ -68,120 +68,128 @@ def pretrain(
             else:
                 folder.write_status("finished", DONE)
         except Exception as error:
-            _failed(folder, error, settings, begun=begun)
+            _record_failure(folder, error, settings, started=started)
             raise
         except Interrupted as stop:
             folder.write_status("stopped", stop.code, stop.reason)
             raise
-        except BaseException:  # whoever reads the events has left, or was interrupted
+        except BaseException:  # the generator was closed, or interrupted while its caller had control
             number = request.signal
-            code, why = (exit_code(number), received(number)) if number else (STOPPED, "it was left")
+            code, why = (exit_code(number), stop_reason(number)) if number else (STOPPED, "its events were no longer read")
             folder.write_status("stopped", code, why)
             raise
         finally:
             folder.close()
 
 
-def _failed(folder: RunFolder, error: Exception, settings: Settings, *, begun: bool) -> None:
-    """Write down how the run ended; of memory that ran out in a step whoever goes on finds a note in the plan."""
-    ours = convert_exception(error)
+def _record_failure(folder: RunFolder, error: Exception, settings: Settings, *, started: bool) -> None:
+    """Write the failure to the log and the status; after out of memory in a step, leave a note for the next resume."""
+    converted = convert_exception(error)
     folder.log(traceback.format_exc())
-    with contextlib.suppress(SslcliError):  # a full disk may be what is wrong
-        if ours.out_of_memory and begun:
-            folder.amend_plan(shortage=ours.message)
-        folder.write_status("failed", ours.code, ours.message)
+    with contextlib.suppress(SslcliError):  # a full disk may be the cause
+        if converted.out_of_memory and started:
+            folder.amend_plan(out_of_memory=converted.message)
+        folder.write_status("failed", converted.code, converted.message)
     if settings.run.out is None and not folder.settings_file.is_file():
-        folder.discard()  # nobody asked for this folder, and nothing was begun in it
+        folder.discard()  # a folder of our own naming, in which nothing was started
 
 
 def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, request: StopRequest) -> Iterator[Event]:
     state: dict[str, Any] | None = None
+    continuation = Continuation(settings, [], replan=False)
     notes: list[str] = []
-    divides = False
     if folder.settings_file.is_file():
-        goes_on = continued(settings, origins, folder)
-        settings, notes, divides = goes_on.settings, goes_on.notes, goes_on.divides
+        continuation = continued(settings, origins, folder)
         state, damaged = checkpoint.newest(folder.checkpoints)
-        notes += [f"{sentence} The one before it is used." for sentence in damaged]
-    job, planned, more = assemble(settings, folder, state, divides=divides)
+        notes = [*continuation.notes, *(f"{sentence} The one before it is used." for sentence in damaged)]
+    trainer, planned, more = assemble(continuation, folder, state, request)
     yield planned
     for note in (*notes, *more):
         yield Warned(message=note)
-    job.request = request
     finished: Finished | None = None
     try:
-        with request.noted():
-            for event in train(job):
+        with request.deferred():
+            for event in train(trainer):
                 if isinstance(event, Finished):
                     finished = event
                 else:
                     yield event
     except DataError:
-        yield from job.skipped(job.start)  # too many files are bad: these are they
+        yield from trainer.loader.skipped  # too many files are bad: these are the last ones
         raise
     if finished is not None:
+        settings = trainer.settings
         if settings.run.evaluate:
-            request.obey()
-            yield from quality(job.objective, settings, plan.as_dict(job.resolved), step=finished.step)
+            request.raise_if_signalled()
+            yield from quality(trainer.objective, settings, trainer.resolved.precision, step=finished.step)
         yield finished
 
 
 def assemble(
-    settings: Settings, folder: RunFolder, state: dict[str, Any] | None, *, divides: bool = False
-) -> tuple[Job, Planned, list[str]]:
-    """The job, its plan, and what to warn of; the folder gets the settings and the plan.
+    continuation: Continuation, folder: RunFolder, state: dict[str, Any] | None, request: StopRequest
+) -> tuple[Trainer, Planned, list[str]]:
+    """Return the trainer, its plan and what to warn of; write settings and plan to the folder.
 
-    What was resolved before is taken as it is, from the plan or, should it be lost, from the checkpoint; but the batch
-    is divided anew where the settings `divides` say so, or where memory ran out.
+    Choices that an earlier process resolved are used unchanged, from `plan.json` or, where that is lost, from the
+    checkpoint; only the division of the batch is planned again where the settings say so, or after out of memory.
     """
     earlier = folder.read_plan()
-    kept = earlier.get("resolved") or (state["resolved"] if state else None)
+    recorded = earlier.get("resolved") or (state["resolved"] if state else None)
+    resolved = Resolved.from_dict(recorded) if recorded else None
+    settings = continuation.settings
     source = open_pretraining(settings.data, settings.run.seed)
-    settings, notes = plan.capped(settings, len(source))
-    device = own_device(kept["device"] if kept else settings.hardware.device)
+    settings, notes = cap_queue(settings, len(source))
+    recorded_device = resolved.device if resolved else settings.hardware.device
+    device = local_device(continuation.device or recorded_device)
+    if resolved and torch.device(resolved.device).type != device.type:
+        _refuse_other_run(resolved, state, len(source), len(source) // settings.run.batch * settings.schedule.epochs)
+        notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
+        resolved = None
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source))
-    data = plan.Data(len(source), source.name, source)
-    if kept is None:
-        made = plan.make(settings, objective, data, folder.path)
-        resolved, planned = made.resolved, Planned(choices=made.choices, expected=made.expected)
-        notes += made.warnings
-        folder.write_settings(settings)
-        folder.write_plan(planned, plan.as_dict(resolved))
+    if resolved is None:
+        plan = make_plan(settings, objective, len(source), source.name, source, folder.path)
+        resolved, ram = plan.resolved, plan.cache_bytes
+        planned = Planned(choices=plan.choices, expected=plan.expected)
+        notes += plan.warnings
+        folder.write_plan(planned, resolved.as_dict())
         folder.write_environment({"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)})
     else:
-        resolved = plan.Resolved(**kept)
+        before = resolved
         steps = len(source) // settings.run.batch * settings.schedule.epochs
-        _refuse_another(resolved, state, len(source), steps)
-        torch.set_num_threads(resolved.threads)  # how sums are split decides their last bits
-        if divides:
-            resolved = plan.divided_anew(settings, objective, data, resolved)
-            notes.append(f"As asked, the run goes on with {shortage.described(resolved)}. The batch is as it was.")
+        _refuse_other_run(resolved, state, len(source), steps)
+        if continuation.replan:
+            resolved, ram = replan(settings, objective, resolved, source)
+            notes.append(f"As asked, the run continues with {oom.describe_division(resolved)}. The batch is unchanged.")
         else:
-            resolved, more = shortage.resumed(resolved, step_groups(settings, objective), earlier.get("shortage"))
+            ram = cache_bytes(settings, objective, device)
+            sizes = local_groups(settings, objective)
+            resolved, more = oom.resume_smaller(resolved, sizes, earlier.get("out_of_memory"))
             notes += more
-        told = "every choice as it was" if resolved == plan.Resolved(**kept) else "the batch is divided otherwise"
-        planned = _resumed(settings, objective, source, state["step"] if state else 0, steps, earlier, told)
-        folder.amend_plan(resolved=plan.as_dict(resolved), shortage=None)
-        folder.write_settings(settings)
-    describe(settings, plan.as_dict(resolved), state)
-    loader = build_loader(settings, objective, source, device, resolved.card_bytes)
-    job = Job(settings, resolved, objective, loader, folder)
+        what = "all choices unchanged" if resolved == before else "the batch is divided differently"
+        planned = _resumed_plan(settings, objective, source, state["step"] if state else 0, steps, earlier, what)
+        folder.amend_plan(resolved=resolved.as_dict(), out_of_memory=None)
+    folder.write_settings(settings)
+    broadcast_run(settings, resolved.as_dict(), state)
+    loader = build_loader(
+        settings, objective, source, device, cache_bytes=ram, gpu_cache_bytes=resolved.gpu_cache_bytes
+    )
+    trainer = Trainer(settings, resolved, objective, loader, folder, request)
     if state is not None:
-        job.restore(state)
-    return job, planned, notes
+        trainer.restore(state)
+    return trainer, planned, notes
 
 
-def _resumed(
+def _resumed_plan(
     settings: Settings,
     objective: Objective,
     source: Source,
     step: int,
     steps: int,
     earlier: Mapping[str, Any],
-    told: str,
+    what: str,
 ) -> Planned:
-    """The plan of a run that goes on: of its choices what is `told`, its time what is left at the pace planned."""
+    """Return the plan of a resumed run; its time is that of the remaining steps at the throughput planned before."""
     expected = {**earlier.get("expected", {}), "steps": steps}
     if step == steps:
         expected = {"steps": steps}
@@ -190,13 +198,13 @@ def _resumed(
     where = f"step {step:,}" if step else "its beginning"
     where += ", the last one: nothing is left to train" if step == steps else ""
     choices = (
-        *plan.describe(settings, objective, len(source), source.name),
-        Choice(name="resumed", value=f"from {where}", reason=told),
+        *describe(settings, objective, len(source), source.name),
+        Choice(name="resumed", value=f"from {where}", reason=what),
     )
     return Planned(choices=choices, expected=expected)
 
 
-def _refuse_another(resolved: plan.Resolved, state: dict[str, Any] | None, images: int, steps: int) -> None:
+def _refuse_other_run(resolved: Resolved, state: dict[str, Any] | None, images: int, steps: int) -> None:
     if images != resolved.images:
         raise DataError(
             f"This run was on {resolved.images:,} images, and now there are {images:,}.",
@@ -209,7 +217,7 @@ def _refuse_another(resolved: plan.Resolved, state: dict[str, Any] | None, image
 
 
 def _with_absolute_paths(settings: Settings) -> Settings:
-    """Data folders by their full path, so that the run can be evaluated and resumed from anywhere."""
+    """Return the settings with absolute data folders, so that the run can be evaluated and resumed from anywhere."""
     data = settings.data
     found = {
         name: str(Path(value).expanduser().absolute())

@@ -1,46 +1,154 @@
-"""Which rows of a step share BatchNorm statistics, and how they are cut into micro-batches."""
+"""Rows of a step: which of them form a BatchNorm group, and which rank runs them.
+
+Groups are part of the recipe: the rows that share BatchNorm statistics are the same for any number of ranks. Where
+the number of groups is a multiple of the world size each rank runs whole groups. Otherwise each rank runs a part of
+every group and the ranks all-reduce the statistics: slower, but no rank waits for one that has more rows.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ssl_cli import draws
+from ssl_cli import distributed, draws
+from ssl_cli.errors import UsageError
+
+# Streams of random numbers, distinct from each other and from those of the augmentation.
+QUERIES, TARGETS = 1, 2
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The rows of a step in group order.
+    """Rows of a step in group order.
 
     Attributes:
-        order: int64 `(M,)`, the row that stands at each place.
+        order: int64 `(M,)`, the row at each position.
         sizes: rows of each group, in that order.
     """
 
     order: Tensor
     sizes: tuple[int, ...]
 
-    def restore(self, x: Tensor) -> Tensor:
-        """Rows that stand in group order `(M,...)` back in their own order; differentiable."""
-        return x[torch.argsort(self.order).to(x.device, non_blocking=True)]
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows of a step by rank.
+
+    Attributes:
+        by_rank: the groups of each rank.
+        rank: index of this rank.
+        across_ranks: whether every group has rows on every rank.
+    """
+
+    by_rank: tuple[Groups, ...]
+    rank: int = 0
+    across_ranks: bool = False
+
+    @property
+    def local(self) -> Groups:
+        """Return the groups of this rank."""
+        return self.by_rank[self.rank]
+
+    def micro_batches(self, rows: int) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+        """Yield row numbers and group sizes of this rank's micro-batches: whole groups, at most `rows` but at least one.
+
+        Note:
+            All ranks yield the same groups at the same time, so that they can all-reduce statistics of shared groups.
+        """
+        largest = [max(sizes) for sizes in zip(*(groups.sizes for groups in self.by_rank), strict=True)]
+        group = start = 0
+        for packed in pack(largest, rows):
+            sizes = self.local.sizes[group : group + len(packed)]
+            yield self.local.order[start : start + sum(sizes)], sizes
+            group, start = group + len(sizes), start + sum(sizes)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Gather the rows of all ranks `(M,...)`, in row order, from this rank's `(m,...)` in group order; no gradient."""
+        counts = [len(groups.order) for groups in self.by_rank]
+        order = torch.cat([groups.order for groups in self.by_rank])
+        return distributed.all_gather(x, counts)[torch.argsort(order).to(x.device, non_blocking=True)]
 
 
-def packed(sizes: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:
-    """Groups of these sizes in turn, as many at once as fit in `rows` but at least one."""
-    taken: list[int] = []
+@dataclass(frozen=True)
+class StepRows:
+    """Rows of one step.
+
+    Attributes:
+        queries: rows of the views that carry gradient, view by view.
+        targets: images, in the groups in which targets are computed.
+        images: images of the step over all ranks.
+    """
+
+    queries: Shard
+    targets: Shard
+    images: int
+
+    @property
+    def across_ranks(self) -> bool:
+        """Return whether any BatchNorm group has rows on several ranks."""
+        return self.queries.across_ranks or self.targets.across_ranks
+
+    @property
+    def single_rank(self) -> bool:
+        """Return whether this is the only rank."""
+        return len(self.queries.by_rank) == 1
+
+    def images_to_read(self, target_views: tuple[int, ...]) -> Tensor:
+        """Return the positions in the batch of the images that this rank reads; int64, ascending."""
+        return self._images([self.queries.local.order % self.images], bool(target_views))
+
+    def images_of_view(self, view: int, target_views: tuple[int, ...]) -> Tensor:
+        """Return the positions in the batch of the images whose view number `view` this rank runs; int64, ascending."""
+        order = self.queries.local.order
+        return self._images([order[order // self.images == view] % self.images], view in target_views)
+
+    def _images(self, wanted: list[Tensor], with_targets: bool) -> Tensor:
+        found: Tensor = torch.unique(torch.cat([*wanted, *([self.targets.local.order] if with_targets else [])]))
+        return found
+
+
+@lru_cache(maxsize=8)
+def step_rows(
+    views: int, images: int, group: int | Literal["global"], seed: int, step: int, world_size: int = 1, rank: int = 0
+) -> StepRows:
+    """Return the rows of a step for one rank: a function of the seed, the step and the rank only.
+
+    Args:
+        views: views of an image that carry gradient.
+        images: images of the step over all ranks.
+        group: rows of a BatchNorm group at most, or `global`.
+        seed: seed of the run.
+        step: number of the step, from 0.
+        world_size: number of ranks.
+        rank: index of the rank.
+
+    Raises:
+        UsageError: a BatchNorm group has fewer rows than there are ranks.
+    """
+    queries = bn_groups(images, views, group, seed, step, QUERIES)
+    targets = bn_groups(images, 1, group, seed, step, TARGETS)
+    return StepRows(shard(queries, images, world_size, rank), shard(targets, images, world_size, rank), images)
+
+
+def pack(sizes: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:
+    """Yield consecutive groups of these sizes, as many at a time as fit in `rows` but at least one."""
+    packed: list[int] = []
     for size in sizes:
-        if taken and sum(taken) + size > rows:
-            yield tuple(taken)
-            taken = []
-        taken.append(size)
-    if taken:
-        yield tuple(taken)
+        if packed and sum(packed) + size > rows:
+            yield tuple(packed)
+            packed = []
+        packed.append(size)
+    if packed:
+        yield tuple(packed)
 
 
 def group_sizes(images: int, views: int, group: int | Literal["global"]) -> tuple[int, ...]:
-    """Rows of each group: one of all rows where they fit in it; else equal ones of a view, give or take a row."""
+    """Return the rows of each group: one group where all rows fit in it, else groups of one view, equal to within a row."""
     if group == "global" or images * views <= group:
         return (images * views,)
     count = -(-images // group)
@@ -48,16 +156,62 @@ def group_sizes(images: int, views: int, group: int | Literal["global"]) -> tupl
 
 
 def bn_groups(images: int, views: int, group: int | Literal["global"], *stream: int) -> Groups:
-    """Groups of at most `group` rows among `views` x `images` rows, view by view.
+    """Divide `views` x `images` rows into BatchNorm groups of at most `group` rows.
 
-    Where one group holds all rows, that is the batch as the papers have it. Otherwise a group holds rows of one view
-    alone, drawn anew for each view from `stream` (seed, step, ...): the two views of an image never share a group,
-    and neither do their neighbours, so statistics cannot give a positive away. That is MoCo's shuffling BatchNorm
-    (section 3.3), which on one device is an exact no-op unless groups are real. Groups of a view differ by one row
-    at most.
+    One group that holds all rows is the batch as in the papers. Otherwise each group holds rows of one view only,
+    drawn for each view separately from `stream` (seed, step, ...): the views of an image never share a group, nor do
+    they have the same neighbours, so batch statistics cannot reveal the positive. That is MoCo's shuffling BatchNorm
+    (section 3.3), which on a single device has an effect only with real groups.
     """
     sizes = group_sizes(images, views, group)
     if len(sizes) == 1:
         return Groups(torch.arange(images * views), sizes)
     order = [view * images + draws.permutation(stream[0], images, *stream[1:], view) for view in range(views)]
     return Groups(torch.cat(order), sizes)
+
+
+def shard(groups: Groups, images: int, world_size: int, rank: int) -> Shard:
+    """Divide the groups of a step of `images` images among the ranks.
+
+    Raises:
+        UsageError: a group has fewer rows than there are ranks.
+    """
+    if world_size == 1:
+        return Shard((groups,))
+    if splits_groups(len(groups.sizes), world_size):
+        return Shard(_split_groups(groups, images, world_size), rank, across_ranks=True)
+    parts = torch.split(groups.order, list(groups.sizes))
+    by_rank = [Groups(torch.cat(parts[r::world_size]), groups.sizes[r::world_size]) for r in range(world_size)]
+    return Shard(tuple(by_rank), rank)
+
+
+def splits_groups(groups: int, world_size: int) -> bool:
+    """Return whether so many groups are split across ranks because they cannot be divided evenly."""
+    return groups % world_size > 0
+
+
+def local_group_sizes(sizes: tuple[int, ...], images: int, world_size: int) -> tuple[int, ...]:
+    """Return the rows of each group that a single rank runs: the maximum over ranks."""
+    if world_size == 1:
+        return sizes
+    if not splits_groups(len(sizes), world_size):
+        return tuple(max(sizes[start : start + world_size]) for start in range(0, len(sizes), world_size))
+    if len(sizes) == 1:
+        return (sizes[0] // images * -(-images // world_size),)
+    return tuple(-(-rows // world_size) for rows in sizes)
+
+
+def _split_groups(groups: Groups, images: int, world_size: int) -> tuple[Groups, ...]:
+    """Split every group across the ranks; one group of all views by images, so that each image is read once."""
+    if min(groups.sizes) < world_size:
+        raise UsageError(
+            f"A BatchNorm group of {min(groups.sizes)} rows is too small for {world_size} ranks.",
+            "Pass a larger --batch, or fewer --devices.",
+        )
+    if len(groups.sizes) == 1:
+        by_image = groups.order.view(-1, images).tensor_split(world_size, 1)
+        return tuple(Groups(part.flatten(), (part.numel(),)) for part in by_image)
+    parts = [group.tensor_split(world_size) for group in torch.split(groups.order, list(groups.sizes))]
+    return tuple(
+        Groups(torch.cat(local), tuple(len(part) for part in local)) for local in zip(*parts, strict=True)
+    )

@@ -1,38 +1,260 @@
-"""The loop: one screen that trains every method."""
+"""The training loop: one step of any method, from its views to its checkpoint."""
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
-from ssl_cli.engine.job import Job
-from ssl_cli.engine.plan import memory
-from ssl_cli.events import Event, Finished, Started
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from ssl_cli import distributed
+from ssl_cli.augment.pipeline import Pipeline
+from ssl_cli.config.tree import Settings
+from ssl_cli.data.loader import Loader
+from ssl_cli.engine.gradient import MicroBatched, compute_gradient
+from ssl_cli.engine.metrics import Metrics, observe
+from ssl_cli.engine.plan import compile, memory, oom
+from ssl_cli.engine.plan.plan import Resolved
+from ssl_cli.engine.precision import MEMORY_FORMATS, autocast, view_dtype
+from ssl_cli.engine.rows import QUERIES, TARGETS, Shard, StepRows, step_rows
+from ssl_cli.engine.run import checkpoint
+from ssl_cli.engine.run.folder import RunFolder
+from ssl_cli.engine.run.signals import StopRequest
+from ssl_cli.engine.run.state import capture_state, restore_state
+from ssl_cli.engine.views import ViewLoader, Views
+from ssl_cli.engine.workers.exchange import Exchange
+from ssl_cli.errors import DivergedError, convert_exception
+from ssl_cli.events import Event, Finished, Saved, Started, Warned
+from ssl_cli.nn.batchnorm import Moments
+from ssl_cli.objective import Batch, Objective, Targets
+from ssl_cli.optim.build import build_optimiser, set_rate
+from ssl_cli.optim.schedule import peak_rate, rate, warmup_steps
+
+SAVE_SECONDS = 60.0
+MAX_NON_FINITE = 3
+LOWER_RATE = "Start again with a lower --lr or a longer --set schedule.warmup; the last checkpoint is from before."
 
 
-def train(job: Job) -> Iterator[Event]:
-    """Train from where the job stands to its last step, or until it is asked to stop."""
-    objective = job.objective
-    yield Started(
-        step=job.start,
-        out=str(job.folder.path) if job.folder else "",
-        steps=job.steps,
-        warmup=job.warmup,
-        resumed=job.start > 0,
-    )
+def train(run: "Trainer") -> Iterator[Event]:
+    """Train to the last step, or until a signal or `run.max_time` stops the run; yield what happens.
+
+    Raises:
+        DataError: too many images cannot be read.
+        DivergedError: loss or gradient were not finite in three steps in a row, or the representation collapsed.
+        OutOfMemoryError: not even the smallest micro-batch fits.
+    """
+    memory.release()  # what planning allocated
+    out = str(run.folder.path) if run.folder else ""
+    yield Started(step=run.start, out=out, steps=run.steps, warmup=run.warmup, resumed=run.start > 0)
+    metrics = Metrics(run.settings, run.loader, run.objective, run.resolved, run.steps)
+    metrics.start(run.start)
+    exchange = Exchange(run.loader, run.stop, run.settings.run.max_time)
+    run.views.start(run.start, run.steps)
     began = time.monotonic()
-    for views, batch in job.batches():
-        step = batch.step + 1
-        targets, loss, z = yield from job.gradient(views, batch)
-        job.staging.ahead()  # before anything waits for this step
-        numbers = job.observe(step, z, targets, batch)
-        if job.update(loss, batch.step):
-            objective.after_step(z, targets, batch, step / job.steps)
-        yield from job.report(step, loss, numbers)
-        stopped = job.asked_to_stop(step)
-        yield from job.save_if_due(step, now=stopped is not None)
-        if stopped is not None:
+    for number in range(run.start, run.steps):
+        step = number + 1
+        while True:
+            try:
+                views, batch = run.views.take(number)
+                targets = run.targets(views, batch)
+                loss, z = run.gradient(views, targets, batch)
+                break
+            except Exception as error:
+                warning = run.retry(error, number)
+            yield warning
+            run.discard_gradient()
+        run.views.prefetch()  # before the host waits for this step
+        grad_norm = get_total_norm([p.grad for p in run.objective.parameters() if p.grad is not None])
+        finite = bool(torch.isfinite(loss + grad_norm))  # the only time in a step that the host waits for the device
+        logged = run.folder is not None and metrics.due(step)
+        numbers = observe(run.objective, z, targets, batch) if logged else {}  # before any state moves
+        if finite:
+            run.update(number)
+            run.objective.after_step(z, targets, batch, step / run.steps)
+        skipped, stopped = exchange.after_step(step)
+        yield from skipped
+        if not finite:
+            yield run.skip_step(step)
+        if logged:
+            epoch, lr = step / run.loader.steps_per_epoch, run.lr(number)
+            yield from metrics.report(
+                step, epoch=epoch, loss=float(loss), lr=lr, grad_norm=float(grad_norm), numbers=numbers
+            )
+        if run.folder is not None and (stopped or run.save_due(step)):
+            yield run.save(step)
+        if stopped and step < run.steps:
             yield stopped
             return
+        del views, z, targets  # released before the next step's views are made
     seconds = time.monotonic() - began
-    rate = (job.steps - job.start) * job.settings.run.batch / max(seconds, 1e-9)
-    peak = memory.peak(job.device)
-    yield Finished(step=job.steps, steps=job.steps, seconds=seconds, peak_memory=peak, rate=rate)
+    images = (run.steps - run.start) * run.settings.run.batch
+    peak = memory.peak(run.device)
+    yield Finished(
+        step=run.steps, steps=run.steps, seconds=seconds, peak_memory=peak, rate=images / max(seconds, 1e-9)
+    )
+
+
+class Trainer:
+    """Hold what a step of one rank needs: objective, optimiser, views and BatchNorm moments.
+
+    Args:
+        settings: settings of the run.
+        resolved: the plan's choices; changed where a step runs out of memory.
+        objective: what is trained, on its device.
+        loader: batches of images.
+        folder: the run folder on rank 0, which logs, evaluates and saves; None on other ranks.
+        stop: set by signals; default: never.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        resolved: Resolved,
+        objective: Objective,
+        loader: Loader,
+        folder: RunFolder | None = None,
+        stop: StopRequest | None = None,
+    ) -> None:
+        self.settings, self.resolved, self.loader, self.folder = settings, resolved, loader, folder
+        self.stop = stop or StopRequest()
+        self.device = torch.device(resolved.device)
+        memory_format = MEMORY_FORMATS[resolved.memory_format]
+        self.objective = objective.train().to(memory_format=memory_format)
+        self.steps = loader.steps_per_epoch * settings.schedule.epochs
+        self.warmup = warmup_steps(settings.schedule, loader.steps_per_epoch)
+        self.peak_lr = peak_rate(settings.optim, settings.run.batch)
+        self.optimiser = build_optimiser(objective, settings.optim, self.peak_lr)
+        self.moments = Moments()
+        pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
+        dtype = view_dtype(resolved.precision)
+        self.views = ViewLoader(
+            loader, pipeline, objective, self.rows, device=self.device, memory_format=memory_format, dtype=dtype
+        )
+        self.start = self.non_finite = 0
+        self._saved = time.monotonic()
+        rows = self.rows(0)
+        mode = compile.allowed(
+            resolved.compile, world_size=distributed.world_size(), split_groups=rows.across_ranks
+        )
+        compile.set_compile(objective, mode)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint; raise CheckpointError where it does not fit the settings."""
+        self.start = restore_state(state, self.objective, self.optimiser)
+
+    def rows(self, step: int) -> StepRows:
+        """Return which rows of a step this rank runs."""
+        views, run, group = self.objective.gradient_views, self.settings.run, self.settings.model.bn_group
+        return step_rows(views, run.batch, group, run.seed, step, distributed.world_size(), distributed.rank())
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of a step, from 0."""
+        return rate(self.settings.schedule, self.peak_lr, step, self.loader.steps_per_epoch)
+
+    def targets(self, views: Views, batch: Batch) -> Targets:
+        """Return the objective's targets for the images of all ranks, computed in micro-batches without gradient."""
+        compile.mark_step_begin(self.resolved.compile)
+        if not self.objective.has_targets:
+            return None
+        numbers = range(self.objective.views)
+        rows = self._micro_batched(
+            lambda rows: self.objective.targets([views.view(k, rows) for k in numbers], batch.rows(rows)),
+            self.rows(batch.step).targets,
+            batch.step,
+            TARGETS,
+        )
+        return rows.forward_all(self.moments)
+
+    def gradient(self, views: Views, targets: Targets, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return loss and z of all ranks; leave the gradient, summed over ranks, in the parameters."""
+        shard = self.rows(batch.step).queries
+        # rows of the first views come first, and those beyond `gradient_views` are never asked for
+        rows = self._micro_batched(lambda rows: self.objective(views.rows(rows)), shard, batch.step, QUERIES)
+        loss, z = compute_gradient(
+            rows, lambda z: self.objective.loss(z, targets, batch), self.moments, self.resolved.kept_graphs
+        )
+        distributed.all_reduce_gradients(self.objective.parameters())
+        self.moments.pool()
+        return loss, z
+
+    def update(self, step: int) -> None:
+        """Move weights and running statistics by the gradient of `step`, from 0."""
+        set_rate(self.optimiser, self.lr(step))
+        self.optimiser.step()
+        self.moments.commit()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.non_finite = 0
+
+    def discard_gradient(self) -> None:
+        """Release the gradient and the moments of a step that is run again or skipped."""
+        self.moments.clear()
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def skip_step(self, step: int) -> Warned:
+        """Skip a step whose loss or gradient is not finite: neither weights nor state have moved.
+
+        Raises:
+            DivergedError: it is the third one in a row.
+        """
+        self.discard_gradient()
+        self.non_finite += 1
+        if self.non_finite >= MAX_NON_FINITE:
+            what = f"Loss or gradient was not finite in {MAX_NON_FINITE} steps in a row, up to step {step}."
+            raise DivergedError(what, LOWER_RATE)
+        return Warned(step=step, message="Loss or gradient was not finite; this step was skipped.")
+
+    def retry(self, error: Exception, step: int) -> Warned:
+        """Prepare to run a step again: with smaller micro-batches if out of memory, eagerly if compiling failed.
+
+        Nothing has moved by then. On several ranks the others are blocked in the middle of the step, so the run ends
+        and the next `--resume` takes the smaller micro-batches.
+
+        Raises:
+            OutOfMemoryError: out of memory on one of several ranks.
+            Exception: `error` itself, where neither would help.
+        """
+        sizes = self.rows(step).queries.local.sizes
+        if distributed.world_size() > 1 and convert_exception(error).out_of_memory:
+            raise oom.out_of_memory_error(self.resolved, sizes, step, distributed.rank()) from error
+        smaller = None if distributed.world_size() > 1 else oom.retry_smaller(error, self.resolved, sizes, step)
+        if smaller is None:
+            raise error
+        before, (self.resolved, warning) = self.resolved.compile, smaller
+        if self.folder is not None:
+            self.folder.amend_plan(resolved=self.resolved.as_dict())
+        if self.resolved.compile != before:
+            compile.disable_compile(self.objective)
+        return warning
+
+    def save_due(self, step: int) -> bool:
+        """Return whether a checkpoint is due after `step` steps."""
+        if every := self.settings.run.checkpoint_every:
+            return step % every == 0 or step == self.steps
+        return step == self.steps or time.monotonic() - self._saved >= SAVE_SECONDS
+
+    def save(self, step: int) -> Saved:
+        """Write a checkpoint.
+
+        Raises:
+            DivergedError: a weight is not finite; nothing is written.
+            ResourceError: the disk is full.
+        """
+        assert self.folder is not None
+        if not all(bool(torch.isfinite(p).all()) for p in self.objective.parameters()):
+            raise DivergedError(f"Weights are no longer finite at step {step}; they were not saved.", LOWER_RATE)
+        per_epoch = self.loader.steps_per_epoch
+        state = capture_state(self.settings, self.resolved, self.objective, self.optimiser, step, per_epoch)
+        path = checkpoint.save(self.folder.checkpoints, state, self.settings.run.keep)
+        self._saved = time.monotonic()
+        return Saved(step=step, path=str(path), size=path.stat().st_size)
+
+    def _micro_batched(self, call: Any, shard: Shard, step: int, stream: int) -> MicroBatched:
+        seed = ((self.settings.run.seed * 1_000_003 + step) * 7 + stream) * 1_009 + shard.rank
+        context = autocast(self.device, self.resolved.precision)
+        resolved = self.resolved
+        return MicroBatched(
+            self.objective, call, shard, resolved.micro_batch, context, seed * 65_537, resolved.checkpointing
+        )

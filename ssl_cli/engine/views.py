@@ -1,119 +1,185 @@
-"""From a loader's batches to what a step takes: the views that pass in this process, and the batch as all know it.
+"""Views of each step's batch; on a GPU those of the next step are prefetched on a side stream.
 
-On a card the copy and the augmentation of a step's batch run on a stream beside the one that trains. They are begun
-(`ahead`) as soon as the step before is on its way, so that the card has them done, or at hand, when it gets there. What
-processes say to one another of a batch waits for the step's own turn: the order in which they speak is that of steps.
-
-Memory never passes from one stream to the other while either has a use for it:
-
-* What lies on the side stream is taken from that stream's blocks alone: cached images, copies, views. The allocator
-  gives such a block away again as soon as the host lets go of it, but to the side stream only, where all is in order.
-* Views alone are read by the other stream. When a step is handed its views, the training stream waits for the side
-  stream, which makes them, and the side stream for the training stream, which by then has been given everything that
-  reads the views of the step before. These are let go next, and whatever takes their place comes after that. So no
-  more than two steps' views lie on the card; with `record_stream` it would hang on how far the card has come.
+Note:
+    Memory never moves between the two streams while one of them still uses it. Cached images, copies and views are
+    allocated on the side stream, whose own order makes it safe to reuse their blocks there. Only views are read by the
+    training stream: when a step takes its views, the training stream waits for the side stream, which made them, and
+    the side stream waits for the training stream, on which everything that reads the previous step's views has been
+    queued by then. Those are released next, so at most two steps' views are in GPU memory, however far the host is
+    ahead of the GPU; `record_stream` could not guarantee that.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import Future
-from dataclasses import replace
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from ssl_cli import distributed
 from ssl_cli.augment.pipeline import Pipeline
-from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
-from ssl_cli.engine.plan.plan import Resolved
-from ssl_cli.engine.plan.probe import FORMATS, view_dtype
-from ssl_cli.engine.shards import Views, gathered, step_share
+from ssl_cli.engine.rows import StepRows
 from ssl_cli.objective import Batch, Objective
 
 
-class Staging:
-    """Makes the views of batches: on a CPU when they are asked for, on a card a step ahead."""
+@dataclass(frozen=True)
+class Views:
+    """Views of a step that this rank runs.
 
-    def __init__(self, settings: Settings, resolved: Resolved, objective: Objective, loader: Loader) -> None:
-        self.settings, self.objective, self.loader = settings, objective, loader
-        self.device, self.layout = torch.device(resolved.device), FORMATS[resolved.memory_format]
-        self.dtype = view_dtype(resolved.precision)
-        self.pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
-        self._side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._own: Iterator[Batch] = iter(())
-        self._next: Future[tuple[Views, Batch]] | None = None
+    Attributes:
+        x: `(R,C,H,W)`.
+        position: int64 `(V*N,)`, the row of x that holds each row of the step, -1 where another rank has it; None: its own.
+        images: N, images of the step over all ranks.
+    """
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[Views, Batch]]:
-        """What the steps from `start` to `stop` (exclusive) take; a step's views are not to be used after its end.
+    x: Tensor
+    position: Tensor | None
+    images: int
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """Return rows of the step `(m,C,H,W)` by their number int64 `(m,)`, view by view."""
+        position = rows if self.position is None else self.position[rows]
+        return self.x[position.to(self.x.device, non_blocking=True)]
+
+    def view(self, number: int, images: Tensor) -> Tensor:
+        """Return view `number` of some images int64 `(m,)`; an empty tensor where this rank does not have that view."""
+        rows = images + number * self.images
+        if self.position is not None and bool((self.position[rows] < 0).any()):
+            return self.x[:0]
+        return self.rows(rows)
+
+
+class ViewLoader:
+    """Make the views of one step after the other.
+
+    Args:
+        loader: batches of images.
+        pipeline: the augmentation.
+        objective: says how many views there are, and which of them `targets` reads.
+        rows: step to the rows of that step; see `step_rows`.
+        device: where views are made.
+        memory_format: of the views.
+        dtype: of the views.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        pipeline: Pipeline,
+        objective: Objective,
+        rows: Callable[[int], StepRows],
+        *,
+        device: torch.device,
+        memory_format: torch.memory_format,
+        dtype: torch.dtype,
+    ) -> None:
+        self.loader, self.pipeline, self.objective, self.rows = loader, pipeline, objective, rows
+        self.device, self.memory_format, self.dtype = device, memory_format, dtype
+        self._side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._batches: Iterator[Batch] = iter(())
+        self._step = -1
+        self._current: tuple[Views, Batch] | None = None
+        self._loaded: Batch | None = None
+        self._prefetched: Views | Exception | None = None
+
+    def start(self, step: int, stop: int) -> None:
+        """Start reading the batches of steps `step` to `stop` (exclusive)."""
+        self._batches, self._step = self.loader.batches(step, stop), step - 1
+        self._current = self._loaded = self._prefetched = None
+
+    def take(self, step: int) -> tuple[Views, Batch]:
+        """Return the views and the batch of `step`: the step of the last call again, or the next one.
+
+        The batch is that of all ranks, without its images. After an error the call can be repeated.
 
         Raises:
-            DataError: too many images cannot be read; raised when the step's turn has come.
+            DataError: too many images cannot be read.
+            RuntimeError: out of memory.
         """
-        self._own, self._next = self.loader.batches(start, stop), None
-        if self._side is None:
-            yield from map(self.stage, self._own)
+        if self._current is None or step != self._step:
+            self._current = None  # on the CPU the previous views are released before the next ones are made
+            if self._side_stream is None:
+                views = self._make()
+            else:
+                self.prefetch()
+                made, self._prefetched = self._prefetched, None
+                if isinstance(made, Exception):
+                    raise made
+                assert made is not None
+                training_stream = torch.cuda.current_stream(self.device)
+                training_stream.wait_stream(self._side_stream)
+                self._side_stream.wait_stream(training_stream)
+                views = made
+            assert self._loaded is not None
+            self._current, self._step = (views, self._global_batch(self._loaded)), step
+            self._loaded = None
+        return self._current
+
+    def prefetch(self) -> None:
+        """Queue the next step's views on the side stream of a GPU, unless that is done already; on the CPU do nothing."""
+        if self._side_stream is None or self._prefetched is not None:
             return
-        for _ in range(start, stop):
-            begun, self._next = self._next or self._begin(self._side), None
-            views, batch = begun.result()
-            training = torch.cuda.current_stream(self.device)
-            training.wait_stream(self._side)
-            self._side.wait_stream(training)
-            yield views, self._whole(batch)
-
-    def ahead(self) -> None:
-        """Begin what the next step takes, on a stream of its own; a second time, or on a CPU, nothing happens."""
-        if self._side is not None and self._next is None:
-            self._next = self._begin(self._side)
-
-    def stage(self, batch: Batch) -> tuple[Views, Batch]:
-        """The V views of each image, view by view, as far as they pass here; and the batch as all processes know it."""
-        return self._views(batch), self._whole(batch)
-
-    def _begin(self, side: torch.cuda.Stream) -> Future[tuple[Views, Batch]]:
-        begun = Future[tuple[Views, Batch]]()
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(self._side_stream):
             try:
-                batch = next(self._own)
-                begun.set_result((self._views_after_all(batch), replace(batch, image=[])))
-            except Exception as error:  # it is of the next step, and this one is not over
-                begun.set_exception(error)
-        return begun
+                self._prefetched = self._make()
+            except StopIteration:
+                return  # the current step is the last one
+            except torch.OutOfMemoryError:
+                self._prefetched = self._make_after_sync()
+            except Exception as error:  # it belongs to the next step, and the current one is not finished
+                self._prefetched = error
 
-    def _views_after_all(self, batch: Batch) -> Views:
-        """Where there is no room for them beside the step that trains, once it is over and has given up its own."""
+    def _make_after_sync(self) -> Views | Exception:
+        """Make views once the current step has finished and released its activations."""
+        torch.cuda.synchronize(self.device)
+        torch.cuda.empty_cache()
         try:
-            return self._views(batch)
-        except torch.OutOfMemoryError:
-            torch.cuda.synchronize(self.device)
-            torch.cuda.empty_cache()
-        return self._views(batch)
+            return self._make()
+        except Exception as error:
+            return error
 
-    def _views(self, batch: Batch) -> Views:
-        images, views, own = self.settings.run.batch, self.objective.views, batch.to(self.device)
-        share = step_share(self.settings, self.objective, batch.step)
-        if share.alone:
-            x = self.pipeline.stacked(own, views, self.dtype)
-            return Views(x.contiguous(memory_format=self.layout), None, images)
-        asked = self.objective.target_views
-        read = share.read(asked)
+    def _make(self) -> Views:
+        """Make the views of the next batch that this rank runs; the batch stays in `_loaded`, without images if it worked."""
+        if self._loaded is None:
+            self._loaded = next(self._batches)
+        views = self._augment(self._loaded)
+        self._loaded = replace(self._loaded, image=[])
+        return views
+
+    def _augment(self, batch: Batch) -> Views:
+        rows, count, batch = self.rows(batch.step), self.objective.views, batch.to(self.device)
+        if rows.single_rank:
+            x = self.pipeline.stacked(batch, count, self.dtype)
+            return Views(x.contiguous(memory_format=self.memory_format), None, rows.images)
+        target_views = self.objective.target_views
+        read = rows.images_to_read(target_views)
         parts = []
-        for view in range(views):
-            rows = share.rows_of(view, asked)
-            if not len(rows):
-                continue  # all groups of this view were dealt to others
-            some = own.select(torch.searchsorted(read, rows))
-            x = self.pipeline.apply(some.image, self.pipeline.draw(some, view))
-            parts.append((view, rows, x.to(self.dtype).contiguous(memory_format=self.layout)))
-        return gathered(parts, views, images)
+        for view in range(count):
+            images = rows.images_of_view(view, target_views)
+            if len(images):
+                selected = batch.select(torch.searchsorted(read, images))
+                x = self.pipeline.apply(selected.image, self.pipeline.draw(selected, view))
+                parts.append((view, images, x.to(self.dtype).contiguous(memory_format=self.memory_format)))
+        return concatenate(parts, count, rows.images)
 
-    def _whole(self, batch: Batch) -> Batch:
-        """The batch as all processes know it: which image replaces a bad one is known where that was met."""
-        share = step_share(self.settings, self.objective, batch.step)
-        if share.alone:
-            return replace(batch, image=[])
-        order = share.queries.own.order
-        rows = order[order < share.images]
-        read = share.read(self.objective.target_views)
-        index = distributed.gather_rows(batch.index[torch.searchsorted(read, rows)], rows, share.images)
+    def _global_batch(self, batch: Batch) -> Batch:
+        """Return labels and indices of all ranks' images; a rank knows only the replacements of bad images it has met."""
+        rows = self.rows(batch.step)
+        if rows.single_rank:
+            return batch
+        order = rows.queries.local.order
+        images = order[order < rows.images]
+        read = rows.images_to_read(self.objective.target_views)
+        index = distributed.gather_rows(batch.index[torch.searchsorted(read, images)], images, rows.images)
         label = self.loader.source.labels[index]
         return Batch([], label, index, batch.epoch, batch.step, order.to(self.device, non_blocking=True))
+
+
+def concatenate(parts: list[tuple[int, Tensor, Tensor]], views: int, images: int) -> Views:
+    """Concatenate parts of a step's views: each the number of a view, images int64 `(m,)` and pixels `(m,C,H,W)`."""
+    position = torch.full((views * images,), -1)
+    starts = itertools.accumulate((len(rows) for _, rows, _ in parts), initial=0)
+    for start, (view, rows, _) in zip(starts, parts, strict=False):
+        position[view * images + rows] = torch.arange(start, start + len(rows))
+    return Views(torch.cat([x for _, _, x in parts]), position, images)

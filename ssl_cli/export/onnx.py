@@ -1,4 +1,4 @@
-"""ONNX: an encoder as one self-contained file, and the proof that it computes what torch computes."""
+"""ONNX: convert an encoder to one self-contained graph, and check it in onnxruntime against torch."""
 
 import getpass
 import os
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnx
-import onnxruntime
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_cli.errors import CheckpointError
+from ssl_cli.export.runtime import import_onnxruntime
 
 INPUT, OUTPUT = "image", "h"
-PROVIDER = "CPUExecutionProvider"  # in which the file is tried
+PROVIDER = "CPUExecutionProvider"  # that runs the check
 LARGEST = 1_800_000_000  # bytes; one protobuf file ends at 2 GB
 TOLERANCE = 1e-4  # largest difference, as a share of the largest value
 COSINE = 0.9999
@@ -25,12 +25,12 @@ COSINE = 0.9999
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two implementations are apart.
+    """Differences between two implementations of an encoder.
 
     Attributes:
-        max_error: max|a - b| / max|a| of the batch where it is largest.
-        cosine: least of all rows.
-        batch_sizes: that were tried, rising.
+        max_error: max|a - b| / max|a|, the largest of all batches.
+        cosine: the least of all rows.
+        batch_sizes: that were compared, in ascending order.
     """
 
     max_error: float
@@ -39,14 +39,12 @@ class Agreement:
 
 
 def convert(encoder: nn.Module, size: int, opset: int, name: str = INPUT, channels: int = 3) -> onnx.ModelProto:
-    """The encoder `(N,C,size,size) -> (N,F)` as an ONNX graph, N free; nothing in it tells of this machine.
-
-    The encoder is moved, in place, to the CPU, to evaluation mode and to contiguous weights.
+    """Convert an encoder `(N,C,size,size) -> (N,F)` to an ONNX graph with a free N and without paths of this machine.
 
     Args:
-        encoder: what to convert.
+        encoder: moved in place to the CPU, to evaluation mode and to contiguous weights.
         size: side of its images.
-        opset: to write.
+        opset: of the graph.
         name: of the graph's input.
         channels: of its images.
 
@@ -57,8 +55,8 @@ def convert(encoder: nn.Module, size: int, opset: int, name: str = INPUT, channe
     encoder.cpu().eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, channels, size, size)  # a batch of one would be taken for a constant
     try:
-        # what the exporter deprecates inside itself is not the user's business
-        with warnings.catch_warnings(), _some_user():
+        # deprecations inside the exporter are no concern of the user
+        with warnings.catch_warnings(), _user_name():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 encoder,
@@ -76,7 +74,7 @@ def convert(encoder: nn.Module, size: int, opset: int, name: str = INPUT, channe
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"The encoder cannot be written as ONNX: {type(error).__name__}: {reason}") from error
     written = {part.domain: part.version for part in model.opset_import}
-    if written.get("") != opset:  # where a conversion fails, torch keeps its own opset and goes on
+    if written.get("") != opset:  # where its conversion fails, torch writes its own opset
         raise CheckpointError(f"The encoder cannot be written in opset {opset}.", "Try another --opset.")
     if model.ByteSize() > LARGEST:
         raise CheckpointError(f"The encoder has {model.ByteSize() / 1e9:.1f} GB, more than one ONNX file can hold.")
@@ -85,11 +83,12 @@ def convert(encoder: nn.Module, size: int, opset: int, name: str = INPUT, channe
 
 
 def compare(model: onnx.ModelProto, reference: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> Agreement:
-    """Check the graph's form, then run it in onnxruntime on each batch `(N,...)` beside torch's `reference`.
+    """Check that the graph is valid, and compare its output in onnxruntime with `reference` on each batch `(N,...)`.
 
     Raises:
         CheckpointError: the graph is malformed, has no free batch, or computes something else.
     """
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     try:
@@ -115,23 +114,23 @@ def compare(model: onnx.ModelProto, reference: Callable[[Tensor], Tensor], batch
 
 
 def stamp(model: onnx.ModelProto, producer: str, version: str, facts: Mapping[str, str]) -> None:
-    """Set who wrote the model, and `facts`, which onnxruntime hands back as `custom_metadata_map`."""
+    """Set the producer of the model, and `facts`, which onnxruntime returns as `custom_metadata_map`."""
     model.producer_name, model.producer_version = producer, version
     onnx.helper.set_model_props(model, dict(facts))
 
 
 def _distance(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> tuple[float, float]:
-    """Largest relative difference of a batch and least cosine of a row; a value that is not a number comes through."""
+    """Compute the largest relative difference of a batch and the least cosine of a row; NaN propagates."""
     errors, cosines = [], [torch.ones(1)]
     for a, b in zip(wanted, found, strict=True):
         errors.append((a - b).abs().max() / a.abs().max().clamp(min=torch.finfo(torch.float32).tiny))
-        cosines.append(F.cosine_similarity(a, b)[a.norm(dim=1) > 0])  # a row of zeros points nowhere
+        cosines.append(F.cosine_similarity(a, b)[a.norm(dim=1) > 0])  # a row of zeros has no direction
     return torch.stack(errors).max().item(), torch.cat(cosines).min().item()
 
 
 @contextmanager
-def _some_user() -> Iterator[None]:
-    """Within the block there is a user's name: torch may ask for it, and a container's user may have none."""
+def _user_name() -> Iterator[None]:
+    """Set USER within the block where the user has no name, as in some containers: torch may ask for it."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -145,11 +144,11 @@ def _some_user() -> Iterator[None]:
 
 
 def _strip(message: Any) -> None:
-    """Remove, at every depth, what the exporter notes about its sources: stack traces, paths, documentation."""
+    """Remove stack traces, paths and documentation that the exporter adds, at every depth of the message."""
     for field, value in message.ListFields():
         if field.name in {"metadata_props", "doc_string"}:
             message.ClearField(field.name)
         elif field.message_type is not None:
-            # a repeated field is a sequence of messages, any other a message itself
+            # a repeated field is a sequence of messages
             for part in [value] if hasattr(value, "ListFields") else value:
                 _strip(part)

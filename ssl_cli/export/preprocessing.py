@@ -1,4 +1,4 @@
-"""The test transform as part of an ONNX graph: decoded images of any size in, what the encoder was measured on out.
+"""The test transform as part of an ONNX graph: decoded images of any size in, fitted images for the encoder out.
 
 Resizing is two matrix products, line by line as `augment/resample.py`, for two reasons: Resize is not the same on every
 execution provider (antialiased bicubic least of all), and only those lines are computed that lie in the centre.
@@ -17,14 +17,14 @@ from ssl_cli.export.onnx import INPUT
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize the short side, cut out the centre, scale to [0, 1], normalise; images `size` x `size` are not resized.
+    """Parameters: resize the short side, crop the centre, scale to [0, 1], normalise; `size` x `size` is not resized.
 
     Attributes:
         size: side of the result.
-        short: what the short side becomes.
+        short: length of the short side after resizing.
         interpolation: of the antialiased resize.
-        mean: subtracted from each channel, and
-        std: its divisor; both None where the encoder takes values in [0, 1].
+        mean: of each channel; None where values stay in [0, 1].
+        std: of each channel; None where values stay in [0, 1].
         channels: of the images.
     """
 
@@ -37,7 +37,7 @@ class Preprocessing:
 
 
 class _Nodes:
-    """Nodes and constants of a graph, made by calling it: operator and inputs in, the output's name out."""
+    """Collect nodes and constants of a graph; a call adds a node and returns its output's name."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
@@ -57,9 +57,9 @@ class _Nodes:
 
 
 def prepend(model: onnx.ModelProto, preprocessing: Preprocessing) -> None:
-    """Make the model take `image`, uint8 `(batch, height, width, C)`, all free but C, instead of fitted images.
+    """Put the transform before the model, in place: its input becomes `image`, uint8 `(batch, height, width, C)`.
 
-    In place. The model's own input `(batch, C, size, size)` must have another name than `image`.
+    All sizes but C are free. The model's own input `(batch, C, size, size)` must have another name than `image`.
     """
     graph, add = model.graph, _Nodes("fit")
     x = add("Cast", add("Transpose", INPUT, perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
@@ -82,22 +82,22 @@ def prepend(model: onnx.ModelProto, preprocessing: Preprocessing) -> None:
 
 
 def _filters(add: _Nodes, preprocessing: Preprocessing) -> tuple[str, str]:
-    """Weights `(size, height)` and `(size, width)` of the lines in the centre of the resized image."""
+    """Compute the weights `(size, height)` and `(size, width)` that resize an image and crop its centre."""
     size, short = np.int64(preprocessing.size), np.int64(preprocessing.short)
     sides = add("Shape", INPUT, start=1, end=3)
     height, width = (add("Gather", sides, np.int64(axis)) for axis in (0, 1))
     least, most = add("Min", height, width), add("Max", height, width)
-    as_it_is = add("And", add("Equal", least, size), add("Equal", most, size))
+    unchanged = add("And", add("Equal", least, size), add("Equal", most, size))
 
     def resized(side: str) -> str:
-        return add("Where", as_it_is, size, add("Div", add("Mul", side, short), least))
+        return add("Where", unchanged, size, add("Div", add("Mul", side, short), least))
 
     rows, columns = (_filter(add, side, resized(side), preprocessing) for side in (height, width))
     return rows, columns
 
 
 def _filter(add: _Nodes, side: str, resized: str, preprocessing: Preprocessing) -> str:
-    """Weights `(size, side)`: the middle `size` of `resized` lines, each of which sums to one over the pixels."""
+    """Compute the weights `(size, side)` of the middle `size` of `resized` lines; each sums to one over the pixels."""
     size, one = preprocessing.size, np.float32(1)
     old, new = (add("Cast", count, to=TensorProto.FLOAT) for count in (side, resized))
     start = add("Round", add("Mul", add("Sub", new, np.float32(size)), np.float32(0.5)))  # half to even, as Python's
@@ -105,7 +105,7 @@ def _filter(add: _Nodes, side: str, resized: str, preprocessing: Preprocessing) 
     centre = add("Mul", add("Add", start, np.arange(size, dtype=np.float32)[:, None] + np.float32(0.5)), scale)
     pixel = add("Cast", add("Range", np.int64(0), side, np.int64(1)), to=TensorProto.FLOAT)
     apart = add("Abs", add("Sub", add("Add", pixel, np.float32(0.5)), centre))
-    distance = add("Mul", apart, add("Div", one, add("Max", scale, one)))  # wider where it shrinks
+    distance = add("Mul", apart, add("Div", one, add("Max", scale, one)))  # antialiased: wider where it shrinks
     kernel = _linear if preprocessing.interpolation == "bilinear" else _cubic
     weight = kernel(add, distance)
     return add("Div", weight, add("ReduceSum", weight, np.array([1], dtype=np.int64), keepdims=1))
@@ -116,14 +116,14 @@ def _linear(add: _Nodes, distance: str) -> str:
 
 
 def _cubic(add: _Nodes, distance: str) -> str:
-    """Keys' kernel with a = -1/2: two cubics, each zero where the other holds."""
+    """Evaluate Keys' bicubic kernel with a = -1/2: two cubics, one for distances up to 1 and one from 1 to 2."""
     near = add("Min", distance, np.float32(1))
     far = add("Clip", distance, np.float32(1), np.float32(2))
     return add("Add", _cubic_of(add, near, 1.5, -2.5, 0.0, 1.0), _cubic_of(add, far, -0.5, 2.5, -4.0, 2.0))
 
 
 def _cubic_of(add: _Nodes, x: str, *coefficients: float) -> str:
-    """The polynomial by Horner's rule, highest power first."""
+    """Evaluate a polynomial by Horner's rule, highest power first."""
     first, *others = (np.float32(value) for value in coefficients)
     value: str | np.float32 = first
     for coefficient in others:

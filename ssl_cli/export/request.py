@@ -1,4 +1,4 @@
-"""What can be asked of an export; free of torch, so that a wrong word is answered at once."""
+"""Options of an export and their validation; without torch, so that a wrong one is refused at once."""
 
 import os
 from importlib.util import find_spec
@@ -10,14 +10,14 @@ from ssl_cli.registry import did_you_mean
 
 FLOAT, UINT8 = "float-nchw", "uint8-nhwc"
 INPUTS = (FLOAT, UINT8)
-"""Images that were fitted before, or as they were decoded."""
-OPSETS = range(18, 24)  # asked for less, torch writes 18 in silence
+"""Images by the test transform, or as decoded."""
+OPSETS = range(18, 24)  # below 18 torch writes 18 without saying so
 SUFFIX = ".onnx"
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 
 
 def check(output: Path, opset: int, input_kind: str) -> None:
-    """Refuse what cannot be written.
+    """Refuse options that cannot be exported.
 
     Raises:
         UsageError: no such opset or input, no name of an ONNX file, or a package is missing.
@@ -46,7 +46,7 @@ def check(output: Path, opset: int, input_kind: str) -> None:
 
 
 def _refuse_unwritable(output: Path, name: str) -> None:
-    """Say so now, not after the work is done."""
+    """Refuse a folder that cannot be written to before any work is done."""
     folder = output.absolute().parent
     while not folder.exists():
         folder = folder.parent

@@ -22,6 +22,11 @@ class Votes:
     scores: Tensor
     k: int
 
+    @property
+    def ranking(self) -> Tensor:
+        """The scores, -inf for a class without a vote, which `accuracy` then never counts as found."""
+        return self.scores.where(self.scores > 0, -torch.inf)
+
 
 @torch.no_grad()
 def knn(
@@ -57,10 +62,12 @@ def knn(
 def accuracy(scores: Tensor, labels: Tensor) -> tuple[float, float]:
     """Top-1 and top-5 accuracy, as fractions, of scores `(Q,C)` for labels `(Q,)`.
 
-    A class counts as found only if it beats enough others outright, so that a tie, a class without a vote, or a score
-    that is not a number never flatters.
+    Classes with exactly the same score count as if they were ordered at random: two at the top are half a hit each, in
+    whatever order they are listed. A label whose score is not finite is never a hit.
     """
     own = scores.gather(1, labels[:, None])
-    rank = scores.shape[1] - (own > scores).sum(1)  # 1 is best
-    top1, top5 = ((rank <= best).double().mean().item() for best in (1, 5))
+    better = (~(own >= scores)).sum(1)  # another class's NaN counts as better
+    equal = (own == scores).sum(1).clamp(min=1)
+    finite = own[:, 0].isfinite()
+    top1, top5 = ((((best - better) / equal).clamp(0, 1) * finite).double().mean().item() for best in (1, 5))
     return top1, top5

@@ -17,7 +17,8 @@ from ssl_cli.transfer.knn import accuracy
 PROTOCOL = "logistic regression on frozen h, L-BFGS, no augmentation (after SimCLR, appendix B.8)"
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # strongest first: each fit starts from the one before
 HELD_OUT = 0.1
-ITERATIONS = 100
+TRIAL_ITERATIONS, ITERATIONS = 100, 500
+"""L-BFGS iterations at most: for each penalty, and for the final fit, which starts from the chosen trial's weights."""
 
 
 class Probe(nn.Module):
@@ -42,11 +43,15 @@ class Probe(nn.Module):
 
 @dataclass(frozen=True)
 class Fit:
-    """A probe at its optimum, the L2 penalty chosen for it, and its accuracy on the held-out rows (None if none)."""
+    """A fitted probe, its L2 penalty, and the accuracy on held-out rows that chose it (None without held-out rows).
+
+    `converged` is False where `ITERATIONS` did not suffice.
+    """
 
     probe: Probe
     l2: float
     held_out_top1: float | None
+    converged: bool
 
 
 def linear_probe(h: Tensor, labels: Tensor, *, classes: int, seed: int = 0) -> Fit:
@@ -62,25 +67,30 @@ def linear_probe(h: Tensor, labels: Tensor, *, classes: int, seed: int = 0) -> F
     order = torch.randperm(len(h), generator=torch.Generator().manual_seed(seed)).to(h.device)
     held, rest = order.tensor_split([int(HELD_OUT * len(h))])
     best, l2 = None, PENALTIES[len(PENALTIES) // 2]
+    probe = Probe(h, classes)
     if len(held):
         trial = Probe(h[rest], classes)
         for penalty in PENALTIES:
-            fit(trial, h[rest], labels[rest], penalty)
+            fit(trial, h[rest], labels[rest], penalty, TRIAL_ITERATIONS)
             with torch.no_grad():
                 top1 = accuracy(trial(h[held]), labels[held])[0]
             if best is None or top1 > best:
                 best, l2 = top1, penalty
-    probe = Probe(h, classes)
-    fit(probe, h, labels, l2)
-    return Fit(probe, l2, best)
+                probe.linear.load_state_dict(trial.linear.state_dict())
+    converged = fit(probe, h, labels, l2, ITERATIONS)
+    return Fit(probe, l2, best, converged)
 
 
-def fit(probe: Probe, h: Tensor, labels: Tensor, l2: float) -> None:
-    """Minimise mean cross-entropy + l2 / 2 * |W|^2 over the probe's weights, from where they are; bias unpenalised."""
+def fit(probe: Probe, h: Tensor, labels: Tensor, l2: float, iterations: int = ITERATIONS) -> bool:
+    """Minimise mean cross-entropy + l2 / 2 * |W|^2 over the probe's weights, from where they are; bias unpenalised.
+
+    Returns:
+        Whether L-BFGS converged within the iterations.
+    """
     x = (h - probe.mean) / probe.scale
     weight, bias = probe.linear.weight, probe.linear.bias
     optimiser = torch.optim.LBFGS(
-        [weight, bias], max_iter=ITERATIONS, history_size=10, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=iterations, history_size=10, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
@@ -90,3 +100,5 @@ def fit(probe: Probe, h: Tensor, labels: Tensor, l2: float) -> None:
         return loss
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
+    state, group = optimiser.state[weight], optimiser.param_groups[0]
+    return bool(state["n_iter"] < group["max_iter"] and state["func_evals"] < group["max_eval"])

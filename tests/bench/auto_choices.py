@@ -21,7 +21,7 @@ from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.plan import plan
-from ssl_cli.engine.plan.compile import switch
+from ssl_cli.engine.plan.compile import set_compile
 from ssl_cli.engine.rows import group_sizes, packed
 from ssl_cli.objective import Batch
 
@@ -37,8 +37,8 @@ class Arm:
         objective = build_objective(settings, CPU, len(source))
         groups = group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group)
         count = len(list(packed(groups, resolved.micro_batch)))
-        self.resolved = dataclasses.replace(resolved, kept=count, mode="direct")
-        self.job = Job(settings, self.resolved, objective, build_loader(settings, objective, source, CPU), None)
+        self.resolved = dataclasses.replace(resolved, kept_graphs=count, mode="direct")
+        self.job = Job(settings, self.resolved, objective, build_loader(settings, objective, source, CPU, 10**9), None)
         self.batch: Batch = next(self.job.loader.batches(0, 1))
 
     @property
@@ -64,7 +64,7 @@ def planned(settings: Settings) -> plan.Resolved:
     source = open_pretraining(settings.data, 0)
     objective = build_objective(settings, CPU, len(source))
     with tempfile.TemporaryDirectory() as folder:
-        return plan.make(settings, objective, plan.Data(len(source), source.name, source), Path(folder)).resolved
+        return plan.make_plan(settings, objective, len(source), source.name, source, Path(folder)).resolved
 
 
 def compare(method: str, batch: int, compiles: tuple[str, ...]) -> None:
@@ -93,7 +93,7 @@ def compare(method: str, batch: int, compiles: tuple[str, ...]) -> None:
     for name, ratio in sorted(ratios.items(), key=lambda item: item[1]):
         print(f"    {ratio:5.2f} x  {name}")
     for arm in arms:
-        switch(arm.job.objective, "off")
+        set_compile(arm.job.objective, "off")
 
 
 def main() -> None:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ssl_cli.config.sources import settle
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.gradient import Rowwise, autocast, backward
+from ssl_cli.engine.gradient import Rowwise, backward
 from ssl_cli.engine.plan import memory
+from ssl_cli.engine.precision import autocast
 from ssl_cli.engine.rows import bn_groups
 from ssl_cli.engine.shards import Share
 from ssl_cli.nn.batchnorm import Moments
@@ -82,7 +83,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.alone:
         arm = Arm(*ARMS[asked.alone], asked.width)
-        print(memory.taken_by(arm.step, torch.device("cpu")))
+        print(memory.peak_during(arm.step, torch.device("cpu")))
         return
     arms = {name: Arm(*how, asked.width) for name, how in ARMS.items()}
     for arm in arms.values():

@@ -65,7 +65,7 @@ def alone(name: str, images: int, exact: Path) -> dict[str, float]:
 
     if images <= 4096:
         once()
-    taken = memory.taken_by(once, torch.device("cpu"))
+    taken = memory.peak_during(once, torch.device("cpu"))
     seconds = min(once() for _ in range(3 if images <= 4096 else 1))
     assert z.grad is not None
     unit, found = (x.detach()[sampled(images)].double() for x in (z, z.grad))

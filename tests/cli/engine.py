@@ -40,14 +40,14 @@ class FakeEngine:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put it in the place of the engine's modules."""
         for module, names in {
-            "pretrain": ["pretrain"],
-            "dry_run": ["dry_run"],
-            "evaluate": ["knn_eval", "linear_eval"],
-            "export": ["export_run"],
-            "augmentations": ["augmentation_sheet"],
+            "engine.pretrain": ["pretrain"],
+            "engine.plan.dry_run": ["dry_run"],
+            "engine.evaluation.evaluate": ["knn_eval", "linear_eval"],
+            "engine.export": ["export_run"],
+            "sheet": ["augmentation_sheet"],
             "bench.measure": ["bench"],
         }.items():
-            fake = ModuleType(f"ssl_cli.engine.{module}")
+            fake = ModuleType(f"ssl_cli.{module}")
             for name in names:
                 setattr(fake, name, self._call(name))
             monkeypatch.setitem(sys.modules, fake.__name__, fake)

@@ -87,8 +87,8 @@ def five_steps(method: str, groups: str, way: str) -> Found:
     )
     source = open_pretraining(settings.data, 0)
     objective = build_objective(settings, CPU, len(source)).double()
-    resolved = Resolved("cpu", "fp32", threads=1, images=IMAGES, **WAYS[way])
-    loader = build_loader(settings, objective, source, CPU)
+    resolved = Resolved.from_dict({"device": "cpu", "precision": "fp32", "images": IMAGES, **WAYS[way]})
+    loader = build_loader(settings, objective, source, CPU, 10**9)
     losses: list[float] = []
     loss = objective.loss
 

@@ -16,8 +16,8 @@ from ssl_cli.engine.evaluation.evaluate import knn_eval
 from ssl_cli.engine.export import export_run
 from ssl_cli.engine.plan.plan import describe
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.engine.sheet import augmentation_sheet
 from ssl_cli.events import Evaluated, Finished, Planned
+from ssl_cli.sheet import augmentation_sheet
 from tests.augment.pictures import batch, pictures
 from tests.config.test_recipe import settings_of
 

@@ -8,11 +8,10 @@ import torch
 
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.gradient import autocast, tensor_float
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.plan import compile as compiled
 from ssl_cli.engine.plan import plan
-from ssl_cli.engine.plan.divide import Division
+from ssl_cli.engine.precision import autocast, tf32
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.events import Evaluated, Finished, Planned, Stepped, Warned
@@ -62,7 +61,7 @@ def test_a_card_rounds_in_networks_alone() -> None:
     full = off()
     with autocast(card, "fp32")():
         assert off() > 10 * full
-    with tensor_float(card):
+    with tf32(card):
         assert torch.equal(a @ b, exact)
     assert off() == full
 
@@ -116,8 +115,10 @@ def a_job(out: Path, *, card_bytes: int = 0, precision: str = "bf16", source: st
     chosen = settings(out, data=data, augment={"order": ORDER}, hardware={"device": "cuda"})
     card, images = torch.device("cuda"), open_pretraining(chosen.data, 0)
     objective = build_objective(chosen, card, len(images))
-    resolved = plan.Resolved("cuda", precision, "direct", 32, 1, len(images), kept=1, card_bytes=card_bytes)
-    return Job(chosen, resolved, objective, build_loader(chosen, objective, images, card, card_bytes), None)
+    resolved = plan.Resolved(
+        "cuda", precision, "channels_last", "direct", 32, 1, False, "off", len(images), card_bytes
+    )
+    return Job(chosen, resolved, objective, build_loader(chosen, objective, images, card, 10**9, card_bytes), None)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -18,9 +18,10 @@ from ssl_cli.config.methods import (
 )
 from ssl_cli.config.tree import OptimSettings
 from ssl_cli.engine import gradient as module
-from ssl_cli.engine.gradient import Rowwise, autocast, backward, tensor_float
+from ssl_cli.engine.gradient import MicroBatched, compute_gradient
+from ssl_cli.engine.precision import autocast, tf32
 from ssl_cli.engine.rows import bn_groups
-from ssl_cli.engine.shards import Share
+from ssl_cli.engine.rows import Shard
 from ssl_cli.methods.instdisc import InstDisc
 from ssl_cli.methods.invaspread import InvaSpread
 from ssl_cli.methods.moco import MoCo
@@ -141,9 +142,9 @@ def _step(
     moments = Moments()
     micro, sparing = (way.micro, way.checkpointing) if way else (ALL, False)
 
-    def rowwise(call: Callable[[Tensor], Tensor], count: int, stream: int) -> Rowwise:
+    def rowwise(call: Callable[[Tensor], Tensor], count: int, stream: int) -> MicroBatched:
         groups = bn_groups(images, count, size.group, 0, step, stream)
-        return Rowwise(objective, call, Share((groups,)), micro, EXACT, 1000 * step, sparing)
+        return MicroBatched(objective, call, Shard((groups,)), micro, EXACT, 1000 * step, sparing)
 
     targets = None
     if objective.has_targets:
@@ -153,17 +154,17 @@ def _step(
             assert found is not None
             return found
 
-        targets = rowwise(targets_of, 1, 2).without_gradient(moments)
+        targets = rowwise(targets_of, 1, 2).forward_all(moments)
     x = torch.cat(list(views[: objective.gradient_views]))
     rows = rowwise(lambda rows: objective(x[rows]), objective.gradient_views, 1)
     if way is None:
         torch.manual_seed(rows.seed)
-        with grouped(objective, rows.share.own.sizes, moments):
-            z = rows.share.own.restore(objective(x[rows.share.own.order]))
+        with grouped(objective, rows.shard.local.sizes, moments):
+            z = rows.shard.gather(objective(x[rows.shard.local.order]))
         value = objective.loss(z, targets, batch)
         value.backward()  # type: ignore[no-untyped-call]
     else:
-        value, z = backward(rows, lambda z: objective.loss(z, targets, batch), moments, way.kept)
+        value, z = compute_gradient(rows, lambda z: objective.loss(z, targets, batch), moments, way.kept)
     optimiser.step()
     optimiser.zero_grad()
     moments.commit()
@@ -265,7 +266,7 @@ def test_dropout_is_replayed(way: Way) -> None:
 def test_each_micro_batch_has_dropout_of_its_own() -> None:
     drop = nn.Dropout(0.5)
     groups = bn_groups(8, 1, 4, 0, 0, 1)
-    rows = Rowwise(drop, lambda rows: drop(torch.ones(len(rows), 64)), Share((groups,)), 4, EXACT, 0)
+    rows = MicroBatched(drop, lambda rows: drop(torch.ones(len(rows), 64)), Shard((groups,)), 4, EXACT, 0)
     (first, second), again = ([rows.out(number, None) for number in range(len(rows))] for _ in range(2))
     assert not torch.equal(first, second)
     assert torch.equal(first, again[0])
@@ -293,7 +294,7 @@ def rounding() -> tuple[str, str]:
 
 def test_tf32_ends_with_its_block_and_is_a_card_s_alone() -> None:
     before = rounding()
-    with tensor_float(torch.device("cpu")):
+    with tf32(torch.device("cpu")):
         assert rounding() == before
     with autocast(torch.device("cuda"), "fp32")():
         assert rounding() == ("tf32", "tf32")
@@ -305,7 +306,7 @@ def test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither(
     kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card, before = torch.device("cuda"), rounding()
-    monkeypatch.setattr(module, "tensor_float", lambda _: tensor_float(card))
+    monkeypatch.setattr(module, "tf32", lambda _: tf32(card))
     net = nn.Linear(8, 4)
     in_network, in_loss = list[tuple[str, str]](), list[tuple[str, str]]()
     net.weight.register_hook(lambda _: in_network.append(rounding()))  # type: ignore[no-untyped-call]
@@ -320,7 +321,7 @@ def test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither(
         return z.square().mean()
 
     groups = bn_groups(8, 1, 4, 0, 0, 1)
-    backward(Rowwise(net, call, Share((groups,)), 4, autocast(card, "fp32"), 0), loss, Moments(), kept)
+    compute_gradient(MicroBatched(net, call, Shard((groups,)), 4, autocast(card, "fp32"), 0), loss, Moments(), kept)
     assert len(in_network) == 4 + max(2 - kept, 0)
     assert set(in_network) == {("tf32", "tf32")}
     assert in_loss == [before, before]

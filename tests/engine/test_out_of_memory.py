@@ -14,14 +14,14 @@ from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.events import Finished, Stepped, Warned
 from ssl_cli.methods.simclr import SimCLR
-from tests.engine.test_pretrain import PACE, only, run, settings
+from tests.engine.test_pretrain import COST, only, run, settings
 
 GENTLE = {"lr": 1e-3}
 
 
 @pytest.fixture(autouse=True)
 def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl_cli.engine.plan.forecast.pace", lambda *_, **__: PACE)
+    monkeypatch.setattr("ssl_cli.engine.plan.cost.measure_step", lambda *_, **__: COST)
 
 
 def card_of(rows: int, monkeypatch: pytest.MonkeyPatch, since: int) -> None:

@@ -10,15 +10,14 @@ from torch import Tensor
 
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.plan.forecast import Pace
-from ssl_cli.engine.plan.probe import Passes
+from ssl_cli.engine.plan.measure import StepCost
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.errors import DataError, DivergedError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Finished, Planned, Saved, Started, Stepped, Stopped, Warned
 from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.nn.heads import unit
 
-PACE = Pace(read=0.0, augment=1e-3, passes=Passes(1e-3, 1e-3, {}), loss=0.0, loss_bytes=0)
+COST = StepCost(read=0.0, augment=1e-3, forward_backward=1e-3, forward=1e-3, peaks={}, loss=0.0, loss_bytes=0)
 
 
 def settings(out: Path, **sections: dict[str, Any]) -> Settings:
@@ -97,7 +96,7 @@ def test_resuming_before_the_first_checkpoint_takes_what_was_resolved(
     run(settings(out))
     for path in (out / "checkpoints").iterdir():
         path.unlink()
-    monkeypatch.setattr("ssl_cli.engine.plan.need.measure", None)  # a second probe would fail
+    monkeypatch.setattr("ssl_cli.engine.plan.cost.measure_step", None)  # a second probe would fail
     again = run(settings(out), resume=True)
     assert [event.step for event in only(again, Stepped)] == list(range(1, 13))
 
@@ -181,7 +180,7 @@ def test_a_loss_that_is_not_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return honest(self, z, *rest) * (torch.nan if 3 < len(calls) <= 3 + bad else 1.0)
 
     monkeypatch.setattr(SimCLR, "loss", loss)
-    monkeypatch.setattr("ssl_cli.engine.plan.forecast.pace", lambda *_, **__: PACE)  # it takes losses too
+    monkeypatch.setattr("ssl_cli.engine.plan.cost.measure_step", lambda *_, **__: COST)  # it takes losses too
     chosen = settings(tmp_path / "run", run={"checkpoint_every": 1})
     if bad == 1:
         events = run(chosen)

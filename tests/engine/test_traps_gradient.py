@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from ssl_cli.engine.gradient import Rowwise, autocast, backward
+from ssl_cli.engine.gradient import MicroBatched, compute_gradient
+from ssl_cli.engine.precision import autocast
 from ssl_cli.engine.rows import bn_groups
-from ssl_cli.engine.shards import Share
+from ssl_cli.engine.rows import Shard
 from ssl_cli.nn.batchnorm import BatchNorm1d, Moments
 
 ROWS, MICRO = 14, 6
@@ -27,8 +28,8 @@ def test_both_passes_are_equal_to_the_last_bit_and_the_loss_sees_every_row() -> 
 
     groups = bn_groups(ROWS, 1, 4, 0, 0, 1)
     assert len(groups.sizes) == 4
-    rows = Rowwise(net, call, Share((groups,)), MICRO, autocast(torch.device("cpu"), "bf16"), 0)
-    backward(rows, loss, Moments(), kept=0)
+    rows = MicroBatched(net, call, Shard((groups,)), MICRO, autocast(torch.device("cpu"), "bf16"), 0)
+    compute_gradient(rows, loss, Moments(), kept_graphs=0)
     assert seen == [ROWS]
     first, second = passed[: len(passed) // 2], passed[len(passed) // 2 :]
     assert len(first) == len(second) > 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_cli.engine import shards as share
+from ssl_cli.engine import rows as rows_module
 from ssl_cli.engine.rows import Groups, bn_groups
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.events import Warned
@@ -53,8 +53,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
     out = tmp_path_factory.mktemp("moco") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        share._step_share.cache_clear()
-        patch.setattr(share, "bn_groups", watched_groups)
+        rows_module.step_rows.cache_clear()
+        patch.setattr(rows_module, "bn_groups", watched_groups)
         patch.setattr(MoCo, "loss", watched_loss)
         patch.setattr(MoCo, "after_step", watched_after_step)
         small = {"data": {"size": 16, "images": 48, "threads": 1}, "schedule": {"epochs": 1}}

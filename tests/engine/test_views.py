@@ -1,4 +1,4 @@
-"""What steps take: the views and batches of the plain path, in its order, whenever they are made."""
+"""Views of each step: those of the pipeline, in order, whenever they are made."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -11,104 +11,105 @@ from torch import Tensor
 
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.data.loader import Loader
-from ssl_cli.engine.job import Job
-from ssl_cli.engine.views import Staging
+from ssl_cli.engine.train import Trainer
 from ssl_cli.errors import DataError
-from ssl_cli.events import Finished, Stepped
+from ssl_cli.events import Finished, Stepped, Warned
 from ssl_cli.objective import Batch
 from tests.engine.side_stream import side_stream
-from tests.engine.test_no_wait import a_job
 from tests.engine.test_pretrain import only, run, settings
+from tests.engine.trainers import make_trainer
 
 STEPS = 12
-HABITS: dict[str, Callable[[int], int]] = {
+PREFETCHES: dict[str, Callable[[int], int]] = {
     "never": lambda step: 0,
     "every step": lambda step: 1,
     "twice": lambda step: 2,
     "every third step": lambda step: step % 3 == 0,
 }
-"""How often the next step's are begun in a step."""
+"""How often `prefetch` is called in a step."""
 
 
-def plain(job: Job, start: int) -> Iterator[tuple[Tensor, Batch]]:
-    """Views and batch by the loader and the pipeline alone."""
-    loader = Loader(job.loader.source, 16, job.settings.run.seed, cache="none")
-    pipeline = Pipeline(job.settings.views, job.settings.data.size, job.settings.run.seed)
+def plain(trainer: Trainer, start: int) -> Iterator[tuple[Tensor, Batch]]:
+    """Views and batches by the loader and the pipeline alone."""
+    loader = Loader(trainer.loader.source, 16, trainer.settings.run.seed, cache="none")
+    pipeline = Pipeline(trainer.settings.views, trainer.settings.data.size, trainer.settings.run.seed)
     for batch in loader.batches(start, STEPS):
-        yield pipeline.stacked(batch, job.objective.views), batch
+        yield pipeline.stacked(batch, trainer.objective.views), batch
 
 
-def same(job: Job, start: int, habit: str) -> None:
-    steps = 0
-    for (views, batch), (x, wanted) in zip(job.staging.batches(start, STEPS), plain(job, start), strict=True):
-        for _ in range(HABITS[habit](batch.step)):
-            job.staging.ahead()
+def assert_same(trainer: Trainer, start: int, prefetches: str) -> None:
+    trainer.views.start(start, STEPS)
+    for number, (x, wanted) in enumerate(plain(trainer, start), start):
+        views, batch = trainer.views.take(number)
+        for _ in range(PREFETCHES[prefetches](number)):
+            trainer.views.prefetch()
         assert torch.equal(views.x, x)
-        assert (views.place, views.images) == (None, 16)
-        assert (batch.epoch, batch.step) == (wanted.epoch, wanted.step) == ((start + steps) // 6, start + steps)
+        assert trainer.views.take(number)[0] is views  # the same step again, as after out of memory
+        assert (views.position, views.images) == (None, 16)
+        assert (batch.epoch, batch.step) == (wanted.epoch, wanted.step) == (number // 6, number)
         assert torch.equal(batch.index, wanted.index)
         assert torch.equal(batch.label, wanted.label)
-        steps += 1
-    assert steps == STEPS - start
+        assert not len(batch.image)
 
 
-@pytest.mark.parametrize("start", [0, 4])
-@pytest.mark.parametrize("habit", HABITS)
-@pytest.mark.parametrize("method", ["simclr", "instdisc"])
-def test_views_and_batches_are_those_of_the_pipeline(method: str, habit: str, start: int) -> None:
-    same(a_job(method, "sgd"), start, habit)
+@pytest.mark.parametrize(
+    ("method", "prefetches", "start"),
+    [*(("simclr", name, 0) for name in PREFETCHES), ("instdisc", "every step", 4)],
+)
+def test_views_and_batches_are_those_of_the_pipeline(method: str, prefetches: str, start: int) -> None:
+    assert_same(make_trainer(method), start, prefetches)
     with side_stream():
-        same(a_job(method, "sgd"), start, habit)
+        assert_same(make_trainer(method), start, prefetches)
 
 
-def counted(job: Job, monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:
-    """A list to which all views will be added as they are made."""
+def record(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:
+    """Return a list to which all views are added as they are made."""
     made: list[weakref.ref[Tensor]] = []
-    views_of = job.staging._views
+    honest = trainer.views._augment
 
-    def noted(batch: Batch) -> Any:
-        views = views_of(batch)
+    def augment(batch: Batch) -> Any:
+        views = honest(batch)
         made.append(weakref.ref(views.x))
         return views
 
-    monkeypatch.setattr(job.staging, "_views", noted)
+    monkeypatch.setattr(trainer.views, "_augment", augment)
     return made
 
 
-def test_on_a_cpu_nothing_is_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = a_job("simclr", "sgd")
-    made = counted(job, monkeypatch)
-    batches = job.batches()
-    assert not made
+def test_nothing_is_prefetched_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer("simclr")
+    made = record(trainer, monkeypatch)
     for step in range(1, 4):
-        views, _ = next(batches)
-        job.staging.ahead()
+        views, _ = trainer.views.take(step - 1)
+        trainer.views.prefetch()
         assert len(made) == step
         alive = [ref() for ref in made]
         assert all(x is None for x in alive[:-1])
         assert alive[-1] is views.x
-        del alive
+        del alive, views
 
 
-def test_on_a_card_one_step_s_are_made_ahead_and_take_the_place_of_the_last_but_one_s(
+def test_one_step_is_prefetched_on_a_gpu_and_reuses_the_memory_of_the_last_but_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with side_stream() as waits:
-        job = a_job("simclr", "sgd")
-        made = counted(job, monkeypatch)
-        for step, (_views, _) in enumerate(job.staging.batches(0, STEPS), 1):
-            # first what is asked for is ready, then the memory of the step before, which is over, may be taken
+        trainer = make_trainer("simclr")
+        made = record(trainer, monkeypatch)
+        for step in range(1, STEPS + 1):
+            views, _ = trainer.views.take(step - 1)
+            # first the training stream waits for the views, then the side stream for the end of the previous step
             assert waits == [("training", "side"), ("side", "training")]
             waits.clear()
             assert len(made) == step
             assert sum(ref() is not None for ref in made) == 1
-            job.staging.ahead()
+            trainer.views.prefetch()
             assert len(made) == min(step + 1, STEPS)
             assert sum(ref() is not None for ref in made) == min(2, STEPS - step + 1)
             assert not waits
+            del views
 
 
-def test_what_goes_wrong_ahead_is_told_in_its_own_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_prefetch_is_raised_in_its_own_step(monkeypatch: pytest.MonkeyPatch) -> None:
     def batches(self: Loader, start: int, stop: int) -> Iterator[Batch]:
         yield from reading(self, start, start + 2)
         raise DataError("Too many files cannot be read.")
@@ -116,13 +117,53 @@ def test_what_goes_wrong_ahead_is_told_in_its_own_turn(monkeypatch: pytest.Monke
     reading = Loader.batches
     monkeypatch.setattr(Loader, "batches", batches)
     with side_stream():
-        job = a_job("simclr", "sgd")
-        staged = job.batches()
-        for _ in range(2):
-            next(staged)
-            job.staging.ahead()
+        trainer = make_trainer("simclr")
+        for number in range(2):
+            trainer.views.take(number)
+            trainer.views.prefetch()
         with pytest.raises(DataError, match="Too many"):
-            next(staged)
+            trainer.views.take(2)
+
+
+def out_of_memory(failures: int) -> Callable[..., Any]:
+    """A pipeline whose first calls do not find the memory for their views."""
+    honest, calls = Pipeline.stacked, []
+
+    def stacked(self: Pipeline, *args: Any, **kwargs: Any) -> Tensor:
+        calls.append(1)
+        if 3 < len(calls) <= 3 + failures:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return honest(self, *args, **kwargs)
+
+    return stacked
+
+
+@pytest.mark.parametrize(("failures", "divisions"), [(1, 0), (3, 1)])
+def test_out_of_memory_in_a_prefetch_waits_for_the_step_and_then_divides_the_batch(
+    monkeypatch: pytest.MonkeyPatch, failures: int, divisions: int
+) -> None:
+    """Once the step has released its activations there may be room; if not, the batch is divided as in any step."""
+    from ssl_cli.engine.train import train
+
+    wanted = [event.loss for event in only(list(train(make_logging("simclr"))), Stepped)]
+    with side_stream() as waits:
+        trainer = make_logging("simclr")
+        monkeypatch.setattr(Pipeline, "stacked", out_of_memory(failures))
+        events = list(train(trainer))
+    assert ("host", "device") in waits
+    assert isinstance(events[-1], Finished)
+    assert len([event for event in only(events, Warned) if "memory" in event.message.lower()]) == divisions
+    assert [event.loss for event in only(events, Stepped)] == pytest.approx(wanted, rel=1e-3)
+
+
+def make_logging(method: str) -> Trainer:
+    """A trainer that behaves like rank 0 but writes nothing."""
+    from unittest.mock import MagicMock
+
+    trainer = make_trainer(method)
+    trainer.folder = MagicMock()
+    trainer.save = lambda step: Warned(step=step, message="saved")  # type: ignore[method-assign,assignment]
+    return trainer
 
 
 def losses(out: Path, **more: Any) -> list[float]:
@@ -131,27 +172,11 @@ def losses(out: Path, **more: Any) -> list[float]:
     return [event.loss for event in only(events, Stepped)]
 
 
-def test_a_run_is_the_same_and_so_is_one_that_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_prefetching_is_the_same_and_so_is_one_that_was_stopped(tmp_path: Path) -> None:
     wanted = losses(tmp_path / "plain")
-    order: list[str] = []
-
-    def note(kind: type, name: str) -> None:
-        call = getattr(kind, name)
-
-        def noted(*args: Any) -> Any:
-            order.append(name)
-            return call(*args)
-
-        monkeypatch.setattr(kind, name, noted)
-
-    for kind, name in ((Job, "gradient"), (Job, "observe"), (Job, "update"), (Staging, "_begin"), (Job, "report")):
-        note(kind, name)
     with side_stream():
-        assert losses(tmp_path / "ahead") == wanted
-        # the next step's are begun when a step's passes are on their way, before the host may wait for their result
-        step = ["gradient", "_begin", "observe", "update", "report"]
-        assert order == ["_begin", *step * STEPS]
+        assert losses(tmp_path / "prefetched") == wanted
         first = run(settings(tmp_path / "stopped", run={"max_time": 1e-3}))
-        told = [event.loss for event in only(first, Stepped)]
-        assert 0 < len(told) < STEPS
-        assert told + losses(tmp_path / "stopped", resume=True) == wanted
+        early = [event.loss for event in only(first, Stepped)]
+        assert 0 < len(early) < STEPS
+        assert early + losses(tmp_path / "stopped", resume=True) == wanted

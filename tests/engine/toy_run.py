@@ -32,9 +32,9 @@ def toy_settings(**data: Any) -> Settings:
     )
 
 
-def write_run(folder: Path, settings: Settings) -> Objective:
-    """Save a checkpoint of step 7 whose weights are not the untrained ones; returns what was saved."""
-    objective = build_objective(settings, torch.device("cpu"))
+def write_run(folder: Path, settings: Settings, images: int | None = None) -> Objective:
+    """Save a checkpoint of step 7 with random changes of the weights; return the objective in evaluation mode."""
+    objective = build_objective(settings, torch.device("cpu"), images)
     with torch.no_grad():
         for parameter in objective.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))

@@ -7,7 +7,7 @@ BACKWARD, BATCHNORM, JOB = "ssl_cli/engine/gradient.py", "ssl_cli/nn/batchnorm.p
 FEATURES, EVALUATE = "ssl_cli/engine/evaluation/features.py", "ssl_cli/engine/evaluation/evaluate.py"
 KNN, RESNET = "ssl_cli/transfer/knn.py", "ssl_cli/nn/resnet.py"
 LARS_TESTS, SCHEDULE_TESTS = ("tests/oracle/test_lars.py",), ("tests/optim/test_schedule.py",)
-EVALUATION_TESTS = ("tests/engine/test_traps_evaluate.py",)
+EVALUATION_TESTS = ("tests/engine/evaluation/test_traps_evaluate.py",)
 CACHED = ("tests/engine/test_backward.py::test_every_way_equals_the_plain_step",)
 FALLBACK = ("tests/engine/test_out_of_memory.py",)
 ROUNDING = ("tests/engine/test_backward.py::test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither",)
@@ -115,7 +115,7 @@ MUTANTS = [
         EVALUATE,
         "if fingerprint(objective.backbone) != before:",
         "if not before:",
-        ("tests/engine/test_evaluate.py::test_a_backbone_that_moves_is_found_out",),
+        ("tests/engine/evaluation/test_evaluate.py::test_a_backbone_that_changes_is_an_error",),
     ),
     Mutant(
         33,
@@ -127,17 +127,17 @@ MUTANTS = [
         "            part = slice(start, start + micro)\n"
         "            batch = Batch(images[part], label[part], index[part])\n"
         "            x = Pipeline(settings.views, size, 0)(batch, 1)[0].to(device)\n",
-        ("tests/engine/test_features.py::test_rows_are_those_of_each_image_alone",),
+        ("tests/engine/evaluation/test_features.py::test_rows_are_those_of_each_image_alone",),
     ),
     Mutant(
         33,
         "z-is-measured-for-h",
         EVALUATE,
-        "{ENCODER: objective.represent}",
-        "{ENCODER: objective.forward}",
+        "return of if feature == Z else of.represent",
+        "return of",
         EVALUATION_TESTS,
     ),
-    Mutant(33, "nobody-says-which-feature", EVALUATE, '        "feature": ENCODER,\n', "", EVALUATION_TESTS),
+    Mutant(33, "nobody-says-which-feature", EVALUATE, '        "feature": feature,\n', "", EVALUATION_TESTS),
     Mutant(33, "the-bank-is-not-normalised", KNN, "F.normalize(bank.to(wide), dim=1).T", "bank.to(wide).T", KNN_TESTS),
     Mutant(33, "queries-are-not-normalised", KNN, "F.normalize(query.to(wide), dim=1)", "query.to(wide)", KNN_TESTS),
     Mutant(33, "more-neighbours-than-the-bank-has", KNN, "k = min(k, len(bank))", "k = int(k)", KNN_TESTS),
@@ -145,8 +145,8 @@ MUTANTS = [
         None,
         "a-tie-is-a-hit",
         KNN,
-        "rank = scores.shape[1] - (own > scores).sum(1)",
-        "rank = 1 + (scores > own).sum(1)",
+        "((best - better) / equal)",
+        "(best - better)",
         KNN_TESTS,
     ),
     Mutant(
@@ -269,7 +269,7 @@ MUTANTS = [
         None,
         "a-signal-waits-for-a-first-step",
         "ssl_cli/engine/run/signals.py",
-        "if again or not self._noting:",
+        "if again or not self._deferred:",
         "if again:",
         ("tests/faults/test_signals.py",),
     ),
@@ -301,8 +301,8 @@ MUTANTS = [
         39,
         "weights-that-are-missing-stay-random",
         FEATURES,
-        "objective.backbone.load_state_dict(weights)",
-        "objective.backbone.load_state_dict(weights, strict=False)",
+        "part.load_state_dict(weights)",
+        "part.load_state_dict(weights, strict=False)",
         EVALUATION_TESTS,
     ),
     Mutant(

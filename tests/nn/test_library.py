@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer, VisionTransformer, get_model, resnet18
 
-from ssl_cli.engine.gradient import Rowwise, autocast, backward
+from ssl_cli.engine.gradient import MicroBatched, compute_gradient
+from ssl_cli.engine.precision import autocast
 from ssl_cli.engine.rows import bn_groups
-from ssl_cli.engine.shards import Share
+from ssl_cli.engine.rows import Shard
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.nn import library
 from ssl_cli.nn.batchnorm import BatchNorm2d, Moments, convert, grouped
@@ -239,11 +240,11 @@ def test_dropout_and_dropped_paths_are_replayed(make: Callable[[], nn.Module]) -
     def gradient(kept: int, seed: int, sparing: bool = False) -> list[Tensor]:
         net.zero_grad()
         groups = bn_groups(ROWS, 1, 4, 0, 0, 1)
-        rows = Rowwise(
-            net, lambda rows: net(x[rows]), Share((groups,)), 4, autocast(torch.device("cpu"), "fp64"), seed, sparing
+        rows = MicroBatched(
+            net, lambda rows: net(x[rows]), Shard((groups,)), 4, autocast(torch.device("cpu"), "fp64"), seed, sparing
         )
         loss = lambda z: (nn.functional.normalize(z) @ nn.functional.normalize(z).T).exp().sum()  # noqa: E731
-        backward(rows, loss, Moments(), kept)
+        compute_gradient(rows, loss, Moments(), kept)
         return [p.grad.clone() for p in net.parameters() if p.grad is not None]
 
     direct, cached, other, sparing = gradient(ROWS, 1), gradient(0, 1), gradient(0, 2), gradient(ROWS, 1, True)

@@ -1,4 +1,4 @@
-"""Nearest neighbours: chunks, limits, and an accuracy that never flatters."""
+"""Nearest neighbours: chunks, limits, and an accuracy that does not depend on the order of tied classes."""
 
 import pytest
 import torch
@@ -38,9 +38,28 @@ def test_top1_and_top5() -> None:
     assert accuracy(scores, torch.tensor([0, 4, 5, 6])) == (0.25, 0.5)
 
 
-@pytest.mark.parametrize("value", [0.0, float("nan")])
-def test_a_tie_or_nan_is_a_miss(value: float) -> None:
+def test_ties_count_as_in_a_random_order_of_the_classes() -> None:
+    scores = torch.tensor([[2.0, 2, 1, 0, 0, 0, 0]])
+    for order in ([0, 1, 2, 3, 4, 5, 6], [6, 1, 0, 2, 3, 4, 5]):
+        assert accuracy(scores[:, order], torch.tensor([order.index(0)])) == (0.5, 1.0)
+    assert accuracy(scores, torch.tensor([5])) == (0.0, 0.5)  # two of four places among the best five
+    assert accuracy(torch.ones(4, 10), torch.tensor([0, 3, 5, 9])) == (0.1, 0.5)
+
+
+@pytest.mark.parametrize("value", [-torch.inf, torch.nan])
+def test_a_score_that_is_not_finite_is_a_miss(value: float) -> None:
     assert accuracy(torch.full((3, 10), value), torch.tensor([0, 5, 9])) == (0.0, 0.0)
+    assert accuracy(torch.tensor([[value, value, 1.0]]), torch.tensor([0])) == (0.0, 0.0)
+
+
+def test_a_nan_of_another_class_does_not_make_a_hit() -> None:
+    assert accuracy(torch.tensor([[1.0, torch.nan]]), torch.tensor([0]))[0] == 0.0
+
+
+def test_a_class_without_a_vote_is_a_miss() -> None:
+    votes = knn(torch.eye(4), torch.arange(4), torch.eye(4)[:1], classes=4, k=1)
+    assert accuracy(votes.ranking, torch.tensor([0])) == (1.0, 1.0)
+    assert accuracy(votes.ranking, torch.tensor([3])) == (0.0, 0.0)
 
 
 def test_fewer_than_five_classes() -> None:

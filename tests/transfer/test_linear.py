@@ -5,8 +5,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+import ssl_cli.transfer.linear
 from ssl_cli.transfer.knn import accuracy
-from ssl_cli.transfer.linear import PENALTIES, Probe, fit, linear_probe
+from ssl_cli.transfer.linear import PENALTIES, Fit, Probe, fit, linear_probe
 
 
 def clusters(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -38,6 +39,34 @@ def test_separates_what_can_be_separated_and_repeats_itself() -> None:
     scores = first.probe(test_h).detach()
     assert accuracy(scores, test_labels)[0] > 0.45
     assert torch.equal(scores, second.probe(test_h).detach())
+
+
+def test_collinear_features_are_fitted_to_convergence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred iterations leave the loss far from its minimum where features are nearly the same."""
+    monkeypatch.setattr(ssl_cli.transfer.linear, "PENALTIES", (1e-5,))
+    draw = torch.Generator().manual_seed(0)
+    factors = torch.randn(300, 3, generator=draw)
+    h = factors.repeat(1, 10) + 0.02 * torch.randn(300, 30, generator=draw)
+    labels = (h @ torch.randn(30, 5, generator=draw) + 3 * torch.randn(300, 5, generator=draw)).argmax(1)
+    found, short, best = linear_probe(h, labels, classes=5), Probe(h, 5), Probe(h, 5)
+    assert found.converged
+    assert not fit(short, h, labels, found.l2, 100)
+    assert fit(best, h, labels, found.l2, 5000)
+    minimum = loss(found, best, h, labels)
+    torch.testing.assert_close(loss(found, found.probe, h, labels), minimum, rtol=1e-5, atol=0)
+    assert loss(found, short, h, labels) > 1.0005 * minimum
+
+
+def loss(found: Fit, probe: Probe, h: Tensor, labels: Tensor) -> Tensor:
+    with torch.no_grad():
+        penalty = found.l2 / 2 * probe.linear.weight.square().sum()
+        return torch.nn.functional.cross_entropy(probe(h), labels) + penalty
+
+
+def test_too_few_iterations_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssl_cli.transfer.linear, "ITERATIONS", 2)
+    h, labels = clusters(300)
+    assert not linear_probe(h, labels, classes=3).converged
 
 
 def test_a_few_rows_are_enough() -> None:

@@ -1,6 +1,5 @@
-"""How good a representation is: nearest neighbours and a linear probe on frozen h, beside what needs no training."""
+"""Quality of a representation: weighted kNN and a linear probe on frozen features, and baselines without training."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -15,8 +14,8 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.features import (
+    Encoder,
     Features,
-    Represent,
     Trained,
     encode,
     evaluating,
@@ -34,8 +33,9 @@ from ssl_cli.transfer.linear import HELD_OUT, ITERATIONS, PENALTIES, PROTOCOL, l
 Score = Callable[[Tensor, Tensor, Tensor, Tensor], Mapping[str, Any]]
 """(training rows, their labels, test rows, their labels) -> a result with `top1`."""
 LARGEST_BANK = 20_000
-"""Images that training's end compares with; a million would take longer than it is worth."""
-ENCODER, PIXELS, UNTRAINED = "h", "pixels", "untrained"
+"""Images of the bank at the end of training; knn-eval takes all."""
+H, Z = "h", "z"
+TRAINED, PIXELS, UNTRAINED = "trained", "pixels", "untrained"
 
 
 def knn_eval(
@@ -44,6 +44,7 @@ def knn_eval(
     *,
     k: int = 200,
     temperature: float = 0.1,
+    feature: str = H,
     baselines: bool = False,
     test_data: str | None = None,
     limit: int | None = None,
@@ -51,31 +52,33 @@ def knn_eval(
     method: str | None = None,
     machine: Mapping[str, Any] | None = None,
 ) -> Iterator[Event]:
-    """Weighted kNN accuracy of a run's encoder; ends with `Evaluated` named `knn`.
+    """Measure the weighted kNN accuracy of a run's encoder; the last event is `Evaluated` named `knn`.
 
     Args:
         run: run folder or checkpoint file.
-        data: images that hold the bank; absent: the run's own.
+        data: images of the bank; None: the run's own.
         k: neighbours.
         temperature: T of the vote exp(s / T).
-        baselines: also raw pixels, and the same network untrained.
-        test_data: folder of queries; absent: what belongs to `data`.
-        limit: first images of each class only.
+        feature: `h`, the output of the backbone, or `z`, the projector's output of unit length.
+        baselines: measure raw pixels and the same network untrained, too.
+        test_data: folder of queries; None: what belongs to `data`.
+        limit: use the first so many images of each class.
         device: where to compute.
         method: the run's method again, if it is the user's own.
-        machine: the machine's `folder` of data sets, decode `threads`, and whether to `download`; what it leaves out is
-            as it was in the run, but nothing is downloaded unasked.
+        machine: `folder` of data sets, decode `threads`, `download`; what is left out is as in the run, but nothing is
+            downloaded.
 
     Raises:
-        SslcliError: no such run, data without labels, or a representation that is not finite.
+        SslcliError: no such run, data without labels, or features that are not finite.
     """
-    trained = open_run(run, device, method)
+    trained = open_run(run, device, method, projector=feature == Z)
     settings = _with_data(trained.settings, data, test_data, limit, machine)
-    found = open_evaluation(settings.data, settings.run.seed)
+    images = open_evaluation(settings.data, settings.run.seed)
     result = knn_of(
-        trained.objective, settings, trained.precision, found, k=k, temperature=temperature, baselines=baselines
-    )
-    yield from _conclude(run, trained, found, "knn", result)
+        trained.objective, settings, trained.precision, images,
+        k=k, temperature=temperature, feature=feature, baselines=baselines,
+    )  # fmt: skip
+    yield from _conclude(run, trained, images, "knn", result)
 
 
 def linear_eval(
@@ -89,29 +92,29 @@ def linear_eval(
     method: str | None = None,
     machine: Mapping[str, Any] | None = None,
 ) -> Iterator[Event]:
-    """Accuracy of a linear probe on a run's frozen encoder; ends with `Evaluated` named `linear`.
+    """Measure the accuracy of a linear probe on h; the last event is `Evaluated` named `linear`.
 
     Arguments and errors as for `knn_eval`.
     """
     trained = open_run(run, device, method)
     settings = _with_data(trained.settings, data, test_data, limit, machine)
-    found = open_evaluation(settings.data, settings.run.seed)
-    result = linear_of(trained.objective, settings, trained.precision, found, baselines=baselines)
-    yield from _conclude(run, trained, found, "linear", result)
+    images = open_evaluation(settings.data, settings.run.seed)
+    result = linear_of(trained.objective, settings, trained.precision, images, baselines=baselines)
+    yield from _conclude(run, trained, images, "linear", result)
 
 
-def quality(objective: Objective, settings: Settings, resolved: Mapping[str, Any], *, step: int) -> Iterator[Event]:
-    """What training's end tells of an objective in memory: kNN with baselines.
+def quality(objective: Objective, settings: Settings, precision: str, *, step: int) -> Iterator[Event]:
+    """Measure kNN with baselines at the end of training, on a bank of at most `LARGEST_BANK` images.
 
-    Whatever goes wrong here, such as data without labels, is a warning: the training it follows is done and safe.
+    An error, such as data without labels, is yielded as a `Warned`: training is complete and saved.
     """
     try:
-        found = open_evaluation(settings.data, settings.run.seed)
-        if len(found.bank) > LARGEST_BANK:
-            each = max(LARGEST_BANK // len(found.bank.classes), 1)
+        images = open_evaluation(settings.data, settings.run.seed)
+        if len(images.bank) > LARGEST_BANK:
+            each = max(LARGEST_BANK // len(images.bank.classes), 1)
             part = open_evaluation(settings.data.model_copy(update={"limit": each}), settings.run.seed)
-            found = replace(part, note=f"{part.note}; the first {each:,} images of each class, knn-eval takes all")
-        result = knn_of(objective, settings, resolved["precision"], found, baselines=True)
+            images = replace(part, note=f"{part.note}; the first {each:,} images of each class, knn-eval takes all")
+        result = knn_of(objective, settings, precision, images, baselines=True)
         yield Evaluated(step=step, name="knn", result=result)
     except (SslcliError, MemoryError, RuntimeError) as error:
         ours = convert_exception(error)
@@ -126,23 +129,27 @@ def knn_of(
     *,
     k: int = 200,
     temperature: float = 0.1,
+    feature: str = H,
     baselines: bool = False,
 ) -> dict[str, Any]:
-    """Weighted kNN accuracy of an objective in memory, as pinned in contracts.md; it is left as it was."""
+    """Measure the weighted kNN accuracy of an objective in memory; the result's keys are pinned in contracts.md.
+
+    Arguments as for `knn_eval`. Modes and weights of the objective are unchanged.
+    """
 
     def score(bank: Tensor, bank_label: Tensor, query: Tensor, query_label: Tensor) -> Mapping[str, Any]:
         votes = knn(bank, bank_label, query, classes=len(data.queries.classes), k=k, temperature=temperature)
-        top1, top5 = accuracy(votes.scores, query_label)
+        top1, top5 = accuracy(votes.ranking, query_label)
         return {"top1": top1, "top5": top5, "k": votes.k}
 
-    bank, queries = _encode_both(objective, settings, precision, data, baselines)
+    bank, queries = _encode_both(objective, settings, precision, data, feature, baselines)
     results = _score_each(score, bank, queries, next(objective.parameters()).device)
-    result = results.pop(ENCODER)
+    result = results.pop(TRAINED)
     short = f"k is {result['k']}, not {k}: the bank has no more images" if result["k"] < k else ""
     return {
         **result,
         "temperature": temperature,
-        "feature": ENCODER,
+        "feature": feature,
         "bank": len(bank.label),
         "queries": len(queries.label),
         "note": _note(data, bank, queries, short),
@@ -153,10 +160,10 @@ def knn_of(
 def linear_of(
     objective: Objective, settings: Settings, precision: str, data: Evaluation, *, baselines: bool = False
 ) -> dict[str, Any]:
-    """Accuracy of a linear probe on an objective in memory, as pinned in contracts.md; it is left as it was.
+    """Measure the accuracy of a linear probe on h of an objective in memory; keys as pinned in contracts.md.
 
     Raises:
-        SslcliError: the backbone changed, which would make the result worthless.
+        SslcliError: the backbone changed during its evaluation, which makes the result worthless.
     """
 
     def score(train: Tensor, train_label: Tensor, test: Tensor, test_label: Tensor) -> Mapping[str, Any]:
@@ -165,14 +172,17 @@ def linear_of(
         with torch.no_grad():  # a class that only the test images have is never answered
             scores = F.pad(fit.probe(test), (0, len(data.queries.classes) - known), value=-torch.inf)
         top1, top5 = accuracy(scores, test_label)
-        return {"top1": top1, "top5": top5, "l2": fit.l2, "held_out_top1": fit.held_out_top1}
+        found = {"l2": fit.l2, "held_out_top1": fit.held_out_top1, "converged": fit.converged}
+        return {"top1": top1, "top5": top5, "fit": found}
 
     before = fingerprint(objective.backbone)
-    train, test = _encode_both(objective, settings, precision, data, baselines)
+    train, test = _encode_both(objective, settings, precision, data, H, baselines)
     results = _score_each(score, train, test, next(objective.parameters()).device)
     if fingerprint(objective.backbone) != before:
         raise SslcliError("The backbone changed during its evaluation; please report this.")
-    result = results.pop(ENCODER)
+    result = results.pop(TRAINED)
+    fit = result["fit"]
+    short = "" if fit["converged"] else f"the probe had not converged after {ITERATIONS} iterations"
     return {
         "top1": result["top1"],
         "top5": result["top5"],
@@ -180,14 +190,13 @@ def linear_of(
         "train": len(train.label),
         "test": len(test.label),
         "settings": {
-            "l2": result["l2"],
+            **fit,
             "l2_grid": list(PENALTIES),
             "held_out": HELD_OUT,
-            "held_out_top1": result["held_out_top1"],
             "iterations": ITERATIONS,
             "seed": settings.run.seed,
         },
-        "note": _note(data, train, test),
+        "note": _note(data, train, test, short),
         "baselines": {name: other["top1"] for name, other in results.items()},
     }
 
@@ -199,7 +208,7 @@ def _with_data(
     limit: int | None,
     machine: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """The settings with other images in them; a test folder belongs to its data and goes with it."""
+    """Replace the images of the settings; a test folder belongs to its data, and is replaced with it."""
     changed: dict[str, Any] = {"download": False, **(machine or {})}
     if data is not None:
         changed |= {"source": data, "test": None, "limit": None}
@@ -211,26 +220,38 @@ def _with_data(
 
 
 def _encode_both(
-    objective: Objective, settings: Settings, precision: str, data: Evaluation, baselines: bool
+    objective: Objective, settings: Settings, precision: str, data: Evaluation, feature: str, baselines: bool
 ) -> tuple[Features, Features]:
-    """Rows of the bank and of the queries, by the encoder and, if asked, by the baselines."""
+    """Encode bank and queries by the objective and, if asked, by the baselines.
+
+    Raises:
+        DivergedError: the objective's features are not finite.
+    """
+
+    def encoder(of: Objective) -> Encoder:
+        return of if feature == Z else of.represent
+
     device = next(objective.parameters()).device
-    represents: dict[str, Represent] = {ENCODER: objective.represent}
-    networks = [objective]
+    encoders, networks = {TRAINED: encoder(objective)}, [objective]
     if baselines:
         untrained = build_objective(settings, device)
         networks.append(untrained)
-        represents |= {PIXELS: pixels, UNTRAINED: untrained.represent}
+        encoders |= {PIXELS: pixels, UNTRAINED: encoder(untrained)}
     with evaluating(*networks):
         bank, queries = (
-            encode(represents, source, settings, device=device, precision=precision)
+            encode(encoders, source, settings, device=device, precision=precision)
             for source in (data.bank, data.queries)
         )
-    if not all(bool(rows.h[ENCODER].isfinite().all()) for rows in (bank, queries)):
+    if not all(bool(rows.h[TRAINED].isfinite().all()) for rows in (bank, queries)):
         raise DivergedError(
             "The representation is not finite.", "Evaluate an earlier checkpoint: give its file as RUN."
         )
     return bank, queries
+
+
+def _score_each(score: Score, train: Features, test: Features, device: torch.device) -> dict[str, Mapping[str, Any]]:
+    train_label, test_label = train.label.to(device), test.label.to(device)
+    return {name: score(train.h[name].to(device), train_label, test.h[name].to(device), test_label) for name in train.h}
 
 
 def _note(data: Evaluation, bank: Features, queries: Features, *more: str) -> str:
@@ -239,22 +260,27 @@ def _note(data: Evaluation, bank: Features, queries: Features, *more: str) -> st
     return "; ".join(filter(None, (data.note, left_out, *more)))
 
 
-def _score_each(score: Score, train: Features, test: Features, device: torch.device) -> dict[str, Mapping[str, Any]]:
-    train_label, test_label = train.label.to(device), test.label.to(device)
-    return {name: score(train.h[name].to(device), train_label, test.h[name].to(device), test_label) for name in train.h}
-
-
 def _conclude(run: str, trained: Trained, data: Evaluation, name: str, result: dict[str, Any]) -> Iterator[Event]:
-    """The result as the last event; a run folder keeps it in `eval/`, one file for each checkpoint and data set."""
+    """Yield the run's notes, then the result; write it to the run folder's `eval/`, a file per checkpoint and data."""
+    about = re.sub(r"[^\w.]+", "-", data.bank.name).strip("-")
+    feature = "-z" if result.get("feature") == Z else ""
+    path = Path(run) / "eval" / f"{name}{feature}-{Path(trained.checkpoint).stem}-{about}.json"
+    yield from conclude(run, trained, name, result, path, data=data.bank.name, test=data.queries.name)
+
+
+def conclude(
+    run: str, trained: Trained, name: str, result: dict[str, Any], path: Path, **facts: str
+) -> Iterator[Event]:
+    """Yield the notes of `trained`, then `Evaluated` with its step; where `run` is a folder, write that to `path`, too.
+
+    A run folder that cannot be written to, such as a read-only one, is a `Warned`.
+    """
     yield from (Warned(step=trained.step, message=note) for note in trained.notes)
     event = Evaluated(step=trained.step, name=name, result={**result, "step": trained.step})
     if Path(run).is_dir():
-        about = re.sub(r"[^\w.]+", "-", data.bank.name).strip("-")
-        path = Path(run) / "eval" / f"{name}-{Path(trained.checkpoint).stem}-{about}.json"
-        facts = {**record(event), "checkpoint": trained.checkpoint, "data": data.bank.name, "test": data.queries.name}
         try:
             path.parent.mkdir(exist_ok=True)
-            disk.write_text(path, json.dumps(facts, indent=1, default=dict))
-        except (OSError, SslcliError) as error:  # a finished run may well be read-only
-            yield Warned(step=trained.step, message=f"The result was not kept: {error}")
+            disk.write_json(path, {**record(event), "checkpoint": trained.checkpoint, **facts})
+        except (OSError, SslcliError) as error:
+            yield Warned(step=trained.step, message=f"The result was not written: {error}")
     yield event

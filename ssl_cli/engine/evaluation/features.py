@@ -1,4 +1,4 @@
-"""Representations of whole data sets: an encoder read from a run, and its h for every image, by the test transform."""
+"""Representations of whole data sets: a trained encoder read from a run, and its rows for every image."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,17 +15,16 @@ from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
-from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.devices import resolve_device
-from ssl_cli.engine.gradient import autocast
-from ssl_cli.engine.plan.compile import eagerly
+from ssl_cli.engine.build import build_objective, resolve_device
+from ssl_cli.engine.plan.compile import eager
+from ssl_cli.engine.precision import autocast
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import status
 from ssl_cli.errors import CheckpointError, DataError, UsageError
 from ssl_cli.events import Skipped
 from ssl_cli.objective import Objective
 
-Represent = Callable[[Tensor], Tensor]
+Encoder = Callable[[Tensor], Tensor]
 """Images `(M,C,S,S)` to rows `(M,F)`."""
 PIXEL_SIDE = 32
 
@@ -35,10 +34,10 @@ class Features:
     """Rows of one data set, on the CPU.
 
     Attributes:
-        h: by encoder, float32 `(N,F)`.
+        h: float32 `(N,F)` by the name of the encoder.
         label: int64 `(N,)`, -1 where there is none.
         index: int64 `(N,)`.
-        skipped: images that could not be read, and have no row.
+        skipped: number of images that could not be read, and have no row.
     """
 
     h: Mapping[str, Tensor]
@@ -49,7 +48,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Trained:
-    """An objective in memory whose backbone is trained, and the settings, precision and step it was trained with."""
+    """An objective with trained weights, the settings, precision and step they were trained with, and their file.
+
+    `notes` are sentences for the user, such as that the run has not finished.
+    """
 
     objective: Objective
     settings: Settings
@@ -57,21 +59,16 @@ class Trained:
     step: int
     checkpoint: str
     notes: tuple[str, ...] = ()
-    """What whoever takes its results should know of it."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where its weights are."""
-        return next(self.objective.parameters()).device
 
 
-def open_run(run: str, device: str = "auto", method: str | None = None) -> Trained:
-    """The encoder of a run folder's newest checkpoint, or of a checkpoint file; only its backbone is trained.
+def open_run(run: str, device: str = "auto", method: str | None = None, *, projector: bool = False) -> Trained:
+    """Load the encoder of a run folder's newest undamaged checkpoint, or of a checkpoint file.
 
     Args:
         run: folder or file.
-        device: where to put it; `auto` is the best one here, which need not be the one it was trained on.
-        method: the user's own `module:Class`, if the run used one; it is never imported on a checkpoint's word alone.
+        device: where to put it; `auto` is the best one here, not the one it was trained on.
+        method: the user's own `module:Class`, if the run used one; a checkpoint's name alone is never imported.
+        projector: load all weights that `forward` needs, for z; otherwise only the backbone is trained.
 
     Raises:
         CheckpointError: no checkpoint, a damaged one, or one that does not fit its own settings.
@@ -90,12 +87,14 @@ def open_run(run: str, device: str = "auto", method: str | None = None) -> Train
         )
     where = resolve_device(device)
     objective = build_objective(settings, where)
-    prefix = "backbone."
-    weights = {k.removeprefix(prefix): v for k, v in state["objective"].items() if k.startswith(prefix)}
+    part, prefix, name = (objective, "", "objective") if projector else (objective.backbone, "backbone.", "backbone")
+    weights = {key.removeprefix(prefix): value for key, value in state["objective"].items() if key.startswith(prefix)}
+    if projector:  # without what only training needs, such as a memory bank
+        weights = {key: weights[key] for key in part.state_dict() if key in weights}
     try:
-        objective.backbone.load_state_dict(weights)
+        part.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"The backbone in {path} does not fit its settings.", str(error)) from error
+        raise CheckpointError(f"The {name} in {path} does not fit its settings.", str(error)) from error
     resolved = state["resolved"]
     # a precision that was measured to be fast on one device says nothing about another
     precision = resolved["precision"] if torch.device(resolved["device"]).type == where.type else "fp32"
@@ -104,10 +103,10 @@ def open_run(run: str, device: str = "auto", method: str | None = None) -> Train
 
 
 def _notes(run: str, path: Path, step: int) -> Iterator[str]:
-    """Whether a run's last word is another than this checkpoint; of a file that was named, nothing."""
+    """State that a run folder's newest checkpoint is damaged, or that the run has not finished."""
     if not Path(run).is_dir():
         return
-    for newer in checkpoint.passed_over(path):
+    for newer in checkpoint.newer_than(path):
         yield f"{newer.name} is damaged; {path.name} is used in its place."
     state = status(Path(run))
     if state not in {None, "finished"}:
@@ -116,7 +115,7 @@ def _notes(run: str, path: Path, step: int) -> Iterator[str]:
 
 @torch.no_grad()
 def encode(
-    represents: Mapping[str, Represent],
+    encoders: Mapping[str, Encoder],
     source: Source,
     settings: Settings,
     *,
@@ -124,33 +123,32 @@ def encode(
     precision: str = "fp32",
     micro: int = 256,
 ) -> Features:
-    """Rows of every readable image of `source`, by each of `represents`, in one pass over the data.
+    """Encode every readable image of `source` with each of `encoders`, reading the data once.
 
     Modules among them must be in evaluation mode (`evaluating`).
 
     Args:
-        represents: by name; each maps images `(M,C,S,S)`, channels_last on `device`, to `(M,F)`.
+        encoders: by name; each maps images `(M,C,S,S)`, channels_last on `device`, to `(M,F)`.
         source: the images.
-        settings: its `data.size` and `augment` say how an image is fitted.
+        settings: `data.size` and `augment` of the test transform.
         device: where to compute.
-        precision: `bf16` or `fp32`, of the matrix work.
-        micro: images at once.
+        precision: `bf16` or `fp32`, of matrix products.
+        micro: images per forward pass.
 
     Raises:
         DataError: nothing could be read.
     """
     size, context = settings.data.size, autocast(device, precision)
-    rows: dict[str, list[Tensor]] = {name: [] for name in represents}
+    rows: dict[str, list[Tensor]] = {name: [] for name in encoders}
     labels, indices, skipped = [], [], list[Skipped]()
-    # decoding may halve large images on the way, but the test transform has the last word on every pixel
     parts = read_all(source, threads=settings.data.threads, cap=2 * size, batch=micro, skipped=skipped)
     for images, label, index in parts:
         for start in range(0, len(label), micro):
             x = evaluation.fit(images[start : start + micro], size, settings.views).to(device)
             x = x.contiguous(memory_format=torch.channels_last)
-            for name, represent in represents.items():
+            for name, encoder in encoders.items():
                 with context():
-                    h = represent(x)
+                    h = encoder(x)
                 rows[name].append(h.float().cpu())
         labels.append(label)
         indices.append(index)
@@ -161,7 +159,7 @@ def encode(
 
 
 def pixels(x: Tensor) -> Tensor:
-    """The images themselves as rows `(M, C * side * side)`, averaged down to at most 32 pixels a side: the baseline."""
+    """Flatten images to rows `(M, C * side * side)`, averaged down to at most 32 pixels a side: a baseline."""
     if x.shape[-1] > PIXEL_SIDE:
         x = F.adaptive_avg_pool2d(x, PIXEL_SIDE)
     return x.flatten(1)
@@ -169,12 +167,12 @@ def pixels(x: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Within the block, the modules are in evaluation mode, and not compiled for it; then each part is as before."""
+    """Put the modules in evaluation mode within the block, without torch.compile; restore each module's mode after."""
     before = [(part, part.training) for module in modules for part in module.modules()]
     for module in modules:
         module.eval()
     try:
-        with eagerly():
+        with eager():
             yield
     finally:
         for part, training in before:
@@ -182,7 +180,7 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """sha256 of the names and bytes of all weights and buffers."""
+    """Compute the sha256 of the names and bytes of all weights and buffers."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())

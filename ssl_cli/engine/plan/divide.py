@@ -1,133 +1,157 @@
-"""How a batch is divided: which rows pass at once, whose graphs are kept, what that holds and what it costs.
+"""Divide a batch into micro-batches for a memory budget: arithmetic only, without torch.
 
-Three ways to need less memory than all activations of a batch, none of which changes the gradient:
+Three ways to hold less than all activations of a batch, none of which changes the gradient:
 
-* `cached`: all rows pass without a graph, micro-batch by micro-batch, and again with one once the loss is known;
-* `tail-keep`: the same, but the graphs of as many micro-batches as fit stay from the first pass;
-* `checkpointed`: the network keeps the inputs of its parts alone, which pass again. It works within a BatchNorm group,
-  which the others cannot cut, and combines with either.
+* `cached`: gradient caching (Gao et al. 2021, arXiv 2101.06983): a forward pass without a graph, micro-batch by
+  micro-batch, then each micro-batch is recomputed with one, once the loss is known;
+* `tail-keep`: the same, but as many micro-batches as fit keep their graphs from the first forward pass;
+* `checkpointed`: activation checkpointing. It saves memory within a BatchNorm group, which the others cannot split,
+  and combines with either.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-from ssl_cli.engine.plan.footprint import Footprint
-from ssl_cli.engine.rows import packed
 
 Mode = Literal["auto", "direct", "tail-keep", "cached", "checkpointed"]
 
 
-def at_once(device: str) -> int:
-    """Rows beyond which a pass gains nothing on this type of device: on a CPU they only leave its cache."""
-    return 256 if device == "cpu" else 1024
+@dataclass(frozen=True)
+class ActivationBytes:
+    """Memory estimate of a forward and backward pass, without weights and their gradients.
+
+    Attributes:
+        kept: bytes per row between the forward and the backward pass.
+        peak: bytes per row at most.
+        fixed: bytes for any number of rows.
+    """
+
+    kept: float
+    peak: float
+    fixed: float = 0.0
+
+    def at(self, rows: int, kept_rows: int = 0) -> int:
+        """Return the peak bytes of a pass of `rows` while the graphs of `kept_rows` other rows are kept."""
+        return int(self.fixed + self.peak * rows + self.kept * kept_rows)
 
 
 @dataclass(frozen=True)
-class Division:
-    """What was decided.
+class MicroBatchPlan:
+    """Micro-batches of a step.
 
     Attributes:
-        micro_batch: rows at a time.
-        count: how many times a step that is.
-        kept: of so many, the last ones, the graphs are kept from the first pass.
-        checkpointing: whether parts of the network keep their inputs alone.
+        micro_batch: rows of a micro-batch.
+        count: micro-batches of a step.
+        kept_graphs: how many of them, the last ones, keep their graph from the first forward pass.
+        checkpointing: whether activations are checkpointed.
         peak: bytes of activations at most.
     """
 
     micro_batch: int
     count: int
-    kept: int
+    kept_graphs: int
     checkpointing: bool
     peak: int
 
     @property
     def mode(self) -> str:
-        """What it is called."""
+        """Return the name of this plan's mode."""
         if self.checkpointing:
             return "checkpointed"
-        return "direct" if self.kept == self.count else "tail-keep" if self.kept else "cached"
+        return "direct" if self.kept_graphs == self.count else "tail-keep" if self.kept_graphs else "cached"
 
     @property
-    def extra(self) -> float:
-        """Forward passes of a row beside the one that it takes in any case, on average."""
-        return (self.count - self.kept) / self.count + self.checkpointing
+    def undivided(self) -> bool:
+        """Return whether all rows are one micro-batch, and none is recomputed."""
+        return self.mode == "direct" and self.count == 1
+
+    @property
+    def recomputed(self) -> float:
+        """Return the additional forward passes of a row, on average."""
+        return (self.count - self.kept_graphs) / self.count + self.checkpointing
 
     @property
     def reason(self) -> str:
-        """What is kept."""
-        if self.kept == self.count and not self.checkpointing:
+        """Describe in words what is kept."""
+        kept, count = self.kept_graphs, self.count
+        if kept == count and not self.checkpointing:
             return "the whole batch fits; every activation is kept"
-        parts = "only what goes into the network's parts is kept" if self.checkpointing else ""
-        some = f"the graphs of {self.kept} of {self.count} micro-batches are kept" if 0 < self.kept < self.count else ""
-        none = "no graph is kept, rows pass twice" if not self.kept else ""
+        parts = "activations are checkpointed" if self.checkpointing else ""
+        some = f"{kept} of {count} micro-batches keep their graph" if 0 < kept < count else ""
+        none = "no graph is kept, every row is recomputed" if not kept else ""
         return "exact; " + ", ".join(filter(None, (parts, some, none)))
 
 
-def smaller(sizes: Sequence[int], micro_batch: int, kept: int, checkpointing: bool) -> tuple[int, int, bool] | None:
-    """The same three with less memory, for a step that ran out of it; None: there is no smaller way.
+def saturating_rows(device: str) -> int:
+    """Return the rows above which larger micro-batches are no faster; on a CPU they only leave its caches."""
+    return 256 if device == "cpu" else 1024
 
-    First no graph is kept and fewer rows pass at once, whole groups; then the network keeps its parts' inputs alone.
+
+def divide(
+    sizes: Sequence[int], activations: Callable[[bool], ActivationBytes], room: int, *,
+    mode: Mode = "auto", micro_batch: int | None = None, device: str = "cpu",
+) -> MicroBatchPlan | None:  # fmt: skip
+    """Choose the micro-batches with the fewest recomputed rows that fit.
+
+    Args:
+        sizes: rows of each BatchNorm group of a step.
+        activations: memory estimate without checkpointing (False) and with it (True).
+        room: bytes that activations may take.
+        mode: the mode asked for.
+        micro_batch: the rows asked for.
+        device: type of the device.
+
+    Returns:
+        None where not even one BatchNorm group fits, or the mode asked for does not.
     """
-    half = max(_whole(micro_batch // 2, max(sizes)), min(max(sizes), micro_batch))
-    if kept or half < micro_batch:
+    for checkpointing in {"auto": (False, True), "checkpointed": (True,)}.get(mode, (False,)):
+        each = activations(checkpointing)
+        rows, largest = sum(sizes), max(sizes)
+        if micro_batch is not None:
+            micro = min(micro_batch, rows)
+        elif device != "cpu" and mode not in ("cached", "tail-keep") and each.at(rows) <= room:
+            micro = rows
+        else:
+            fitting = _whole_groups(int((room - each.fixed) // each.peak), largest)
+            micro = min(_whole_groups(saturating_rows(device), largest) or largest, fitting, rows)
+        if micro < largest or each.at(micro) > room:
+            continue
+        count = sum(1 for _ in pack(sizes, micro))
+        kept = min(1 + int((room - each.at(micro)) // (each.kept * micro)), count)
+        if mode == "direct" and kept < count:
+            continue
+        if mode == "tail-keep":
+            kept = min(kept, max(count - 1, 1))
+        elif mode == "cached":
+            kept = 0
+        return MicroBatchPlan(micro, count, kept, checkpointing, each.at(micro, max(kept - 1, 0) * micro))
+    return None
+
+
+def divide_further(
+    sizes: Sequence[int], micro_batch: int, kept_graphs: int, checkpointing: bool
+) -> tuple[int, int, bool] | None:
+    """Return micro-batch, kept graphs and checkpointing that need less memory than these; None where nothing does.
+
+    First no graph is kept and micro-batches are halved, in whole groups; then activations are checkpointed.
+    """
+    half = max(_whole_groups(micro_batch // 2, max(sizes)), min(max(sizes), micro_batch))
+    if kept_graphs or half < micro_batch:
         return half, 0, checkpointing
     return None if checkpointing else (micro_batch, 0, True)
 
 
-def divide(
-    sizes: Sequence[int],
-    weigh: Callable[[bool], Footprint],
-    room: int,
-    *,
-    mode: Mode = "auto",
-    asked: int | None = None,
-    device: str = "cpu",
-) -> Division | None:
-    """The cheapest division that fits, or that of the mode asked for; None: not even one BatchNorm group fits.
-
-    Args:
-        sizes: rows of each BatchNorm group of a step.
-        weigh: what a row holds, without checkpointing (False) or with.
-        room: bytes that activations may take.
-        mode: what was asked for.
-        asked: rows at a time, if given.
-        device: its type.
-    """
-    ways = {"auto": (False, True), "checkpointed": (True,)}.get(mode, (False,))
-    return next(filter(None, (_fitting(sizes, weigh(way), room, mode, asked, device, way) for way in ways)), None)
+def pack(sizes: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:
+    """Yield consecutive groups of these sizes, as many at a time as fit in `rows` but at least one."""
+    packed: list[int] = []
+    for size in sizes:
+        if packed and sum(packed) + size > rows:
+            yield tuple(packed)
+            packed = []
+        packed.append(size)
+    if packed:
+        yield tuple(packed)
 
 
-def _fitting(
-    sizes: Sequence[int],
-    weight: Footprint,
-    room: int,
-    mode: Mode,
-    asked: int | None,
-    device: str,
-    checkpointing: bool,
-) -> Division | None:
-    rows, largest = sum(sizes), max(sizes)
-    if asked is not None:
-        micro = min(asked, rows)
-    elif device != "cpu" and mode not in ("cached", "tail-keep") and weight.of(rows) <= room:
-        micro = rows
-    else:
-        fitting = int((room - weight.fixed) // weight.peak)
-        micro = min(_whole(at_once(device), largest) or largest, _whole(fitting, largest), rows)
-    if micro < largest or weight.of(micro) > room:
-        return None
-    count = sum(1 for _ in packed(sizes, micro))
-    kept = min(1 + int((room - weight.of(micro)) // (weight.kept * micro)), count)
-    if mode == "direct" and kept < count:
-        return None
-    if mode == "tail-keep":
-        kept = min(kept, max(count - 1, 1))
-    elif mode == "cached":
-        kept = 0
-    return Division(micro, count, kept, checkpointing, weight.of(micro, max(kept - 1, 0) * micro))
-
-
-def _whole(rows: int, largest: int) -> int:
-    """As many of `rows` as whole groups make."""
+def _whole_groups(rows: int, largest: int) -> int:
     return max(rows, 0) // largest * largest

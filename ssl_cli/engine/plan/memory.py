@@ -1,4 +1,4 @@
-"""How much memory there is, and how much this process holds."""
+"""Memory: what the machine has, what this process holds, what a run may take and what it needs besides activations."""
 
 import contextlib
 import ctypes
@@ -11,70 +11,155 @@ from pathlib import Path
 import psutil
 import torch
 
+from ssl_cli.augment.pipeline import CARD_BYTES as CHUNK_BYTES
+from ssl_cli.config.tree import Settings
+from ssl_cli.data.loader import cap_for
+from ssl_cli.objective import Objective
+from ssl_cli.world import world
+
 _CGROUPS = (
     (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
-_OWN = Path("/proc/self")
+_PROCESS = Path("/proc/self")
+AUTO_CPU = 4 * 10**9
+ADAM, MOMENTUM = 2, 1
+"""Copies of the weights that an optimiser keeps."""
 
 
 def available() -> int:
-    """Bytes free to this process: of the machine, or of the container where that is less."""
+    """Return the bytes of RAM free to this process: of the machine, or of its container where that is less."""
     free = int(psutil.virtual_memory().available)
     for folder, limit_name, used_name in _CGROUPS:
         try:
             limit, used = (folder / limit_name).read_text().strip(), int((folder / used_name).read_text())
-            facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         except (OSError, ValueError):
             continue
         if limit.isdigit():
-            used -= int(facts.get("inactive_file", 0))  # cached files make room when it is wanted
+            used -= int(stat.get("inactive_file", 0))  # cached files are evicted on demand
             free = min(free, max(int(limit) - used, 0))
     return free
 
 
 def resident() -> int:
-    """Bytes of this process in memory now, what it has freed given back."""
-    give_back()
+    """Return the bytes of RAM that this process holds after it has returned what it freed."""
+    release()
     return _rss()
 
 
-def give_back() -> None:
-    """Have the C library return to the system what this process has freed."""
+def release() -> None:
+    """Return freed memory to the system: of the C library, and of PyTorch's CUDA allocator."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _rss() -> int:
-    return int(psutil.Process().memory_info().rss)
+    torch.cuda.empty_cache()  # without CUDA nothing happens
 
 
 def in_use(device: torch.device) -> int:
-    """Bytes held now: on the card where there is one, else by this process."""
+    """Return the bytes in use now: of GPU memory on a GPU, else of this process."""
     return int(torch.cuda.memory_allocated(device)) if device.type == "cuda" else _rss()
 
 
-def taken_by(call: Callable[[], object], device: torch.device) -> int | None:
-    """The most bytes that `call` held at once beyond those held before; None where the system does not tell."""
+def peak(device: torch.device) -> int:
+    """Return the largest number of bytes in use so far: of GPU memory on a GPU, else of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def peak_during(call: Callable[[], object], device: torch.device) -> int | None:
+    """Return the peak bytes of `call` above those in use before; None where the system does not report them.
+
+    Note:
+        Resets the peak that `peak` returns.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         call()
         return int(torch.cuda.max_memory_allocated(device)) - before
-    before = resident()  # with what is free given back, or it would hide what is taken
+    before = resident()  # freed memory that the process still holds would hide what `call` takes
     try:
-        _OWN.joinpath("clear_refs").write_text("5")  # Linux: the high water mark starts again from here
+        _PROCESS.joinpath("clear_refs").write_text("5")  # Linux: resets the high-water mark
     except OSError:
         call()
         return None
     call()
-    found = re.search(r"VmHWM:\s*(\d+)", _OWN.joinpath("status").read_text())
+    found = re.search(r"VmHWM:\s*(\d+)", _PROCESS.joinpath("status").read_text())
     return int(found[1]) * 1024 - before if found else None
 
 
-def peak(device: torch.device) -> int:
-    """The most bytes ever held at once: on the card where there is one, else by this process."""
+def free(asked: int | None, device: torch.device) -> int:
+    """Return the bytes that a measurement may take now, within the budget `asked` for, if any."""
     if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+        release()  # cached blocks of PyTorch's allocator count as used
+        found = int(torch.cuda.mem_get_info(device)[0])
+        return found if asked is None else min(found, asked)
+    return available() if asked is None else min(available(), asked - resident())
+
+
+def budget(asked: int | None, device: torch.device, process: int) -> tuple[int, str]:
+    """Return the bytes that a run may take, and why; `process` is what `resident` returns."""
+    if asked is not None:
+        return asked, "given"
+    if device.type == "cuda":
+        return int(free(None, device) * 0.9), "nine tenths of the free GPU memory"
+    half = (available() + process) // 2 // world().local_size
+    if half < AUTO_CPU:
+        return half, "half of the free memory; --memory gives more"
+    return AUTO_CPU, "leaves memory for other programs; --memory gives more"
+
+
+def cache_bytes(settings: Settings, objective: Objective, device: torch.device, limit: int, process: int) -> int:
+    """Return the RAM for decoded images: on a GPU a quarter of what is free, else of what the budget `limit` leaves."""
+    if device.type == "cuda":
+        return available() // 4 // world().local_size
+    image = settings.data.channels * cap_for(settings.data.size) ** 2
+    return max(limit - fixed_bytes(settings, objective, device, "fp32", image, process), 0) // 4
+
+
+def fixed_bytes(
+    settings: Settings, objective: Objective, device: torch.device, precision: str, image: float, process: int
+) -> int:
+    """Estimate a run's bytes without activations and cached images, which is the same for any micro-batch.
+
+    On a CPU that includes what this `process` holds; on a GPU it leaves out the weights, which are there already.
+
+    Args:
+        settings: of the run.
+        objective: what is trained.
+        device: where.
+        precision: of the views.
+        image: bytes of a decoded image.
+        process: bytes that this process holds.
+    """
+    training = (1 + _optimiser_copies(settings)) * trained_bytes(objective)
+    batch = -(-settings.run.batch // world().size)
+    pixels = settings.data.channels * settings.data.size**2
+    views = batch * objective.views * pixels * (2 if precision == "bf16" else 4)
+    batch = min(2 * batch, settings.run.batch)  # a rank may have the views of twice as many images
+    if device.type == "cuda":
+        chunk = min(batch * objective.views * pixels * 4, CHUNK_BYTES)  # of augmentation, with two temporaries
+        prefetched = views + int(batch * image)
+        return training + views + prefetched + 3 * chunk
+    return process + training + views + int(2 * batch * image)  # images of this batch and of the next
+
+
+def trained_bytes(objective: Objective) -> int:
+    """Return the bytes of the weights that are trained."""
+    return sum(p.numel() * p.element_size() for p in objective.parameters() if p.requires_grad)
+
+
+def checkpoint_bytes(settings: Settings, objective: Objective) -> int:
+    """Estimate the bytes of a checkpoint: weights, state and optimiser."""
+    state = sum(tensor.numel() * tensor.element_size() for tensor in objective.state_dict().values())
+    return int(state) + _optimiser_copies(settings) * trained_bytes(objective)
+
+
+def _optimiser_copies(settings: Settings) -> int:
+    return ADAM if settings.optim.name == "adamw" else MOMENTUM if settings.optim.momentum else 0
+
+
+def _rss() -> int:
+    return int(psutil.Process().memory_info().rss)

@@ -1,10 +1,9 @@
-"""What a run will be: every open choice resolved once, with its reason, before the first step."""
+"""The plan of a run: every open choice resolved once, with its reason, before the first step."""
 
-import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,132 +13,160 @@ from ssl_cli.config.augment import RGB
 from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.data.source import Source
-from ssl_cli.engine.plan import budget, need, probe
-from ssl_cli.engine.plan.compile import Compilation, Work, choose, divided
-from ssl_cli.engine.plan.divide import Division, Mode
-from ssl_cli.engine.plan.fit import fit
-from ssl_cli.engine.rows import group_sizes
-from ssl_cli.engine.shards import spans
+from ssl_cli.engine.plan import compile, memory
+from ssl_cli.engine.plan.cost import Fit, fit
+from ssl_cli.engine.plan.measure import Arithmetic, fastest
+from ssl_cli.engine.precision import MEMORY_FORMATS
+from ssl_cli.engine.rows import group_sizes, splits_groups
 from ssl_cli.events import Choice
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import peak_rate
 from ssl_cli.registry import is_library_backbone
 from ssl_cli.world import world
 
+LONG = 3 * 86400
+"""Seconds of a run from which on the plan warns."""
+EARLIER: Mapping[str, Any] = {
+    "memory_format": "channels_last", "kept_graphs": 0, "checkpointing": False, "compile": "off", "gpu_cache_bytes": 0,
+}  # fmt: skip
+"""Choices of runs from versions that did not record them."""
+
 
 @dataclass(frozen=True)
 class Resolved:
-    """The choices a resumed run takes over as they are."""
+    """The choices that a resumed run takes over; see `MicroBatchPlan` and `ImageCache` for those of memory."""
 
     device: str
     precision: str
+    memory_format: str
     mode: str
     micro_batch: int
-    threads: int
+    kept_graphs: int
+    checkpointing: bool
+    compile: str
     images: int
-    memory_format: str = "channels_last"
-    kept: int = 0
-    checkpointing: bool = False
-    compile: str = "off"
-    card_bytes: int = 0
+    gpu_cache_bytes: int = 0
 
-    def __post_init__(self) -> None:
-        earlier: dict[object, str] = {False: "off", True: "on"}  # as runs had it before there were graphs
-        object.__setattr__(self, "compile", earlier.get(self.compile, self.compile))
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Resolved":
+        """Read the choices of `plan.json` or a checkpoint, also those of earlier versions."""
+        renamed = {"kept": "kept_graphs", "card_bytes": "gpu_cache_bytes"}
+        found = {**EARLIER, **{renamed.get(name, name): value for name, value in values.items()}}
+        if isinstance(found["compile"], bool):
+            found["compile"] = "on" if found["compile"] else "off"
+        return cls(**{field.name: found[field.name] for field in fields(cls)})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return primitives, for `plan.json` and the checkpoint."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was resolved, why, what to expect (see `Planned`), and what to warn of."""
+    """A new run: what was resolved and why, numbers to expect (see `Planned`), warnings, and RAM for decoded images."""
 
     resolved: Resolved
     choices: tuple[Choice, ...]
     expected: Mapping[str, float]
     warnings: tuple[str, ...]
+    cache_bytes: int
 
 
-@dataclass(frozen=True)
-class Data:
-    """How many images there are, from where in words, and some of them to time reading and augmentation on."""
-
-    images: int
-    where: str
-    few: Source | None
-
-
-def make(settings: Settings, objective: Objective, data: Data, out: Path, *, fits: bool = False) -> Plan:
-    """The plan of a new run. The objective, on its device, is left as it was but for its memory format.
+def make_plan(
+    settings: Settings, objective: Objective, images: int, where: str, sample_source: Source | None, out: Path, *,
+    dry_run: bool = False,
+) -> Plan:  # fmt: skip
+    """Plan a new run. The objective, on its device, is left unchanged except for its memory format.
 
     Args:
-        settings: the settled tree.
-        objective: what will be trained.
-        data: on what.
+        settings: of the run.
+        objective: what is trained.
+        images: how many images the data set has.
+        where: the data set in words.
+        sample_source: images to measure with; None: noise.
         out: the run folder, or where it will be.
-        fits: whether to say, too, how large a batch would fit.
+        dry_run: whether to estimate, too, how large a batch would fit.
 
     Raises:
         ResourceError: not even the smallest micro-batch fits the memory.
-        UsageError: a micro-batch that would cut BatchNorm groups.
+        UsageError: the micro-batch asked for would split a BatchNorm group.
     """
-    device, images = next(objective.parameters()).device, data.images
-    arithmetic, why = _arithmetic(settings, objective, device)
-    rounded = probe.products(arithmetic.precision, device)
-    objective.to(memory_format=probe.FORMATS[arithmetic.memory_format])
-    fitted = fit(settings, objective, arithmetic, images, data.few)
-    found, division, stay = fitted.need, fitted.division, fitted.stay
-    resolved = Resolved(
-        device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format,
-        threads=torch.get_num_threads(), images=images, **fitted.resolved,
+    device = next(objective.parameters()).device
+    arithmetic, why = _choose_arithmetic(settings, objective, device)
+    objective.to(memory_format=MEMORY_FORMATS[arithmetic.memory_format])
+    fitted = fit(settings, objective, arithmetic, images, sample_source)
+    division, cache = fitted.division, fitted.cache
+    seconds = fitted.model.run_seconds(settings, images, division.recomputed, decoded_once=cache.decoded_once)
+    groups, ranks = (
+        len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group)),
+        world().size,
+    )
+    mode, why_compile = compile.choose(
+        settings.hardware.compile, device.type, checkpointing=division.checkpointing, undivided=division.undivided,
+        world_size=ranks, split_groups=splits_groups(groups, ranks), seconds=seconds,
     )  # fmt: skip
-    seconds = found.seconds(settings, division, images=images, in_memory=stay.decoded_once)
-    work = Work(division, resolved.precision, resolved.memory_format, seconds)
-    compiling = choose(settings, objective, work, dry=fits)
-    resolved = dataclasses.replace(resolved, compile=compiling.way)
-    size, free = budget.checkpoint_bytes(settings, objective), _free(out)
-    peak = fitted.beside + division.peak + stay.beyond
+    resolved = Resolved(
+        device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format, compile=mode,
+        images=images, **fitted.resolved,
+    )  # fmt: skip
+    size, disk = memory.checkpoint_bytes(settings, objective), _free_disk(out)
+    peak = fitted.fixed + division.peak + cache.beyond
     expected = _expected(settings, objective, images, seconds)
-    expected |= {"peak_memory": peak, "checkpoint": size, "disk_free": free}
-    kept = f"{settings.run.keep} are kept; {format_bytes(free)} free on the disk"
-    choices = [
-        *describe(settings, objective, images, data.where),
-        *_processes(settings, objective),
-        Choice(name="device", value=str(device), reason=_why_device(settings, resolved.threads)),
-        Choice(name="precision", value=f"{resolved.precision}, {resolved.memory_format}", reason=why + rounded),
-        Choice(name="memory", value=format_bytes(fitted.most), reason=fitted.why),
-        Choice(name="images stay", value=stay.place, reason=stay.reason),
-        Choice(name="mode", value=division.mode, reason=_why_mode(division, found.cost(division))),
-        Choice(name="micro-batch", value=f"{division.micro_batch:,} rows", reason=_a_row(found, division)),
-        Choice(name="compile", value=compiling.way, reason=compiling.reason),
-        Choice(name="peak memory", value=format_bytes(peak), reason="estimate"),
-        Choice(name="checkpoint", value=format_bytes(size), reason=kept),
+    expected |= {"peak_memory": peak, "checkpoint": size, "disk_free": disk}
+    rows = [
+        *([("processes", str(ranks), _why_processes(groups, ranks))] if ranks > 1 else []),
+        ("device", str(device), _why_device(settings)),
+        ("precision", f"{resolved.precision}, {resolved.memory_format}", why + _tf32(resolved.precision, device)),
+        ("memory", format_bytes(fitted.budget), fitted.reason),
+        ("image cache", cache.place, cache.reason),
+        ("mode", division.mode, division.reason + _time_factor(fitted)),
+        ("micro-batch", f"{division.micro_batch:,} rows", f"{format_bytes(fitted.row_bytes)} a row"),
+        ("compile", mode, why_compile),
+        ("peak memory", format_bytes(peak), "estimate"),
+        ("checkpoint", format_bytes(size), f"{settings.run.keep} are kept; {format_bytes(disk)} free on the disk"),
     ]
     if seconds is not None:
-        pace = f"estimate: {expected['rate']:,.0f} images/s"
-        choices.append(Choice(name="time", value=format_seconds(seconds), reason=pace))
-    if fits:
-        largest = found.largest_batches(settings, fitted.most)
-        choices.append(_would_fit(largest, fitted.most))
+        rows.append(("time", format_seconds(seconds), f"estimate: {expected['rate']:,.0f} images/s"))
+    if dry_run:
+        largest = fitted.model.largest_batches(settings, fitted.budget)
+        listed = ", ".join(f"{batch:,} {mode}" for mode, batch in largest.items() if batch) or "nothing"
+        rows.append(("would fit", listed, f"batches in {format_bytes(fitted.budget)}, about"))
         expected |= {f"largest_{mode}": batch for mode, batch in largest.items()}
-    told = (*doubts(settings, objective), *_eager(settings, compiling), *_no_room(settings, size, free))
-    return Plan(resolved, tuple(choices), expected, (*told, *_too_long(seconds)))
+    warnings = doubts(settings, objective)
+    if settings.hardware.compile in ("on", "graphs") and mode == "off":
+        asked = settings.hardware.compile
+        warnings.append(f"The run is not compiled, though --compile {asked} asks for it: {why_compile}.")
+    warnings += _about_disk(settings, size, disk) + _about_time(seconds)
+    choices = (*describe(settings, objective, images, where), *_choices(rows))
+    return Plan(resolved, choices, expected, tuple(warnings), fitted.cache_bytes)
 
 
-def divided_anew(settings: Settings, objective: Objective, data: Data, resolved: Resolved) -> Resolved:
-    """What was resolved, but the batch divided as the settings now ask; raises as `make`."""
-    objective.to(memory_format=probe.FORMATS[resolved.memory_format])
-    how = probe.Arithmetic(resolved.precision, resolved.memory_format, {})
-    fitted = fit(settings, objective, how, data.images, data.few)
+def replan(
+    settings: Settings, objective: Objective, resolved: Resolved, sample_source: Source | None
+) -> tuple[Resolved, int]:
+    """Divide the batch of a resumed run as the settings now ask; return the choices and the RAM for decoded images.
+
+    Raises:
+        ResourceError: as `make_plan`.
+        UsageError: as `make_plan`.
+    """
+    objective.to(memory_format=MEMORY_FORMATS[resolved.memory_format])
+    arithmetic = Arithmetic(resolved.precision, resolved.memory_format, {})
+    fitted = fit(settings, objective, arithmetic, resolved.images, sample_source)
     division = fitted.division
-    way = divided(resolved.compile, checkpointing=division.checkpointing, at_once=division.count == 1)
-    return dataclasses.replace(resolved, **fitted.resolved, compile=way)
+    mode = compile.allowed(resolved.compile, checkpointing=division.checkpointing, undivided=division.undivided)
+    return replace(resolved, **fitted.resolved, compile=mode), fitted.cache_bytes
 
 
-LONG = 3 * 86400
-"""Seconds from which on a run is warned of."""
+def cache_bytes(settings: Settings, objective: Objective, device: torch.device) -> int:
+    """Return the RAM for decoded images of a run whose plan is not made again."""
+    process = memory.resident()
+    limit, _ = memory.budget(settings.hardware.memory, device, process)
+    return memory.cache_bytes(settings, objective, device, limit, process)
 
 
-def capped(settings: Settings, images: int) -> tuple[Settings, list[str]]:
-    """A queue or memory of at most half the images: a longer one would hold many a row's own image as a negative."""
+def cap_queue(settings: Settings, images: int) -> tuple[Settings, list[str]]:
+    """Cap a queue or memory at half the images, and say so: a longer one would hold many a row's own image."""
     most = max(images // 2, 1)
     asked = {name: getattr(settings.method, name, None) for name in ("queue", "memory")}
     long = {name: rows for name, rows in asked.items() if isinstance(rows, int) and rows > most}
@@ -152,7 +179,7 @@ def capped(settings: Settings, images: int) -> tuple[Settings, list[str]]:
 
 
 def doubts(settings: Settings, objective: Objective) -> list[str]:
-    """What in these settings will not do what the method needs, or what was asked."""
+    """Return warnings of settings that do not do what the method needs, or what was asked."""
     found = []
     where, processors = world(), os.cpu_count() or 1
     if settings.hardware.device != "cuda" and where.local_size > processors and not torch.cuda.is_available():
@@ -177,70 +204,60 @@ def doubts(settings: Settings, objective: Objective) -> list[str]:
 
 
 def describe(settings: Settings, objective: Objective, images: int, where: str) -> list[Choice]:
-    """The choices that settings alone decide."""
-    model, batch, epochs = settings.model, settings.run.batch, settings.schedule.epochs
-    peak = peak_rate(settings.optim, batch)
-    rule = f"{settings.optim.base_lr:g} by the {settings.optim.lr_rule} rule"
-    if settings.optim.lr is not None:
-        rule = "given"
-    elif settings.optim.lr_rule == "none":
-        rule = "whatever the batch"
+    """Return the choices that the settings alone decide."""
+    model, batch, epochs, optim = settings.model, settings.run.batch, settings.schedule.epochs, settings.optim
+    rule = f"{optim.base_lr:g} by the {optim.lr_rule} rule" if optim.lr_rule != "none" else "for any batch"
     small = settings.data.size <= CIFAR_UP_TO
-    stem = model.stem if model.stem != "auto" else "cifar" if small else "imagenet"
-    why_stem = "given" if model.stem != "auto" else f"images {'up to' if small else 'above'} {CIFAR_UP_TO} pixels"
+    stem, why_stem = model.stem, "given"
+    if stem == "auto":
+        stem, why_stem = ("cifar", "up to") if small else ("imagenet", "above")
+        why_stem = f"images {why_stem} {CIFAR_UP_TO} pixels"
     sizes = group_sizes(batch, objective.gradient_views, model.bn_group)
-    each = images // batch
-    choices = [
-        Choice(name="method", value=settings.method.name, reason=f"recipe {settings.run.recipe}"),
-        Choice(
-            name="backbone",
-            value=model.title,
-            reason=f"{_parameters(objective) / 1e6:.2f} M parameters trained with the head",
-        ),
-        *([] if is_library_backbone(model.backbone) else [Choice(name="stem", value=stem, reason=why_stem)]),
-        Choice(name="images", value=f"{images:,}, views of {settings.data.size} pixels", reason=where),
+    steps, negatives, chance = images // batch, objective.negatives(batch), objective.chance(batch)
+    rows = [
+        ("method", settings.method.name, f"recipe {settings.run.recipe}"),
+        ("backbone", model.title, f"{_parameters(objective) / 1e6:.2f} M parameters trained with the head"),
+        *([] if is_library_backbone(model.backbone) else [("stem", stem, why_stem)]),
+        ("images", f"{images:,}, views of {settings.data.size} pixels", where),
         *_channels(settings),
-        Choice(
-            name="steps",
-            value=f"{each * epochs:,}",
-            reason=f"{epochs:,} epoch{'s' * (epochs != 1)} of {each:,}, batch {batch:,}",
+        ("steps", f"{steps * epochs:,}", f"{epochs:,} epoch{'s' * (epochs != 1)} of {steps:,}, batch {batch:,}"),
+        (
+            "learning rate",
+            f"{peak_rate(optim, batch):.4g}",
+            f"{optim.name}, {'given' if optim.lr is not None else rule}",
         ),
-        Choice(name="learning rate", value=f"{peak:.4g}", reason=f"{settings.optim.name}, {rule}"),
-        Choice(name="BatchNorm", value=f"{max(sizes)} rows a group", reason=_bn_reason(settings, objective, sizes)),
+        ("BatchNorm", f"{max(sizes)} rows a group", _why_groups(settings, objective, sizes)),
     ]
-    negatives, chance = objective.negatives(batch), objective.chance(batch)
     if negatives is not None:
-        value, reason = f"{negatives:,} an anchor", f"chance loss {chance:.2f}: nothing told apart" if chance else ""
-        choices.append(Choice(name="negatives", value=value, reason=reason))
-    return choices
+        reason = f"chance loss {chance:.2f}: that of an encoder that distinguishes nothing" if chance else ""
+        rows.append(("negatives", f"{negatives:,} an anchor", reason))
+    return _choices(rows)
 
 
-def _channels(settings: Settings) -> list[Choice]:
-    """How many channels there are and what is left out of the augmentation, where they are not red, green and blue."""
+def _choices(rows: Sequence[tuple[str, str, str]]) -> list[Choice]:
+    return [Choice(name=name, value=value, reason=reason) for name, value, reason in rows]
+
+
+def _channels(settings: Settings) -> list[tuple[str, str, str]]:
+    """Return the number of channels, and what the augmentation leaves out where they are not red, green and blue."""
     channels, augment = settings.data.channels, settings.augment
     left = [f"{name} ({why})" for name, why in augment.unsuited(channels).items()]
     if channels != RGB and "jitter" in {*augment.order, *(augment.second or ())}:
         left.append("jitter's saturation and hue")
     if channels == RGB and not left:
         return []
-    return [Choice(name="channels", value=str(channels), reason=f"left out: {', '.join(left)}" if left else "given")]
+    return [("channels", str(channels), f"left out: {', '.join(left)}" if left else "given")]
 
 
-def as_dict(resolved: Resolved) -> dict[str, Any]:
-    """Primitives, for plan.json and the checkpoint."""
-    return dataclasses.asdict(resolved)
-
-
-def _arithmetic(settings: Settings, objective: Objective, device: torch.device) -> tuple[probe.Arithmetic, str]:
-    """How to compute: as given, as is known to be best on the device, or what a probe finds."""
+def _choose_arithmetic(settings: Settings, objective: Objective, device: torch.device) -> tuple[Arithmetic, str]:
+    """Choose precision and memory format, and say why: given, known to be best on the device, or measured."""
     asked, layout = settings.hardware.precision, settings.hardware.memory_format
     formats: list[str] = [layout] if layout != "auto" else ["contiguous" if device.type == "mps" else "channels_last"]
     if asked != "auto":
-        precisions: list[str] = [asked]
-        why = "given"
+        precisions, why = [str(asked)], "given"
     elif device.type == "cuda":
-        has = torch.cuda.is_bf16_supported()
-        precisions, why = (["bf16"], "this GPU has bf16") if has else (["fp32"], "this GPU lacks bf16")
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        precisions, why = (["bf16"], "this GPU has bf16") if native else (["fp32"], "this GPU lacks bf16")
     elif device.type == "mps":
         precisions, why = ["fp32"], "safest on this device"
     else:
@@ -248,59 +265,32 @@ def _arithmetic(settings: Settings, objective: Objective, device: torch.device) 
     if layout == "auto" and device.type == "cpu":
         formats = ["channels_last", "contiguous"]
     if len(precisions) == len(formats) == 1:
-        return probe.Arithmetic(precisions[0], formats[0], {}), why
-    found = probe.fastest(objective, settings.data.size, device, precisions, formats)
+        return Arithmetic(precisions[0], formats[0], {}), why
+    found = fastest(objective, settings.data.size, device, precisions, formats)
     return found, found.reason
 
 
-def _processes(settings: Settings, objective: Objective) -> list[Choice]:
-    """Who does what, where processes share a step."""
-    where = world()
-    if where.size == 1:
-        return []
-    groups = len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group))
-    how = f"{groups // where.size} of {groups} BatchNorm groups each"
-    if spans(groups, where.size):
-        how = f"{groups} BatchNorm group{'s' * (groups > 1)} cannot be dealt evenly: each has rows in all, sums travel"
-    return [Choice(name="processes", value=f"{where.size}", reason=how)]
+def _tf32(precision: str, device: torch.device) -> str:
+    tf32 = precision == "fp32" and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "; networks multiply in TF32, losses do not" if tf32 else ""
 
 
-def _why_device(settings: Settings, threads: int) -> str:
-    given = "given" if settings.hardware.device != "auto" else "found"
-    return f"{given}; {threads} thread{'s' * (threads != 1)}"
+def _why_device(settings: Settings) -> str:
+    threads = torch.get_num_threads()
+    found = "given" if settings.hardware.device != "auto" else "found"
+    return f"{found}; {threads} thread{'s' * (threads != 1)}, whose number decides the last bits of sums"
 
 
-def _a_row(found: need.Need, division: Division) -> str:
-    return f"{format_bytes(found.weigh(division.checkpointing).peak)} a row"
+def _why_processes(groups: int, ranks: int) -> str:
+    if splits_groups(groups, ranks):
+        return f"{groups} BatchNorm group{'s' * (groups > 1)} cannot be divided evenly: ranks all-reduce statistics"
+    return f"{groups // ranks} of {groups} BatchNorm groups each"
 
 
-def _why_mode(division: Division, cost: float | None) -> str:
-    extra = f"; {cost:.2f} x the passes' time" if cost is not None and division.extra else ""
-    return division.reason + extra
-
-
-def _would_fit(largest: Mapping[Mode, int], most: int) -> Choice:
-    told = ", ".join(f"{batch:,} {mode}" for mode, batch in largest.items() if batch)
-    return Choice(name="would fit", value=told or "nothing", reason=f"batches in {format_bytes(most)}, about")
-
-
-def _expected(settings: Settings, objective: Objective, images: int, seconds: float | None) -> dict[str, float]:
-    steps, negatives = _steps(settings, images), objective.negatives(settings.run.batch)
-    found: dict[str, float] = {"steps": steps, "images": images, "parameters": _parameters(objective)}
-    if seconds is not None:
-        found |= {"seconds": seconds, "rate": steps * settings.run.batch / max(seconds, 1e-9)}
-    return found if negatives is None else {**found, "negatives": negatives}
-
-
-def _steps(settings: Settings, images: int) -> int:
-    return images // settings.run.batch * settings.schedule.epochs
-
-
-def _bn_reason(settings: Settings, objective: Objective, sizes: tuple[int, ...]) -> str:
-    """How many groups, and whether the paper has them so."""
-    most = settings.model.bn_group
-    count = "one group" if len(sizes) == 1 else f"{len(sizes)} equal groups of at most {most}, drawn anew each step"
-    paper = objective.paper_bn_group
+def _why_groups(settings: Settings, objective: Objective, sizes: tuple[int, ...]) -> str:
+    """Say how many BatchNorm groups there are, and whether the paper has the same."""
+    most, paper = settings.model.bn_group, objective.paper_bn_group
+    count = "one group" if len(sizes) == 1 else f"{len(sizes)} equal groups of at most {most}, drawn for each step"
     if paper is None:
         return count
     if group_sizes(settings.run.batch, objective.gradient_views, paper) == sizes:
@@ -309,38 +299,47 @@ def _bn_reason(settings: Settings, objective: Objective, sizes: tuple[int, ...])
     return f"{count}; the paper has {theirs}: --set model.bn_group={paper}"
 
 
+def _expected(settings: Settings, objective: Objective, images: int, seconds: float | None) -> dict[str, float]:
+    batch = settings.run.batch
+    steps, negatives = images // batch * settings.schedule.epochs, objective.negatives(batch)
+    found: dict[str, float] = {"steps": steps, "images": images, "parameters": _parameters(objective)}
+    if seconds is not None:
+        found |= {"seconds": seconds, "rate": steps * batch / max(seconds, 1e-9)}
+    return found if negatives is None else {**found, "negatives": negatives}
+
+
 def _parameters(objective: Objective) -> int:
     return sum(p.numel() for p in objective.parameters() if p.requires_grad)
 
 
-def _free(out: Path) -> int:
-    """Bytes free where `out` is or will be."""
+def _time_factor(fitted: Fit) -> str:
+    cost, recomputed = fitted.model.cost, fitted.division.recomputed
+    if cost is None or not recomputed:
+        return ""
+    return f"; {1 + recomputed * cost.forward / cost.forward_backward:.2f} x the time of forward and backward passes"
+
+
+def _free_disk(out: Path) -> int:
     place = out.absolute()
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
 
 
-def _eager(settings: Settings, compiling: Compilation) -> list[str]:
-    asked = settings.hardware.compile
-    refused = asked in ("on", "graphs") and compiling.way == "off"
-    return [f"The run is not compiled, though --compile {asked} asks for it: {compiling.reason}."] if refused else []
+def _about_disk(settings: Settings, size: int, free: int) -> list[str]:
+    needed = (settings.run.keep + 1) * size  # the new checkpoint is written before the oldest is deleted
+    if needed <= free:
+        return []
+    return [
+        f"Checkpoints may need {format_bytes(needed)}, and {format_bytes(free)} are free; "
+        f"choose an --out on another disk, or --set run.keep=2."
+    ]
 
 
-def _too_long(seconds: float | None) -> list[str]:
+def _about_time(seconds: float | None) -> list[str]:
     if seconds is None or seconds < LONG:
         return []
     return [
         f"This run would take {format_seconds(seconds)}; fewer --epochs, --recipe shapes, or a smaller --backbone, "
         f"--width or --image-size shorten it."
-    ]
-
-
-def _no_room(settings: Settings, size: int, free: int) -> list[str]:
-    need = (settings.run.keep + 1) * size  # the new one is written before the oldest goes
-    if need <= free:
-        return []
-    return [
-        f"Checkpoints may need {format_bytes(need)}, and {format_bytes(free)} are free; "
-        f"choose an --out on another disk, or --set run.keep=2."
     ]

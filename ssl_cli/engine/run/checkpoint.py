@@ -1,8 +1,7 @@
-"""Checkpoints: tensors and primitives in one file, its sha256 beside it, the newest valid one found by looking."""
+"""Checkpoints: tensors and primitives in one file, its sha256 in a .json next to it; the newest undamaged is used."""
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +9,30 @@ import torch
 
 from ssl_cli import __version__
 from ssl_cli.engine.run import disk
-from ssl_cli.engine.run.folder import require_run
+from ssl_cli.engine.run.folder import decode_paths, encode_paths, require_run
 from ssl_cli.errors import CheckpointError
-
-
-class DamagedError(CheckpointError):
-    """The file's content is not what was written."""
-
 
 SCHEMA = 1
 PARTS = ("schema", "versions", "settings", "resolved", "objective", "optimiser", "step", "epoch", "cursor", "rng")
 
 
-def versions() -> dict[str, str]:
-    """Versions of what wrote the file."""
-    return {"sslcli": __version__, "torch": str(torch.__version__)}
+class DamagedError(CheckpointError):
+    """The content of a checkpoint differs from what was written."""
 
 
 def save(folder: Path, state: dict[str, Any], keep: int) -> Path:
-    """Write `folder/step_XXXXXXXX.pt` and its `.json`, then drop all but the newest `keep`.
+    """Write `folder/step_XXXXXXXX.pt` and its `.json`, then delete all but the newest `keep`.
 
     Raises:
-        ResourceError: the disk is full; earlier checkpoints are untouched.
+        ResourceError: the disk is full; earlier checkpoints are unchanged.
     """
     path = folder / f"step_{state['step']:08d}.pt"
-    whole = {"schema": SCHEMA, "versions": versions(), **state}
-    digest, size = disk.write_atomic(path, lambda file: torch.save(whole, file))
-    facts = {"schema": SCHEMA, "sha256": digest, "size": size, "step": state["step"]}
-    disk.write_text(path.with_suffix(".json"), json.dumps(facts))
+    versions = {"sslcli": __version__, "torch": str(torch.__version__)}
+    content = {"schema": SCHEMA, "versions": versions, **state, "settings": encode_paths(state["settings"])}
+    digest, size = disk.write_atomic(path, lambda file: torch.save(content, file))
+    disk.write_json(
+        path.with_suffix(".json"), {"schema": SCHEMA, "sha256": digest, "size": size, "step": state["step"]}
+    )
     for old in _newest_first(folder)[keep:]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)
@@ -45,14 +40,13 @@ def save(folder: Path, state: dict[str, Any], keep: int) -> Path:
 
 
 def newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest checkpoint that is whole, and a sentence on each newer one that was not.
+    """Load the newest undamaged checkpoint, None if there is none, and a sentence on each damaged one that is newer.
 
-    A damaged file is set aside as `.corrupt`, so that a later look does not meet it again. One without its digest was
-    cut off before it was finished, which is no damage: it is removed.
+    Note:
+        A damaged file is renamed to `.corrupt`. One without its `.json` was not finished, and is deleted.
 
     Raises:
-        CheckpointError: all there were are damaged, and starting over silently would lose the run; or one is whole
-            but cannot be read here.
+        CheckpointError: all are damaged, where starting over silently would lose the run; or one cannot be read here.
     """
     warnings: list[str] = []
     for path in _newest_first(folder):
@@ -63,8 +57,8 @@ def newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
             return load(path), warnings
         except DamagedError as error:
             warnings.append(error.message)
-            shutil.move(path, path.with_suffix(".corrupt"))
-    if list(folder.glob("*.corrupt")):
+            path.rename(path.with_suffix(".corrupt"))
+    if any(folder.glob("*.corrupt")):
         raise CheckpointError(
             f"None of the checkpoints in {folder} is whole.", "Start a new run with another --out, or with --overwrite."
         )
@@ -72,7 +66,7 @@ def newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 def find(run: str) -> Path:
-    """The checkpoint meant by `run`: a checkpoint file, or a run folder's newest whole one.
+    """Return the path of a checkpoint: `run` itself if it is a file, else the newest undamaged one in the run folder.
 
     Raises:
         CheckpointError: there is none.
@@ -90,17 +84,18 @@ def find(run: str) -> Path:
     raise CheckpointError(f"There is no whole checkpoint in {run}.", "Give a run folder that pretrain wrote.")
 
 
-def passed_over(path: Path) -> list[Path]:
-    """Checkpoints of the same run that are newer than the one at `path`, and so were not fit to be taken."""
-    newest_first = _newest_first(path.parent) if path.parent.name == "checkpoints" else []
-    return newest_first[: newest_first.index(path)] if path in newest_first else []
+def newer_than(path: Path) -> list[Path]:
+    """List checkpoints of the same run that are newer than `path`, which `find` skipped because they are damaged."""
+    paths = _newest_first(path.parent) if path.parent.name == "checkpoints" else []
+    return paths[: paths.index(path)] if path in paths else []
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint after checking its digest; nothing in it is executed.
+    """Verify the sha256 of a checkpoint, then read it to the CPU; no code in it is executed.
 
     Raises:
-        CheckpointError: damaged, foreign or from another version of the format.
+        DamagedError: its content differs from what was written.
+        CheckpointError: it is not ours, or of another version of the format.
     """
     _verify(path)
     try:
@@ -118,19 +113,19 @@ def load(path: Path) -> dict[str, Any]:
         # a tiny file may claim a huge tensor by strides of zero
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise CheckpointError(f"{path}: '{name}' claims more numbers than the file holds.")
-    return state
+    return {**state, "settings": decode_paths(state["settings"])}
 
 
 def _verify(path: Path) -> None:
+    """Compare the file with the sha256 in its `.json`; one without, outside of a run folder, is not checked."""
     try:
         facts = path.with_suffix(".json")
         if not facts.is_file():
-            if path.parent.name == "checkpoints":  # in a run, a file without its digest was cut off
+            if path.parent.name == "checkpoints":
                 raise DamagedError(f"{path} was not finished.")
             return
-        expected = json.loads(facts.read_text())["sha256"]
-        if disk.sha256(path) != expected:
-            raise DamagedError(f"{path} is damaged: its sha256 differs from the one written beside it.")
+        if disk.sha256(path) != json.loads(facts.read_text(encoding="utf-8"))["sha256"]:
+            raise DamagedError(f"{path} is damaged: its sha256 differs from the one written with it.")
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -1,19 +1,20 @@
-"""Writing files so that a reader finds the old one or the new one, never half of one."""
+"""Atomic file writes: a reader finds the old file or the new one, never half of one."""
 
 import errno
 import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ssl_cli.errors import ResourceError
 
 
-class _Hashing:
-    """A binary file that hashes what passes through and remembers why a write failed.
+class _HashingWriter:
+    """Write to a binary file, hash what is written, and store the OSError of a failed write.
 
-    torch.save reports a full disk as a RuntimeError without a cause; the cause is kept here.
+    torch.save raises a RuntimeError without a cause where the disk is full; the cause is read from `fault`.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -36,20 +37,20 @@ class _Hashing:
         self.file.flush()
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> tuple[str, int]:
-    """Let `write` fill a file that appears under `path` only once it is whole and on disk.
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> tuple[str, int]:
+    """Call `write` on a temporary file, sync it to disk and rename it to `path`.
 
     Returns:
-        sha256 and size of what was written.
+        sha256 and size in bytes of what was written.
 
     Raises:
-        ResourceError: the disk is full or cannot be written.
+        ResourceError: the disk is full or cannot be written; a file that was at `path` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.tmp.{os.getpid()}")
-    stream: _Hashing | None = None
+    stream: _HashingWriter | None = None
     try:
         with temporary.open("wb") as file:
-            stream = _Hashing(file)
+            stream = _HashingWriter(file)
             write(stream)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
@@ -62,36 +63,37 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> tuple[str, in
             raise
         full = fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         what = "there is no room left for it" if full else str(fault.strerror)
-        hint = "Free some space and try again; a run goes on with --resume." if full else "Choose another place."
+        hint = "Free some space and try again; a run continues with --resume." if full else "Choose another place."
         raise ResourceError(f"Cannot write {path}: {what}.", hint) from error
     return stream.digest.hexdigest(), stream.size
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically."""
-    write_atomic(path, lambda file: _discard(file.write(text.encode())))
+def write_bytes(path: Path, data: bytes) -> tuple[str, int]:
+    """Write a file atomically; sha256 and size, errors as `write_atomic`."""
+    return write_atomic(path, lambda file: file.write(data))
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed writer left unfinished."""
+def write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically, in ASCII, so that any file name can be in it; errors as `write_atomic`."""
+    write_bytes(path, json.dumps(facts, indent=1, default=dict).encode())
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while writing."""
     for path in folder.glob(".*.tmp.*"):
         path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
-    """The file's digest."""
+    """Compute the file's sha256, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable: it is an entry of the folder, which has a cache of its own."""
+    """Make a rename durable: it is an entry of the folder, which is cached separately."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _discard(_: object) -> None:
-    return None

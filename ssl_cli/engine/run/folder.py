@@ -1,4 +1,4 @@
-"""The run folder: everything a run leaves behind, held by one process at a time."""
+"""The run folder: all files of a run, locked by one process at a time."""
 
 import contextlib
 import dataclasses
@@ -6,10 +6,12 @@ import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,73 +29,62 @@ SCHEMA = 1
 
 
 class RunFolder:
-    """An open run folder, locked against other processes until closed or dead.
+    """Create or open a run folder and lock it against other processes until it is closed or the process ends.
 
     Args:
         path: the folder.
-        resume: whether a folder that holds a run may be continued.
-        overwrite: whether a folder that holds a run may be emptied first.
+        resume: whether a folder that holds a run may be resumed.
+        overwrite: whether the run in it may be deleted first.
 
     Raises:
-        UsageError: the folder is not empty and neither applies, or holds no run.
-        LockedError: another process works in it.
+        UsageError: the folder is not empty and neither applies, or it holds no run.
+        LockedError: another process uses it.
         ResourceError: it cannot be written.
     """
 
     def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
+        self.settings_file = path / "settings.toml"
         refuse_unfit(path, resume=resume, overwrite=overwrite)
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path / ".lock")
             if overwrite:
-                _empty(path)
-            self.write_status("running")  # first of all: it marks the folder as a run, whenever we are killed
+                _delete_run(path)
+            self.write_status("running")  # before all else: it marks the folder as a run, should we be killed
             self.checkpoints.mkdir(exist_ok=True)
             for folder in (path, self.checkpoints):
-                disk.remove_leftovers(folder)
+                disk.remove_temporary_files(folder)
             for name in ("metrics.jsonl", "bad_images.jsonl"):
-                _end_last_line(path / name)
+                _truncate_partial_line(path / name)
             self._metrics = (path / "metrics.jsonl").open("a", encoding="utf-8")
             self._log = (path / "train.log").open("a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise ResourceError(f"Cannot write in {path}: {error.strerror}.", "Choose another --out.") from error
 
-    @property
-    def settings_file(self) -> Path:
-        """Where the run's settings are."""
-        return self.path / "settings.toml"
-
     def write_settings(self, settings: Settings) -> None:
-        """Write `settings.toml`, all values settled."""
-        text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
-        disk.write_text(self.settings_file, text)
+        """Write `settings.toml`: every value of the tree but None, paths by `encode_paths`."""
+        table = encode_paths(settings.model_dump(mode="json", exclude_none=True))
+        disk.write_bytes(self.settings_file, tomli_w.dumps(table).encode())
 
     def write_plan(self, planned: events.Planned, resolved: dict[str, Any]) -> None:
-        """Write `plan.json`: the choices with their reasons, what to expect, and what a resumed run takes over."""
-        facts = {
-            key: value for key, value in events.record(planned).items() if key in {"schema", "choices", "expected"}
-        }
-        self._write_plan({**facts, "resolved": resolved})
+        """Write `plan.json`: the choices with their reasons, the estimates, and the resolved values for a resume."""
+        facts = events.record(planned)
+        plan = {key: facts[key] for key in ("schema", "choices", "expected")}
+        disk.write_json(self.path / "plan.json", {**plan, "resolved": resolved})
 
     def amend_plan(self, **facts: Any) -> None:
-        """Replace some of what `plan.json` says; None takes it out."""
-        self._write_plan({key: value for key, value in {**self.read_plan(), **facts}.items() if value is not None})
-
-    def _write_plan(self, facts: dict[str, Any]) -> None:
-        disk.write_text(self.path / "plan.json", json.dumps(facts, indent=1))
+        """Replace entries of `plan.json`; an entry given as None is removed."""
+        plan = {key: value for key, value in {**self.read_plan(), **facts}.items() if value is not None}
+        disk.write_json(self.path / "plan.json", plan)
 
     def read_plan(self) -> dict[str, Any]:
-        """What an earlier process of this run planned; empty if it did not come so far."""
-        try:
-            found = json.loads((self.path / "plan.json").read_text())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        """Read `plan.json`; empty where there is none or it is damaged."""
+        return _read_json(self.path / "plan.json")
 
     def write_environment(self, versions: dict[str, str]) -> None:
-        """Write `env.json`: versions and the machine."""
+        """Write `env.json`: versions of packages and the machine."""
         facts = {
             "schema": SCHEMA,
             "sslcli": __version__,
@@ -103,15 +94,20 @@ class RunFolder:
             "processors": os.cpu_count(),
             "memory": psutil.virtual_memory().total,
         }
-        disk.write_text(self.path / "env.json", json.dumps(facts, indent=1))
+        disk.write_json(self.path / "env.json", facts)
 
     def write_status(self, state: str, exit_code: int | None = None, reason: str = "") -> None:
         """Write `status.json`; `state` is running, finished, stopped or failed."""
         _write_status(self.path, state, exit_code, reason)
 
     def record(self, event: events.Event) -> None:
-        """Append the event to `metrics.jsonl` and `train.log`, and a skipped file to `bad_images.jsonl`."""
-        self._log_event(event)
+        """Append the event to `metrics.jsonl` and `train.log`, and a skipped file to `bad_images.jsonl`.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        fields = {k: v for k, v in dataclasses.asdict(event).items() if k not in {"time", "choices"}}
+        self.log(f"{type(event).__name__.lower()} " + " ".join(f"{k}={v}" for k, v in fields.items()))
         try:
             line = json.dumps(events.record(event), allow_nan=False)
             self._metrics.write(line + "\n")
@@ -123,63 +119,41 @@ class RunFolder:
             raise ResourceError(f"Cannot write in {self.path}: {error.strerror}.", "Free some space.") from error
 
     def log(self, text: str) -> None:
-        """Append a dated line, or several, to `train.log`; a log that cannot be written stops nothing."""
-        lines = "\n".join(shown(line, limit=5000) for line in text.splitlines())  # it will be read in a terminal
-        try:
+        """Append the text to `train.log` with the date, control characters escaped; a failed write is ignored."""
+        lines = "\n".join(shown(line, limit=5000) for line in text.splitlines())
+        with contextlib.suppress(OSError):
             self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {lines}\n")
             self._log.flush()
-        except OSError:
-            return
-
-    def _log_event(self, event: events.Event) -> None:
-        fields = {k: v for k, v in dataclasses.asdict(event).items() if k not in {"time", "choices"}}
-        self.log(f"{type(event).__name__.lower()} " + " ".join(f"{k}={v}" for k, v in fields.items()))
 
     def discard(self) -> None:
-        """Remove a folder in which nothing was begun."""
+        """Delete the folder, where no training has started in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
-        """Let others in."""
+        """Close the files and release the lock."""
         for file in (self._metrics, self._log, self._lock):
             file.close()
 
 
-def _write_status(path: Path, state: str, exit_code: int | None, reason: str) -> None:
-    facts = {
-        "schema": SCHEMA,
-        "state": state,
-        "exit_code": exit_code,
-        "reason": reason,
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "time": time.time(),
-    }
-    disk.write_text(path / "status.json", json.dumps(facts, indent=1))
-
-
 def status(path: Path) -> str | None:
-    """What a run folder's `status.json` says: running, finished, stopped or failed; None where it says nothing."""
-    try:
-        return str(json.loads((path / "status.json").read_text(encoding="utf-8"))["state"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """Read the state in a run folder's `status.json`: running, finished, stopped or failed; None if there is none."""
+    state = _read_json(path / "status.json").get("state")
+    return None if state is None else str(state)
 
 
 def settle_status(path: Path, state: str, exit_code: int, reason: str) -> bool:
-    """Write the `status.json` of a run whose process is gone and could not; False: it has said so itself.
+    """Write the `status.json` of a run whose process ended without doing so; return whether it was needed.
 
-    Whoever was stopped because another process failed does not know, and is put right.
+    A rank that was stopped because another one failed has written `stopped`; a `failed` replaces it.
     """
-    known = {"running", "stopped"} if state == "failed" else {"running"}
-    if status(path) not in known:
+    if status(path) not in ({"running", "stopped"} if state == "failed" else {"running"}):
         return False
     _write_status(path, state, exit_code, reason)
     return True
 
 
 def default_path(method: str) -> Path:
-    """`runs/<date-time>-<method>`, a name not taken yet."""
+    """Return `runs/<date-time>-<method>`, with a number behind it where that exists."""
     stem = time.strftime("%Y%m%d-%H%M%S") + "-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in method)
     path, count = Path("runs") / stem, 1
     while path.exists():
@@ -188,17 +162,51 @@ def default_path(method: str) -> Path:
     return path
 
 
+def encode_paths(value: Any) -> Any:
+    """Make the strings of nested tables valid UTF-8: a byte of a path that is not becomes NUL and two hex digits.
+
+    No path can hold a NUL, so `decode_paths` restores it; it gives the same bytes in any locale.
+    """
+    return _map_strings(value, _encode)
+
+
+def decode_paths(value: Any) -> Any:
+    """Undo `encode_paths`; the strings name the same files in this process's locale."""
+    return _map_strings(value, _decode)
+
+
+def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _map_strings(part, change) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_map_strings(part, change) for part in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def _encode(text: str) -> str:
+    try:
+        utf8 = os.fsencode(text).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # such as a name in Unicode from a settings file, in an ASCII locale
+        utf8 = text
+    return re.sub("[\udc80-\udcff]", lambda found: f"\0{ord(found[0]) - 0xDC00:02x}", utf8)
+
+
+def _decode(text: str) -> str:
+    utf8 = re.sub("\0([0-9a-f]{2})", lambda found: chr(0xDC00 + int(found[1], 16)), text)
+    return os.fsdecode(utf8.encode("utf-8", "surrogateescape"))
+
+
 def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that a run may not have: cheap, so that a command can ask before it imports torch.
+    """Refuse a folder that a run may not use; without torch, so that a command can ask first.
 
     Args:
-        path: the folder; None where one of a new name is to be made.
-        resume: whether a run in it may be continued.
-        overwrite: whether a run in it may be replaced.
+        path: the folder; None for a new one by `default_path`.
+        resume: whether a run in it may be resumed.
+        overwrite: whether a run in it may be deleted.
 
     Raises:
-        UsageError: the folder is not empty and neither applies, or holds no run.
-        LockedError: another process works in it.
+        UsageError: the folder is not empty and neither applies, or it holds no run.
+        LockedError: another process uses it.
     """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other.", "Give one of them.")
@@ -217,33 +225,28 @@ def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
 
 def _refuse_filled(path: Path, *, resume: bool, overwrite: bool) -> None:
     is_run = (path / "status.json").is_file()
-    started = is_run and ((path / "settings.toml").exists() or any((path / "checkpoints").glob("*")))
     if is_run:
-        _refuse_used(path)
-    if is_run and not started and not resume:
-        return  # a start that failed before its first step left nothing to lose
-    filled = path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir())
-    if not filled:
+        # refuse a folder whose lock is held; the file is closed, which releases it, before this returns
+        with contextlib.suppress(OSError), (path / ".lock").open("r+", encoding="utf-8") as file:
+            _hold(file, path)
+        started = (path / "settings.toml").exists() or any((path / "checkpoints").glob("*"))
+        if not started and not resume:
+            return  # a start that failed before its first step
+    if not path.is_dir() or all(entry.name.startswith(".") for entry in path.iterdir()):
         return
     if not is_run:
         raise UsageError(f"{path} is not empty and holds no run.", "Choose another --out; nothing was touched.")
     if not (resume or overwrite):
         raise UsageError(
-            f"{path} is not empty.", "Go on with --resume, replace it with --overwrite, or choose another --out."
+            f"{path} is not empty.", "Continue it with --resume, replace it with --overwrite, or choose another --out."
         )
 
 
-def _refuse_used(path: Path) -> None:
-    """Refuse a folder whose lock is held; held for a moment here, the lock is free again when this returns."""
-    with contextlib.suppress(OSError), (path / ".lock").open("r+", encoding="utf-8") as file:
-        _hold(file, path)
-
-
 def require_run(run: str) -> None:
-    """Refuse what can hold no checkpoint: cheap, so that a command can ask before it imports torch.
+    """Refuse a path that can hold no checkpoint; without torch, so that a command can ask first.
 
     Raises:
-        CheckpointError: there is nothing of this name, or a folder without a checkpoint.
+        CheckpointError: there is no such file or folder, or a folder without a checkpoint.
     """
     path = Path(run)
     if is_file(path):
@@ -252,7 +255,7 @@ def require_run(run: str) -> None:
         near = closest_path(path)
         hint = f"Did you mean '{near}'?" if near else "Give the folder that pretrain --out named."
         raise CheckpointError(f"There is no run or checkpoint at {run}.", hint)
-    with contextlib.suppress(OSError):  # a folder that may not be read is told of by who opens it
+    with contextlib.suppress(OSError):  # a folder without permission is reported where it is opened
         if any((path / "checkpoints").glob("*.pt")):
             return
         inside = sorted(path.glob("*/checkpoints/*.pt"), key=lambda file: file.stat().st_mtime)
@@ -260,8 +263,23 @@ def require_run(run: str) -> None:
         raise CheckpointError(f"There is no whole checkpoint in {run}.", hint)
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_status(path: Path, state: str, exit_code: int | None, reason: str) -> None:
+    facts = {"schema": SCHEMA, "state": state, "exit_code": exit_code, "reason": reason}
+    disk.write_json(
+        path / "status.json", {**facts, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+    )
+
+
 def _lock(path: Path) -> IO[str]:
-    """Hold the file by a POSIX record lock: unlike flock it is not inherited, so it dies with this process."""
+    """Open and lock the file by a POSIX record lock: unlike flock it is not inherited, so it ends with this process."""
     file = path.open("a+", encoding="utf-8")
     try:
         _hold(file, path.parent)
@@ -275,7 +293,7 @@ def _lock(path: Path) -> IO[str]:
 
 
 def _hold(file: IO[str], folder: Path) -> None:
-    """Lock an open file, or say who has locked it."""
+    """Lock an open file; a LockedError names the process that holds it."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -284,16 +302,15 @@ def _hold(file: IO[str], folder: Path) -> None:
         raise LockedError(f"{folder} is in use by {holder}.", "Wait for it to end, or choose another --out.") from error
 
 
-def _end_last_line(path: Path) -> None:
-    """A killed process may leave half a line; what comes next shall not stand on it."""
+def _truncate_partial_line(path: Path) -> None:
+    """Drop a last line without an end, which a killed process may have left."""
     if path.is_file():
-        whole = path.read_bytes().rpartition(b"\n")
-        os.truncate(path, len(whole[0]) + len(whole[1]))
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
-def _empty(path: Path) -> None:
-    """Delete what a run writes, and nothing else that may lie in the folder."""
-    # status.json stays: whenever this is interrupted, what is left is still marked as a run
+def _delete_run(path: Path) -> None:
+    """Delete the files of a run, and nothing else in the folder."""
+    # status.json stays: wherever this is interrupted, the rest is still marked as a run
     for name in ("checkpoints", "eval", "export"):
         shutil.rmtree(path / name, ignore_errors=True)
     for name in ("plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "settings.toml"):

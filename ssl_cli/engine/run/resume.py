@@ -1,4 +1,4 @@
-"""Going on with a run: its own settings, but for what may differ."""
+"""The settings of a resumed run: its own, except for what the command line may change."""
 
 import tomllib
 from collections.abc import Mapping
@@ -6,72 +6,86 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssl_cli.config.tree import Settings
-from ssl_cli.engine.run.folder import RunFolder
+from ssl_cli.engine.run.folder import RunFolder, decode_paths
 from ssl_cli.errors import CheckpointError, UsageError
 
-# What may differ between a run and its continuation: nothing that changes what a step computes.
-FREE = {
+CHANGEABLE = {
     "schedule.epochs", "run.log_every", "run.checkpoint_every", "run.keep", "run.max_time", "run.out", "run.evaluate",
     "run.monitor", "run.stop_on_collapse",
     "data.threads", "data.cache",
 }  # fmt: skip
-# Nor does what decides how a batch is divided: the gradient is the same up to rounding.
-DIVIDING = {"hardware.micro_batch", "hardware.memory", "hardware.mode"}
+"""Settings that do not change what a step computes."""
+REPLANNING = {"hardware.micro_batch", "hardware.memory", "hardware.mode"}
+"""Settings of the micro-batch plan: the gradient is the same up to rounding."""
+DEVICE = "hardware.device"
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """How a run goes on: its settings, what to tell of them, and whether its batch is to be divided anew."""
+    """How a run is resumed.
+
+    Attributes:
+        settings: of the run, with the changes.
+        notes: sentences on the changes, for the user.
+        replan: whether the batch is to be split into micro-batches as the settings now ask.
+        device: that the command line asks for, in place of the run's; None: the run's own.
+    """
 
     settings: Settings
     notes: list[str]
-    divides: bool
+    replan: bool
+    device: str | None = None
 
 
 def continued(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -> Continuation:
-    """The settings of the run in `folder`, with what may differ taken from the command line.
+    """Read the settings of the run in `folder` and apply what the command line changes.
 
-    Environment, project and user files speak of new runs and are passed over.
+    Environment and files are for new runs and are ignored.
+
+    Args:
+        settings: as for a new run.
+        origins: where each of their values comes from, by dotted key.
+        folder: that holds the run.
 
     Raises:
-        UsageError: the command line asks for something else that this run cannot become.
-        CheckpointError: its settings cannot be read.
+        UsageError: the command line changes what would change the steps, or leaves out the run's own method class.
+        CheckpointError: the settings of the run cannot be read.
     """
     try:
-        kept = Settings.model_validate(tomllib.loads(folder.settings_file.read_text(encoding="utf-8")))
+        table = tomllib.loads(folder.settings_file.read_text(encoding="utf-8"))
+        before = Settings.model_validate(decode_paths(table))
     except ValueError as error:
-        hint = "Restore it, or start anew with --overwrite."
+        hint = "Restore it, or start again with --overwrite."
         raise CheckpointError(f"{folder.settings_file} is damaged.", hint) from error
-    if ":" in kept.method.name and settings.method.name != kept.method.name:
-        # a file found by a name in another file is not run unasked
-        raise UsageError(
-            f"This run was made by {kept.method.name}, code of your own.", f"Add --method {kept.method.name} to run it."
-        )
-    old, new = kept.model_dump(), settings.model_dump()
-    old["run"]["max_time"] = None  # it was the time of an earlier process
-    notes, divides = [], False
+    name = before.method.name
+    if ":" in name and settings.method.name != name:  # code is not run because a file names it
+        raise UsageError(f"This run was made by {name}, code of your own.", f"Add --method {name} to run it.")
+    old, new = before.model_dump(), settings.model_dump()
+    old["run"]["max_time"] = None  # it was the limit of an earlier process
+    notes, replan, device = [], False, None
     for key, origin in origins.items():
-        before, after = _at(old, key), _at(new, key)
-        if before == after or not _from_the_command_line(origin):
+        value, wanted = _at(old, key), _at(new, key)
+        if not (origin.startswith("--") or origin in {"DATA", "the command line"}):
             continue
-        if key not in FREE | DIVIDING:
+        if key == DEVICE:
+            device = wanted  # also where it is `auto` as before: another may be the best one here
+        elif value == wanted:
+            continue
+        elif key not in CHANGEABLE | REPLANNING:
             raise UsageError(
-                f"{key} is {before} in this run and cannot become {after} ({origin}).",
-                "Leave it out to go on as before, or start another run with another --out.",
+                f"{key} is {value} in this run and cannot become {wanted} ({origin}).",
+                "Leave it out to continue as before, or start another run with another --out.",
             )
         section, _, name = key.partition(".")
-        old[section][name] = after
-        divides |= key in DIVIDING
+        old[section][name] = wanted
+        replan |= key in REPLANNING
         if key == "schedule.epochs":
-            notes.append(f"The run now has {after} epochs instead of {before}; its learning rates are recomputed.")
-    return Continuation(Settings.model_validate(old), notes, divides)
-
-
-def _from_the_command_line(origin: str) -> bool:
-    return origin.startswith("--") or origin in {"DATA", "the command line"}
+            notes.append(f"The run now has {wanted} epochs instead of {value}; its learning rates are recomputed.")
+    return Continuation(Settings.model_validate(old), notes, replan, device)
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:
+    """Return the value at a dotted key, None where there is none."""
     value: Any = tree
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

@@ -1,4 +1,4 @@
-"""Requests to stop: while steps are taken a signal sets a flag, obeyed at a step's end; else it ends the run."""
+"""Stop requests: in training a signal sets a flag that is read at the end of each step, otherwise it ends the run."""
 
 import signal
 from collections.abc import Iterator
@@ -7,59 +7,65 @@ from types import FrameType
 
 from ssl_cli.errors import INTERRUPTED, STOPPED, Interrupted
 
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+"""Signals that ask a run to stop and save; SIGHUP is a terminal that was closed."""
+
 
 class StopRequest:
-    """Which signal came, if any; a second Ctrl-C interrupts at once."""
+    """Signal handler that stores the signal received; a second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.interrupt: Interrupted | None = None
-        self._noting = False
+        self._deferred = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Note the signal, and obey it where nobody else will."""
+        """Store the signal; raise `Interrupted` outside of `deferred`, or at the second Ctrl-C."""
         again = self.signal is signal.SIGINT and number == signal.SIGINT
         self.signal = signal.Signals(number)
-        if again or not self._noting:
-            self.obey()
+        if again or not self._deferred:
+            self.raise_if_signalled()
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Within the block a signal is noted alone; after an error too, so that nothing disturbs the end."""
-        self._noting = True
+    def deferred(self) -> Iterator[None]:
+        """Only store signals within the block; after an exception too, so that cleaning up is not interrupted."""
+        self._deferred = True
         yield
-        self._noting = False
+        self._deferred = False
 
-    def obey(self) -> None:
-        """End the run if a signal came.
+    def raise_if_signalled(self) -> None:
+        """End the run if a signal was received.
 
         Raises:
-            Interrupted: one did; where signals are noted only once, so that nothing disturbs the end.
+            Interrupted: one was; within `deferred` at most once, so that cleaning up is not interrupted.
         """
-        if self.signal is not None and (self.interrupt is None or not self._noting):
-            self.interrupt = Interrupted(received(self.signal), exit_code(self.signal))
+        if self.signal is not None and (self.interrupt is None or not self._deferred):
+            self.interrupt = Interrupted(stop_reason(self.signal), exit_code(self.signal))
             raise self.interrupt
 
 
 def exit_code(number: int) -> int:
-    """130 after Ctrl-C, 75 after any other signal."""
+    """Return 130 for SIGINT (Ctrl-C), 75 (stopped, resumable) for any other signal."""
     return INTERRUPTED if number == signal.SIGINT else STOPPED
 
 
-def received(number: int) -> str:
-    """What a signal is called in the status of a run."""
+def stop_reason(number: int) -> str:
+    """Name the signal as the reason of a stop, for `status.json` and the display."""
     return f"{signal.Signals(number).name} was received"
 
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Within the block INT, TERM and USR1 are such requests; elsewhere than the main thread signals are left alone."""
+    """Install a `StopRequest` as handler of `STOPPING` within the block; only in the main thread.
+
+    SIGHUP stays ignored where it was, as under nohup. The handlers from before are restored at the end.
+    """
     request = StopRequest()
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
     previous = {}
     try:
-        for name in names:
-            number = getattr(signal, name)
+        for number in (getattr(signal, name) for name in STOPPING if hasattr(signal, name)):
+            if number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             previous[number] = signal.signal(number, request)
     except ValueError:  # not the main thread
         previous = {}

@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ssl_cli.engine.run.folder import settle_status, status
-from ssl_cli.engine.run.signals import exit_code, received
+from ssl_cli.engine.run.signals import exit_code, stop_reason
 from ssl_cli.errors import DONE, INTERRUPTED, STOPPED, Interrupted, RankError, UsageError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
@@ -34,7 +34,7 @@ class _HandOn:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if not self.came:
             self.came = True
-            raise SignalException(received(number), signal.Signals(number))
+            raise SignalException(stop_reason(number), signal.Signals(number))
         if number == signal.SIGINT:
             for process in psutil.Process().children():
                 with contextlib.suppress(psutil.Error):
@@ -75,8 +75,8 @@ def launch(words: Sequence[str], processes: int, *, device: str, out: Path) -> i
         return _ended(error.get_first_failure(), processes, out)
     except SignalException as error:
         code = exit_code(error.sigval)
-        if status(out) is None or settle_status(out, "stopped", code, received(error.sigval)):
-            raise Interrupted(received(error.sigval), code) from None
+        if status(out) is None or settle_status(out, "stopped", code, stop_reason(error.sigval)):
+            raise Interrupted(stop_reason(error.sigval), code) from None
         return code
     finally:
         for number, handler in before.items():

@@ -7,49 +7,33 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ssl_cli import distributed
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.devices import own_device
-from ssl_cli.engine.job import Job
-from ssl_cli.engine.plan.plan import Resolved
+from ssl_cli.engine.build import build_loader, build_objective, local_device
+from ssl_cli.engine.plan.plan import Resolved, cache_bytes
 from ssl_cli.engine.run.signals import StopRequest, stop_request
-from ssl_cli.engine.train import train
+from ssl_cli.engine.train import Trainer, train
 from ssl_cli.errors import DONE, DataError, Interrupted, RankError, SslcliError, convert_exception
-from ssl_cli.events import Event, Stopped
-from ssl_cli.objective import Batch, Targets
+from ssl_cli.events import Stopped
 from ssl_cli.world import world
 
 TOLD = ("message", "hint", "code", "out_of_memory", "reason")
 """What the others hear of an error, or of what was asked to stop."""
 
 
-class Peer(Job):
-    """A job whose events nobody sees."""
-
-    def observe(self, step: int, z: Tensor, targets: Targets, batch: Batch) -> None:
-        """Nothing is due here."""
-
-    def save_if_due(self, step: int, *, now: bool = False) -> Iterator[Event]:
-        """The first process saves."""
-        return iter(())
-
-
-def follow(settings: Settings) -> int:
+def run_worker(settings: Settings) -> int:
     """Take part in the run that the first process describes, to its end; the exit code.
 
     `settings` name the device; all else is as the first process says.
     """
-    device = own_device(settings.hardware.device)
-    with stop_request() as request, together(device, request):
+    device = local_device(settings.hardware.device)
+    with stop_request() as request, ranks(device, request):
         facts = torch.load(io.BytesIO(distributed.broadcast_bytes(None)), weights_only=True)
         settings = Settings.model_validate(facts["settings"])
-        device = own_device(torch.device(facts["resolved"]["device"]).type)  # which a resumed run may have settled
-        resolved = Resolved(**{**facts["resolved"], "device": str(device)})
-        torch.set_num_threads(resolved.threads)
+        device = local_device(torch.device(facts["resolved"]["device"]).type)  # which a resumed run may have settled
+        resolved = Resolved.from_dict({**facts["resolved"], "device": str(device)})
         source = open_pretraining(settings.data, settings.run.seed)
         if len(source) != resolved.images:
             raise DataError(
@@ -57,17 +41,17 @@ def follow(settings: Settings) -> int:
                 "Give all machines the same images.",
             )
         objective = build_objective(settings, device, len(source))
-        loader = build_loader(settings, objective, source, device, resolved.card_bytes)
-        job = Peer(settings, resolved, objective, loader, None)
+        ram = cache_bytes(settings, objective, device)
+        loader = build_loader(settings, objective, source, device, cache_bytes=ram, gpu_cache_bytes=resolved.gpu_cache_bytes)
+        trainer = Trainer(settings, resolved, objective, loader, None, request)
         if facts["state"] is not None:
-            job.restore(facts["state"])
-        job.request = request
-        with request.noted():
-            *_, last = train(job)
+            trainer.restore(facts["state"])
+        with request.deferred():
+            *_, last = train(trainer)
     return last.exit_code if isinstance(last, Stopped) else DONE
 
 
-def describe(settings: Settings, resolved: Mapping[str, Any], state: Mapping[str, Any] | None) -> None:
+def broadcast_run(settings: Settings, resolved: Mapping[str, Any], state: Mapping[str, Any] | None) -> None:
     """Tell the other processes what the run is."""
     if distributed.world_size() == 1:
         return
@@ -77,7 +61,7 @@ def describe(settings: Settings, resolved: Mapping[str, Any], state: Mapping[str
 
 
 @contextmanager
-def together(device: torch.device, request: StopRequest) -> Iterator[None]:
+def ranks(device: torch.device, request: StopRequest) -> Iterator[None]:
     """Within the block the processes of a run talk, if there are several.
 
     Raises:
@@ -88,7 +72,7 @@ def together(device: torch.device, request: StopRequest) -> Iterator[None]:
         try:
             yield
         except (Exception, Interrupted) as error:
-            with request.noted():  # where a process fails, its launcher sends the others a signal
+            with request.deferred():  # where a process fails, its launcher sends the others a signal
                 end = request.interrupt or error  # a file cut short by it, say, may have raised something else
                 end = _end(end) if world().size > 1 else end
                 if end is error:

@@ -1,4 +1,4 @@
-"""Representations: every row in its place, the network left as it was, and no code run on a checkpoint's word."""
+"""Representations: rows in order, the network unchanged, and no code imported because a checkpoint names it."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_pixels_of_large_images_are_averaged_down() -> None:
     torch.testing.assert_close(rows.view(2, 3, 32, 32)[0, 1, 0, 0], x[0, 1, :2, :2].mean())
 
 
-def test_evaluating_gives_every_part_its_mode_back() -> None:
+def test_evaluating_restores_each_module_s_mode() -> None:
     net = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Dropout())
     net.train()
     net[1].eval()
@@ -62,7 +62,7 @@ def test_evaluating_gives_every_part_its_mode_back() -> None:
     assert [part.training for part in net.modules()] == [True, True, False]
 
 
-def test_fingerprint_sees_every_number() -> None:
+def test_fingerprint_depends_on_every_number() -> None:
     net = torch.nn.BatchNorm1d(3)
     before = fingerprint(net)
     assert fingerprint(net) == before
@@ -91,7 +91,7 @@ def spoil(folder: Path, settings: Settings, /, **change: object) -> None:
     checkpoint.save(folder / "checkpoints", {**state, **change}, keep=2)
 
 
-def test_settings_that_are_none(settings: Settings, tmp_path: Path) -> None:
+def test_settings_that_are_not_valid(settings: Settings, tmp_path: Path) -> None:
     spoil(tmp_path, settings, settings={"method": {"name": "simclr"}, "model": {"width": "wide"}})
     with pytest.raises(CheckpointError, match="settings"):
         open_run(str(tmp_path), "cpu")
@@ -115,12 +115,12 @@ def test_a_users_own_method_is_imported_only_if_given_again(settings: Settings, 
         open_run(str(tmp_path), "cpu", method=name)
 
 
-def test_another_device_does_not_inherit_the_precision(settings: Settings, tmp_path: Path) -> None:
+def test_precision_is_fp32_on_another_device(settings: Settings, tmp_path: Path) -> None:
     spoil(tmp_path, settings, resolved={**RESOLVED, "device": "cuda", "precision": "bf16"})
     assert open_run(str(tmp_path), "cpu").precision == "fp32"
 
 
-def test_a_checkpoint_that_is_not_the_newest_is_told_of(settings: Settings, tmp_path: Path) -> None:
+def test_a_damaged_newer_checkpoint_and_an_unfinished_run_are_noted(settings: Settings, tmp_path: Path) -> None:
     write_run(tmp_path, settings)
     assert open_run(str(tmp_path), "cpu").notes == ()
     good = tmp_path / "checkpoints" / "step_00000007.pt"
@@ -130,4 +130,4 @@ def test_a_checkpoint_that_is_not_the_newest_is_told_of(settings: Settings, tmp_
     damaged, unfinished = open_run(str(tmp_path), "cpu").notes
     assert "step_00000009.pt is damaged" in damaged
     assert "not finished (stopped): this is its step 7" in unfinished
-    assert open_run(str(good), "cpu").notes == ()  # a file that is named is what was meant
+    assert open_run(str(good), "cpu").notes == ()  # not for a file that the user names

@@ -16,8 +16,8 @@ from ssl_cli.errors import CheckpointError
 from tests.engine.toy_run import toy_settings, write_run
 
 
-def test_what_is_measured_is_h_in_evaluation_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not z, which the loss has made blind to what it need not know; and no batch leaves its mark."""
+def test_h_is_measured_in_evaluation_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default not z, from which the loss removes information; and no BatchNorm statistics move."""
     settings = toy_settings()
     objective = write_run(tmp_path, settings).train()
     honest, widths, modes = objective.represent, set[int](), set[bool]()
@@ -37,8 +37,8 @@ def test_what_is_measured_is_h_in_evaluation_mode(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", ["conv1.weight", "layer4.1.bn2.running_var"])
-def test_weights_that_are_missing_are_not_made_up(tmp_path: Path, name: str) -> None:
-    """A network that starts out random where its file has nothing would be measured without a word."""
+def test_missing_weights_are_an_error(tmp_path: Path, name: str) -> None:
+    """Otherwise they would stay random without any warning."""
     write_run(tmp_path, toy_settings())
     (path,) = (tmp_path / "checkpoints").glob("*.pt")
     state = checkpoint.load(path)
@@ -49,7 +49,7 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(("size", "stride", "pool"), [(32, (1, 1), nn.Identity), (65, (2, 2), nn.MaxPool2d)])
-def test_small_images_get_the_stem_that_keeps_their_pixels(size: int, stride: tuple[int, int], pool: type) -> None:
+def test_small_images_get_the_cifar_stem(size: int, stride: tuple[int, int], pool: type) -> None:
     net, _ = build_backbone(ModelSettings(backbone="resnet18", width=0.0625), size)
     assert net.get_submodule("conv1").stride == stride
     assert isinstance(net.get_submodule("maxpool"), pool)

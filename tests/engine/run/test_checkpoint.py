@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, foreign or hostile, and the disk that fails while one is written."""
+"""Checkpoints: damaged, foreign and hostile files, and a disk that fails during a write."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def state(step: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_newest_of_three_is_kept_and_found(tmp_path: Path) -> None:
+def test_the_newest_three_are_kept_and_the_newest_is_found(tmp_path: Path) -> None:
     for step in (5, 10, 15, 20, 100_000_000):
         checkpoint.save(tmp_path, state(step), keep=3)
     assert sorted(p.name for p in tmp_path.glob("*.pt")) == [
@@ -33,7 +33,7 @@ def test_newest_of_three_is_kept_and_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "no digest", "bad digest"])
-def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> None:
+def test_the_newest_undamaged_checkpoint_is_loaded(tmp_path: Path, damage: str) -> None:
     checkpoint.save(tmp_path, state(5), keep=3)
     path = checkpoint.save(tmp_path, state(10), keep=3)
     data = bytearray(path.read_bytes())
@@ -55,30 +55,30 @@ def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path: Path, damage: st
 
 
 def _in_a_run(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Only in a run's own folder is a digest owed."""
+    """Only in a run folder must a checkpoint have its digest."""
     moved = folder.rename(folder.with_name("checkpoints"))
     return checkpoint.newest(moved)
 
 
-def test_a_first_checkpoint_that_was_cut_off_is_no_damage(tmp_path: Path) -> None:
-    """Killed between the file and its digest: the run starts over, and nothing stands in its way later."""
+def test_a_first_checkpoint_without_a_digest_is_removed(tmp_path: Path) -> None:
+    """Where a run was killed between the file and its digest, it starts from step 0."""
     path = checkpoint.save(tmp_path, state(5), keep=3)
     path.with_suffix(".json").unlink()
     assert checkpoint.newest(tmp_path) == (None, [])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_whole_but_of_another_format_is_left_alone(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_format_is_an_error_and_not_touched(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, {**state(5), "schema": 99}, keep=3)
     with pytest.raises(CheckpointError, match="format 99"):
         checkpoint.newest(tmp_path)
     assert path.exists()
 
 
-def test_all_damaged_is_an_error_and_stays_one(tmp_path: Path) -> None:
+def test_all_damaged_is_an_error_each_time(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, state(5), keep=3)
     path.write_bytes(b"nothing")
-    for _ in range(2):  # the second start meets only what the first set aside
+    for _ in range(2):  # the second call finds only .corrupt files
         with pytest.raises(CheckpointError, match="None of the checkpoints"):
             checkpoint.newest(tmp_path)
 
@@ -89,7 +89,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("kind", ["text", "pickle", "foreign", "payload", "claim"])
-def test_a_file_that_is_no_checkpoint(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "file.pt"
     if kind == "text":
@@ -108,14 +108,14 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path, kind: str, monkeypatch: py
     assert not (tmp_path / "canary").exists()
 
 
-def test_find_says_what_is_missing(tmp_path: Path) -> None:
+def test_find_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no run or checkpoint"):
         checkpoint.find(str(tmp_path / "nowhere"))
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         checkpoint.find(str(tmp_path))
 
 
-def test_a_full_disk_names_the_cause_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_named_and_no_file_is_left(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
 
@@ -128,9 +128,9 @@ def test_a_full_disk_names_the_cause_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failing_writer_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    disk.write_text(path, "old")
+    disk.write_bytes(path, b"old")
 
     def write(file: BinaryIO) -> None:
         file.write(b"new, but only hal")
@@ -142,7 +142,7 @@ def test_a_failing_writer_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_digest_is_the_file_s(tmp_path: Path) -> None:
+def test_the_digest_is_of_the_file(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, state(3), keep=2)
     facts = json.loads(path.with_suffix(".json").read_text())
     assert facts["sha256"] == disk.sha256(path)

@@ -1,4 +1,4 @@
-"""Run folders: who may write in them, and what is never deleted."""
+"""Run folders: locking, resume and overwrite, and files that are never deleted."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from ssl_cli.engine.run.folder import RunFolder, default_path
 from ssl_cli.errors import LockedError, UsageError
 
 
-def test_a_folder_of_other_things_is_refused_and_untouched(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused_and_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     for resume, overwrite in ((False, False), (True, False), (False, True)):
         with pytest.raises(UsageError):
@@ -18,7 +18,7 @@ def test_a_folder_of_other_things_is_refused_and_untouched(tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_run_is_continued_or_replaced_only_when_asked(tmp_path: Path) -> None:
+def test_a_run_is_resumed_or_overwritten_only_by_request(tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = RunFolder(out)
     (out / "checkpoints" / "step_00000001.pt").write_bytes(b"x")
@@ -35,7 +35,7 @@ def test_a_run_is_continued_or_replaced_only_when_asked(tmp_path: Path) -> None:
     assert (out / "notes.md").read_text() == "mine"
 
 
-def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run").close()
     leftover = tmp_path / "run" / "checkpoints" / ".step_00000005.pt.tmp.123"
     leftover.write_bytes(b"half")
@@ -44,7 +44,7 @@ def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    """A record lock guards against other processes; it is free again when its holder is killed."""
+    """The lock is released when the process that holds it is killed."""
     out = tmp_path / "run"
     code = (
         "import sys, time; from pathlib import Path; from ssl_cli.engine.run.folder import RunFolder;"
@@ -65,7 +65,7 @@ def test_out_may_not_be_a_file(tmp_path: Path) -> None:
         RunFolder(tmp_path / "file")
 
 
-def test_default_names_are_tame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_names_have_no_separators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = default_path("../evil/file.py:Class")
     assert path.parent == Path("runs")

@@ -1,4 +1,4 @@
-"""What pretraining would see: the first images of the data and their views, in one picture."""
+"""A contact sheet: the first images of the data and the views that pretraining would make of them."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ ROWS = 8  # images read and augmented together
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of the sheet: the event that shows it, and what was drawn for each of its views."""
+    """One row of the sheet: its `Pictured` event, and the operations and parameters of each view."""
 
     picture: Pictured
     record: dict[str, Any]
@@ -37,20 +37,20 @@ class _Row:
 def augmentation_sheet(
     settings: Settings, output: Path, images: int = 8, views: int = 2, *, op: str | None = None
 ) -> Iterator[Event]:
-    """Show the first readable images and `views` views of each, those of pretraining's first epoch; write a PNG.
+    """Make `views` views of the first readable images, as in pretraining's first epoch, and write them as a PNG.
 
-    Yields a `Pictured` for each row as soon as it is made, and at the end `Evaluated(name="sheet")` with every view's
-    operations and their parameters; a box is in pixels of the image as it was read, whose `size` is height and width.
+    Yields a `Pictured` for each row, and at the end `Evaluated(name="sheet")` with the operations of every view and
+    their parameters; boxes are in pixels of the image as it was read, whose `size` is height and width.
 
     Args:
-        settings: the settled tree; what decides the views is decided as in pretraining.
+        settings: of the pretraining run.
         output: the PNG.
         images: rows.
         views: views of each image; with `op` the steps of the sweep.
         op: instead of views, show this operation alone, from low to high over its range.
 
     Raises:
-        UsageError: the picture would be too large to be opened, or lie among the images; `op` has no strength.
+        UsageError: the picture is too large for most viewers, or would be among the images; `op` has no strength.
         DataError: nothing could be read.
         ResourceError: the picture cannot be written.
     """
@@ -76,7 +76,7 @@ def augmentation_sheet(
         )
     if skipped:
         names = ", ".join(shown(_relative(bad.path, source), 100) for bad in skipped)
-        yield Warned(message=f"What could not be read is left out: {names}.")
+        yield Warned(message=f"Files that could not be read are left out: {names}.")
     picture = sheet.contact_sheet(
         _head(settings, op), [row.picture for row in rows], sheet.tile_side(settings.data.size)
     )
@@ -96,9 +96,9 @@ def augmentation_sheet(
 
 
 def _first(source: Source, settings: Settings, count: int) -> Iterator[Batch | Skipped]:
-    """The first `count` images that can be read, in parts, and an event for each one before them that cannot.
+    """Read the first `count` readable images, in batches, with a `Skipped` for each unreadable file among them.
 
-    It gives up where pretraining would, having met too many bad ones.
+    It stops where pretraining would, after too many unreadable files.
     """
     bad: dict[str, Skipped] = {}
     good = start = 0
@@ -116,22 +116,22 @@ def _first(source: Source, settings: Settings, count: int) -> Iterator[Batch | S
 
 
 def _rows(batch: Batch, source: Source, settings: Settings, views: int, op: str | None) -> Iterator[_Row]:
-    """The rows of a batch, image by image."""
+    """Make the rows of a batch: one for each image, or with `op` one for each image and parameter that is varied."""
     sides = sides_of(batch.image)
     if op is None:
         pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
         varied = {"": [pipeline.draw(batch, view) for view in range(views)]}
     else:
         pipeline, varied = _sweep(settings, op, sides, views)
-    pictures = {name: [_seen(pipeline, batch, params) for params in columns] for name, columns in varied.items()}
+    pictures = {name: [_view(pipeline, batch, params) for params in columns] for name, columns in varied.items()}
     for i, index in enumerate(batch.index.tolist()):
         path = source.path(index)
         for name, columns in varied.items():
-            told = [pipeline.describe(params, i, sides) for params in columns]
+            described = [pipeline.describe(params, i, sides) for params in columns]
             if op not in {None, "crop"}:
-                told = [{key: drawn for key, drawn in view.items() if key == op} for view in told]
+                described = [{key: drawn for key, drawn in view.items() if key == op} for view in described]
             tiles = [sheet.tile("original", batch.image[i])]
-            for k, (picture, drawn) in enumerate(zip(pictures[name], told, strict=True), start=1):
+            for k, (picture, drawn) in enumerate(zip(pictures[name], described, strict=True), start=1):
                 words = "; ".join(each.words for each in drawn.values())
                 tiles.append(sheet.tile(f"{'step' if op else 'view'} {k}", picture[i], words or "off" * bool(op)))
             label = ": ".join(filter(None, (shown(_relative(path, source), 100), name)))
@@ -141,13 +141,13 @@ def _rows(batch: Batch, source: Source, settings: Settings, views: int, op: str 
                     "image": path,
                     "size": sides[i].tolist(),
                     **({"varied": name} if name else {}),
-                    "views": [{key: each.value for key, each in drawn.items()} for drawn in told],
+                    "views": [{key: each.value for key, each in drawn.items()} for drawn in described],
                 },
             )
 
 
 def _sweep(settings: Settings, op: str, sides: Tensor, count: int) -> tuple[Pipeline, dict[str, list[dict[str, Any]]]]:
-    """A pipeline of the crop and `op`, and the parameters of each step; the crop is the largest in the middle.
+    """Build a pipeline of the crop and `op`, and the parameters of each step; the crop is the largest in the middle.
 
     Raises:
         UsageError: the operation has no strength.
@@ -158,12 +158,12 @@ def _sweep(settings: Settings, op: str, sides: Tensor, count: int) -> tuple[Pipe
     steps = pipeline.ops[op].sweep(sides, count)
     if not steps:
         raise UsageError(f"'{op}' has no strength to look at: it is the same for every view.", "Leave --op out.")
-    whole = pipeline.ops["crop"].centred(sides)  # type: ignore[attr-defined]
-    return pipeline, {name: [{"crop": whole, op: params} for params in line] for name, line in steps.items()}
+    largest = pipeline.ops["crop"].centred(sides)  # type: ignore[attr-defined]
+    return pipeline, {name: [{"crop": largest, op: params} for params in line] for name, line in steps.items()}
 
 
-def _seen(pipeline: Pipeline, batch: Batch, params: dict[str, Any]) -> Tensor:
-    """One view of the batch `(N,C,S,S)`, normalisation undone."""
+def _view(pipeline: Pipeline, batch: Batch, params: dict[str, Any]) -> Tensor:
+    """Apply the pipeline to the batch and undo normalisation: one view `(N,C,S,S)`."""
     x = pipeline.apply(batch.image, params)
     normalize = pipeline.ops.get("normalize")
     return normalize.undo(x) if isinstance(normalize, Normalize) else x
@@ -174,7 +174,7 @@ def _relative(path: str, source: Source) -> str:
 
 
 def _head(settings: Settings, op: str | None) -> str:
-    """What decides the views, in a line."""
+    """Name the settings that determine the views, in a line."""
     orders = [order for order in (settings.views.order, settings.views.second) if order is not None]
     parts: Sequence[str] = (
         settings.method.name,
@@ -201,7 +201,7 @@ def _refuse_among_images(output: Path, source: Source) -> None:
     folder = Path(source.name)
     if folder.is_dir() and output.absolute().resolve().is_relative_to(folder.resolve()):
         raise UsageError(
-            f"{shown(str(output))} would lie among the images of {shown(source.name)}, and pretraining would read it.",
+            f"{shown(str(output))} would be among the images of {shown(source.name)}, and pretraining would read it.",
             "Give a place outside that folder, such as -o ../augmentations.png.",
         )
 
@@ -209,10 +209,6 @@ def _refuse_among_images(output: Path, source: Source) -> None:
 def _write(output: Path, data: bytes) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        disk.write_atomic(output, lambda file: _discard(file.write(data)))
+        disk.write_bytes(output, data)
     except OSError as error:
         raise ResourceError(f"Cannot write {output}: {error.strerror}.", "Choose another -o.") from error
-
-
-def _discard(_: object) -> None:
-    return None

@@ -17,11 +17,11 @@ from ssl_cli.augment.sheet import save_png
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.shards import Views
-from ssl_cli.engine.sheet import augmentation_sheet
 from ssl_cli.engine.views import Staging
 from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Tile, Warned
 from ssl_cli.objective import Batch
+from ssl_cli.sheet import augmentation_sheet
 from tests.engine.toy_run import toy_settings
 
 HOSTILE = "a\x1b]0;PWN\x07[red].png"

@@ -1,0 +1,76 @@
+"""Out of memory in a step, or a compiler that fails: how to divide the batch further and run the step again.
+
+A single process runs the step again at once. Of several ranks, the others wait in a collective of the step: the run
+ends with a note in `plan.json`, and whoever resumes it finds the note.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from ssl_cli.engine.plan.compile import allowed, is_compiler_error
+from ssl_cli.engine.plan.divide import divide_further
+from ssl_cli.engine.plan.plan import Resolved
+from ssl_cli.errors import OutOfMemoryError, convert_exception
+from ssl_cli.events import Warned
+
+
+def retry_smaller(
+    error: Exception, resolved: Resolved, sizes: Sequence[int], step: int
+) -> tuple[Resolved, Warned] | None:
+    """Choose how to run a failed step again; None where the error has another cause, or nothing needs less memory.
+
+    Args:
+        error: of the step.
+        resolved: how the step was run.
+        sizes: rows of each BatchNorm group.
+        step: its number, from 0.
+    """
+    out_of_memory = convert_exception(error).out_of_memory
+    if out_of_memory and resolved.compile != "graphs":  # CUDA graphs hold memory: first they go
+        smaller = _divided_further(resolved, sizes)
+        if smaller is None:
+            return None
+        message = f"Out of memory in step {step + 1}, which starts over with {describe_division(smaller)}."
+        hint = "A smaller --memory plans this from the start."
+        return smaller, Warned(step=step, message=f"{message} The batch is unchanged.", hint=hint)
+    if resolved.compile == "off" or not (out_of_memory or is_compiler_error(error)):
+        return None
+    reason = next(iter(str(error).splitlines()), type(error).__name__)[:150]
+    message = f"Compiling failed in step {step + 1}, which starts over without: {reason}"
+    warned = Warned(step=step, message=message, hint="With --compile off it is not tried.")
+    return dataclasses.replace(resolved, compile="off"), warned
+
+
+def resume_smaller(resolved: Resolved, sizes: Sequence[int], note: str | None) -> tuple[Resolved, list[str]]:
+    """Divide the batch further where the run ended out of memory, with this `note`; return what to warn of, too."""
+    smaller = _divided_further(resolved, sizes) if note else None
+    if smaller is None:
+        return resolved, []
+    return smaller, [f"{note} The run continues with {describe_division(smaller)}. The batch is unchanged."]
+
+
+def out_of_memory_error(resolved: Resolved, sizes: Sequence[int], step: int, rank: int) -> OutOfMemoryError:
+    """Return the error that ends a run of several ranks where this one is out of memory in a step."""
+    where = "" if rank else " on rank 0"  # the others are named by whoever reports their error
+    hint = "Resume from the last checkpoint with --resume: the batch is then divided further."
+    if _divided_further(resolved, sizes) is None:
+        hint = "Not even one BatchNorm group fits; use --resume where there is more memory."
+    return OutOfMemoryError(f"Out of memory in step {step + 1}{where}.", hint)
+
+
+def describe_division(resolved: Resolved) -> str:
+    """Describe the micro-batches in words."""
+    parts = " and activation checkpointing" if resolved.checkpointing else ""
+    return f"micro-batches of {resolved.micro_batch:,} rows{parts}"
+
+
+def _divided_further(resolved: Resolved, sizes: Sequence[int]) -> Resolved | None:
+    smaller = divide_further(sizes, resolved.micro_batch, resolved.kept_graphs, resolved.checkpointing)
+    if smaller is None:
+        return None
+    micro_batch, kept_graphs, checkpointing = smaller
+    compile_mode = allowed(resolved.compile, checkpointing=checkpointing, undivided=False)
+    return dataclasses.replace(
+        resolved, mode="checkpointed" if checkpointing else "cached", micro_batch=micro_batch, kept_graphs=kept_graphs,
+        checkpointing=checkpointing, compile=compile_mode,
+    )  # fmt: skip
