@@ -3,13 +3,10 @@
 Nothing here imports torch: a command's body does, once its words are understood.
 """
 
-import json
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,7 +103,7 @@ def root(
     ] = False,
 ) -> None:
     """Contrastive self-supervised pretraining of image encoders."""
-    if not world().first and ctx.invoked_subcommand != "pretrain":
+    if not world().is_rank_zero and ctx.invoked_subcommand != "pretrain":
         raise typer.Exit  # of several processes, only training is for more than the first
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
@@ -170,12 +167,12 @@ def _reader_left() -> int:
 
 def _stopped(stop: Interrupted, *, as_json: bool) -> int:
     """A run that was asked to stop before its first step, or twice; at a step's end it tells so itself."""
-    if as_json and world().first:
+    if as_json and world().is_rank_zero:
         from ssl_cli.ui.sinks import write_json
 
         hint = "Go on with --resume."
         write_json({"error": {"code": stop.code, "message": f"Stopped: {stop.reason}.", "hint": hint}})
-    elif world().first:
+    elif world().is_rank_zero:
         sys.stderr.write(f"stopped: {stop.reason}\n")
     return stop.code
 
@@ -226,8 +223,8 @@ def _setting_called(flag: str, context: Any) -> str | None:
     """The setting that bears the name of a flag there is not, for a command that takes --set."""
     if not context or "set_" not in {param.name for param in context.command.params}:
         return None
-    from ssl_cli.config.layer import leaves
     from ssl_cli.config.methods import method_settings
+    from ssl_cli.config.tree import leaves
     from ssl_cli.registry import METHODS
 
     name = flag.lstrip("-").replace("-", "_")
@@ -236,25 +233,20 @@ def _setting_called(flag: str, context: Any) -> str | None:
 
 
 def _report(error: SslcliError, *, as_json: bool) -> int:
+    from ssl_cli.engine.workers.error_file import write_error_file
     from ssl_cli.ui.text import safe
 
     message, hint = safe(error.message), safe(error.hint or error.otherwise)
-    if as_json and world().first:
+    caused = isinstance(error, RankError)  # another rank is the cause
+    if world().launched and (caused or not world().is_rank_zero):
+        pass  # the launcher reports it
+    elif as_json and world().is_rank_zero:
         from ssl_cli.ui.sinks import write_json
 
         write_json({"error": {"code": error.code, "message": message, "hint": hint}})
-    elif not isinstance(error, RankError) or world().first:
-        who = "" if world().first else f"process {world().rank}: "
+    elif not caused or world().is_rank_zero:
+        who = "" if world().is_rank_zero else f"rank {world().rank}: "
         sys.stderr.write(f"{who}error: {message}\n  {hint}\n")
         sys.stderr.flush()
-    if not isinstance(error, RankError):
-        _tell_torchrun(message)
+    write_error_file(error)
     return error.code
-
-
-def _tell_torchrun(message: str) -> None:
-    """Write the sentence where torch's launchers look for it; they end with a traceback of their own, and name it."""
-    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
-        told = {"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}
-        with suppress(OSError):
-            Path(file).write_text(json.dumps(told), encoding="utf-8")

@@ -1,13 +1,13 @@
-"""What processes that train together say to one another; with one process every word of it is the identity.
+"""Collectives between the ranks of a run; with a world size of 1 each returns its input.
 
-They are started by torch's launchers (`torchrun`, or `--devices`). Tensors on the CPU travel by gloo and those on a
-card by NCCL. All of them must say the same things in the same order.
+Ranks are started by torch's launchers (`torchrun`, or `--devices`). Collectives use gloo for tensors on the CPU and
+NCCL on a GPU. Every rank has to call the same collectives in the same order.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,74 +18,104 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 
 from ssl_cli.objective import LocalRows
-from ssl_cli.world import world
+from ssl_cli.world import default_threads, world
 
-BUCKET = 1 << 25
-"""Bytes of gradients that travel together."""
-PATIENCE = 600
-"""Seconds for which a process waits for the others."""
-_board: Store | None = None
-"""Where a process that fails leaves word; it is the launcher's, and outlives every process."""
+BUCKET_BYTES = 1 << 25
+"""Size of the buckets in which gradients are reduced."""
+TIMEOUT = datetime.timedelta(minutes=10)
+"""How long a collective waits for the other ranks."""
+UNBOUNDED = datetime.timedelta(days=365)
+"""Timeout where rank 0 may take hours, and where a lost connection alone ends the wait."""
+POLL_SECONDS = 2e-4
+control_group: dist.ProcessGroup | None = None
+"""A gloo group without a timeout, for the run's broadcast and the watchdog."""
+rank_lost = threading.Event()
+"""Set by the watchdog where another rank is lost."""
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Within the block, processes started together can talk; `device` is where this one computes."""
+    """Join the process group of the run, which computes on `device` here; leave it at the end of the block.
+
+    Note: the group is not destroyed after an exception, as that may wait for a rank that is gone. Each local rank gets
+    its part of the cores as torch threads unless `OMP_NUM_THREADS` is set.
+    """
     if world().size == 1:
         yield
         return
-    global _board
-    _heard(lambda: _join("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(default_threads())
+    _interruptible(lambda: _join("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"))
     yield
-    dist.destroy_process_group()  # not after an error: it might wait for a process that is gone
-    _board = None
+    dist.destroy_process_group()
 
 
 def _join(backend: str) -> None:
-    global _board
-    patience = datetime.timedelta(seconds=PATIENCE)
-    store, rank_, size_ = next(rendezvous("env://", timeout=patience))
-    _board = PrefixStore("sslcli", store.clone())  # a line of its own, free while the other one waits
-    dist.init_process_group(backend, store=store, rank=rank_, world_size=size_, timeout=patience)
+    global control_group
+    dist.init_process_group(backend, timeout=TIMEOUT)
+    control_group = dist.new_group(backend="gloo", timeout=UNBOUNDED)
 
 
-def _heard(waits: Callable[[], None]) -> None:
-    """Call what waits for other processes deaf to signals, which are heard all the same; they leave it behind."""
-    done: Future[None] = Future()
+def _interruptible(call: Callable[[], None]) -> None:
+    """Run a blocking call in a thread, so that the main thread handles signals while it waits.
 
-    def call() -> None:
+    Note: after an exception of a signal handler the daemon thread is left behind.
+    """
+    done = Future[None]()
+
+    def run() -> None:
         try:
-            waits()
+            done.set_result(call())
         except BaseException as error:
             done.set_exception(error)
-        else:
-            done.set_result(None)
 
-    threading.Thread(target=call, daemon=True).start()
+    threading.Thread(target=run, daemon=True).start()
     done.result()
 
 
 def world_size() -> int:
-    """How many processes talk."""
+    """Return the number of ranks in the process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which one this is."""
+    """Return the rank of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+def is_connection_loss(error: BaseException) -> bool:
+    """Return whether a collective raised the error because another rank is gone or too late."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def to_host(x: Tensor) -> Tensor:
+    """Copy a tensor to the host once the device has computed it.
+
+    Raises:
+        DistNetworkError: another rank is lost, so the device may wait for its part of a collective forever.
+
+    Note: with several ranks on GPUs the host polls an event, for `Tensor.item` would block until NCCL's timeout.
+    """
+    if world_size() == 1 or x.device.type != "cuda":
+        return x.cpu()
+    host = torch.empty_like(x, device="cpu", pin_memory=True).copy_(x, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()  # type: ignore[no-untyped-call]
+    while not event.query():  # type: ignore[no-untyped-call]
+        if rank_lost.is_set():
+            raise dist.DistNetworkError("another rank is lost")
+        time.sleep(POLL_SECONDS)
+    return host
 
 
 @torch.no_grad()
 def all_gather(x: Tensor, counts: Sequence[int]) -> Tensor:
-    """Rows of all processes, those of the first one first; `counts` is how many each has, `len(x)` of them here."""
+    """Concatenate the rows of all ranks, in rank order; `counts` is the number of rows on each rank."""
     if world_size() == 1:
         return x
-    most = max(counts)
-    padded = x.new_zeros(most, *x.shape[1:])
+    padded = x.new_zeros(max(counts), *x.shape[1:])
     padded[: len(x)] = x
     parts = [torch.empty_like(padded) for _ in counts]
     dist.all_gather(parts, padded)
@@ -93,47 +123,47 @@ def all_gather(x: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def gather_rows(x: Tensor, own: LocalRows, total: int) -> Tensor:
-    """All `total` rows, from those `x` `(m,...)` that each process has found at its `own` row numbers."""
-    if isinstance(own, slice) or world_size() == 1:
+def gather_rows(x: Tensor, local_rows: LocalRows, total: int) -> Tensor:
+    """Return all `total` rows; `x` `(m,...)` are those of this rank, at the row numbers `local_rows` `(m,)`."""
+    if isinstance(local_rows, slice) or world_size() == 1:
         return x
-    everything = x.new_zeros(total, *x.shape[1:])
-    everything[own] = x
-    return all_reduce_sum(everything)
+    rows = x.new_zeros(total, *x.shape[1:])
+    rows[local_rows] = x
+    return all_reduce_sum(rows)
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """The sum over processes, in place and the same to the last bit in all of them."""
+    """Sum over ranks, in place; the result has the same bits on every rank."""
     if world_size() > 1:
         dist.all_reduce(x)
     return x
 
 
-def mean_over_ranks(part: Tensor, share: float) -> Tensor:
-    """The mean over the rows of all processes, from that of the own ones, a `share` of all; the gradient is theirs.
+def mean_over_ranks(local_mean: Tensor, fraction: float) -> Tensor:
+    """Return the mean over the rows of all ranks, from that of the local rows, which are a `fraction` of all.
 
-    Who has all rows, as the first process does while it plans, speaks to nobody.
+    The gradient is that of the local rows. With a fraction of 1 nothing is communicated.
     """
-    if share == 1:
-        return part
-    whole: Tensor = _Mean.apply(part, share)
-    return whole
+    if fraction == 1:
+        return local_mean
+    mean: Tensor = _Mean.apply(local_mean, fraction)
+    return mean
 
 
 class _Mean(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, part: Tensor, share: float) -> Tensor:
-        ctx.share = share
-        return all_reduce_sum(part * share)
+    def forward(ctx: Any, local_mean: Tensor, fraction: float) -> Tensor:
+        ctx.fraction = fraction
+        return all_reduce_sum(local_mean * fraction)
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
-        return outer[0] * ctx.share, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * ctx.fraction, None
 
 
 @torch.no_grad()
 def all_reduce_gradients(parameters: Iterable[Tensor]) -> None:
-    """Add up the gradients of all processes, many tensors at a time."""
+    """Sum the gradients over ranks, in buckets of `BUCKET_BYTES`."""
     if world_size() == 1:
         return
     for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
@@ -143,85 +173,41 @@ def all_reduce_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Tensors of one type, in turn, as many as make a bucket."""
+    """Split tensors, in order, into buckets of one dtype and at most `BUCKET_BYTES`."""
     bucket: list[Tensor] = []
-    held = 0
+    size = 0
     for tensor in tensors:
-        if bucket and (held + tensor.nbytes > BUCKET or tensor.dtype != bucket[0].dtype):
+        if bucket and (size + tensor.nbytes > BUCKET_BYTES or tensor.dtype != bucket[0].dtype):
             yield bucket
-            bucket, held = [], 0
+            bucket, size = [], 0
         bucket.append(tensor)
-        held += tensor.nbytes
+        size += tensor.nbytes
     if bucket:
         yield bucket
 
 
 def all_reduce_max(*numbers: int) -> list[int]:
-    """The highest of the numbers that the processes say, known on the host, place by place."""
+    """Return the elementwise maximum over ranks, on the host."""
     if world_size() == 1:
         return list(numbers)
-    said = torch.tensor(numbers)
-    dist.all_reduce(said, dist.ReduceOp.MAX)
-    found: list[int] = said.tolist()
+    maxima = torch.tensor(numbers)
+    dist.all_reduce(maxima, dist.ReduceOp.MAX)
+    found: list[int] = maxima.tolist()
     return found
 
 
-def leave_word(words: str) -> None:
-    """Say to the others why this process ends, for when they miss it."""
-    if _board is not None:
-        with contextlib.suppress(RuntimeError):
-            _board.set(f"fault/{world().rank}", words)
+def broadcast_bytes(data: bytes | None) -> bytes:
+    """Return the bytes of rank 0 on every rank; the others pass None and wait as long as it takes."""
+    objects = [data]
+    if world_size() > 1:
+        _interruptible(lambda: dist.broadcast_object_list(objects, src=0, group=control_group))
+    assert objects[0] is not None
+    return objects[0]
 
 
-def last_words(seconds: float = 3.0) -> tuple[int, str] | None:
-    """Which of the other processes has ended, and what it said of it, if one does within some seconds."""
-    if _board is None:
-        return None
-    until, where = time.monotonic() + seconds, world()
-    with contextlib.suppress(RuntimeError):  # the machine of the board may be what is lost
-        while True:
-            for other in range(where.size):
-                if other != where.rank and _board.check([f"fault/{other}"]):
-                    return other, _board.get(f"fault/{other}").decode()
-            if time.monotonic() >= until:
-                break
-            time.sleep(0.1)
-    return None
-
-
-def is_connection_loss(error: BaseException) -> bool:
-    """Whether the error is of a conversation that another process did not keep up."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
-
-
-def broadcast_bytes(words: bytes | None) -> bytes:
-    """What the first process has to say, in all of them; the others say None, and wait for a day."""
-    if world_size() == 1:
-        assert words is not None
-        return words
-    if _board is not None:  # it may have images to fetch and a plan to make before it speaks
-        if words is None:
-            board = _board.clone()
-            _heard(lambda: board.wait(["told"], datetime.timedelta(days=1)))
-        else:
-            _board.set("told", "")
-    (length,) = all_reduce_max(len(words or b""))
-    letter = _letter(words or b"", length)
-    dist.broadcast(letter, src=0)
-    return letter.numpy().tobytes()
-
-
-def all_gather_bytes(words: bytes) -> list[bytes]:
-    """What every process has to say."""
-    if world_size() == 1:
-        return [words]
-    (length,) = all_reduce_max(len(words))
-    if not length:
-        return [b""] * world_size()
-    letters = [torch.empty(length, dtype=torch.uint8) for _ in range(world_size())]
-    dist.all_gather(letters, _letter(words, length))
-    return [letter.numpy().tobytes().rstrip(b"\0") for letter in letters]
-
-
-def _letter(words: bytes, length: int) -> Tensor:
-    return torch.frombuffer(bytearray(words.ljust(length, b"\0")), dtype=torch.uint8)
+def all_gather_bytes(data: bytes) -> list[bytes]:
+    """Return the bytes of every rank, in rank order."""
+    gathered = [data] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(gathered, data)
+    return gathered

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from ssl_cli.engine.shards import Views
 from torch import Tensor
 
 from ssl_cli.augment.sheet import save_png
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.engine.shards import Views
 from ssl_cli.engine.views import Staging
 from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Tile, Warned

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from ssl_cli.augment.drawn import Drawn
-from ssl_cli.augment.pages import empty
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.draws import Key
 from ssl_cli.objective import Batch
@@ -130,7 +129,7 @@ class Pipeline:
 
 def _channels_last(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     views, n, c, h, w = shape
-    return empty((views, n, h, w, c), dtype, device).permute(0, 1, 4, 2, 3)
+    return torch.empty((views, n, h, w, c), dtype=dtype, device=device).permute(0, 1, 4, 2, 3)
 
 
 def _stacked(params: Sequence[Any]) -> Any:

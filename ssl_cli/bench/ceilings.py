@@ -10,10 +10,8 @@ import torch
 
 from ssl_cli.bench.timing import Arm, Rates, alternate
 from ssl_cli.data.decode import decode
-from ssl_cli.data.reader import processors
-from ssl_cli.engine.plan.measure import synchronize
-from ssl_cli.engine.precision import tf32
 from ssl_cli.events import Measured
+from ssl_cli.world import processors
 
 SMALLEST_MATRIX, LARGEST_MATRIX = 256, {"cpu": 4096}
 MATRIX_SECONDS = 0.02
@@ -60,7 +58,7 @@ class Ceilings:
         return "tf32" if self.device.type == "cuda" and precision == "fp32" else precision
 
     def _measure_matrix(self, precision: str) -> float:
-        with tf32(self.device) if precision == "tf32" else nullcontext():
+        with tensor_float(self.device) if precision == "tf32" else nullcontext():
             size, call = self._large_enough(precision)
             rates = alternate({f"matrix {precision}": Arm(2 * size**3, call)}, self.device)
         return self._best(rates, "FLOP/s")
@@ -113,8 +111,8 @@ def _once(call: Callable[[], object], device: torch.device) -> float:
     import time
 
     call()
-    synchronize(device)
+    wait_for(device)
     began = time.perf_counter()
     call()
-    synchronize(device)
+    wait_for(device)
     return time.perf_counter() - began

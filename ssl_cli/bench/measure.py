@@ -8,9 +8,9 @@ from ssl_cli.bench.ceilings import busy_elsewhere
 from ssl_cli.bench.part import Part
 from ssl_cli.bench.subject import Subject, assembled
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.reader import processors
 from ssl_cli.events import Advised, Event, Warned
 from ssl_cli.registry import BENCHES, load
+from ssl_cli.world import processors
 
 ALL = "all"
 BUSY = 0.2

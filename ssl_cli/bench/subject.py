@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ssl_cli.bench.ceilings import Ceilings
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.reader import processors
 from ssl_cli.engine.job import Job
 from ssl_cli.engine.plan.cost import local_groups
 from ssl_cli.engine.pretrain import assemble
@@ -21,6 +20,7 @@ from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.shards import Views
 from ssl_cli.events import Event, Planned
 from ssl_cli.objective import Batch, Targets
+from ssl_cli.world import processors
 
 STEP_SECONDS = 4.0
 """A step that would take longer is measured at a smaller batch."""

@@ -62,10 +62,10 @@ def export(
     debug: options.Debug = False,
 ) -> int:
     """Write a run's encoder, from images to h, as ONNX: one file, checked in onnxruntime against torch."""
-    from ssl_cli.commands import preflight as early
+    from ssl_cli.commands import preflight
 
     check(output, opset, input_kind)  # before torch is imported; the engine asks again for those who call it
-    early.evaluation(run, None, None, device=None, download=None, method=method)
+    preflight.evaluation(run, None, None, device=None, download=None, method=method)
     from ssl_cli.engine.export import export_run
     from ssl_cli.ui.sinks import present
 

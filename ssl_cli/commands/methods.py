@@ -149,17 +149,14 @@ def _shown(method: str, family: str | None) -> tuple[dict[str, Any], Iterator[st
     Raises:
         UsageError: the method has no recipe in this family.
     """
-    from ssl_cli.config.layer import flatten
-    from ssl_cli.config.methods import method_settings
     from ssl_cli.config.recipe import citations, families, recipe_file
 
     family = family or families(method)[-1]
-    layer = recipe_file(method, family)
-    sources = citations(layer.text)
-    values = flatten(layer, method_settings(method))
-    settings = {key: {"value": value, "source": sources.get(key)} for key, value in values.items()}
+    file = recipe_file(method, family)
+    sources = citations(file.text)
+    settings = {key: {"value": value, "source": sources.get(key)} for key, value in file.values.items()}
     document = {"method": _about(method), "recipe": family, "settings": settings}
-    return document, _commented(method, family, layer.text)
+    return document, _commented(method, family, file.text)
 
 
 def _commented(method: str, family: str, text: str) -> Iterator[str]:

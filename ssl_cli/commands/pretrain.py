@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from ssl_cli.commands import options
-from ssl_cli.config.sources import Settled
-from ssl_cli.config.tree import Settings
 from ssl_cli.errors import DONE
 from ssl_cli.world import plan_for, world
+
+if TYPE_CHECKING:  # pydantic-settings takes 0.2 s to import: only once the command line is parsed
+    from ssl_cli.config.sources import Settled
+    from ssl_cli.config.tree import Settings
 
 EPILOG = options.examples(
     "The embedded shapes, about three minutes on two cores: sslcli pretrain",
@@ -55,17 +58,17 @@ def pretrain(
     debug: options.Debug = False,
 ) -> int:
     """Train an encoder on images without labels."""
-    from ssl_cli.commands import preflight as early
+    from ssl_cli.commands import preflight
     from ssl_cli.config.sources import settle
     from ssl_cli.engine.run.signals import stop_request
     from ssl_cli.ui.sinks import present
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
-    if not world().first and dry_run:
+    if not world().is_rank_zero and dry_run:
         return DONE
     several = devices if devices is not None and devices > 1 and world().size == 1 else None
-    if world().first:
-        early.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run)
+    if world().is_rank_zero:
+        preflight.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run)
     if dry_run:
         if several:
             plan_for(several)
@@ -73,14 +76,14 @@ def pretrain(
 
         return present("pretrain", planned(settled.settings), as_json=json)
     with stop_request():  # from here on: torch takes seconds to be imported
-        if not world().first:
-            return _follow(settled.settings)
+        if not world().is_rank_zero:
+            return _run_worker(settled.settings)
         if several:
             return _launch(ctx.obj, settled.settings, several)
         return _run(settled, resume=resume, overwrite=overwrite, as_json=json)
 
 
-def _run(settled: Settled, *, resume: bool, overwrite: bool, as_json: bool) -> int:
+def _run(settled: "Settled", *, resume: bool, overwrite: bool, as_json: bool) -> int:
     """This is the only process, or the first of several."""
     from ssl_cli.engine.pretrain import pretrain as run  # torch; only once the settings are known to be good
     from ssl_cli.ui.sinks import present
@@ -90,14 +93,14 @@ def _run(settled: Settled, *, resume: bool, overwrite: bool, as_json: bool) -> i
         return present("pretrain", events, as_json=as_json)
 
 
-def _follow(settings: Settings) -> int:
-    """This is one of several processes, and not the first."""
+def _run_worker(settings: "Settings") -> int:
+    """Train as a rank above 0."""
     from ssl_cli.engine.workers.worker import run_worker
 
     return run_worker(settings)
 
 
-def _launch(words: Sequence[str], settings: Settings, processes: int) -> int:
+def _launch(words: Sequence[str], settings: "Settings", processes: int) -> int:
     """This is the one that starts them."""
     from ssl_cli.engine.run.folder import default_path
     from ssl_cli.engine.workers.launch import launch

@@ -16,6 +16,9 @@ class MethodSettings(Section):
     head_hidden: int | None = Field(None, gt=0, description="width of hidden layers; default: the width of h")
     head_dim: int = Field(128, gt=0, description="dimensions of the embedding z")
     head_batchnorm: bool = Field(False, description="BatchNorm after each head layer, as in SimCLR's code")
+    loss_scale: float = Field(
+        1.0, gt=0, description="factor of the loss; 2: the sum of both directions, as the official SimCLR code"
+    )
 
 
 class SimCLRSettings(MethodSettings):

@@ -5,13 +5,12 @@ import re
 import statistics
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ssl_cli.config.layer import Layer, read_layer
-from ssl_cli.config.methods import MethodSettings
-from ssl_cli.config.tree import CIFAR_UP_TO
+from ssl_cli.config.toml_file import TomlFile, read_toml
 from ssl_cli.errors import UsageError
 from ssl_cli.names import IMAGE_SUFFIXES, is_file, is_there, shown
 from ssl_cli.registry import FAMILIES, METHODS, did_you_mean
@@ -21,29 +20,31 @@ _PEEKED = 32
 _FOLDER = Path(str(resources.files("ssl_cli") / "recipes"))
 
 
-def recipe_layer(method: str, wanted: str) -> Layer:
-    """The recipe of a family, or the one in a TOML file.
+def read_recipe(method: str, wanted: str) -> TomlFile:
+    """Read the recipe of a family, or the one in a TOML file.
 
-    A user's own method has no recipe of ours: it starts from SimCLR's, of which only the settings that every method
-    has remain in the table `method`.
+    A user's own method has no recipe of ours: it starts from SimCLR's, whose table `method` then holds only the
+    settings that every method has.
 
     Raises:
         UsageError: there is no such family, no recipe for this method in it, or no such file.
     """
     if wanted.endswith(".toml") or is_file(Path(wanted)):
-        return read_layer(Path(wanted), f"recipe {wanted}")
+        return read_toml(Path(wanted), f"recipe {wanted}")
     if wanted not in FAMILIES:
         raise UsageError(f"There is no recipe family '{shown(wanted)}'.", did_you_mean(wanted, FAMILIES))
-    base = recipe_file(method, wanted)
+    file = recipe_file(method, wanted)
     if method in METHODS:
-        return base
-    shared = MethodSettings.model_fields.keys() - {"name"}
-    own = {name: value for name, value in base.table["method"].items() if name in shared}
-    return Layer(base.origin, {**base.table, "method": own})
+        return file
+    from ssl_cli.config.methods import MethodSettings  # late: listing recipes needs no pydantic
+
+    of_all = {f"method.{name}" for name in MethodSettings.model_fields if name != "name"}
+    own = {key: value for key, value in file.values.items() if key in of_all or not key.startswith("method.")}
+    return replace(file, values=own)
 
 
-def recipe_file(method: str, family: str) -> Layer:
-    """The recipe of this family as it is written: the method's own, or for a user's method SimCLR's.
+def recipe_file(method: str, family: str) -> TomlFile:
+    """Read the recipe of this family as it is written: the method's own, or for a user's method SimCLR's.
 
     Raises:
         UsageError: the method has none in this family.
@@ -52,7 +53,7 @@ def recipe_file(method: str, family: str) -> Layer:
     if family not in have:
         hint = f"{shown(method)} has {', '.join(have)}: try --recipe {have[-1]}, or a FILE."
         raise UsageError(f"There is no recipe '{_written_for(method)}.{family}'.", hint)
-    return read_layer(_path(method, family), f"recipe {_path(method, family).stem}")
+    return read_toml(_path(method, family), f"recipe {_path(method, family).stem}")
 
 
 def families(method: str) -> list[str]:
@@ -91,6 +92,8 @@ def family_of(source: str | None, size: Any, method: str = "simclr") -> str:
 
 
 def _suited(source: str | None, size: Any) -> str:
+    from ssl_cli.config.tree import CIFAR_UP_TO  # late: listing recipes needs no pydantic
+
     if source is None or source == "shapes":
         return "shapes"
     if size is not None:

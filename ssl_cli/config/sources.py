@@ -1,39 +1,189 @@
-"""Where settings come from.
+"""The sources of a run's settings for pydantic-settings, and `settle`, which merges them: the first one wins.
 
 Flag > --set > SSLCLI_SECTION__KEY > --config > ./sslcli.toml > user file > recipe > default.
-
-Each place gives a `Layer`. Layers are flattened to dotted keys, so merging two of them is merging two dictionaries, and
-every key remembers where its value came from.
 """
 
 import contextlib
 import os
-import re
-import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import EnvSettingsSource, PydanticBaseSettingsSource
 
-from ssl_cli.config.layer import ENV, Layer, Written, flatten, leaves, meaning, nest, read_layer
-from ssl_cli.config.methods import CustomMethodSettings, MethodSettings, method_settings
-from ssl_cli.config.recipe import family_of, recipe_layer
-from ssl_cli.config.tree import SHAPING, Settings
+from ssl_cli.config.methods import MethodSettings, method_settings
+from ssl_cli.config.recipe import family_of, read_recipe
+from ssl_cli.config.refusal import ENV, refusal, unknown
+from ssl_cli.config.toml_file import TomlFile, flatten, nest, read_toml
+from ssl_cli.config.tree import SHAPING, Settings, leaves
 from ssl_cli.errors import UsageError
-from ssl_cli.names import is_file, shown
-from ssl_cli.registry import METHODS, closest, is_library_backbone, method_path
+from ssl_cli.names import is_file
+from ssl_cli.registry import FAMILIES, METHODS, is_library_backbone, method_path
 
 DEFAULT_METHOD = "simclr"
 PROJECT_FILE = "sslcli.toml"
 MACHINE_KEYS = ("hardware.device", "data.threads", "data.folder")
-SWITCHES = {"SSLCLI_DEBUG"}  # variables of ours that are no settings
+SWITCHES = {"SSLCLI_DEBUG"}
+"""Variables of ours that are no settings."""
+_TEXT = {key for key, field in leaves(MethodSettings).items() if field.annotation in (str, str | None)}
+"""Settings that are text: `--set run.out=1e3` names a folder, not a number."""
+_SHAPING = {f"model.{name}" for name in SHAPING}
+
+
+class Source(PydanticBaseSettingsSource):
+    """The settings that one place gives.
+
+    Attributes:
+        values: by dotted key.
+        origins: by dotted key, the words for where the value comes from, such as `line 3 of sslcli.toml`.
+        remedy: what to do about a wrong value; holds `{origin}` or `{key}`.
+    """
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+    remedy = "Give {origin} another value, or leave it out."
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return one field's value, as pydantic-settings demands; `__call__` gives all of them at once."""
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:  # noqa: D102
+        return nest(self.values)
+
+
+class Flags(Source):
+    """The command line's flags, as nested tables; None stands for a flag that was not given."""
+
+    def __init__(self, flags: Mapping[str, Any], names: Mapping[str, str] | None) -> None:
+        super().__init__(Settings)
+        self.values = {key: value for key, value in flatten(flags) if value not in (None, {})}
+        self.origins = {key: (names or {}).get(key, "the command line") for key in self.values}
+
+
+class Sets(Source):
+    """The items `section.key=value` of --set; of two values for one setting the last counts."""
+
+    remedy = "Give --set {key}=VALUE another value, or leave it out."
+
+    def __init__(self, items: Sequence[str]) -> None:
+        super().__init__(Settings)
+        self.values = {}
+        for item in items:
+            key, equals, text = (part.strip() for part in item.partition("="))
+            if not (key and equals):
+                raise UsageError(f"Cannot read --set {item}.", "Write it as --set section.key=value.")
+            self.values |= flatten(nest({key: _parsed(key, text)}))
+        self.origins = dict.fromkeys(self.values, "--set")
+
+
+class Environment(EnvSettingsSource, Source):
+    """The variables `SSLCLI_SECTION__KEY`.
+
+    pydantic-settings ignores a variable that names no section, a misspelled one among them. Here it stays among the
+    values, so that the tree refuses it as it does any unknown name.
+    """
+
+    remedy = "Give the variable {origin} another value, or unset it."
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        ours = sorted(name for name in env if name.startswith(ENV) and name not in SWITCHES)
+        self._given = {name.lower(): env[name] for name in ours}
+        super().__init__(Settings, env_prefix=ENV, env_nested_delimiter="__")
+        names = {name.removeprefix(ENV).lower().replace("__", "."): name for name in ours}
+        strays = {key: env[name] for key, name in names.items() if key.partition(".")[0] not in Settings.model_fields}
+        found = [*flatten(EnvSettingsSource.__call__(self)), *strays.items()]
+        self.values = {key: _parsed(key, value) if isinstance(value, str) else value for key, value in found}
+        self.origins = {
+            key: next(name for start, name in names.items() if f"{key}.".startswith(f"{start}.")) for key in self.values
+        }
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return self._given
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Read a list or a table as TOML, where pydantic-settings would read JSON."""
+        return _parsed(field_name, value)
+
+    def __call__(self) -> dict[str, Any]:  # noqa: D102
+        return nest(self.values)
+
+
+class File(Source):
+    """A TOML file of settings."""
+
+    remedy = "Correct {origin}."
+
+    def __init__(self, file: TomlFile) -> None:
+        super().__init__(Settings)
+        self.values = dict(file.values)
+        self.origins = {key: file.where(key) for key in self.values}
+
+
+class Recipe(Source):
+    """The recipe of the method that the first source names, for the family that is named or suits the data.
+
+    A recipe file may name the method, where no other source does.
+
+    Raises:
+        UsageError: when called, if there is no such method, family or file.
+    """
+
+    remedy = File.remedy
+
+    def __init__(self, stronger: Sequence[Source]) -> None:
+        super().__init__(Settings)
+        self.stronger, self.values, self.origins = stronger, {}, {}
+
+    def __call__(self) -> dict[str, Any]:
+        """Choose the recipe by what the stronger sources give; its values, without what does not fit those."""
+        given = {key: str(value) for key, value in flatten(self.current_state)}
+        method = given.get("method.name", DEFAULT_METHOD)
+        wanted = given.get("run.recipe")
+        if wanted is None:
+            wanted = family_of(given.get("data.source"), given.get("data.size"), method)
+        with _origin_of("method.name", self.stronger):
+            method_path(method)
+        with _origin_of("run.recipe", self.stronger):
+            file = read_recipe(method, wanted)
+        self.values = {"method.name": method, "run.recipe": wanted, **file.values}
+        self.origins = {key: file.name if wanted in FAMILIES else file.where(key) for key in file.values}
+        if "method.name" not in given:
+            with _origin_of("method.name", [self]):
+                method_path(str(self.values["method.name"]))
+        if is_library_backbone(given.get("model.backbone", "")):  # not the recipe's own network, which these shape
+            self.values = {key: value for key, value in self.values.items() if key not in _SHAPING}
+        return nest(self.values)
+
+
+def _parsed(key: str, text: str) -> Any:
+    """Read a value as typed in a shell: as TOML where the setting can hold what that gives, else as text."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    kinds = str if key in _TEXT else (str, bool, int, float, list, dict)
+    return parsed["value"] if parsed.keys() == {"value"} and isinstance(parsed["value"], kinds) else text
+
+
+@contextlib.contextmanager
+def _origin_of(key: str, sources: Sequence[Source]) -> Iterator[None]:
+    """Add to an error raised inside where the value of `key` comes from."""
+    try:
+        yield
+    except UsageError as error:
+        origin = next((source.origins[key] for source in sources if key in source.origins), None)
+        if origin is None:
+            raise
+        raise UsageError(f"{error.message.removesuffix('.')} (from {origin}).", error.hint) from error
 
 
 @dataclass(frozen=True)
 class Settled:
-    """The settings, and for each dotted key the words for where its value came from."""
+    """The settings, and for each dotted key the words for where its value comes from."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -49,7 +199,7 @@ def settle(
     user_file: Path | None = None,
     flag_names: Mapping[str, str] | None = None,
 ) -> Settled:
-    """Merge every layer, validate the result once, and remember the origins.
+    """Merge all sources of settings, validate the result and record the origins.
 
     Args:
         flags: nested tables of what was given on the command line; None counts as not given.
@@ -63,28 +213,17 @@ def settle(
     Raises:
         UsageError: an unknown name, an impossible value, an unreadable file, no such method or recipe.
     """
-    layers = [
-        *_flag_layers(flags, flag_names or {}),
-        *_set_layers(sets),
-        *_env_layers(env),
-        *([read_layer(config)] if config else []),
-        *_file_layer((cwd or Path()) / PROJECT_FILE),
-        *_user_layers(user_file or _user_file()),
-    ]
-    method, family, recipe = _method_and_recipe(layers)
-    layers.append(recipe)
-    kind = method_settings(method)
-    values: dict[str, Any] = {}
-    origins = dict.fromkeys(leaves(kind), "default")
-    for layer in reversed(layers):
-        flat = flatten(layer, kind)
-        values.update(flat)
-        origins.update(dict.fromkeys(flat, layer.origin))
-    _leave_out_another_networks_shape(values, origins, recipe)
-    values.setdefault("method.name", method)
-    if "run.recipe" not in values:
-        values["run.recipe"], origins["run.recipe"] = family, "default"
-    return Settled(_validated(values, layers), origins)
+    project = (cwd or Path()) / PROJECT_FILE
+    sources: list[Source] = [Flags(flags, flag_names), Sets(sets), Environment(env)]
+    sources += [File(read_toml(path)) for path in (config, project) if path and (path is config or is_file(path))]
+    sources += _preferences(user_file)
+    sources.append(Recipe(tuple(sources)))
+    settings = _validated(sources)
+    origins = dict.fromkeys(leaves(type(settings.method)), "default")
+    for source in reversed(sources):
+        keys = [key for key in source.values if key in origins or key.startswith("method.")]
+        origins |= {key: source.origins.get(key, "default") for key in keys}
+    return Settled(settings, origins)
 
 
 def settle_machine(
@@ -95,7 +234,7 @@ def settle_machine(
     flag_names: Mapping[str, str] | None = None,
     own_method: bool = False,
 ) -> dict[str, Any]:
-    """What is said of this machine, by dotted key: all that a command on a finished run takes from outside the run.
+    """Return the settings of this machine by dotted key: all that a command on a finished run takes from outside it.
 
     Args:
         flags: nested tables of what was given on the command line; None counts as not given.
@@ -107,187 +246,37 @@ def settle_machine(
     Raises:
         UsageError: an unknown name or an impossible value.
     """
-    variables = list(_env_layers(env))
-    kinds = [method_settings(name) for name in METHODS]
-    if own_method:
-        kinds.append(CustomMethodSettings)
-    for layer in variables:
-        _require_known(layer, kinds)
-    layers = [*_flag_layers(flags, flag_names or {}), *variables, *_user_layers(user_file or _user_file())]
-    values: dict[str, Any] = {}
-    for layer in reversed(layers):
-        for key in (*MACHINE_KEYS, "data.download") if layer.origin.startswith(ENV) else _dotted(layer.table):
-            if layer.get(key) is not None:
-                values |= flatten(Layer(layer.origin, nest({key: layer.get(key)}), layer.text), kinds[0])
-    settings = _validated({**values, "method.name": DEFAULT_METHOD}, layers).model_dump()
-    return {key: settings[section][name] for key in values for section, _, name in [key.partition(".")]}
+    variables = Environment(env)
+    known = {key for name in METHODS for key in leaves(method_settings(name))}
+    for key in variables.values:
+        if key not in known and not (own_method and key.startswith("method.")):
+            raise unknown(key, variables.origins[key], sorted(known))
+    variables.values = {
+        key: variables.values[key] for key in (*MACHINE_KEYS, "data.download") if key in variables.values
+    }
+    sources = [Flags(flags, flag_names), variables, *_preferences(user_file)]
+    settings = dict(flatten(_validated(sources, method={"name": DEFAULT_METHOD}).model_dump()))
+    return {key: settings[key] for source in sources for key in source.values}
 
 
-def _require_known(layer: Layer, kinds: Sequence[type[MethodSettings]]) -> None:
-    """Refuse names that are no setting of any of these methods."""
-    faults: list[UsageError] = []
-    for kind in kinds:
-        try:
-            flatten(layer, kind)
-        except UsageError as error:
-            faults.append(error)
-    if len(faults) == len(kinds):
-        raise faults[0]
-
-
-def _flag_layers(flags: Mapping[str, Any], names: Mapping[str, str], prefix: str = "") -> Iterator[Layer]:
-    for name, value in flags.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from _flag_layers(value, names, f"{key}.")
-        elif value is not None:
-            yield Layer(names.get(key, "the command line"), nest({key: value}))
-
-
-def _set_layers(sets: Sequence[str]) -> Iterator[Layer]:
-    for item in reversed(sets):
-        key, equals, value = item.partition("=")
-        if not (key.strip() and equals):
-            raise UsageError(f"Cannot read --set {item}.", "Write it as --set section.key=value.")
-        yield Layer("--set", nest({key.strip(): Written(value.strip())}))
-
-
-def _env_layers(env: Mapping[str, str]) -> Iterator[Layer]:
-    for name, value in sorted(env.items()):
-        if name.startswith(ENV) and name not in SWITCHES:
-            key = name.removeprefix(ENV).lower().replace("__", ".")
-            yield Layer(name, nest({key: Written(value)}))
-
-
-def _file_layer(path: Path) -> list[Layer]:
-    return [read_layer(path)] if is_file(path) else []
-
-
-def _user_file() -> Path:
+def _preferences(path: Path | None) -> list[File]:
+    """Read the user's file, if there is one: of the machine alone, so that a command means one run for everyone."""
     from platformdirs import user_config_path
 
-    return user_config_path("sslcli") / "config.toml"
+    path = path or user_config_path("sslcli") / "config.toml"
+    if not is_file(path):
+        return []
+    file = File(read_toml(path))
+    for key in file.values.keys() - set(MACHINE_KEYS):
+        raise UsageError(
+            f"'{key}' has no place in {file.origins[key]}: that file is for {', '.join(MACHINE_KEYS)}.",
+            f"Put it into ./{PROJECT_FILE}.",
+        )
+    return [file]
 
 
-def _user_layers(path: Path) -> list[Layer]:
-    """The user's file, which speaks of the machine alone: the same command means the same run for everyone."""
-    layers = _file_layer(path)
-    for layer in layers:
-        for key in _dotted(layer.table):
-            if key not in MACHINE_KEYS:
-                raise UsageError(
-                    f"'{key}' has no place in {layer.where(key)}: that file is for {', '.join(MACHINE_KEYS)}.",
-                    f"Put it into ./{PROJECT_FILE}.",
-                )
-    return layers
-
-
-def _dotted(table: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            yield from (f"{name}.{inner}" for inner in value)
-        else:
-            yield name
-
-
-def _method_and_recipe(layers: Sequence[Layer]) -> tuple[str, str, Layer]:
-    """The method first, since it decides which recipes and which settings there are."""
-    named = _first(layers, "method.name")
-    method = str(named if named is not None else DEFAULT_METHOD)
-    wanted = _first(layers, "run.recipe")
-    if wanted is None:
-        wanted = family_of(_text(_first(layers, "data.source")), _first(layers, "data.size"), method)
-    with _from("method.name", layers):
-        method_path(method)
-    with _from("run.recipe", layers):
-        recipe = recipe_layer(method, str(wanted))
-    if named is None and recipe.get("method.name") is not None:  # a recipe file may name its method
-        method = str(recipe.get("method.name"))
-        with _from("method.name", [recipe]):
-            method_path(method)
-    return method, str(wanted), recipe
-
-
-@contextlib.contextmanager
-def _from(key: str, layers: Sequence[Layer]) -> Iterator[None]:
-    """Say in a refusal where the refused name comes from."""
+def _validated(sources: Sequence[Source], **weakest: Any) -> Settings:
     try:
-        yield
-    except UsageError as error:
-        layer = next((layer for layer in layers if layer.get(key) is not None), None)
-        if layer is None:
-            raise
-        raise UsageError(f"{error.message.removesuffix('.')} (from {layer.where(key)}).", error.hint) from error
-
-
-def _leave_out_another_networks_shape(values: dict[str, Any], origins: dict[str, str], recipe: Layer) -> None:
-    """What a recipe says of the shape of its own backbone is not for a borrowed one that was asked for instead."""
-    if not is_library_backbone(str(values.get("model.backbone"))) or origins["model.backbone"] == recipe.origin:
-        return
-    for key in (f"model.{name}" for name in SHAPING):
-        if origins[key] == recipe.origin:
-            del values[key]
-            origins[key] = "default"
-
-
-def _first(layers: Iterable[Layer], key: str) -> Any:
-    """What stands first for a setting that is text."""
-    return next((meaning(value, str) for layer in layers if (value := layer.get(key)) is not None), None)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _validated(values: Mapping[str, Any], layers: Sequence[Layer]) -> Settings:
-    try:
-        return Settings.model_validate(nest(values))
+        return Settings(*sources, **weakest)
     except ValidationError as error:
-        raise UsageError(*_sentence(error, values, layers)) from error
-
-
-def _sentence(error: ValidationError, values: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[str, str]:
-    """The first refused setting in one sentence: key, value, origin and what it must be; and what to do about it."""
-    reasons: dict[str, list[str]] = {}
-    words: list[str] = []
-    for detail in error.errors(include_url=False):
-        key = _key_of(detail["loc"], values)
-        reasons.setdefault(key, []).append(_reason(detail["msg"]))
-        if key == next(iter(reasons)):
-            words += re.findall(r"'([^']+)'", str(detail.get("ctx", {}).get("expected", "")))
-    key, why = next(iter(reasons.items()))
-    value = values.get(key)
-    must, *tip = re.split(r"\. (?=Did you mean |Known: )", " or ".join(why).replace(" or it should be ", " or "))
-    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    at, layer = _culprit(key, layers)
-    meant = closest(value, words) if isinstance(value, str) else None
-    hint = tip[0] if tip else (f"Did you mean '{meant}'?" if meant else layer.remedy(at))
-    if key not in values:  # a table whose settings contradict each other
-        return f"The settings of '{key}' are refused (from {layer.where(at)}): {must}{more}.", hint
-    return f"{key} = {reprlib.repr(value)} (from {layer.where(at)}) is refused: {must}{more}.", hint
-
-
-def _culprit(key: str, layers: Sequence[Layer]) -> tuple[str, Layer]:
-    """The strongest place that sets the key, or something below it; and the key that it sets."""
-    for layer in layers:
-        value = layer.get(key)
-        if isinstance(value, Mapping) and value:
-            return f"{key}.{next(iter(value))}", layer
-        if value is not None:
-            return key, layer
-    return key, Layer("the command line", {})
-
-
-def _key_of(loc: Sequence[int | str], values: Mapping[str, Any]) -> str:
-    """The setting that pydantic speaks of; behind it may stand a list index or the branch of a union."""
-    for end in range(len(loc), 0, -1):
-        key = ".".join(str(part) for part in loc[:end])
-        if key in values:
-            return key
-    return ".".join(str(part) for part in loc)
-
-
-def _reason(message: str) -> str:
-    """Pydantic's message as the end of our sentence."""
-    message = re.sub(r"^Value error, ", "", message).split(", unable to")[0].rstrip(".")
-    return re.sub(r"^Input should", "it should", shown(message))
+        raise refusal(error, sources) from error

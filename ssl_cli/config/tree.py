@@ -1,8 +1,11 @@
 """The settings tree: frozen, validated once, at the edge. Names are those of the papers (design.md, section 4)."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.config.methods import MethodSettings, of_its_method
@@ -33,6 +36,11 @@ class ModelSettings(Section):
     stem: Literal["auto", "cifar", "imagenet"] = Field("auto", description="auto: cifar up to 64 pixels")
     sk: bool = Field(False, description="selective kernels, with ResNet-D's stem and shortcuts (SimCLR v2)")
     zero_init: bool = Field(False, description="last BatchNorm gamma of each block starts at 0")
+    init: Literal["kaiming", "default"] = Field(
+        "kaiming",
+        description="kaiming: fan-out normal as in torchvision; default: PyTorch's own initialisation of convolutions, "
+        "as in the official InstDisc and InvaSpread code",
+    )
     bn_group: Annotated[int, Field(ge=2)] | Literal["global"] = Field(512, description="rows per BatchNorm group")
 
     @model_validator(mode="after")
@@ -149,8 +157,14 @@ class HardwareSettings(Section):
     )
 
 
-class Settings(Section):
-    """All of a run's settings."""
+class Settings(BaseSettings):
+    """All of a run's settings.
+
+    `Settings(*sources)` merges sources, the strongest first. No source is read but those given: neither
+    `Settings(**tables)` nor `Settings.model_validate(tables)` looks at the environment or at a file.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Annotated[SerializeAsAny[MethodSettings], BeforeValidator(of_its_method)]
     model: ModelSettings = ModelSettings()
@@ -161,7 +175,40 @@ class Settings(Section):
     run: RunSettings = RunSettings()
     hardware: HardwareSettings = HardwareSettings()
 
+    def __init__(self, *sources: PydanticBaseSettingsSource, **tables: Any) -> None:
+        super().__init__(sources=sources, **tables)
+
+    # pydantic's mark of an `__init__` that `model_validate` need not call, which would go through the sources
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources given to `Settings(...)`, and its keyword arguments as the weakest."""
+        assert isinstance(init_settings, InitSettingsSource)
+        return (*init_settings.init_kwargs.pop("sources"), init_settings)
+
     @property
     def views(self) -> AugmentSettings:
         """The augmentation as it is done: without what images of these channels cannot undergo."""
         return self.augment.suited(self.data.channels)
+
+
+def leaves(method: type[MethodSettings]) -> dict[str, FieldInfo]:
+    """Return every setting that there is for a method, by its dotted key."""
+    return dict(_leaves(Settings, method, ""))
+
+
+def _leaves(model: type[BaseModel], method: type[MethodSettings], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        kind = method if field.annotation is MethodSettings else field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from _leaves(kind, method, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field

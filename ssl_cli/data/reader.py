@@ -1,6 +1,5 @@
 """Threads that read images one by one; decoders release Python's lock, so threads do what processes would."""
 
-import os
 import queue
 import threading
 import time
@@ -11,6 +10,7 @@ from torch import Tensor
 from ssl_cli.data.source import Source
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
+from ssl_cli.world import default_threads
 
 DEADLINE = 180.0
 """Seconds until a read is given up: a dead network disk never says no."""
@@ -39,7 +39,7 @@ class Reader:
 
     Args:
         source: what to read from.
-        threads: how many; default: the processors at hand.
+        threads: number of threads; default: the cores of this rank.
         cap: short side of an image, at most.
         deadline: seconds a read may take.
     """
@@ -49,7 +49,7 @@ class Reader:
     ) -> None:
         self.source, self.cap, self.deadline = source, cap, deadline
         self._asked: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
-        self._workers = [_Worker(self.source, self.cap, self._asked) for _ in range(threads or processors())]
+        self._workers = [_Worker(self.source, self.cap, self._asked) for _ in range(threads or default_threads())]
 
     def __enter__(self) -> "Reader":
         return self
@@ -117,9 +117,3 @@ class _Worker(threading.Thread):
             except Exception as error:  # whatever it is, it belongs to whoever waits for the image
                 ticket.settle(error)
             self.ticket = None
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -52,9 +52,9 @@ class MicroBatched:
         """Return the outputs of micro-batch `number`, in group order; add its BatchNorm statistics to `moments`."""
         rows, sizes = self.micro_batches[number]
         across_ranks = self.shard.across_ranks
-        recompute = checkpointed(self.net, sizes, spanning=across_ranks) if self.checkpointing else nullcontext()
+        recompute = checkpointed(self.net, sizes, across_ranks=across_ranks) if self.checkpointing else nullcontext()
         torch.manual_seed((self.seed + number) % 2**63)
-        with grouped(self.net, sizes, moments, spanning=across_ranks), recompute, self.autocast():
+        with grouped(self.net, sizes, moments, across_ranks=across_ranks), recompute, self.autocast():
             return self.call(rows)
 
     @torch.no_grad()

@@ -23,7 +23,7 @@ from ssl_cli.engine.run.folder import RunFolder, default_path, refuse_unfit
 from ssl_cli.engine.run.resume import Continuation, continued
 from ssl_cli.engine.run.signals import StopRequest, exit_code, stop_reason, stop_request
 from ssl_cli.engine.train import Trainer, train
-from ssl_cli.engine.workers.worker import broadcast_run, ranks
+from ssl_cli.engine.workers.worker import broadcast_run, process_group
 from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, UsageError, convert_exception
 from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.logs import capture_logging
@@ -58,7 +58,7 @@ def pretrain(
                 last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
                 folder.record(last)
                 yield last
-            with capture_logging(folder.log), ranks(local_device(settings.hardware.device), request):
+            with capture_logging(folder.log), process_group(local_device(settings.hardware.device), request):
                 for last in _events(_with_absolute_paths(settings), origins, folder, request):
                     started |= isinstance(last, Started)
                     folder.record(last)

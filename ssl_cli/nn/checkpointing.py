@@ -1,7 +1,7 @@
-"""Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): a network keeps what goes into its parts, no more.
+"""Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): blocks keep their inputs only and are recomputed.
 
-When a part's gradient is due it passes once more, in the same precision, with the same dropout and the same BatchNorm
-groups, so the gradient is the same. Only what the first pass saw counts as BatchNorm's moments.
+A block is recomputed in the same precision, with the same dropout and the same BatchNorm groups, so the gradient is the
+same. BatchNorm's moments are collected in the first forward pass only.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +18,22 @@ from ssl_cli.nn.resnet import ResNet
 
 
 @contextmanager
-def checkpointed(net: nn.Module, sizes: Sequence[int], *, spanning: bool = False) -> Iterator[None]:
-    """Within the block, rows that pass through `net` with a gradient, in groups of `sizes`, keep only parts' inputs."""
+def checkpointed(net: nn.Module, sizes: Sequence[int], *, across_ranks: bool = False) -> Iterator[None]:
+    """Checkpoint the activations of each block of `net` within the context, where a gradient is recorded.
 
-    def run(part: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    Args:
+        net: network, or a module that contains some.
+        sizes: rows of each BatchNorm group.
+        across_ranks: as in `grouped`.
+
+    Note: replaces `ResNet.run`, and `forward` of other networks' blocks, until the context ends.
+    """
+
+    def run(block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
-            return part(*args, **named)
-        twice = partial(_contexts, net, tuple(sizes), spanning)
-        return checkpoint(part, *args, use_reentrant=False, context_fn=twice, **named)
+            return block(*args, **kwargs)
+        contexts = partial(_contexts, net, tuple(sizes), across_ranks)
+        return checkpoint(block, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 
     networks = [module for module in net.modules() if isinstance(module, ResNet)]
     others = list(blocks(net))
@@ -43,7 +51,7 @@ def checkpointed(net: nn.Module, sizes: Sequence[int], *, spanning: bool = False
 
 
 def blocks(net: nn.Module) -> Iterator[nn.Module]:
-    """The parts of a network that is not ours: what stands in its sequences, and sequences of single layers."""
+    """Yield the blocks of a network that is not a `ResNet`: the members of its sequences, and sequences of layers."""
     for child in net.children():
         layers = list(child.children())
         if not layers or isinstance(child, ResNet):
@@ -56,6 +64,6 @@ def blocks(net: nn.Module) -> Iterator[nn.Module]:
             yield from blocks(child)
 
 
-def _contexts(net: nn.Module, sizes: tuple[int, ...], spanning: bool) -> tuple[Any, Any]:
-    """Of a part's first pass, and of its second."""
-    return nullcontext(), grouped(net, sizes, spanning=spanning)
+def _contexts(net: nn.Module, sizes: tuple[int, ...], across_ranks: bool) -> tuple[Any, Any]:
+    """Return the contexts of a block's forward pass and of its recomputation."""
+    return nullcontext(), grouped(net, sizes, across_ranks=across_ranks)

@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 
 import torch
+from ssl_cli.engine.job import Job
 
 from ssl_cli.config.sources import settle
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.job import Job
 from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.compile import set_compile
 from ssl_cli.engine.rows import group_sizes, packed

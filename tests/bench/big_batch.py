@@ -12,6 +12,7 @@ import sys
 import time
 
 import torch
+from ssl_cli.engine.shards import Share
 from torch import Tensor
 
 from ssl_cli.config.sources import settle
@@ -20,7 +21,6 @@ from ssl_cli.engine.gradient import Rowwise, backward
 from ssl_cli.engine.plan import memory
 from ssl_cli.engine.precision import autocast
 from ssl_cli.engine.rows import bn_groups
-from ssl_cli.engine.shards import Share
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch
 

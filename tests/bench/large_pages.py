@@ -1,38 +1,45 @@
-"""Steps with large pages against steps without: `python -m tests.bench.large_pages`, in turns, each in its own process.
+"""Compare ways to get huge pages, and none: `python -m tests.bench.large_pages [TURNS]`.
 
-SimCLR and MoCo v2 on the embedded images at `--batch 256`, and SimCLR's cached step of 2,048.
+SimCLR and MoCo v2 on the embedded images at `--batch 256`, and SimCLR's cached step of 2,048. The arms take turns, each
+run in its own process; every ratio is of two runs of the same turn.
 """
 
 import statistics
+import sys
 
-from ssl_cli.large_pages import VALUE, VARIABLE
 from tests.bench.command import pretrained
 
-TURNS = 5
 RUNS = {
     "SimCLR, batch 256": ["--batch", "256", "--set", "data.images=2048"],
     "MoCo v2, batch 256": ["--method", "moco-v2", "--batch", "256", "--set", "data.images=2048"],
     "SimCLR, batch 2048, cached": ["--batch", "2048", "--set", "data.images=2048", "--set", "hardware.mode=cached"],
 }
+OFF = {"THP_MEM_ALLOC_ENABLE": "0", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+ARMS = {
+    "none": OFF,
+    "THP_MEM_ALLOC_ENABLE": {**OFF, "THP_MEM_ALLOC_ENABLE": "1"},
+    "GLIBC_TUNABLES": {**OFF, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+}
 
 
-def rate(words: list[str], tunables: str) -> float:
+def rate(words: list[str], environment: dict[str, str]) -> float:
     """Images a second of a run of two epochs."""
     fixed = ["--epochs", "2", "--precision", "bf16", "--set", "run.evaluate=false", "--set", "run.monitor=false"]
-    found = pretrained([*words, *fixed], {VARIABLE: tunables})
+    found = pretrained([*words, *fixed], environment)
     return float(found["plan_against_fact"]["rate"]["actual"])
 
 
-def main() -> None:
-    """Print a row of a table for each run."""
-    print("| run | with | without | ratio (least, most) |\n|---|---|---|---|")
+def main(turns: int) -> None:
+    """Print a row for each run: the median rate without huge pages, and each other arm's ratio to it."""
+    print(f"| run | {' | '.join(ARMS)} (ratio: median, least, most) |\n|---|{'---|' * len(ARMS)}")
     for name, words in RUNS.items():
-        pairs = [(rate(words, VALUE), rate(words, "glibc.malloc.hugetlb=0")) for _ in range(TURNS)]
-        ratios = [one / other for one, other in pairs]
-        most, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})"
-        print(f"| {name} | {most:,.0f}/s | {plain:,.0f}/s | {spread} |", flush=True)
+        rates = [{arm: rate(words, environment) for arm, environment in ARMS.items()} for _ in range(turns)]
+        cells = [f"{statistics.median(each['none'] for each in rates):,.0f}/s"]
+        for arm in list(ARMS)[1:]:
+            ratios = [each[arm] / each["none"] for each in rates]
+            cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})")
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if sys.argv[1:] else 5)

@@ -7,9 +7,8 @@ import pytest
 
 from ssl_cli.cli import main
 from ssl_cli.commands import options
-from ssl_cli.config.layer import leaves
 from ssl_cli.config.methods import MethodSettings
-from ssl_cli.config.tree import Settings
+from ssl_cli.config.tree import Settings, leaves
 from tests.cli.engine import FakeEngine
 from tests.ui.events import stopped
 

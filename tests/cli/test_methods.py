@@ -71,7 +71,7 @@ def test_a_recipe_is_shown_as_a_file_that_is_one(
     assert tomllib.loads(text) == tomllib.loads(recipe.text)
     command = text.splitlines()[0]
     assert command.startswith("# sslcli pretrain ")
-    assert command.endswith(f"--method {method} --recipe {recipe.origin.rpartition('.')[2]}")
+    assert command.endswith(f"--method {method} --recipe {recipe.name.rpartition('.')[2]}")
     assert ("DATA" in command) == (family != "shapes")
 
 

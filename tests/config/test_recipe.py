@@ -14,10 +14,9 @@ from torch import nn
 
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config import recipe
-from ssl_cli.config.layer import Layer, flatten
-from ssl_cli.config.methods import method_settings
-from ssl_cli.config.recipe import citations, families, family_of, median_side, recipe_layer
+from ssl_cli.config.recipe import citations, families, family_of, median_side, read_recipe
 from ssl_cli.config.sources import settle
+from ssl_cli.config.toml_file import flatten
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import build_objective
 from ssl_cli.errors import UsageError
@@ -30,8 +29,7 @@ FILES = sorted(FOLDER.glob("*.toml"))
 
 def uncited(text: str) -> set[str]:
     """The values of a recipe that name no source; its method's name needs none."""
-    values = flatten(Layer("a recipe", tomllib.loads(text)), method_settings(tomllib.loads(text)["method"]["name"]))
-    return {key for key in values if len(citations(text).get(key, "")) < 4} - {"method.name"}
+    return {key for key, _ in flatten(tomllib.loads(text)) if len(citations(text).get(key, "")) < 4} - {"method.name"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -174,20 +172,20 @@ def test_each_row_of_moco_v2_s_table_builds(row: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_shapes_fit_a_machine_without_a_gpu(method: str) -> None:
-    flat = flatten(recipe_layer(method, "shapes"), method_settings(method))
+    flat = read_recipe(method, "shapes").values
     assert (flat["model.backbone"], flat["model.width"], flat["data.size"]) == ("resnet18", 0.25, 32)
 
 
 def test_operations_without_a_place_in_the_order_are_not_set() -> None:
     for path in FILES:
-        table = recipe_layer(*path.stem.rsplit(".", 1)).table["augment"]
+        table = tomllib.loads(path.read_text(encoding="utf-8"))["augment"]
         assert set(table) - {"order"} == set(table["order"]), path.name
 
 
 def test_a_recipe_that_is_missing_lists_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe, "FAMILIES", (*FAMILIES, "moon"))
     with pytest.raises(UsageError, match=r"simclr\.moon") as caught:
-        recipe_layer("simclr", "moon")
+        read_recipe("simclr", "moon")
     assert "simclr has shapes, cifar, imagenet: try --recipe imagenet" in caught.value.hint
 
 
@@ -196,7 +194,7 @@ def test_a_file_is_a_recipe_and_may_name_its_method(tmp_path: Path) -> None:
     path.write_text('[method]\nname = "moco-v2"\nqueue = 64\n', encoding="utf-8")
     settled = settle({"run": {"recipe": str(path)}}, env={}, cwd=tmp_path, user_file=tmp_path / "none")
     assert settled.settings.method.model_dump()["queue"] == 64
-    assert settled.origins["method.queue"] == f"recipe {path}"
+    assert settled.origins["method.queue"] == f"line 3 of recipe {path}"
 
 
 @pytest.mark.parametrize(

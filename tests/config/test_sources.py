@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import tomli_w
 
-from ssl_cli.config.layer import env_name, leaves, nest
 from ssl_cli.config.methods import CustomMethodSettings, method_settings
+from ssl_cli.config.refusal import env_name
 from ssl_cli.config.sources import Settled, settle, settle_machine
+from ssl_cli.config.toml_file import nest
+from ssl_cli.config.tree import leaves
 from ssl_cli.errors import UsageError
 from ssl_cli.registry import METHODS
 
@@ -74,8 +76,8 @@ def test_a_stronger_place_wins(
         "flag": "the command line",
         "set": "--set",
         "env": env_name(key),
-        "config": str(tmp_path / "run.toml"),
-        "project": str(tmp_path / "sslcli.toml"),
+        "config": f"line 2 of {tmp_path / 'run.toml'}",
+        "project": f"line 2 of {tmp_path / 'sslcli.toml'}",
     }[stronger]
     assert result.origins[key] == origin
 
@@ -126,7 +128,7 @@ def test_the_users_file_speaks_of_the_machine_alone(settled: Callable[..., Settl
     user = write(tmp_path / "user.toml", ("hardware.device", "cpu"), ("data.threads", 3), ("data.folder", "/data"))
     result = settled()
     assert (result.settings.hardware.device, result.settings.data.threads) == ("cpu", 3)
-    assert result.origins["data.folder"] == str(user)
+    assert result.origins["data.folder"] == f"line 6 of {user}"
     assert settled({"data": {"threads": 1}}).settings.data.threads == 1
     write(tmp_path / "user.toml", ("run.batch", 3))
     with pytest.raises(UsageError, match=r"run\.batch.*has no place"):
@@ -285,7 +287,8 @@ HOSTILE_VALUES = [
 def test_no_value_of_any_setting_ends_in_anything_but_a_sentence(
     settled: Callable[..., Settled], tmp_path: Path, method: str
 ) -> None:
-    for key in leaves(method_settings(method)):
+    keys = leaves(method_settings(method))
+    for key in [key for key in keys if method == "moco-v2" or key.startswith("method.")]:
         for value in HOSTILE_VALUES:
             write(tmp_path / "sslcli.toml", (key, value))
             error: UsageError | None = None

@@ -1,4 +1,4 @@
-"""Several processes that train together on this machine, and what each of them found."""
+"""Train as several ranks on this machine, and return the final state of each."""
 
 import contextlib
 import json
@@ -18,10 +18,10 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.job import Job
-from ssl_cli.engine.train import train
-from ssl_cli.engine.workers.worker import Peer
 from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.shards import Views
+from ssl_cli.engine.train import train
+from ssl_cli.engine.workers.worker import Worker
 from ssl_cli.objective import Batch
 from tests.engine.side_stream import side_stream
 
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 IMAGES, BATCH = 130, 26
 Found = dict[str, Any]
 Case = tuple[str, str, str]
-"""Method, groups and way."""
+"""Method, BatchNorm groups and micro-batch plan."""
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "simclr": {"name": "simclr", "temperature": 0.2},
     "moco-v2": {"name": "moco-v2", "queue": 31, "ema": 0.9},
@@ -46,38 +46,38 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "direct": {"mode": "direct", "micro_batch": 1000, "kept": 1000},
     "cached": {"mode": "cached", "micro_batch": 8, "kept": 0},
     "checkpointed": {"mode": "checkpointed", "micro_batch": 16, "kept": 1, "checkpointing": True},
-    "ahead": {"mode": "direct", "micro_batch": 1000, "kept": 1000},
+    "prefetch": {"mode": "direct", "micro_batch": 1000, "kept": 1000},
 }
-"""How a batch is divided; `ahead`: where there are several processes they make views a step ahead, as on cards."""
+"""Micro-batch plans; `prefetch`: several ranks make views a step early on a side stream, as on GPUs."""
 
 
 def cases() -> list[Case]:
-    """All that differ."""
+    """Return all combinations that differ."""
     return [
         (method, groups, way)
         for method in METHODS
         for groups in GROUPS
         for way in WAYS
-        if not (groups == "one group" and way in ("cached", "ahead"))
-        and not (method != "simclr" and way in ("checkpointed", "ahead"))
+        if not (groups == "one group" and way in ("cached", "prefetch"))
+        and not (method != "simclr" and way in ("checkpointed", "prefetch"))
     ]
 
 
-class Exact(Peer):
-    """A job in float64 that writes nothing."""
+class Exact(Worker):
+    """Train in float64."""
 
     def batches(self) -> Iterator[tuple[Views, Batch]]:
-        """The same views, as wide as the weights."""
+        """Yield the same views in the dtype of the weights."""
         for views, batch in super().batches():
             yield Views(views.x.double(), views.place, views.images), batch
 
 
 def five_steps(method: str, groups: str, way: str) -> Found:
-    """An epoch of five steps in this process's world: all that a checkpoint would hold, and the losses."""
+    """Train five steps as this rank; return all that a checkpoint would hold, and the losses."""
     settings = Settings.model_validate(
         {
             "method": METHODS[method],
-            "model": {"width": 0.125, "bn_group": GROUPS[groups]},
+            "model": {"width": 0.0625, "bn_group": GROUPS[groups]},
             "data": {"size": 16, "images": IMAGES, "threads": 1},
             "augment": {"order": ["crop", "flip"]},
             "optim": {"lr": 0.005 if method == "byol" else 0.06},
@@ -92,13 +92,13 @@ def five_steps(method: str, groups: str, way: str) -> Found:
     losses: list[float] = []
     loss = objective.loss
 
-    def noted(*args: Any) -> torch.Tensor:
+    def recorded(*args: Any) -> torch.Tensor:
         value = loss(*args)
         losses.append(value.item())
         return value
 
-    objective.loss = noted  # type: ignore[assignment,method-assign]
-    with side_stream() if way == "ahead" and distributed.world_size() > 1 else contextlib.nullcontext():
+    objective.loss = recorded  # type: ignore[assignment,method-assign]
+    with side_stream() if way == "prefetch" and distributed.world_size() > 1 else contextlib.nullcontext():
         job: Job = Exact(settings, resolved, objective, loader, None)
         for _ in train(job):
             pass
@@ -107,20 +107,20 @@ def five_steps(method: str, groups: str, way: str) -> Found:
 
 
 def environment(rank: int, size: int, port: int) -> dict[str, str]:
-    """What a launcher tells a process."""
+    """Return the environment that a launcher sets for a rank."""
     words = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
     return {**os.environ, **{k: str(v) for k, v in words.items()}, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """Return a port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def together(size: int, wanted: Sequence[Case]) -> list[dict[Case, Found]]:
-    """What each of `size` processes finds in these cases."""
+def train_as_ranks(size: int, wanted: Sequence[Case]) -> list[dict[Case, Found]]:
+    """Return the final states of each of `size` ranks in these cases."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{rank}.pt" for rank in range(size)]
@@ -137,7 +137,7 @@ def together(size: int, wanted: Sequence[Case]) -> list[dict[Case, Found]]:
 
 
 def main() -> None:
-    """One process's part of `together`."""
+    """Train the cases as one rank of `train_as_ranks`."""
     torch.set_num_threads(1)
     with distributed.process_group(CPU):
         found = {tuple(case): five_steps(*case) for case in json.loads(sys.argv[2])}

@@ -179,7 +179,19 @@ def test_a_file_that_either_process_cannot_read_is_listed_once(tmp_path: Path) -
     words = ["--recipe", "shapes", "--epochs", "2", "--set", "data.threads=1"]
     out = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "ssl_cli", "pretrain", str(tmp_path), "--devices", "2", "--out", str(out), *SMALL, *words],
+        [
+            sys.executable,
+            "-m",
+            "ssl_cli",
+            "pretrain",
+            str(tmp_path),
+            "--devices",
+            "2",
+            "--out",
+            str(out),
+            *SMALL,
+            *words,
+        ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert process.wait(timeout=90) == 0
@@ -208,7 +220,9 @@ def test_the_example_of_two_nodes(tmp_path: Path) -> None:
         "PORT": port, "OUT": str(out),
     }  # fmt: skip
     nodes = [
-        subprocess.Popen(["sh", "examples/two_nodes.sh", str(node), "127.0.0.1", *SMALL, "--epochs", "1"], env=environment)
+        subprocess.Popen(
+            ["sh", "examples/two_nodes.sh", str(node), "127.0.0.1", *SMALL, "--epochs", "1"], env=environment
+        )
         for node in range(2)
     ]
     assert [node.wait(timeout=120) for node in nodes] == [0, 0]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from ssl_cli.engine.job import Job
 
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.job import Job
 from ssl_cli.engine.plan import compile as compiled
 from ssl_cli.engine.plan import plan
 from ssl_cli.engine.precision import autocast, tf32
@@ -115,9 +115,7 @@ def a_job(out: Path, *, card_bytes: int = 0, precision: str = "bf16", source: st
     chosen = settings(out, data=data, augment={"order": ORDER}, hardware={"device": "cuda"})
     card, images = torch.device("cuda"), open_pretraining(chosen.data, 0)
     objective = build_objective(chosen, card, len(images))
-    resolved = plan.Resolved(
-        "cuda", precision, "channels_last", "direct", 32, 1, False, "off", len(images), card_bytes
-    )
+    resolved = plan.Resolved("cuda", precision, "channels_last", "direct", 32, 1, False, "off", len(images), card_bytes)
     return Job(chosen, resolved, objective, build_loader(chosen, objective, images, card, 10**9, card_bytes), None)
 
 

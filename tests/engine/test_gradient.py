@@ -20,8 +20,7 @@ from ssl_cli.config.tree import OptimSettings
 from ssl_cli.engine import gradient as module
 from ssl_cli.engine.gradient import MicroBatched, compute_gradient
 from ssl_cli.engine.precision import autocast, tf32
-from ssl_cli.engine.rows import bn_groups
-from ssl_cli.engine.rows import Shard
+from ssl_cli.engine.rows import Shard, bn_groups
 from ssl_cli.methods.instdisc import InstDisc
 from ssl_cli.methods.invaspread import InvaSpread
 from ssl_cli.methods.moco import MoCo

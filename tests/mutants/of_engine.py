@@ -8,12 +8,12 @@ FEATURES, EVALUATE = "ssl_cli/engine/evaluation/features.py", "ssl_cli/engine/ev
 KNN, RESNET = "ssl_cli/transfer/knn.py", "ssl_cli/nn/resnet.py"
 LARS_TESTS, SCHEDULE_TESTS = ("tests/oracle/test_lars.py",), ("tests/optim/test_schedule.py",)
 EVALUATION_TESTS = ("tests/engine/evaluation/test_traps_evaluate.py",)
-CACHED = ("tests/engine/test_backward.py::test_every_way_equals_the_plain_step",)
+CACHED = ("tests/engine/test_gradient.py::test_every_way_equals_the_plain_step",)
 FALLBACK = ("tests/engine/test_out_of_memory.py",)
-ROUNDING = ("tests/engine/test_backward.py::test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither",)
-STAGING, STAGED = "ssl_cli/engine/views.py", "tests/engine/test_staging.py"
+ROUNDING = ("tests/engine/test_gradient.py::test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither",)
+STAGING, STAGED = "ssl_cli/engine/views.py", "tests/engine/test_views.py"
 CHECKPOINTING = "ssl_cli/nn/checkpointing.py"
-PASSES = ("tests/engine/test_traps_backward.py",)
+PASSES = ("tests/engine/test_traps_gradient.py",)
 KNN_TESTS = ("tests/oracle/test_knn.py", "tests/transfer/test_knn.py")
 
 MUTANTS = [
@@ -227,7 +227,7 @@ MUTANTS = [
         36,
         "parts-pass-again-in-other-groups",
         CHECKPOINTING,
-        "return nullcontext(), grouped(net, sizes, spanning=spanning)",
+        "return nullcontext(), grouped(net, sizes, across_ranks=across_ranks)",
         "return nullcontext(), nullcontext()",
         CACHED,
     ),
@@ -235,10 +235,10 @@ MUTANTS = [
         36,
         "parts-leave-moments-when-they-pass-again",
         CHECKPOINTING,
-        "    return nullcontext(), grouped(net, sizes, spanning=spanning)",
-        "    from ssl_cli.nn.batchnorm import _Grouped\n\n"
-        "    told = next(layer.moments for layer in net.modules() if isinstance(layer, _Grouped))\n"
-        "    return nullcontext(), grouped(net, sizes, told)",
+        "    return nullcontext(), grouped(net, sizes, across_ranks=across_ranks)",
+        "    from ssl_cli.nn.batchnorm import _GroupedBatchNorm\n\n"
+        "    moments = next(layer.moments for layer in net.modules() if isinstance(layer, _GroupedBatchNorm))\n"
+        "    return nullcontext(), grouped(net, sizes, moments)",
         CACHED,
     ),
     Mutant(
@@ -311,7 +311,7 @@ MUTANTS = [
         "ssl_cli/nn/library.py",
         "layers[start : end + 1]",
         "layers[start:end]",
-        ("tests/nn/test_borrowed.py::test_the_weights_are_the_librarys_own_under_its_names",),
+        ("tests/nn/test_library.py::test_the_weights_are_the_librarys_own_under_its_names",),
     ),
     Mutant(
         None,
@@ -367,7 +367,7 @@ MUTANTS = [
         JOB,
         "            step_begins(self.resolved.compile)\n",
         "",
-        ("tests/engine/test_compiled.py::test_every_step_with_graphs_is_marked",),
+        ("tests/engine/plan/test_compile.py::test_every_step_with_graphs_is_marked",),
     ),
     Mutant(
         None,
@@ -375,7 +375,7 @@ MUTANTS = [
         "ssl_cli/engine/plan/compile.py",
         'set_stance("force_eager")',
         'set_stance("default")',
-        ("tests/engine/test_compiled.py",),
+        ("tests/engine/plan/test_compile.py",),
     ),
     Mutant(
         None,

@@ -1,35 +1,35 @@
-"""Mistakes of processes that share a step (trap 14)."""
+"""Mistakes of several ranks in one step (trap 14)."""
 
 from tests.mutants.mutant import Mutant
 
-COMM, JOB, SHARE = "ssl_cli/distributed.py", "ssl_cli/engine/job.py", "ssl_cli/engine/shards.py"
-SYNCHRONIZED, INSTDISC = "ssl_cli/nn/sync_batchnorm.py", "ssl_cli/methods/instdisc.py"
-EQUAL = "tests/dist/test_equality.py::test_processes_equal_one"
+DISTRIBUTED, JOB, SHARE = "ssl_cli/distributed.py", "ssl_cli/engine/job.py", "ssl_cli/engine/shards.py"
+SYNC_BATCHNORM, INSTDISC = "ssl_cli/nn/sync_batchnorm.py", "ssl_cli/methods/instdisc.py"
+EQUAL = "tests/dist/test_equality.py::test_ranks_equal_one_process"
 SIMCLR = (f"{EQUAL}[simclr, groups of 8, direct-2]",)
 MOCO = (f"{EQUAL}[moco-v2, groups of 8, direct-3]",)
-SPANNING = (f"{EQUAL}[simclr, one group, direct-2]",)
+ACROSS_RANKS = (f"{EQUAL}[simclr, one group, direct-2]",)
 NCE = (f"{EQUAL}[instdisc, groups of 8, direct-3]",)
 
 MUTANTS = [
     Mutant(
         14,
-        "each-process-has-the-whole-mean-s-gradient",
-        COMM,
-        "return outer[0] * ctx.share, None",
-        "return outer[0], None",
+        "each-rank-has-the-gradient-of-the-whole-mean",
+        DISTRIBUTED,
+        "return grads[0] * ctx.fraction, None",
+        "return grads[0], None",
         MOCO,
     ),
     Mutant(
         14,
-        "the-loss-is-that-of-the-own-rows",
-        COMM,
-        "return summed(part * share)",
-        "return part.clone()",
+        "the-loss-is-that-of-the-local-rows",
+        DISTRIBUTED,
+        "return all_reduce_sum(local_mean * fraction)",
+        "return local_mean.clone()",
         MOCO,
     ),
     Mutant(
         14,
-        "gradients-stay-where-they-were-found",
+        "gradients-are-not-reduced",
         JOB,
         "        distributed.all_reduce_gradients(self.objective.parameters())\n",
         "",
@@ -37,15 +37,15 @@ MUTANTS = [
     ),
     Mutant(
         14,
-        "gradients-are-a-mean-over-processes",
-        COMM,
-        "flat = summed(torch.cat([grad.reshape(-1) for grad in bucket]))",
-        "flat = summed(torch.cat([grad.reshape(-1) for grad in bucket])) / size()",
+        "gradients-are-a-mean-over-ranks",
+        DISTRIBUTED,
+        "flat = all_reduce_sum(torch.cat([grad.reshape(-1) for grad in bucket]))",
+        "flat = all_reduce_sum(torch.cat([grad.reshape(-1) for grad in bucket])) / world_size()",
         SIMCLR,
     ),
     Mutant(
         14,
-        "where-a-row-is-another-process-s-negative-it-gets-no-gradient",
+        "a-row-that-is-a-negative-on-another-rank-gets-no-gradient",
         "ssl_cli/losses/nt_xent_tiled.py",
         "weight = (logits + log_share[own[block], None]).exp_().add_(logits.add_(log_share[None]).exp_())",
         "weight = (logits + log_share[own[block], None]).exp_()",
@@ -53,7 +53,7 @@ MUTANTS = [
     ),
     Mutant(
         14,
-        "running-statistics-of-the-own-rows",
+        "running-statistics-of-the-local-rows",
         JOB,
         "        self.moments.pool()\n",
         "",
@@ -62,14 +62,14 @@ MUTANTS = [
     Mutant(
         14,
         "synchronised-forward-but-not-backward",
-        SYNCHRONIZED,
-        "distributed.all_reduce_sum(torch.cat([slope.sum(ctx.axes), (slope * out).sum(ctx.axes)])) / total",
-        "torch.cat([slope.sum(ctx.axes), (slope * out).sum(ctx.axes)]) / (out.numel() / out.shape[1])",
-        SPANNING,
+        SYNC_BATCHNORM,
+        "distributed.all_reduce_sum(torch.cat([grad.sum(ctx.axes), (grad * out).sum(ctx.axes)])) / total",
+        "torch.cat([grad.sum(ctx.axes), (grad * out).sum(ctx.axes)]) / (out.numel() / out.shape[1])",
+        ACROSS_RANKS,
     ),
     Mutant(
         14,
-        "positives-of-another-process-s-order",
+        "positives-in-the-order-of-ranks",
         SHARE,
         "distributed.all_gather(x, counts)[torch.argsort(order).to(x.device, non_blocking=True)]",
         "distributed.all_gather(x, counts)",
@@ -77,7 +77,7 @@ MUTANTS = [
     ),
     Mutant(
         14,
-        "z-is-estimated-by-each-process-for-itself",
+        "z-is-estimated-by-each-rank-alone",
         INSTDISC,
         "alone = isinstance(batch.local_rows, slice)",
         "alone = True",

@@ -11,8 +11,7 @@ from torchvision.models import SwinTransformer, VisionTransformer, get_model, re
 
 from ssl_cli.engine.gradient import MicroBatched, compute_gradient
 from ssl_cli.engine.precision import autocast
-from ssl_cli.engine.rows import bn_groups
-from ssl_cli.engine.rows import Shard
+from ssl_cli.engine.rows import Shard, bn_groups
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.nn import library
 from ssl_cli.nn.batchnorm import BatchNorm2d, Moments, convert, grouped

@@ -146,7 +146,8 @@ def settle_status(path: Path, state: str, exit_code: int, reason: str) -> bool:
 
     A rank that was stopped because another one failed has written `stopped`; a `failed` replaces it.
     """
-    if status(path) not in ({"running", "stopped"} if state == "failed" else {"running"}):
+    known = {"running", "stopped", "failed"} if state == "failed" else {"running"}
+    if status(path) not in known:
         return False
     _write_status(path, state, exit_code, reason)
     return True

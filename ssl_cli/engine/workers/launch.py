@@ -1,13 +1,16 @@
-"""`--devices N`: the same command in N processes on this machine, by torch's elastic launcher."""
+"""`--devices N`: the same command as N ranks on this machine, by torch's elastic launcher."""
 
 import contextlib
+import dataclasses
+import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
 import torch
@@ -15,25 +18,28 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from ssl_cli.engine.run import disk
 from ssl_cli.engine.run.folder import settle_status, status
 from ssl_cli.engine.run.signals import exit_code, stop_reason
+from ssl_cli.engine.workers.error_file import rank_error
 from ssl_cli.errors import DONE, INTERRUPTED, STOPPED, Interrupted, RankError, UsageError
+from ssl_cli.world import LAUNCHER, default_threads
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
-"""What the launcher hands on to its processes."""
-GRACE = 900
-"""Seconds that processes have to end their step and save it, once they are asked to stop."""
+"""Signals that the launcher forwards to the ranks."""
+SHUTDOWN_SECONDS = 900
+"""How long the ranks have to end their step and save it after a signal, where torch lets it be set (else 30 s)."""
 
 
-class _HandOn:
-    """The first signal ends the watch, and torch hands it on; after it Ctrl-C alone goes to the processes, at once."""
+class _Forward:
+    """Handle signals: the first one ends the launcher's loop, and torch forwards it; then forward Ctrl-C only."""
 
     def __init__(self) -> None:
-        self.came = False
+        self.received = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if not self.came:
-            self.came = True
+        if not self.received:
+            self.received = True
             raise SignalException(stop_reason(number), signal.Signals(number))
         if number == signal.SIGINT:
             for process in psutil.Process().children():
@@ -41,38 +47,32 @@ class _HandOn:
                     process.send_signal(number)
 
 
-def launch(words: Sequence[str], processes: int, *, device: str, out: Path) -> int:
-    """Run `sslcli WORDS` in so many processes, each with a card of its own or its share of the processors.
+def launch(words: Sequence[str], ranks: int, *, device: str, out: Path) -> int:
+    """Run `sslcli WORDS` as several ranks, each with a GPU of its own or its part of the cores.
 
     Returns:
         The exit code of the run.
 
     Raises:
-        Interrupted: it was asked to stop before the processes could say so.
-        UsageError: there are fewer cards, or one was named.
-        RankError: a process was killed; `status.json` in `out` says so too.
+        Interrupted: a signal came before the ranks could handle it.
+        UsageError: there are fewer GPUs, or one was named.
+        RankError: a rank above 0 failed, or one was killed; it is in the `status.json` of `out` too.
     """
     if ":" in device:
-        raise UsageError(f"--device {device} is one card, and --devices {processes} takes more.", "Pass --device cuda.")
-    cards = torch.cuda.device_count() if device in ("auto", "cuda") else 0
-    if cards and processes > cards:
-        raise UsageError(f"There are {cards} cards here, not {processes}.", f"Pass --devices {cards}, or --device cpu.")
-    if not cards and "OMP_NUM_THREADS" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // processes, 1))
-    logging.disable(logging.CRITICAL)  # every end is told in our own words
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="sslcli", rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.2, shutdown_timeout=GRACE,
-        signals_to_handle="",  # they are ours: at a second one torch would send SIGTERM, and at a third leave
-    )  # fmt: skip
-    hand_on, before = _HandOn(), {number: signal.getsignal(number) for number in SIGNALS}
+        raise UsageError(f"--device {device} is one GPU, and --devices {ranks} takes more.", "Pass --device cuda.")
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if gpus and ranks > gpus:
+        raise UsageError(f"There are {gpus} GPUs here, not {ranks}.", f"Pass --devices {gpus}, or --device cpu.")
+    os.environ.setdefault("OMP_NUM_THREADS", str(default_threads(ranks)))
+    logging.disable(logging.CRITICAL)  # errors are reported below
+    forward, before = _Forward(), {number: signal.getsignal(number) for number in SIGNALS}
     try:
         for number in SIGNALS:
-            if before[number] is not signal.SIG_IGN:  # nohup stays what it is
-                signal.signal(number, hand_on)
-        elastic_launch(config, sys.executable)("-m", "ssl_cli", *words)
+            if before[number] is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, forward)
+        elastic_launch(_config(ranks), sys.executable)("-m", "ssl_cli", *words)
     except ChildFailedError as error:
-        return _ended(error.get_first_failure(), processes, out)
+        return _report(error.failures, ranks, out)
     except SignalException as error:
         code = exit_code(error.sigval)
         if status(out) is None or settle_status(out, "stopped", code, stop_reason(error.sigval)):
@@ -84,15 +84,51 @@ def launch(words: Sequence[str], processes: int, *, device: str, out: Path) -> i
     return DONE
 
 
-def _ended(failed: tuple[int, ProcessFailure], processes: int, out: Path) -> int:
-    """The exit code that a process left, which has told why; or, of one that was killed, what there is to say."""
-    rank, failure = failed
-    code: int = failure.exitcode
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    message = f"Process {rank} of {processes} (from 0) {how}."
-    if code in (STOPPED, INTERRUPTED) and status(out) == "stopped":
-        return code
-    known = not settle_status(out, "failed", code if code >= 0 else STOPPED, message)
-    if known and code >= 0:
-        return code  # the first process has told why
-    raise RankError(message, code=code if code >= 0 else STOPPED)
+def _config(ranks: int) -> LaunchConfig:
+    """Configure one node without restarts; `shutdown_timeout` is newer than torch 2.11."""
+    newer: dict[str, Any] = {
+        "shutdown_timeout": SHUTDOWN_SECONDS,
+        "signals_to_handle": "",
+    }  # torch's handlers would replace ours
+    known = {field.name for field in dataclasses.fields(LaunchConfig)}
+    return LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=ranks, run_id=LAUNCHER, rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.2,
+        **{name: value for name, value in newer.items() if name in known},
+    )  # fmt: skip
+
+
+def _report(failures: Mapping[int, ProcessFailure], ranks: int, out: Path) -> int:
+    """Report the failure that ended the run, and correct `status.json` where rank 0 could not write it.
+
+    Returns:
+        The exit code of rank 0, where it was stopped by a signal or has reported its own error.
+
+    Raises:
+        RankError: another rank failed, or one was killed.
+    """
+    rank, failure = min(failures.items(), key=_order)
+    error = rank_error(failure.error_file_data)
+    if error is None:
+        code = failure.exitcode
+        if code in (STOPPED, INTERRUPTED) and status(out) == "stopped":
+            return code
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        error = RankError(f"Rank {rank} of {ranks} (from 0) {how}.", code=code if code >= 0 else STOPPED)
+    elif rank == 0:
+        return error.code
+    if settle_status(out, "failed", error.code, error.message) and error.out_of_memory:
+        _note_out_of_memory(out / "plan.json", error.message)
+    raise error
+
+
+def _order(item: tuple[int, ProcessFailure]) -> tuple[bool, bool, int]:
+    """Sort failures: first those with an error file, then killed ranks, then those that lost the connection."""
+    failure = item[1]
+    return rank_error(failure.error_file_data) is None, failure.exitcode >= 0, failure.timestamp
+
+
+def _note_out_of_memory(plan: Path, message: str) -> None:
+    """Note in `plan.json` that the next `--resume` has to take smaller micro-batches."""
+    with contextlib.suppress(OSError, ValueError):
+        disk.write_text(plan, json.dumps({**json.loads(plan.read_text()), "shortage": message}, indent=1))

@@ -1,7 +1,6 @@
-"""The processes of a run beside the first: they do their share of every step, and neither draw, write nor evaluate."""
+"""Ranks above 0: they take their part of every step, and neither log, save nor evaluate."""
 
 import io
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,88 +14,84 @@ from ssl_cli.engine.build import build_loader, build_objective, local_device
 from ssl_cli.engine.plan.plan import Resolved, cache_bytes
 from ssl_cli.engine.run.signals import StopRequest, stop_request
 from ssl_cli.engine.train import Trainer, train
-from ssl_cli.errors import DONE, DataError, Interrupted, RankError, SslcliError, convert_exception
+from ssl_cli.engine.workers.error_file import read_error_files
+from ssl_cli.engine.workers.watchdog import Watchdog
+from ssl_cli.errors import DONE, DataError, Interrupted, RankError
 from ssl_cli.events import Stopped
 from ssl_cli.world import world
 
-TOLD = ("message", "hint", "code", "out_of_memory", "reason")
-"""What the others hear of an error, or of what was asked to stop."""
-
 
 def run_worker(settings: Settings) -> int:
-    """Take part in the run that the first process describes, to its end; the exit code.
+    """Train as a rank above 0 to the end of the run; return the exit code.
 
-    `settings` name the device; all else is as the first process says.
+    Args:
+        settings: name the device; all else comes from rank 0's broadcast.
+
+    Raises:
+        SslcliError: any error a user can cause; `RankError` where another rank is the cause.
+        Interrupted: a signal came while no step was running.
     """
     device = local_device(settings.hardware.device)
-    with stop_request() as request, ranks(device, request):
-        facts = torch.load(io.BytesIO(distributed.broadcast_bytes(None)), weights_only=True)
-        settings = Settings.model_validate(facts["settings"])
-        device = local_device(torch.device(facts["resolved"]["device"]).type)  # which a resumed run may have settled
-        resolved = Resolved.from_dict({**facts["resolved"], "device": str(device)})
+    with stop_request() as request, process_group(device, request):
+        run = torch.load(io.BytesIO(distributed.broadcast_bytes(None)), weights_only=True)
+        settings = Settings.model_validate(run["settings"])
+        device = local_device(torch.device(run["resolved"]["device"]).type)  # a resumed run keeps its kind of device
+        resolved = Resolved.from_dict({**run["resolved"], "device": str(device)})
         source = open_pretraining(settings.data, settings.run.seed)
         if len(source) != resolved.images:
             raise DataError(
-                f"The first process has {resolved.images:,} images, process {distributed.rank()} has {len(source):,}.",
+                f"Rank 0 has {resolved.images:,} images, rank {distributed.rank()} has {len(source):,}.",
                 "Give all machines the same images.",
             )
         objective = build_objective(settings, device, len(source))
         ram = cache_bytes(settings, objective, device)
-        loader = build_loader(settings, objective, source, device, cache_bytes=ram, gpu_cache_bytes=resolved.gpu_cache_bytes)
-        trainer = Trainer(settings, resolved, objective, loader, None, request)
-        if facts["state"] is not None:
-            trainer.restore(facts["state"])
+        gpu = resolved.gpu_cache_bytes
+        loader = build_loader(settings, objective, source, device, cache_bytes=ram, gpu_cache_bytes=gpu)
+        trainer = Trainer(settings, resolved, objective, loader, stop=request)
+        if run["state"] is not None:
+            trainer.restore(run["state"])
         with request.deferred():
             *_, last = train(trainer)
     return last.exit_code if isinstance(last, Stopped) else DONE
 
 
 def broadcast_run(settings: Settings, resolved: Mapping[str, Any], state: Mapping[str, Any] | None) -> None:
-    """Tell the other processes what the run is."""
+    """Send settings, plan and checkpoint from rank 0 to the ranks that wait for them in `run_worker`."""
     if distributed.world_size() == 1:
         return
-    letter = io.BytesIO()
-    torch.save({"settings": settings.model_dump(mode="json"), "resolved": resolved, "state": state}, letter)
-    distributed.broadcast_bytes(letter.getvalue())
+    buffer = io.BytesIO()
+    torch.save({"settings": settings.model_dump(mode="json"), "resolved": resolved, "state": state}, buffer)
+    distributed.broadcast_bytes(buffer.getvalue())
 
 
 @contextmanager
-def ranks(device: torch.device, request: StopRequest) -> Iterator[None]:
-    """Within the block the processes of a run talk, if there are several.
+def process_group(device: torch.device, request: StopRequest) -> Iterator[None]:
+    """Join the process group of the run within the block, and convert what another rank caused.
 
     Raises:
-        SslcliError: where one of them fails it says why, and the others raise `RankError` with the same words.
-        Interrupted: where one of them is, the others are too.
+        RankError: another rank failed or was killed.
+        Interrupted: a signal came while signals were not deferred; not one by which a launcher ends the other ranks.
     """
+    if world().size == 1:
+        yield
+        return
     with distributed.process_group(device):
+        watchdog = Watchdog()
         try:
             yield
         except (Exception, Interrupted) as error:
-            with request.deferred():  # where a process fails, its launcher sends the others a signal
-                end = request.interrupt or error  # a file cut short by it, say, may have raised something else
-                end = _end(end) if world().size > 1 else end
-                if end is error:
+            with request.deferred():  # where a rank fails, its launcher sends the others a signal
+                cause = _cause(request.interrupt or error)  # an interrupt may have led to another exception
+                if cause is error:
                     raise
-                raise end from error
+                raise cause from error
+        watchdog.close()
 
 
-def _end(error: Exception | Interrupted) -> SslcliError | Interrupted:
-    """What this process ends with: what it has heard from another, or its own error, of which it leaves word."""
-    stopped, broken = isinstance(error, Interrupted), distributed.is_connection_loss(error)
-    # who is told to stop may be told so by a launcher, because another failed
-    words = distributed.last_words() if broken else distributed.last_words(0) if stopped else None
-    if words is not None:
-        return _heard(*words)
-    if broken:
-        return RankError("Another process of this run ended without a word: it was killed, or its machine is lost.")
-    ours = error if isinstance(error, Interrupted) else convert_exception(error)
-    distributed.leave_word(json.dumps({name: getattr(ours, name) for name in TOLD if hasattr(ours, name)}))
-    return ours
-
-
-def _heard(rank: int, said: str) -> RankError | Interrupted:
-    facts = json.loads(said)
-    if "reason" in facts:
-        return Interrupted(**facts)
-    facts["message"] = f"Process {rank} failed: {facts['message']}"
-    return RankError(**facts)
+def _cause(error: Exception | Interrupted) -> Exception | Interrupted:
+    """Return why this rank ends: its own error, or a `RankError` where another rank failed first."""
+    lost = distributed.is_connection_loss(error)
+    if not lost and not isinstance(error, Interrupted):
+        return error
+    failed = read_error_files()
+    return failed or (RankError("Another rank of this run was lost.") if lost else error)

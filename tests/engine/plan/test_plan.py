@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from ssl_cli.engine.plan.footprint import footprint, weighed
 
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.shapes import Shapes
@@ -13,7 +14,6 @@ from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.features import fingerprint
 from ssl_cli.engine.plan import memory, plan, probe
 from ssl_cli.engine.plan.dry_run import dry_run
-from ssl_cli.engine.plan.footprint import footprint, weighed
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import DataError, ResourceError
 from ssl_cli.events import Finished, Planned, Saved, Warned

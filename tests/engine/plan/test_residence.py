@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from ssl_cli.engine.plan.forecast import Sample
+from ssl_cli.engine.plan.need import Need
+from ssl_cli.engine.plan.residence import Residence, housed
 from torch import Tensor
 
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.plan import budget, memory
 from ssl_cli.engine.plan.divide import Division
-from ssl_cli.engine.plan.forecast import Sample
-from ssl_cli.engine.plan.need import Need
-from ssl_cli.engine.plan.residence import Residence, housed
 from tests.engine.plan.test_plan import CPU, choice, make
 from tests.engine.test_pretrain import settings
 

@@ -1,0 +1,40 @@
+"""The command asks for huge pages where the kernel gives them on request, and leaves what a user has set."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ssl_cli import __main__
+
+NAME = "THP_MEM_ALLOC_ENABLE"
+
+
+@pytest.fixture
+def switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A kernel's switch that stands at `madvise`; the variable is unset."""
+    monkeypatch.setenv(NAME, "")  # so that it is restored after the test
+    monkeypatch.delenv(NAME)
+    monkeypatch.setattr(__main__, "HUGE_PAGES", tmp_path / "enabled")
+    (tmp_path / "enabled").write_text("always [madvise] never\n")
+    return tmp_path / "enabled"
+
+
+@pytest.mark.usefixtures("switch")
+def test_huge_pages_are_requested() -> None:
+    __main__.request_huge_pages()
+    assert os.environ[NAME] == "1"
+
+
+@pytest.mark.usefixtures("switch")
+def test_a_value_that_a_user_has_set_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, "0")
+    __main__.request_huge_pages()
+    assert os.environ[NAME] == "0"
+
+
+@pytest.mark.parametrize("state", ["[always] madvise never\n", "always madvise [never]\n", None])
+def test_nothing_is_requested_where_all_memory_has_them_or_none(switch: Path, state: str | None) -> None:
+    switch.unlink() if state is None else switch.write_text(state)
+    __main__.request_huge_pages()
+    assert NAME not in os.environ
