@@ -71,7 +71,7 @@ def plain_step(run: Run, images: int) -> Callable[[], None]:
             layer.__class__ = kind if isinstance(layer, kind) else layer.__class__
     views = [view[:images].float().contiguous() for view in run.views.x.chunk(net.views)]
     batch, dense = run.batch.rows(torch.arange(images)), dense_loss(net)
-    optimiser = build_optimiser(net, run.settings.optim, run.trainer.peak)
+    optimiser = build_optimiser(net, run.settings.optim, run.trainer.peak_lr)
 
     def step() -> None:
         with torch.no_grad():

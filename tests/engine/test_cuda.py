@@ -115,9 +115,7 @@ def a_job(out: Path, *, card_bytes: int = 0, precision: str = "bf16", source: st
     chosen = settings(out, data=data, augment={"order": ORDER}, hardware={"device": "cuda"})
     card, images = torch.device("cuda"), open_pretraining(chosen.data, 0)
     objective = build_objective(chosen, card, len(images))
-    resolved = plan.Resolved(
-        "cuda", precision, "channels_last", "direct", 32, 1, False, "off", len(images), card_bytes
-    )
+    resolved = plan.Resolved("cuda", precision, "channels_last", "direct", 32, 1, False, "off", len(images), card_bytes)
     return Job(chosen, resolved, objective, build_loader(chosen, objective, images, card, 10**9, card_bytes), None)
 
 

@@ -25,7 +25,7 @@ from ssl_cli.data.arrays import Arrays
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import Evaluation, open_evaluation, open_pretraining
-from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.engine.evaluation.evaluate import knn_of
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.engine.plan import memory

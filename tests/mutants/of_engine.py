@@ -8,12 +8,12 @@ FEATURES, EVALUATE = "ssl_cli/engine/evaluation/features.py", "ssl_cli/engine/ev
 KNN, RESNET = "ssl_cli/transfer/knn.py", "ssl_cli/nn/resnet.py"
 LARS_TESTS, SCHEDULE_TESTS = ("tests/oracle/test_lars.py",), ("tests/optim/test_schedule.py",)
 EVALUATION_TESTS = ("tests/engine/evaluation/test_traps_evaluate.py",)
-CACHED = ("tests/engine/test_backward.py::test_every_way_equals_the_plain_step",)
+CACHED = ("tests/engine/test_gradient.py::test_every_way_equals_the_plain_step",)
 FALLBACK = ("tests/engine/test_out_of_memory.py",)
-ROUNDING = ("tests/engine/test_backward.py::test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither",)
-STAGING, STAGED = "ssl_cli/engine/views.py", "tests/engine/test_staging.py"
+ROUNDING = ("tests/engine/test_gradient.py::test_networks_multiply_in_tf32_both_ways_and_the_loss_in_neither",)
+STAGING, STAGED = "ssl_cli/engine/views.py", "tests/engine/test_views.py"
 CHECKPOINTING = "ssl_cli/nn/checkpointing.py"
-PASSES = ("tests/engine/test_traps_backward.py",)
+PASSES = ("tests/engine/test_traps_gradient.py",)
 KNN_TESTS = ("tests/oracle/test_knn.py", "tests/transfer/test_knn.py")
 
 MUTANTS = [
@@ -367,7 +367,7 @@ MUTANTS = [
         JOB,
         "            step_begins(self.resolved.compile)\n",
         "",
-        ("tests/engine/test_compiled.py::test_every_step_with_graphs_is_marked",),
+        ("tests/engine/plan/test_compile.py::test_every_step_with_graphs_is_marked",),
     ),
     Mutant(
         None,
@@ -375,7 +375,7 @@ MUTANTS = [
         "ssl_cli/engine/plan/compile.py",
         'set_stance("force_eager")',
         'set_stance("default")',
-        ("tests/engine/test_compiled.py",),
+        ("tests/engine/plan/test_compile.py",),
     ),
     Mutant(
         None,

@@ -14,7 +14,7 @@ MUTANTS = [
         GROUPS,
         'if group == "global" or images * views <= group:',
         "if group:",
-        ("tests/engine/test_groups.py",),
+        ("tests/engine/test_rows.py",),
     ),
     Mutant(
         1,
@@ -22,7 +22,7 @@ MUTANTS = [
         GROUPS,
         "draws.permutation(stream[0], images, *stream[1:], view)",
         "torch.arange(images)",
-        ("tests/engine/test_groups.py",),
+        ("tests/engine/test_rows.py",),
     ),
     Mutant(
         1,
@@ -54,7 +54,7 @@ MUTANTS = [
         GROUPS,
         "images // count + (i < images % count)",
         "images // count",
-        ("tests/engine/test_groups.py",),
+        ("tests/engine/test_rows.py",),
     ),
     Mutant(
         2,
@@ -242,7 +242,7 @@ MUTANTS = [
         GROUPS,
         "return Groups(torch.arange(images * views), sizes)",
         "return Groups(torch.arange(images * views), (images,) * views)",
-        ("tests/engine/test_groups.py",),
+        ("tests/engine/test_rows.py",),
     ),
     Mutant(
         18,
@@ -250,7 +250,7 @@ MUTANTS = [
         GROUPS,
         "*stream[1:], view) for view",
         "*stream[1:]) for view",
-        ("tests/engine/test_groups.py",),
+        ("tests/engine/test_rows.py",),
     ),
     Mutant(
         18,
@@ -260,7 +260,7 @@ MUTANTS = [
         "    first = order[0]\n"
         "    pairs = torch.stack([first + view * images for view in range(views)], 1)\n"
         "    return Groups(pairs.flatten(), sizes)",
-        ("tests/engine/test_groups.py",),
+        ("tests/engine/test_rows.py",),
     ),
     Mutant(
         None,
