@@ -121,7 +121,7 @@ def test_metadata_is_in_the_file_and_no_path_of_this_machine(
     verification, preprocessing = json.loads(facts.pop("verification")), json.loads(facts.pop("preprocessing"))
     assert verification["max_error"] < 1e-5
     assert (verification["batch_sizes"], verification["real_images"]) == ([1, 2, 5, 8], 8)
-    assert (preprocessing["size"], preprocessing["resize_short_side"], preprocessing["mean"]) == (16, 16, None)
+    assert [preprocessing[key] for key in ("size", "resize_short_side", "mean")] == [16, 16, None]
     assert facts == {
         "method": "simclr",
         "backbone": "resnet18, width 0.0625",
