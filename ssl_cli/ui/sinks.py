@@ -163,7 +163,7 @@ class Patient:
         try:
             for screen, event in waiting if self._watched else ():
                 self._sink.show(screen, event)
-        except BrokenPipeError:  # whoever read along has left; the work goes on
+        except OSError:  # the pipe's reader has left, or the terminal was closed: training continues and saves
             self._watched = False
 
 

@@ -1,4 +1,4 @@
-"""Export of a run: a checked file with its facts, or none at all."""
+"""Export of a run: a checked file with its metadata, or no file."""
 
 import hashlib
 import json
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -23,7 +22,10 @@ from ssl_cli.events import Evaluated, Event, Warned
 from ssl_cli.export.onnx import convert
 from ssl_cli.export.preprocessing import Preprocessing
 from ssl_cli.export.request import INPUTS
+from ssl_cli.export.runtime import import_onnxruntime
 from tests.engine.toy_run import toy_settings, write_run
+
+onnxruntime = import_onnxruntime()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def photos(folder: Path) -> Path:
     return folder
 
 
-def test_a_file_that_does_what_the_run_does(run: Path, settings: Settings, tmp_path: Path) -> None:
+def test_the_file_computes_what_the_run_does(run: Path, settings: Settings, tmp_path: Path) -> None:
     output = tmp_path / "new" / "encoder.onnx"
     event = last(export_run(str(run), output))
     result = event.result
@@ -69,9 +71,9 @@ def test_a_file_that_does_what_the_run_does(run: Path, settings: Settings, tmp_p
     assert result["bytes"] == output.stat().st_size
     assert result["sha256"] == hashlib.sha256(output.read_bytes()).hexdigest()
     assert [path.name for path in output.parent.iterdir()] == ["encoder.onnx"]
-    kept = json.loads((run / "export" / "encoder.json").read_text())
-    assert kept["result"]["sha256"] == result["sha256"]
-    assert kept["checkpoint"].endswith("step_00000007.pt")
+    written = json.loads((run / "export" / "encoder.json").read_text())
+    assert written["result"]["sha256"] == result["sha256"]
+    assert written["checkpoint"].endswith("step_00000007.pt")
     session = onnxruntime.InferenceSession(output)
     x = torch.rand(3, 3, 16, 16)
     with torch.no_grad():
@@ -97,13 +99,15 @@ def test_images_of_any_size_and_rows_of_length_one(settings: Settings, tmp_path:
         torch.testing.assert_close(found, h / h.norm(dim=1, keepdim=True), atol=1e-5, rtol=0)
     facts = session.get_modelmeta().custom_metadata_map
     assert (facts["sslcli.l2"], facts["sslcli.input_kind"]) == ("true", "uint8-nhwc")
-    told = json.loads(facts["sslcli.preprocessing"])
-    assert told["in_graph"] is True
-    assert told["mean"] == [0.485, 0.456, 0.406]
+    preprocessing = json.loads(facts["sslcli.preprocessing"])
+    assert preprocessing["in_graph"] is True
+    assert preprocessing["mean"] == [0.485, 0.456, 0.406]
 
 
 @pytest.mark.parametrize("kind", INPUTS)
-def test_the_facts_travel_and_nothing_of_this_machine(run: Path, settings: Settings, tmp_path: Path, kind: str) -> None:
+def test_metadata_is_in_the_file_and_no_path_of_this_machine(
+    run: Path, settings: Settings, tmp_path: Path, kind: str
+) -> None:
     first, second = tmp_path / "a.onnx", tmp_path / "b.onnx"
     for output in (first, second):
         last(export_run(str(run), output, opset=20, input_kind=kind))
@@ -114,10 +118,10 @@ def test_the_facts_travel_and_nothing_of_this_machine(run: Path, settings: Setti
     meta = onnxruntime.InferenceSession(first).get_modelmeta()
     assert meta.producer_name == "sslcli"
     facts = {key.removeprefix("sslcli."): value for key, value in meta.custom_metadata_map.items()}
-    verification, told = json.loads(facts.pop("verification")), json.loads(facts.pop("preprocessing"))
+    verification, preprocessing = json.loads(facts.pop("verification")), json.loads(facts.pop("preprocessing"))
     assert verification["max_error"] < 1e-5
     assert (verification["batch_sizes"], verification["real_images"]) == ([1, 2, 5, 8], 8)
-    assert (told["size"], told["resize_short_side"], told["mean"]) == (16, 16, None)
+    assert [preprocessing[key] for key in ("size", "resize_short_side", "mean")] == [16, 16, None]
     assert facts == {
         "method": "simclr",
         "backbone": "resnet18, width 0.0625",
@@ -132,7 +136,7 @@ def test_the_facts_travel_and_nothing_of_this_machine(run: Path, settings: Setti
     }
 
 
-def test_a_method_of_ones_own_is_told_by_its_class(tmp_path: Path) -> None:
+def test_a_user_s_own_method_is_named_by_its_class(tmp_path: Path) -> None:
     source = tmp_path / "mine.py"
     source.write_text("from ssl_cli.methods.simclr import SimCLR as Mine\n", encoding="utf-8")
     named = toy_settings().model_dump(mode="json")
@@ -146,12 +150,12 @@ def test_a_method_of_ones_own_is_told_by_its_class(tmp_path: Path) -> None:
     assert onnxruntime.InferenceSession(output).get_modelmeta().custom_metadata_map["sslcli.method"] == "Mine"
 
 
-def test_a_run_that_cannot_keep_the_result_is_exported(settings: Settings, tmp_path: Path) -> None:
+def test_a_read_only_run_is_exported_with_a_warning(settings: Settings, tmp_path: Path) -> None:
     write_run(tmp_path / "run", settings)
     (tmp_path / "run" / "export").touch()  # in the way: for root no folder is read-only
     warned, event = export_run(str(tmp_path / "run"), tmp_path / "encoder.onnx")
     assert isinstance(warned, Warned)
-    assert "not kept" in warned.message
+    assert "not written" in warned.message
     assert isinstance(event, Evaluated)
 
 
@@ -190,7 +194,7 @@ def test_a_wrong_transform_is_not_written(run: Path, tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_data_that_stayed_elsewhere(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_data_random_images_are_checked(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise DataError("There is no such folder.")
 
@@ -201,7 +205,7 @@ def test_data_that_stayed_elsewhere(run: Path, tmp_path: Path, monkeypatch: pyte
     assert event.result["batch_sizes"] == (1, 2, 5)
 
 
-def test_a_place_that_cannot_be_written(run: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="is a file, not a folder"):
         list(export_run(str(run), tmp_path / "file" / "encoder.onnx"))

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -13,7 +12,9 @@ from ssl_cli.augment import evaluation
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.export.preprocessing import Preprocessing, prepend
 from ssl_cli.export.request import OPSETS
+from ssl_cli.export.runtime import import_onnxruntime
 
+onnxruntime = import_onnxruntime()
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

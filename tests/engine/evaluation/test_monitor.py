@@ -95,8 +95,9 @@ def test_a_forward_pass_has_no_more_rows_than_in_training(
 
 def test_a_run_is_the_same_with_and_without_it(tmp_path: Path, at_every_log_step: None) -> None:
     ends = []
+    hardware = {"mode": "direct", "micro_batch": 32}  # not what the free memory of the moment allows
     for name, on in (("a", True), ("b", False)):
-        events = run(settings(tmp_path / name, data={"images": 64}, run={"monitor": on}))
+        events = run(settings(tmp_path / name, data={"images": 64}, run={"monitor": on}, hardware=hardware))
         assert bool([e for e in only(events, Evaluated) if e.name == "online_knn"]) is on
         ends.append(tensors(checkpoint.load(checkpoint.find(str(tmp_path / name)))["objective"]))
     assert ends[0].keys() == ends[1].keys()

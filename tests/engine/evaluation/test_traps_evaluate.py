@@ -13,6 +13,7 @@ from ssl_cli.engine.evaluation import evaluate
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import CheckpointError
+from ssl_cli.transfer import linear
 from tests.engine.toy_run import toy_settings, write_run
 
 
@@ -29,6 +30,8 @@ def test_h_is_measured_in_evaluation_mode(tmp_path: Path, monkeypatch: pytest.Mo
         return h
 
     monkeypatch.setattr(objective, "represent", represent)
+    monkeypatch.setattr(linear, "TRIAL_ITERATIONS", 3)
+    monkeypatch.setattr(linear, "ITERATIONS", 3)
     data = open_evaluation(settings.data, 0)
     assert evaluate.knn_of(objective, settings, "fp32", data)["feature"] == "h"
     assert evaluate.linear_of(objective, settings, "fp32", data)["top1"] >= 0

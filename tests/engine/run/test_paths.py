@@ -1,0 +1,74 @@
+"""Paths that are not UTF-8, and names in Unicode in an ASCII locale: they work wherever a path is written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssl_cli.augment.sheet import png
+from ssl_cli.engine.run.folder import decode_paths, encode_paths
+
+LATIN = b"caf\xe9"
+"""A name in Latin-1: no valid UTF-8."""
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+SMALL = [
+    "--epochs", "1", "--batch", "8", "--image-size", "8", "--width", "0.0625", "--device", "cpu", "--precision", "fp32",
+    "--set", "hardware.memory_format=channels_last", "--set", "run.evaluate=false", "--set", "run.monitor=false",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [LATIN, "café".encode(), b"plain", b"\xff\xfe\x01"])
+def test_a_path_in_a_table_is_valid_unicode_and_comes_back(name: bytes) -> None:
+    table = {"data": {"source": os.fsdecode(name), "size": 8}, "parts": [os.fsdecode(name), None]}
+    encoded = encode_paths(table)
+    json.dumps(encoded, ensure_ascii=False).encode()
+    assert decode_paths(encoded) == table
+
+
+def test_a_name_that_is_valid_unicode_is_written_as_it_is() -> None:
+    assert encode_paths("café/日本") == "café/日本"
+    assert encode_paths(os.fsdecode(LATIN)) == "caf\0e9"
+
+
+def photos(folder: bytes) -> None:
+    for label in (b"a", b"b"):
+        os.makedirs(os.path.join(folder, LATIN + label))  # noqa: PTH103, PTH118
+        for k in range(8):
+            with open(os.path.join(folder, LATIN + label, b"%d\xe9.png" % k), "wb") as file:  # noqa: PTH118, PTH123
+                file.write(png(torch.randint(256, (3, 9, 9), dtype=torch.uint8)))
+
+
+def sslcli(cwd: Path, *words: str | bytes, locale: dict[str, str]) -> tuple[str, str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "true", "HOME": str(cwd), **locale}
+    found = subprocess.run(
+        [sys.executable, "-m", "ssl_cli", *words], cwd=cwd, env=environment, capture_output=True, check=False
+    )
+    out, err = found.stdout.decode(), found.stderr.decode()
+    assert found.returncode == 0, err
+    return out, err
+
+
+@pytest.mark.parametrize(
+    ("name", "locale"),
+    [(LATIN, {}), pytest.param("café".encode(), ASCII, marks=pytest.mark.slow)],
+    ids=["not UTF-8", "ASCII locale"],
+)
+def test_a_run_on_such_a_folder_is_trained_resumed_and_evaluated(
+    tmp_path: Path, name: bytes, locale: dict[str, str]
+) -> None:
+    data, out = name + b" photos", name + b" run"
+    photos(os.path.join(os.fsencode(tmp_path), data))  # noqa: PTH118
+    sslcli(tmp_path, "pretrain", data, "--out", out, *SMALL, locale=locale)
+    printed, _ = sslcli(tmp_path, "pretrain", "--resume", "--out", out, "--epochs", "2", "--json", locale=locale)
+    assert json.loads(printed)["steps"] == 4
+    folder = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), out)))  # noqa: PTH118
+    (folder / "settings.toml").read_text(encoding="utf-8")
+    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+    # in the other locale, too
+    printed, _ = sslcli(tmp_path, "knn-eval", out, "--json", "--device", "cpu", locale={} if locale else ASCII)
+    assert json.loads(printed)["bank"] > 0
+    assert len(list((folder / "eval").iterdir())) == 1
