@@ -20,7 +20,8 @@ from tests.dist.processes import free_port
 SMALL = [
     "--batch", "32", "--image-size", "16", "--width", "0.125", "--precision", "fp32", "--set", "data.images=256",
     "--set", "model.bn_group=16", "--set", "run.evaluate=false", "--set", "run.monitor=false",
-    "--set", "run.log_every=1", "--set", "run.checkpoint_every=4", "--set", "hardware.memory_format=contiguous", "--compile", "off",
+    "--set", "run.log_every=1", "--set", "run.checkpoint_every=4", "--set", "hardware.memory_format=contiguous",
+    "--compile", "off",
 ]  # fmt: skip
 FAILING = """
 import os

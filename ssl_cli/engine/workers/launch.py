@@ -86,10 +86,8 @@ def launch(words: Sequence[str], ranks: int, *, device: str, out: Path) -> int:
 
 def _config(ranks: int) -> LaunchConfig:
     """Configure one node without restarts; `shutdown_timeout` is newer than torch 2.11."""
-    newer: dict[str, Any] = {
-        "shutdown_timeout": SHUTDOWN_SECONDS,
-        "signals_to_handle": "",
-    }  # torch's handlers would replace ours
+    # torch's own signal handlers would replace ours
+    newer: dict[str, Any] = {"shutdown_timeout": SHUTDOWN_SECONDS, "signals_to_handle": ""}
     known = {field.name for field in dataclasses.fields(LaunchConfig)}
     return LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=ranks, run_id=LAUNCHER, rdzv_backend="c10d",
