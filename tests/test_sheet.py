@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from ssl_cli.engine.shards import Views
 from torch import Tensor
 
 from ssl_cli.augment.sheet import save_png
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.engine.views import Staging
+from ssl_cli.engine.views import ViewLoader, Views
 from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Tile, Warned
 from ssl_cli.objective import Batch
@@ -93,15 +92,15 @@ def test_the_views_are_those_that_pretraining_trains_on(
     hardware = settings.hardware.model_copy(update={"device": "cpu", "precision": "fp32", "micro_batch": 8})
     settings = settings.model_copy(update={"run": run, "schedule": schedule, "hardware": hardware})
     trained: dict[tuple[int, int], Tensor] = {}
-    stage = Staging.stage
+    take = ViewLoader.take
 
-    def remembered(staging: Staging, batch: Batch) -> tuple[Views, Batch]:
-        views, whole = stage(staging, batch)
+    def recorded(loader: ViewLoader, step: int) -> tuple[Views, Batch]:
+        views, batch = take(loader, step)
         for view, rows in enumerate(views.x.chunk(2)):
             trained.update({(index, view): row.clone() for index, row in zip(batch.index.tolist(), rows, strict=True)})
-        return views, whole
+        return views, batch
 
-    monkeypatch.setattr(Staging, "stage", remembered)
+    monkeypatch.setattr(ViewLoader, "take", recorded)
     list(pretrain(settings, origins={}, resume=False, overwrite=False))
     events = list(augmentation_sheet(settings, tmp_path / "a.png", images=8, views=3))
     rows = pictured(events)

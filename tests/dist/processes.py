@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,9 @@ from ssl_cli import distributed
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.job import Job
 from ssl_cli.engine.plan.plan import Resolved
-from ssl_cli.engine.shards import Views
-from ssl_cli.engine.train import train
-from ssl_cli.engine.workers.worker import Worker
+from ssl_cli.engine.views import Views
+from ssl_cli.engine.train import Trainer, train
 from ssl_cli.objective import Batch
 from tests.engine.side_stream import side_stream
 
@@ -63,13 +62,16 @@ def cases() -> list[Case]:
     ]
 
 
-class Exact(Worker):
-    """Train in float64."""
+def in_float64(trainer: Trainer) -> Trainer:
+    """Let a trainer cast its views to the dtype of the weights."""
+    augment = trainer.views.augment
 
-    def batches(self) -> Iterator[tuple[Views, Batch]]:
-        """Yield the same views in the dtype of the weights."""
-        for views, batch in super().batches():
-            yield Views(views.x.double(), views.place, views.images), batch
+    def cast(batch: Batch) -> Views:
+        views = augment(batch)
+        return replace(views, x=views.x.double())
+
+    trainer.views.augment = cast  # type: ignore[method-assign]
+    return trainer
 
 
 def five_steps(method: str, groups: str, way: str) -> Found:
@@ -88,7 +90,7 @@ def five_steps(method: str, groups: str, way: str) -> Found:
     source = open_pretraining(settings.data, 0)
     objective = build_objective(settings, CPU, len(source)).double()
     resolved = Resolved.from_dict({"device": "cpu", "precision": "fp32", "images": IMAGES, **WAYS[way]})
-    loader = build_loader(settings, objective, source, CPU, 10**9)
+    loader = build_loader(settings, objective, source, CPU, cache_bytes=10**9)
     losses: list[float] = []
     loss = objective.loss
 
@@ -99,10 +101,10 @@ def five_steps(method: str, groups: str, way: str) -> Found:
 
     objective.loss = recorded  # type: ignore[assignment,method-assign]
     with side_stream() if way == "prefetch" and distributed.world_size() > 1 else contextlib.nullcontext():
-        job: Job = Exact(settings, resolved, objective, loader, None)
-        for _ in train(job):
+        trainer = in_float64(Trainer(settings, resolved, objective, loader))
+        for _ in train(trainer):
             pass
-    momenta = {f"momentum.{i}": state["momentum_buffer"] for i, state in enumerate(job.optimiser.state.values())}
+    momenta = {f"momentum.{i}": state["momentum_buffer"] for i, state in enumerate(trainer.optimiser.state.values())}
     return {**objective.state_dict(), **momenta, "losses": torch.tensor(losses, dtype=torch.float64)}
 
 

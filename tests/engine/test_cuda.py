@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from ssl_cli.engine.job import Job
 
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.plan import compile as compiled
-from ssl_cli.engine.plan import plan
+from ssl_cli.engine.plan import compile
+from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.precision import autocast, tf32
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run import checkpoint
+from ssl_cli.engine.train import Trainer, train
 from ssl_cli.events import Evaluated, Finished, Planned, Stepped, Warned
 from tests.data.pictures import folder
 from tests.engine.test_pretrain import only, run, settings
@@ -26,14 +26,14 @@ pytestmark = [
 
 @pytest.mark.parametrize("method", ["simclr", "moco-v2"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_run_on_the_card(tmp_path: Path, method: str, precision: str) -> None:
-    on_card = {"device": "cuda", "precision": precision}
-    events = run(settings(tmp_path / "run", method={"name": method}, hardware=on_card, run={"evaluate": True}))
+def test_a_run_on_the_gpu(tmp_path: Path, method: str, precision: str) -> None:
+    on_gpu = {"device": "cuda", "precision": precision}
+    events = run(settings(tmp_path / "run", method={"name": method}, hardware=on_gpu, run={"evaluate": True}))
     assert isinstance(events[-1], Finished)
     assert 0 <= only(events, Evaluated)[0].result["top1"] <= 1
 
 
-def test_cached_follows_direct_on_the_card(tmp_path: Path) -> None:
+def test_cached_follows_direct_on_the_gpu(tmp_path: Path) -> None:
     gentle = {"lr": 1e-3}
     direct = run(settings(tmp_path / "a", optim=gentle, hardware={"device": "cuda"}))
     cached = run(
@@ -43,25 +43,25 @@ def test_cached_follows_direct_on_the_card(tmp_path: Path) -> None:
     assert a[:4] == pytest.approx(b[:4], rel=1e-3)
 
 
-def test_a_run_goes_on_on_the_card(tmp_path: Path) -> None:
+def test_a_run_resumes_on_the_gpu(tmp_path: Path) -> None:
     chosen = settings(tmp_path / "run", run={"max_time": 1e-3}, hardware={"device": "cuda:0"})
     run(chosen)
     resumed = list(pretrain(settings(tmp_path / "run"), origins={}, resume=True, overwrite=False))
     assert isinstance(resumed[-1], Finished)
 
 
-def test_a_card_rounds_in_networks_alone() -> None:
-    card = torch.device("cuda")
-    a, b = (torch.rand(512, 512, dtype=torch.float64, device=card) - 0.5 for _ in range(2))
+def test_tf32_is_used_in_networks_only() -> None:
+    gpu = torch.device("cuda")
+    a, b = (torch.rand(512, 512, dtype=torch.float64, device=gpu) - 0.5 for _ in range(2))
     exact = a @ b
 
     def off() -> float:
         return float((a.float() @ b.float() - exact).abs().max())
 
     full = off()
-    with autocast(card, "fp32")():
+    with autocast(gpu, "fp32")():
         assert off() > 10 * full
-    with tf32(card):
+    with tf32(gpu):
         assert torch.equal(a @ b, exact)
     assert off() == full
 
@@ -69,7 +69,7 @@ def test_a_card_rounds_in_networks_alone() -> None:
 @pytest.mark.parametrize("method", ["simclr", "moco-v2"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("way", ["on", "graphs"])
-def test_a_compiled_run_follows_an_eager_one_on_the_card(tmp_path: Path, method: str, precision: str, way: str) -> None:
+def test_a_compiled_run_follows_an_eager_one(tmp_path: Path, method: str, precision: str, way: str) -> None:
     gentle = {"lr": 1e-3}
     hardware = {"device": "cuda", "precision": precision, "mode": "direct"}
     eager = run(
@@ -85,15 +85,12 @@ def test_a_compiled_run_follows_an_eager_one_on_the_card(tmp_path: Path, method:
     assert state["resolved"]["compile"] == way
 
 
-def test_graphs_are_replayed_and_a_trial_of_them_gives_its_memory_back(tmp_path: Path) -> None:
-    chosen = settings(tmp_path, hardware={"device": "cuda", "precision": "fp32"})
-    net = build_objective(chosen, torch.device("cuda"))
+def test_graphs_are_replayed_and_give_their_memory_back(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, precision="fp32", compile_mode="graphs")
     torch._dynamo.utils.counters.clear()
-    work = compiled.Work(Division(32, 1, 1, False, 0), "fp32", "channels_last", 1e6)
-    ratio, eager = compiled._gain(chosen, net, work, "graphs")
-    assert min(ratio, eager) > 0
+    assert isinstance(list(train(trainer))[-1], Finished)
     assert not torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
-    compiled.abandon(net)
+    compile.disable_compile(trainer.objective)
     gc.collect()
     pools = [part for part in torch.cuda.memory_snapshot() if part["segment_pool_id"] != (0, 0)]  # type: ignore[no-untyped-call]
     assert not sum(part["allocated_size"] for part in pools)
@@ -103,69 +100,84 @@ ORDER = ["crop", "flip", "rotate", "jitter", "gray", "solarize", "blur", "noise"
 
 
 def occupy(milliseconds: int) -> torch.cuda.Event:
-    """Work for the stream that trains, of about so long; what marks its end."""
+    """Occupy the training stream for about so long; return the event that marks its end."""
     torch.cuda._sleep(milliseconds * 2_000_000)  # type: ignore[no-untyped-call]
     end = torch.cuda.Event()  # type: ignore[no-untyped-call]
     end.record()
     return end
 
 
-def a_job(out: Path, *, card_bytes: int = 0, precision: str = "bf16", source: str | None = None) -> Job:
+def make_trainer(
+    out: Path,
+    *,
+    gpu_cache_bytes: int = 0,
+    precision: str = "bf16",
+    source: str | None = None,
+    compile_mode: str = "off",
+) -> Trainer:
     data = {"source": source, "images": 96, "size": 32}
     chosen = settings(out, data=data, augment={"order": ORDER}, hardware={"device": "cuda"})
-    card, images = torch.device("cuda"), open_pretraining(chosen.data, 0)
-    objective = build_objective(chosen, card, len(images))
-    resolved = plan.Resolved("cuda", precision, "channels_last", "direct", 32, 1, False, "off", len(images), card_bytes)
-    return Job(chosen, resolved, objective, build_loader(chosen, objective, images, card, 10**9, card_bytes), None)
+    gpu, images = torch.device("cuda"), open_pretraining(chosen.data, 0)
+    objective = build_objective(chosen, gpu, len(images))
+    resolved = Resolved(
+        "cuda", precision, "channels_last", mode="direct", micro_batch=32, kept_graphs=1, checkpointing=False,
+        compile=compile_mode, images=len(images), gpu_cache_bytes=gpu_cache_bytes,
+    )  # fmt: skip
+    loader = build_loader(chosen, objective, images, gpu, cache_bytes=10**9, gpu_cache_bytes=gpu_cache_bytes)
+    trainer = Trainer(chosen, resolved, objective, loader)
+    trainer.views.start(0, trainer.steps)
+    return trainer
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("card_bytes", [0, 10**6])
+@pytest.mark.parametrize("gpu_cache_bytes", [0, 10**6])
 @pytest.mark.parametrize("pictures", [False, True])
-def test_what_is_made_beside_training_is_what_is_made_in_its_turn(
-    tmp_path: Path, precision: str, card_bytes: int, pictures: bool
+def test_prefetched_views_are_those_made_in_their_own_step(
+    tmp_path: Path, precision: str, gpu_cache_bytes: int, pictures: bool
 ) -> None:
     source = str(folder(tmp_path / "pictures", {"all": 96})) if pictures else None
-    job, plain = (a_job(tmp_path, card_bytes=size, precision=precision, source=source) for size in (card_bytes, 0))
+    trainer, plain = (
+        make_trainer(tmp_path, gpu_cache_bytes=size, precision=precision, source=source)
+        for size in (gpu_cache_bytes, 0)
+    )
     found = []
-    for views, batch in job.batches():
-        occupy(10)  # so that whatever does not wait for training comes too early
-        job.staging.ahead()
+    for step in range(trainer.steps):
+        views, batch = trainer.views.take(step)
+        occupy(10)  # so that whatever does not wait for the training stream comes too early
+        trainer.views.prefetch()
         found.append((views.x.clone(), batch))
-    assert job.loader._cache.on_card == bool(card_bytes)
-    for (x, batch), own in zip(found, plain.loader.batches(0, plain.steps), strict=True):
-        views, wanted = plain.staging.stage(own)
-        assert torch.equal(x, views.x)
+    assert trainer.loader._cache.on_gpu == bool(gpu_cache_bytes)
+    for (x, batch), wanted in zip(found, plain.loader.batches(0, plain.steps), strict=True):
+        assert torch.equal(x, plain.views.augment(wanted).x)
         assert torch.equal(batch.index, wanted.index)
         assert torch.equal(batch.label, wanted.label)
         assert (batch.epoch, batch.step) == (wanted.epoch, wanted.step)
 
 
-@pytest.mark.parametrize("card_bytes", [0, 10**6])
-def test_staging_never_waits_for_the_card(tmp_path: Path, card_bytes: int) -> None:
-    job = a_job(tmp_path, card_bytes=card_bytes)
-    batches = job.batches()
-    for _ in range(job.steps_per_epoch):  # pinned memory is taken, images are read
-        next(batches)
-        job.staging.ahead()
+@pytest.mark.parametrize("gpu_cache_bytes", [0, 10**6])
+def test_prefetching_does_not_synchronise_the_gpu(tmp_path: Path, gpu_cache_bytes: int) -> None:
+    trainer = make_trainer(tmp_path, gpu_cache_bytes=gpu_cache_bytes)
+    for step in range(trainer.loader.steps_per_epoch):  # pinned memory is allocated, images are read
+        trainer.views.take(step)
+        trainer.views.prefetch()
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        next(batches)
+        trainer.views.take(trainer.loader.steps_per_epoch)
         training = occupy(1000)
-        job.staging.ahead()
-        next(batches)
+        trainer.views.prefetch()
+        trainer.views.take(trainer.loader.steps_per_epoch + 1)
         assert not training.query()  # type: ignore[no-untyped-call]
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_a_run_s_images_stay_on_the_card_and_change_nothing(tmp_path: Path) -> None:
-    told = {}
+def test_images_cached_in_gpu_memory_change_nothing(tmp_path: Path) -> None:
+    losses = {}
     for cache in ("auto", "none"):
-        on_card = {"device": "cuda"}
-        events = run(settings(tmp_path / cache, data={"cache": cache}, optim={"lr": 1e-3}, hardware=on_card))
-        told[cache] = [event.loss for event in only(events, Stepped)]
-        (stay,) = (c for c in only(events, Planned)[0].choices if c.name == "images stay")
-        assert stay.value == {"auto": "on the card", "none": "on the disk"}[cache]
-    assert told["auto"][:4] == pytest.approx(told["none"][:4], rel=1e-3)
+        on_gpu = {"device": "cuda"}
+        events = run(settings(tmp_path / cache, data={"cache": cache}, optim={"lr": 1e-3}, hardware=on_gpu))
+        losses[cache] = [event.loss for event in only(events, Stepped)]
+        (stay,) = (c for c in only(events, Planned)[0].choices if c.name == "image cache")
+        assert stay.value == {"auto": "in GPU memory", "none": "none"}[cache]
+    assert losses["auto"][:4] == pytest.approx(losses["none"][:4], rel=1e-3)

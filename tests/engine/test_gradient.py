@@ -266,7 +266,9 @@ def test_each_micro_batch_has_dropout_of_its_own() -> None:
     drop = nn.Dropout(0.5)
     groups = bn_groups(8, 1, 4, 0, 0, 1)
     rows = MicroBatched(drop, lambda rows: drop(torch.ones(len(rows), 64)), Shard((groups,)), 4, EXACT, 0)
-    (first, second), again = ([rows.out(number, None) for number in range(len(rows))] for _ in range(2))
+    (first, second), again = (
+        [rows.forward(number, None) for number in range(len(rows.micro_batches))] for _ in range(2)
+    )
     assert not torch.equal(first, second)
     assert torch.equal(first, again[0])
     assert torch.equal(second, again[1])

@@ -30,7 +30,10 @@ def make_trainer(method: str, optimiser: str = "sgd", device: str = "cpu") -> Tr
     where = torch.device(device)
     source = open_pretraining(chosen.data, 0)
     objective = build_objective(chosen, where, len(source))
-    resolved = Resolved(device, "fp32", mode="direct", micro_batch=32, images=len(source), kept_graphs=2)
+    resolved = Resolved(
+        device, "fp32", "channels_last", mode="direct", micro_batch=32, kept_graphs=2, checkpointing=False,
+        compile="off", images=len(source),
+    )  # fmt: skip
     loader = build_loader(chosen, objective, source, where, cache_bytes=1 << 24)
     trainer = Trainer(chosen, resolved, objective, loader)
     trainer.views.start(0, trainer.steps)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ssl_cli.engine.devices import resolve_device
 from torch import Tensor
 
 from ssl_cli.config.sources import settle

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ssl_cli.engine.devices import resolve_device
 
 from ssl_cli.bench.measure import bench
 from ssl_cli.config.sources import settle
