@@ -1,4 +1,4 @@
-"""Metrics of training at log steps: throughput, the method's numbers, the geometry of z, and whether it has collapsed."""
+"""Metrics of training at log steps: throughput, the method's numbers, the geometry of z, and its collapse."""
 
 import time
 from collections.abc import Iterator, Mapping

@@ -9,7 +9,7 @@ MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.cont
 
 
 def view_dtype(precision: str) -> torch.dtype:
-    """Return the dtype in which views are stored: autocast would round them anyway, and they fill most of the memory."""
+    """Return the dtype of views: autocast would round them anyway, and they fill most of the memory."""
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 

@@ -22,6 +22,7 @@ from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder, default_path, refuse_unfit
 from ssl_cli.engine.run.resume import Continuation, continued
 from ssl_cli.engine.run.signals import StopRequest, exit_code, stop_reason, stop_request
+from ssl_cli.engine.run.state import restore_state
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.engine.workers.worker import broadcast_run, process_group
 from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, UsageError, convert_exception
@@ -75,7 +76,9 @@ def pretrain(
             raise
         except BaseException:  # the generator was closed, or interrupted while its caller had control
             number = request.signal
-            code, why = (exit_code(number), stop_reason(number)) if number else (STOPPED, "its events were no longer read")
+            code, why = (
+                (exit_code(number), stop_reason(number)) if number else (STOPPED, "its events were no longer read")
+            )
             folder.write_status("stopped", code, why)
             raise
         finally:
@@ -164,7 +167,9 @@ def assemble(
         else:
             ram = cache_bytes(settings, objective, device)
             sizes = local_groups(settings, objective)
-            resolved, more = oom.resume_smaller(resolved, sizes, earlier.get("out_of_memory") or earlier.get("shortage"))
+            resolved, more = oom.resume_smaller(
+                resolved, sizes, earlier.get("out_of_memory") or earlier.get("shortage")
+            )
             notes += more
         what = "all choices unchanged" if resolved == before else "the batch is divided differently"
         planned = _resumed_plan(settings, objective, source, state["step"] if state else 0, steps, earlier, what)
@@ -176,7 +181,7 @@ def assemble(
     )
     trainer = Trainer(settings, resolved, objective, loader, folder, request)
     if state is not None:
-        trainer.restore(state)
+        trainer.start = restore_state(state, trainer.objective, trainer.optimiser)
     return trainer, planned, notes
 
 

@@ -55,7 +55,7 @@ class Shard:
         return self.by_rank[self.rank]
 
     def micro_batches(self, rows: int) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
-        """Yield row numbers and group sizes of this rank's micro-batches: whole groups, at most `rows` but at least one.
+        """Yield row numbers and group sizes of this rank's micro-batches: whole groups, at most `rows` rows if possible.
 
         Note:
             All ranks yield the same groups at the same time, so that they can all-reduce statistics of shared groups.
@@ -68,7 +68,7 @@ class Shard:
             group, start = group + len(sizes), start + sum(sizes)
 
     def gather(self, x: Tensor) -> Tensor:
-        """Gather the rows of all ranks `(M,...)`, in row order, from this rank's `(m,...)` in group order; no gradient."""
+        """Gather all ranks' rows `(M,...)`, in row order, from this rank's `(m,...)` in group order; no gradient."""
         counts = [len(groups.order) for groups in self.by_rank]
         order = torch.cat([groups.order for groups in self.by_rank])
         return distributed.all_gather(x, counts)[torch.argsort(order).to(x.device, non_blocking=True)]
@@ -148,7 +148,7 @@ def pack(sizes: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:
 
 
 def group_sizes(images: int, views: int, group: int | Literal["global"]) -> tuple[int, ...]:
-    """Return the rows of each group: one group where all rows fit in it, else groups of one view, equal to within a row."""
+    """Return the rows of each group: one group if all rows fit, else groups of one view, equal to within a row."""
     if group == "global" or images * views <= group:
         return (images * views,)
     count = -(-images // group)
@@ -212,6 +212,4 @@ def _split_groups(groups: Groups, images: int, world_size: int) -> tuple[Groups,
         by_image = groups.order.view(-1, images).tensor_split(world_size, 1)
         return tuple(Groups(part.flatten(), (part.numel(),)) for part in by_image)
     parts = [group.tensor_split(world_size) for group in torch.split(groups.order, list(groups.sizes))]
-    return tuple(
-        Groups(torch.cat(local), tuple(len(part) for part in local)) for local in zip(*parts, strict=True)
-    )
+    return tuple(Groups(torch.cat(local), tuple(len(part) for part in local)) for local in zip(*parts, strict=True))

@@ -21,7 +21,7 @@ from ssl_cli.engine.rows import QUERIES, TARGETS, Shard, StepRows, step_rows
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.signals import StopRequest
-from ssl_cli.engine.run.state import capture_state, restore_state
+from ssl_cli.engine.run.state import capture_state
 from ssl_cli.engine.views import ViewLoader, Views
 from ssl_cli.engine.workers.exchange import Exchange
 from ssl_cli.errors import DivergedError, convert_exception
@@ -66,7 +66,8 @@ def train(run: "Trainer") -> Iterator[Event]:
             run.discard_gradient()
         run.views.prefetch()  # before the host waits for this step
         grad_norm = get_total_norm([p.grad for p in run.objective.parameters() if p.grad is not None])
-        finite = bool(distributed.to_host(torch.isfinite(loss + grad_norm)))  # the only time in a step that the host waits for the device
+        # the only time in a step that the host waits for the device
+        finite = bool(distributed.to_host(torch.isfinite(loss + grad_norm)))
         logged = run.folder is not None and metrics.due(step)
         numbers = observe(run.objective, z, targets, batch) if logged else {}  # before any state moves
         if finite:
@@ -90,9 +91,7 @@ def train(run: "Trainer") -> Iterator[Event]:
     seconds = time.monotonic() - began
     images = (run.steps - run.start) * run.settings.run.batch
     peak = memory.peak(run.device)
-    yield Finished(
-        step=run.steps, steps=run.steps, seconds=seconds, peak_memory=peak, rate=images / max(seconds, 1e-9)
-    )
+    yield Finished(step=run.steps, steps=run.steps, seconds=seconds, peak_memory=peak, rate=images / max(seconds, 1e-9))
 
 
 class Trainer:
@@ -134,14 +133,8 @@ class Trainer:
         self.start = self.non_finite = 0
         self._saved = time.monotonic()
         rows = self.rows(0)
-        mode = compile.allowed(
-            resolved.compile, world_size=distributed.world_size(), split_groups=rows.across_ranks
-        )
+        mode = compile.allowed(resolved.compile, world_size=distributed.world_size(), split_groups=rows.across_ranks)
         compile.set_compile(objective, mode)
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint; raise CheckpointError where it does not fit the settings."""
-        self.start = restore_state(state, self.objective, self.optimiser)
 
     def rows(self, step: int) -> StepRows:
         """Return which rows of a step this rank runs."""
@@ -158,22 +151,16 @@ class Trainer:
         if not self.objective.has_targets:
             return None
         numbers = range(self.objective.views)
-        rows = self._micro_batched(
-            lambda rows: self.objective.targets([views.view(k, rows) for k in numbers], batch.rows(rows)),
-            self.rows(batch.step).targets,
-            batch.step,
-            TARGETS,
-        )
-        return rows.forward_all(self.moments)
+        call = lambda rows: self.objective.targets([views.view(k, rows) for k in numbers], batch.rows(rows))  # noqa: E731
+        return self._micro_batched(call, self.rows(batch.step).targets, batch.step, TARGETS).forward_all(self.moments)
 
     def gradient(self, views: Views, targets: Targets, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return loss and z of all ranks; leave the gradient, summed over ranks, in the parameters."""
         shard = self.rows(batch.step).queries
         # rows of the first views come first, and those beyond `gradient_views` are never asked for
         rows = self._micro_batched(lambda rows: self.objective(views.rows(rows)), shard, batch.step, QUERIES)
-        loss, z = compute_gradient(
-            rows, lambda z: self.objective.loss(z, targets, batch), self.moments, self.resolved.kept_graphs
-        )
+        loss_of = lambda z: self.objective.loss(z, targets, batch)  # noqa: E731
+        loss, z = compute_gradient(rows, loss_of, self.moments, self.resolved.kept_graphs)
         distributed.all_reduce_gradients(self.objective.parameters())
         self.moments.pool()
         return loss, z
@@ -252,9 +239,6 @@ class Trainer:
         return Saved(step=step, path=str(path), size=path.stat().st_size)
 
     def _micro_batched(self, call: Any, shard: Shard, step: int, stream: int) -> MicroBatched:
-        seed = ((self.settings.run.seed * 1_000_003 + step) * 7 + stream) * 1_009 + shard.rank
-        context = autocast(self.device, self.resolved.precision)
-        resolved = self.resolved
-        return MicroBatched(
-            self.objective, call, shard, resolved.micro_batch, context, seed * 65_537, resolved.checkpointing
-        )
+        seed = (((self.settings.run.seed * 1_000_003 + step) * 7 + stream) * 1_009 + shard.rank) * 65_537
+        context, plan = autocast(self.device, self.resolved.precision), self.resolved
+        return MicroBatched(self.objective, call, shard, plan.micro_batch, context, seed, plan.checkpointing)

@@ -13,6 +13,7 @@ from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
 from ssl_cli.engine.plan.plan import Resolved, cache_bytes
 from ssl_cli.engine.run.signals import StopRequest, stop_request
+from ssl_cli.engine.run.state import restore_state
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.engine.workers.error_file import read_error_files
 from ssl_cli.engine.workers.watchdog import Watchdog
@@ -49,7 +50,7 @@ def run_worker(settings: Settings) -> int:
         loader = build_loader(settings, objective, source, device, cache_bytes=ram, gpu_cache_bytes=gpu)
         trainer = Trainer(settings, resolved, objective, loader, stop=request)
         if run["state"] is not None:
-            trainer.restore(run["state"])
+            trainer.start = restore_state(run["state"], trainer.objective, trainer.optimiser)
         with request.deferred():
             *_, last = train(trainer)
     return last.exit_code if isinstance(last, Stopped) else DONE
