@@ -59,7 +59,7 @@ class MicroBatched:
 
     @torch.no_grad()
     def forward_first(self, count: int, moments: Moments | None) -> Tensor | None:
-        """Return the outputs of the first `count` micro-batches, without a graph and in group order; None if there are none.
+        """Return the outputs of the first `count` micro-batches in group order, without a graph; None if empty.
 
         Note:
             They are written to one tensor: one small tensor a micro-batch, allocated between the large activations,

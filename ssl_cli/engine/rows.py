@@ -55,7 +55,7 @@ class Shard:
         return self.by_rank[self.rank]
 
     def micro_batches(self, rows: int) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
-        """Yield row numbers and group sizes of this rank's micro-batches: whole groups, at most `rows` rows if possible.
+        """Yield row numbers and group sizes of this rank's micro-batches: whole groups, up to `rows` rows.
 
         Note:
             All ranks yield the same groups at the same time, so that they can all-reduce statistics of shared groups.

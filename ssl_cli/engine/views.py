@@ -29,7 +29,7 @@ class Views:
 
     Attributes:
         x: `(R,C,H,W)`.
-        position: int64 `(V*N,)`, the row of x that holds each row of the step, -1 where another rank has it; None: its own.
+        position: int64 `(V*N,)`, the row of x for each row of the step, -1 if on another rank; None: the same row.
         images: N, images of the step over all ranks.
     """
 
@@ -117,7 +117,7 @@ class ViewLoader:
         return self._current
 
     def prefetch(self) -> None:
-        """Queue the next step's views on the side stream of a GPU, unless that is done already; on the CPU do nothing."""
+        """Queue the next step's views on the side stream of a GPU, unless they are queued; do nothing on the CPU."""
         if self._side_stream is None or self._prefetched is not None:
             return
         with torch.cuda.stream(self._side_stream):
@@ -140,7 +140,7 @@ class ViewLoader:
             return error
 
     def _make(self) -> Views:
-        """Make the views of the next batch that this rank runs; the batch stays in `_loaded`, without images if it worked."""
+        """Make the views of the next batch, which stays in `_loaded`: with its images only after an error."""
         if self._loaded is None:
             self._loaded = next(self._batches)
         views = self.augment(self._loaded)
@@ -165,7 +165,7 @@ class ViewLoader:
         return concatenate(parts, count, rows.images)
 
     def _global_batch(self, batch: Batch) -> Batch:
-        """Return labels and indices of all ranks' images; a rank knows only the replacements of bad images it has met."""
+        """Return labels and indices of all ranks' images: a rank knows only its own replacements of bad images."""
         rows = self.rows(batch.step)
         if rows.single_rank:
             return batch
