@@ -10,7 +10,6 @@ lie in memory that the next replay overwrites, so every step is marked (`mark_st
 
 import shutil
 from contextlib import AbstractContextManager
-from typing import Literal
 
 import torch
 from torch import nn
@@ -19,7 +18,6 @@ from torch._inductor import config as inductor
 from ssl_cli.config.units import format_seconds
 from ssl_cli.objective import Objective
 
-CompileMode = Literal["off", "on", "graphs"]
 LONG_RUN = 1800.0
 """Seconds of a run from which on `auto` compiles: compiling takes a minute or so."""
 TORCH_MODES: dict[str, str | None] = {"on": None, "graphs": "reduce-overhead"}
@@ -78,7 +76,7 @@ def choose(
     asked: str, device: str, *, checkpointing: bool, undivided: bool, world_size: int, split_groups: bool,
     seconds: float | None,
 ) -> tuple[str, str]:  # fmt: skip
-    """Choose the compile mode of a run of `seconds` (None: unknown), and say why; see `allowed` for the other arguments.
+    """Choose the compile mode of a run of `seconds`, None where unknown, and say why; see `allowed`.
 
     `auto` compiles runs of half an hour and more on a single CUDA device.
     """

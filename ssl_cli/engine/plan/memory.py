@@ -111,35 +111,26 @@ def budget(asked: int | None, device: torch.device, process: int) -> tuple[int, 
     return AUTO_CPU, "leaves memory for other programs; --memory gives more"
 
 
-def cache_bytes(settings: Settings, objective: Objective, device: torch.device, limit: int, process: int) -> int:
-    """Return the RAM for decoded images: on a GPU a quarter of what is free, else of what the budget `limit` leaves."""
-    if device.type == "cuda":
+def cache_bytes(settings: Settings, objective: Objective, limit: int, process: int) -> int:
+    """Return the RAM for decoded images: a quarter of what is free, on a CPU of what the budget `limit` leaves."""
+    if next(objective.parameters()).device.type == "cuda":
         return available() // 4 // world().local_size
     image = settings.data.channels * cap_for(settings.data.size) ** 2
-    return max(limit - fixed_bytes(settings, objective, device, "fp32", image, process), 0) // 4
+    return max(limit - fixed_bytes(settings, objective, "fp32", image, process), 0) // 4
 
 
-def fixed_bytes(
-    settings: Settings, objective: Objective, device: torch.device, precision: str, image: float, process: int
-) -> int:
-    """Estimate a run's bytes without activations and cached images, which is the same for any micro-batch.
+def fixed_bytes(settings: Settings, objective: Objective, precision: str, image: float, process: int) -> int:
+    """Estimate the bytes of a run without activations and cached images, which no micro-batch changes.
 
-    On a CPU that includes what this `process` holds; on a GPU it leaves out the weights, which are there already.
-
-    Args:
-        settings: of the run.
-        objective: what is trained.
-        device: where.
-        precision: of the views.
-        image: bytes of a decoded image.
-        process: bytes that this process holds.
+    On a CPU they include what this `process` holds; on a GPU not the weights, which it holds already. `precision` is
+    that of the views, `image` the bytes of a decoded image.
     """
     training = (1 + _optimiser_copies(settings)) * trained_bytes(objective)
     batch = -(-settings.run.batch // world().size)
     pixels = settings.data.channels * settings.data.size**2
     views = batch * objective.views * pixels * (2 if precision == "bf16" else 4)
     batch = min(2 * batch, settings.run.batch)  # a rank may have the views of twice as many images
-    if device.type == "cuda":
+    if next(objective.parameters()).device.type == "cuda":
         chunk = min(batch * objective.views * pixels * 4, CHUNK_BYTES)  # of augmentation, with two temporaries
         prefetched = views + int(batch * image)
         return training + views + prefetched + 3 * chunk

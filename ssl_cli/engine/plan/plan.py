@@ -14,7 +14,8 @@ from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.data.source import Source
 from ssl_cli.engine.plan import compile, memory
-from ssl_cli.engine.plan.cost import Fit, fit
+from ssl_cli.engine.plan.cost import NOWHERE, Fit, fit
+from ssl_cli.engine.plan.divide import Mode
 from ssl_cli.engine.plan.measure import Arithmetic, fastest
 from ssl_cli.engine.precision import MEMORY_FORMATS
 from ssl_cli.engine.rows import group_sizes, splits_groups
@@ -24,6 +25,8 @@ from ssl_cli.optim.schedule import peak_rate
 from ssl_cli.registry import is_library_backbone
 from ssl_cli.world import world
 
+MODES: tuple[Mode, ...] = ("direct", "checkpointed", "cached")
+"""Modes whose largest batch a dry run estimates."""
 LONG = 3 * 86400
 """Seconds of a run from which on the plan warns."""
 EARLIER: Mapping[str, Any] = {
@@ -95,12 +98,10 @@ def make_plan(
     arithmetic, why = _choose_arithmetic(settings, objective, device)
     objective.to(memory_format=MEMORY_FORMATS[arithmetic.memory_format])
     fitted = fit(settings, objective, arithmetic, images, sample_source)
-    division, cache = fitted.division, fitted.cache
-    seconds = fitted.model.run_seconds(settings, images, division.recomputed, decoded_once=cache.decoded_once)
-    groups, ranks = (
-        len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group)),
-        world().size,
-    )
+    model, division, cache = fitted.model, fitted.division, fitted.cache
+    seconds = model.run_seconds(images, division.recomputed, decoded_once=cache.place != NOWHERE)
+    ranks = world().size
+    groups = len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group))
     mode, why_compile = compile.choose(
         settings.hardware.compile, device.type, checkpointing=division.checkpointing, undivided=division.undivided,
         world_size=ranks, split_groups=splits_groups(groups, ranks), seconds=seconds,
@@ -110,35 +111,28 @@ def make_plan(
         images=images, **fitted.resolved,
     )  # fmt: skip
     size, disk = memory.checkpoint_bytes(settings, objective), _free_disk(out)
-    peak = fitted.fixed + division.peak + cache.beyond
-    expected = _expected(settings, objective, images, seconds)
-    expected |= {"peak_memory": peak, "checkpoint": size, "disk_free": disk}
-    rows = [
+    facts = [
         *([("processes", str(ranks), _why_processes(groups, ranks))] if ranks > 1 else []),
         ("device", str(device), _why_device(settings)),
         ("precision", f"{resolved.precision}, {resolved.memory_format}", why + _tf32(resolved.precision, device)),
-        ("memory", format_bytes(fitted.budget), fitted.reason),
-        ("image cache", cache.place, cache.reason),
-        ("mode", division.mode, division.reason + _time_factor(fitted)),
-        ("micro-batch", f"{division.micro_batch:,} rows", f"{format_bytes(fitted.row_bytes)} a row"),
+        *_memory_choices(fitted),
         ("compile", mode, why_compile),
-        ("peak memory", format_bytes(peak), "estimate"),
+        ("peak memory", format_bytes(fitted.peak), "estimate"),
         ("checkpoint", format_bytes(size), f"{settings.run.keep} are kept; {format_bytes(disk)} free on the disk"),
     ]
+    expected = _expected(settings, objective, images, seconds)
+    expected |= {"peak_memory": fitted.peak, "checkpoint": size, "disk_free": disk}
     if seconds is not None:
-        rows.append(("time", format_seconds(seconds), f"estimate: {expected['rate']:,.0f} images/s"))
+        facts.append(("time", format_seconds(seconds), f"estimate: {expected['rate']:,.0f} images/s"))
     if dry_run:
-        largest = fitted.model.largest_batches(settings, fitted.budget)
-        listed = ", ".join(f"{batch:,} {mode}" for mode, batch in largest.items() if batch) or "nothing"
-        rows.append(("would fit", listed, f"batches in {format_bytes(fitted.budget)}, about"))
-        expected |= {f"largest_{mode}": batch for mode, batch in largest.items()}
-    warnings = doubts(settings, objective)
-    if settings.hardware.compile in ("on", "graphs") and mode == "off":
-        asked = settings.hardware.compile
-        warnings.append(f"The run is not compiled, though --compile {asked} asks for it: {why_compile}.")
-    warnings += _about_disk(settings, size, disk) + _about_time(seconds)
-    choices = (*describe(settings, objective, images, where), *_choices(rows))
-    return Plan(resolved, choices, expected, tuple(warnings), fitted.cache_bytes)
+        largest = {name: model.largest_batch(fitted.budget, name) for name in MODES}
+        listed = ", ".join(f"{batch:,} {name}" for name, batch in largest.items() if batch) or "nothing"
+        facts.append(("would fit", listed, f"batches in {format_bytes(fitted.budget)}, about"))
+        expected |= {f"largest_{name}": batch for name, batch in largest.items()}
+    refused = why_compile if settings.hardware.compile in ("on", "graphs") and mode == "off" else ""
+    warnings = _warnings(settings, objective, seconds or 0.0, size, disk, refused)
+    choices = (*describe(settings, objective, images, where), *_choices(facts))
+    return Plan(resolved, choices, expected, warnings, fitted.cache_bytes)
 
 
 def replan(
@@ -162,7 +156,7 @@ def cache_bytes(settings: Settings, objective: Objective, device: torch.device) 
     """Return the RAM for decoded images of a run whose plan is not made again."""
     process = memory.resident()
     limit, _ = memory.budget(settings.hardware.memory, device, process)
-    return memory.cache_bytes(settings, objective, device, limit, process)
+    return memory.cache_bytes(settings, objective, limit, process)
 
 
 def cap_queue(settings: Settings, images: int) -> tuple[Settings, list[str]]:
@@ -178,29 +172,36 @@ def cap_queue(settings: Settings, images: int) -> tuple[Settings, list[str]]:
     return settings.model_copy(update={"method": method}), notes
 
 
-def doubts(settings: Settings, objective: Objective) -> list[str]:
-    """Return warnings of settings that do not do what the method needs, or what was asked."""
-    found = []
-    where, processors = world(), os.cpu_count() or 1
-    if settings.hardware.device != "cuda" and where.local_size > processors and not torch.cuda.is_available():
-        found.append(
-            f"{where.local_size} processes share {processors} processors here and will wait for one another; "
-            f"pass --devices {processors} or less. The time planned is for a processor each."
-        )
-    sizes = group_sizes(settings.run.batch, 1, settings.model.bn_group)
-    if objective.shuffled_keys and len(sizes) == 1:
-        found.append(
-            f"All {settings.run.batch} keys of a step share one BatchNorm group, so shuffling hides nothing; "
-            f"pass --set model.bn_group={max(settings.run.batch // 2, 2)} or a larger --batch."
-        )
-    if settings.augment.second is not None and objective.views == 1:
-        found.append(f"augment.second is not used: {settings.method.name} takes one view of an image.")
-    if is_library_backbone(settings.model.backbone) and settings.data.size <= CIFAR_UP_TO:
-        found.append(
-            f"{settings.model.backbone} is built for images of about 224 pixels, and of {settings.data.size} its first "
-            f"layers leave little; pass a larger --image-size, or take a resnet, which has a stem for small images."
-        )
-    return found
+def _warnings(
+    settings: Settings, objective: Objective, seconds: float, checkpoint: int, disk: int, refused: str
+) -> tuple[str, ...]:
+    """Return what in a plan does not do what was asked or what the method needs, or does not fit disk or patience."""
+    ranks, processors = world().local_size, os.cpu_count() or 1
+    keys = group_sizes(settings.run.batch, 1, settings.model.bn_group)
+    asked, method, model, size = settings.hardware.compile, settings.method.name, settings.model, settings.data.size
+    needed = (settings.run.keep + 1) * checkpoint  # the new one is written before the oldest is deleted
+    cuda = settings.hardware.device == "cuda" or torch.cuda.is_available()
+    sentences = (
+        (ranks > processors and not cuda,
+         f"{ranks} processes share {processors} processors here and will wait for one another; "
+         f"pass --devices {processors} or less. The time planned is for a processor each."),
+        (objective.shuffled_keys and len(keys) == 1,
+         f"All {settings.run.batch} keys of a step share one BatchNorm group, so shuffling hides nothing; "
+         f"pass --set model.bn_group={max(settings.run.batch // 2, 2)} or a larger --batch."),
+        (settings.augment.second is not None and objective.views == 1,
+         f"augment.second is not used: {method} takes one view of an image."),
+        (is_library_backbone(model.backbone) and size <= CIFAR_UP_TO,
+         f"{model.backbone} is built for images of about 224 pixels, and of {size} its first "
+         f"layers leave little; pass a larger --image-size, or take a resnet, which has a stem for small images."),
+        (bool(refused), f"The run is not compiled, though --compile {asked} asks for it: {refused}."),
+        (needed > disk,
+         f"Checkpoints may need {format_bytes(needed)}, and {format_bytes(disk)} are free; "
+         f"choose an --out on another disk, or --set run.keep=2."),
+        (seconds >= LONG,
+         f"This run would take {format_seconds(seconds)}; fewer --epochs, --recipe shapes, or a smaller --backbone, "
+         f"--width or --image-size shorten it."),
+    )  # fmt: skip
+    return tuple(sentence for applies, sentence in sentences if applies)
 
 
 def describe(settings: Settings, objective: Objective, images: int, where: str) -> list[Choice]:
@@ -275,6 +276,20 @@ def _tf32(precision: str, device: torch.device) -> str:
     return "; networks multiply in TF32, losses do not" if tf32 else ""
 
 
+def _memory_choices(fitted: Fit) -> list[tuple[str, str, str]]:
+    model, division = fitted.model, fitted.division
+    factor, row = "", model.activations(division.checkpointing).peak
+    if model.cost is not None and division.recomputed:
+        times = 1 + division.recomputed * model.cost.forward / model.cost.forward_backward
+        factor = f"; {times:.2f} x the time of forward and backward passes"
+    return [
+        ("memory", format_bytes(fitted.budget), fitted.reason),
+        ("image cache", fitted.cache.place, fitted.cache.reason),
+        ("mode", division.mode, division.reason + factor),
+        ("micro-batch", f"{division.micro_batch:,} rows", f"{format_bytes(row)} a row"),
+    ]
+
+
 def _why_device(settings: Settings) -> str:
     threads = torch.get_num_threads()
     found = "given" if settings.hardware.device != "auto" else "found"
@@ -302,21 +317,13 @@ def _why_groups(settings: Settings, objective: Objective, sizes: tuple[int, ...]
 def _expected(settings: Settings, objective: Objective, images: int, seconds: float | None) -> dict[str, float]:
     batch = settings.run.batch
     steps, negatives = images // batch * settings.schedule.epochs, objective.negatives(batch)
-    found: dict[str, float] = {"steps": steps, "images": images, "parameters": _parameters(objective)}
-    if seconds is not None:
-        found |= {"seconds": seconds, "rate": steps * batch / max(seconds, 1e-9)}
-    return found if negatives is None else {**found, "negatives": negatives}
+    rate = None if seconds is None else steps * batch / max(seconds, 1e-9)
+    found = {"steps": steps, "images": images, "parameters": _parameters(objective), "negatives": negatives}
+    return {name: value for name, value in {**found, "seconds": seconds, "rate": rate}.items() if value is not None}
 
 
 def _parameters(objective: Objective) -> int:
     return sum(p.numel() for p in objective.parameters() if p.requires_grad)
-
-
-def _time_factor(fitted: Fit) -> str:
-    cost, recomputed = fitted.model.cost, fitted.division.recomputed
-    if cost is None or not recomputed:
-        return ""
-    return f"; {1 + recomputed * cost.forward / cost.forward_backward:.2f} x the time of forward and backward passes"
 
 
 def _free_disk(out: Path) -> int:
@@ -324,22 +331,3 @@ def _free_disk(out: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
-
-
-def _about_disk(settings: Settings, size: int, free: int) -> list[str]:
-    needed = (settings.run.keep + 1) * size  # the new checkpoint is written before the oldest is deleted
-    if needed <= free:
-        return []
-    return [
-        f"Checkpoints may need {format_bytes(needed)}, and {format_bytes(free)} are free; "
-        f"choose an --out on another disk, or --set run.keep=2."
-    ]
-
-
-def _about_time(seconds: float | None) -> list[str]:
-    if seconds is None or seconds < LONG:
-        return []
-    return [
-        f"This run would take {format_seconds(seconds)}; fewer --epochs, --recipe shapes, or a smaller --backbone, "
-        f"--width or --image-size shorten it."
-    ]
