@@ -36,7 +36,7 @@ def read_recipe(method: str, wanted: str) -> TomlFile:
     file = recipe_file(method, wanted)
     if method in METHODS:
         return file
-    from ssl_cli.config.methods import MethodSettings  # late: listing recipes needs no pydantic
+    from ssl_cli.config.methods import MethodSettings  # late: listing recipes needs no settings tree
 
     of_all = {f"method.{name}" for name in MethodSettings.model_fields if name != "name"}
     own = {key: value for key, value in file.values.items() if key in of_all or not key.startswith("method.")}
@@ -92,7 +92,7 @@ def family_of(source: str | None, size: Any, method: str = "simclr") -> str:
 
 
 def _suited(source: str | None, size: Any) -> str:
-    from ssl_cli.config.tree import CIFAR_UP_TO  # late: listing recipes needs no pydantic
+    from ssl_cli.config.tree import CIFAR_UP_TO  # late: listing recipes needs no settings tree
 
     if source is None or source == "shapes":
         return "shapes"

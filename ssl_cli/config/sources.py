@@ -97,10 +97,9 @@ class Environment(EnvSettingsSource, Source):
         strays = {key: env[name] for key, name in names.items() if key.partition(".")[0] not in Settings.model_fields}
         found = [*flatten(EnvSettingsSource.__call__(self)), *strays.items()]
         self.values = {key: _parsed(key, value) if isinstance(value, str) else value for key, value in found}
-        self.origins = {
-            key: next(name for start, name in reversed(names.items()) if f"{key}.".startswith(f"{start}."))
-            for key in self.values
-        }
+        self.origins = {}
+        for start, name in names.items():  # a variable of a whole table before those of its settings
+            self.origins |= {key: name for key in self.values if f"{key}.".startswith(f"{start}.")}
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return self._given
