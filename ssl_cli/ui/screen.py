@@ -122,7 +122,7 @@ class Screen:
 def chance_note(loss: float, chance: float | None, step: int, steps: int) -> tuple[str, bool]:
     """Compare a loss after `step` of `steps` steps with its chance level; also return whether the result is alarming.
 
-    `chance` is the loss where all embeddings are equal, None where it is unknown. A loss below it gives an empty string.
+    `chance` is the loss where all embeddings are equal, None where it is unknown. A loss below it gives "".
     """
     if not chance or not loss >= (1 - NEAR) * chance:
         return "", False

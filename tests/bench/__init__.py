@@ -3,7 +3,7 @@
 | name | measures |
 |---|---|
 | `auto_choices` | a step as planned against every precision, memory format, micro-batch (and `--compile`) |
-| `big_batch` | time and memory of a step of 4,096 images, cached, tail-keep, checkpointed, against a direct step of 256 |
+| `big_batch` | time and memory of a step of 4,096 images in each mode, against a direct step of 256 |
 | `exactness` | differences of every way of dividing a batch from the direct step, in float64 and float32 |
 | `large_pages` | training with and without large memory pages |
 | `lightly_loop` | SimCLR of LightlySSL's parts in a plain PyTorch loop, on the same images |
