@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_cli.augment.sheet import save_png
+from ssl_cli.augment.sheet import png
 from ssl_cli.cli import main
 from ssl_cli.config.methods import CustomMethodSettings
 from ssl_cli.nn.heads import unit

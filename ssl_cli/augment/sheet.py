@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -72,11 +71,6 @@ def png(image: Tensor) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).save(file, format="PNG")
     return file.getvalue()
-
-
-def save_png(image: Tensor, path: Path | str) -> None:
-    """Write a uint8 picture `(3,H,W)` as a PNG file."""
-    Path(path).write_bytes(png(image))
 
 
 def _inside(tile: Tile, side: int) -> Image.Image:

@@ -1,1 +1,1 @@
-"""Events made visible: screen (state), view (rendering), sinks (where it goes)."""
+"""Display events: screen (state), view (rendering), sinks (output)."""

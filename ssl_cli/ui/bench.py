@@ -1,4 +1,4 @@
-"""What a benchmark found: tables for people, a document for programs."""
+"""Show what a benchmark measured: tables for people, a JSON document for programs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +13,11 @@ from ssl_cli.ui.text import percent, safe
 
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 FULL = 100
-"""Columns from which on there is room for the quartiles."""
+"""Columns from which on a part fits one line."""
 
 
 def amount(rate: float, unit: str) -> str:
-    """`12,345 images/s`, `234 GFLOP/s`: large rates of small things with a prefix."""
+    """Format a rate: `12,345 images/s`, `234 GFLOP/s`."""
     if unit in {"FLOP/s", "B/s"}:
         factor, letter = next(((size, name) for size, name in PREFIXES if rate >= size), (1.0, ""))
         return f"{_number(rate / factor)} {letter}{unit}"
@@ -29,13 +29,13 @@ def _number(rate: float) -> str:
 
 
 def line(found: Measured) -> str:
-    """What was measured, on one line."""
+    """Format one measurement on one line."""
     share = f", {percent(found.share)} of {found.bound}" if found.share is not None else ""
     return f"{found.name}: {amount(found.rate, found.unit)}{share}"
 
 
 def tables(screen: Screen, width: int) -> RenderableType:
-    """Ceilings, parts, where the time goes and what to do, on `width` columns."""
+    """Render limits of the machine, parts, shares of the time and advice in `width` columns."""
     machine, parts = _split(screen.measured)
     shown: list[RenderableType] = []
     if screen.advised:
@@ -49,7 +49,7 @@ def tables(screen: Screen, width: int) -> RenderableType:
 
 
 def _split(measured: Sequence[Measured]) -> tuple[list[Measured], list[Measured]]:
-    """The machine's ceilings by name, and the parts in the order in which they were measured."""
+    """Split into limits of the machine, sorted by kind, and parts in the order in which they were measured."""
     machine = sorted((found for found in measured if found.machine), key=lambda found: _place(found.name))
     return machine, [found for found in measured if not found.machine]
 
@@ -60,7 +60,7 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _about(advised: Advised) -> str:
-    """What was measured, in a line."""
+    """Describe the measured run in a line."""
     run = advised.run
     threads = f"{run['threads']} thread{'s' * (run['threads'] != 1)}"
     words = (
@@ -91,27 +91,22 @@ def _parts(found: Sequence[Measured], width: int) -> Table:
     table.add_row(Text("this run", "bold not dim"))
     for one in found:
         bound = f"{percent(one.share)} of {one.bound}" if one.share is not None else ""
-        beside = f"{one.rate / one.reference:.1f} x {one.against}" if one.reference else ""
+        ratio = f"{one.rate / one.reference:.1f} x {one.against}" if one.reference else ""
         cells = [safe(one.name), amount(one.rate, one.unit), _quartiles(one)]
-        told = [bound, beside] if width >= FULL else ["\n".join(filter(None, (bound, beside)))]
-        table.add_row(*cells, *(Text(_safe_lines(word)) for word in told))
+        details = [bound, ratio] if width >= FULL else ["\n".join(filter(None, (bound, ratio)))]
+        table.add_row(*cells, *(Text("\n".join(map(safe, detail.split("\n")))) for detail in details))
     return table
 
 
-def _safe_lines(words: str) -> str:
-    """The words without anything that a terminal would obey; their lines stay."""
-    return "\n".join(safe(part) for part in words.split("\n"))
-
-
 def _quartiles(found: Measured) -> str:
-    """The middle half of the measurements, in the unit of their median, and how many they are."""
+    """Format the quartiles, and the number of measurements."""
     (low, small), (high, large) = (amount(end, found.unit).split(" ") for end in (found.low, found.high))
     ends = f"{low} to {high}" if small == large else f"{low} {small} to {high} {large}"
     return f"{ends}, n {found.n}"
 
 
 def _verdict(advised: Advised) -> Table:
-    """Where the time goes, what bounds it, what would help; words wrap under themselves."""
+    """Render shares of the time, what bounds it and what would help."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
@@ -126,35 +121,27 @@ def _verdict(advised: Advised) -> Table:
 
 
 def document(screen: Screen) -> dict[str, Any]:
-    """The body of the JSON document."""
+    """Return the body of the JSON document."""
     machine, parts = _split(screen.measured)
-    advised = screen.advised
-    told: dict[str, Any] = {"run": dict(advised.run) if advised else {}}
-    told["machine"] = {found.name: _record(found) for found in machine}
-    told["parts"] = {found.name: {**_record(found), **_standing(found)} for found in parts}
-    if advised:
-        told["shares"], told["images_per_second"] = dict(advised.shares), advised.rate
-        told["advice"] = {
-            "bound": advised.bound,
-            "advice": advised.advice,
-            "setting": advised.setting or None,
-            "gain": advised.gain,
-        }
-        told["notes"] = list(advised.notes)
-    return told
+    body: dict[str, Any] = {
+        "run": dict(screen.advised.run) if screen.advised else {},
+        "machine": {found.name: _record(found) for found in machine},
+        "parts": {found.name: {**_record(found), **_bounds(found)} for found in parts},
+    }
+    if advised := screen.advised:
+        advice = {"bound": advised.bound, "advice": advised.advice, "setting": advised.setting or None}
+        body |= {"shares": dict(advised.shares), "images_per_second": advised.rate, "notes": list(advised.notes)}
+        body["advice"] = {**advice, "gain": advised.gain}
+    return body
 
 
 def _record(found: Measured) -> dict[str, Any]:
     return {"rate": found.rate, "unit": found.unit, "quartiles": [found.low, found.high], "n": found.n}
 
 
-def _standing(found: Measured) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "bounds": dict(found.bounds),
-        "bound": found.bound or None,
-        "share": found.share,
-        "reference": None,
-    }
+def _bounds(found: Measured) -> dict[str, Any]:
+    reference = None
     if found.reference:
-        told["reference"] = {"what": found.against, "rate": found.reference, "ratio": found.rate / found.reference}
-    return told
+        reference = {"what": found.against, "rate": found.reference, "ratio": found.rate / found.reference}
+    bounds = dict(found.bounds)
+    return {"bounds": bounds, "bound": found.bound or None, "share": found.share, "reference": reference}

@@ -1,4 +1,4 @@
-"""Pictures in the terminal: a cell shows two pixels, the upper one as a half block, the lower one as its ground."""
+"""Render pictures in the terminal: a cell shows two pixels, a half block above its background."""
 
 import re
 import textwrap
@@ -17,14 +17,14 @@ from ssl_cli.ui.text import safe
 
 GAP = 1
 NARROWEST, WIDEST = 16, 40
-"""Columns of a tile: narrower ones would tell nothing, so they take more than one line; wider ones tell no more."""
+"""Columns of a tile: narrower tiles would be illegible, so they wrap to more lines; wider ones show no more."""
 Pixel = tuple[int, int, int]
 
 
 def render(picture: Pictured, width: int) -> RenderableType:
-    """The tiles side by side under the picture's name, and their captions below, in `width` columns.
+    """Render the tiles side by side under the picture's name, and their captions below, in `width` columns.
 
-    Shows nothing at all on a console without colours or without the half block in its alphabet.
+    On a console without colours or half blocks nothing is rendered.
     """
     return _Preview(picture, width)
 
@@ -45,7 +45,7 @@ class _Preview:
 
 
 def _layout(tiles: Sequence[Tile], width: int) -> tuple[int, int]:
-    """How many tiles stand in a line, and each one's columns; no tile is enlarged."""
+    """Return how many tiles fit in a line, and the columns of each; no tile is enlarged."""
     most = max(1, (width + GAP) // (NARROWEST + GAP))
     lines = -(-len(tiles) // most)
     across = -(-len(tiles) // lines)
@@ -56,26 +56,26 @@ def _layout(tiles: Sequence[Tile], width: int) -> tuple[int, int]:
 
 
 def _captions(tiles: Sequence[Tile], width: int) -> Iterator[RenderableType]:
-    told = [tile for tile in tiles if tile.caption]
-    if told:
-        indent = max(len(safe(tile.title)) for tile in told) + 2
+    captioned = [tile for tile in tiles if tile.caption]
+    if captioned:
+        indent = max(len(safe(tile.title)) for tile in captioned) + 2
         table = Table.grid(padding=(0, 2, 0, 0))
         table.width = width
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold", ratio=1)
-        for tile in told:
+        for tile in captioned:
             table.add_row(Text(safe(tile.title)), Text(_wrapped(safe(tile.caption), width - indent)))
         yield table
 
 
 def _wrapped(words: str, width: int) -> str:
-    """The words in lines; a number stays with the word before it."""
+    """Wrap text to lines; a number stays with the word before it."""
     tied = re.sub(r" (?![^\W\d])", "\0", words)
     return "\n".join(textwrap.wrap(tied, max(width, 1), break_on_hyphens=False)).replace("\0", " ")
 
 
 class _Strip:
-    """Tiles in a line, each with its title above, in the middle of a square of `side` x `side` pixels."""
+    """Renders tiles in a line, each below its title, centred in a square of `side` x `side` pixels."""
 
     def __init__(self, tiles: Sequence[Tile], side: int) -> None:
         self._tiles, self._side = tiles, side
@@ -100,7 +100,7 @@ def _two_lines(grid: list[list[Pixel | None]], y: int, side: int) -> tuple[list[
 
 
 def _grid(tile: Tile, side: int) -> list[list[Pixel | None]]:
-    """The tile shrunk to fit `side` pixels, centred on a square of them; None where it does not reach."""
+    """Shrink the tile to fit `side` pixels and centre it in a square of them; None outside of it."""
     from PIL import Image  # late: help and completion must not wait for it
 
     picture = Image.frombytes("RGB", (tile.width, tile.height), tile.rgb)

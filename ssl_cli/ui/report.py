@@ -1,4 +1,4 @@
-"""What a command found, at its end: lines for people, a document for programs."""
+"""Report the result of a command: lines for people, a JSON document for programs."""
 
 import math
 import shlex
@@ -14,7 +14,7 @@ from ssl_cli.ui.text import percent, rate, safe
 
 SMALL_GAIN = 0.05
 Line = tuple[str, str]
-"""A label and what is said of it; a label that is empty continues the line above."""
+"""A label and its text; an empty label continues the line above."""
 MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds": ("time", format_seconds),
     "peak_memory": ("memory", format_bytes),
@@ -22,11 +22,11 @@ MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "checkpoint": ("checkpoint", format_bytes),
     "steps": ("steps", "{:,.0f}".format),
 }
-"""What a plan is held against at the end: its label, and how it is written."""
+"""Quantities in which the plan is compared with the run: label, and format."""
 
 
 def document(command: str, screen: Screen) -> dict[str, Any]:
-    """The one JSON document of `--json`."""
+    """Return the JSON document of `--json`."""
     head: dict[str, Any] = {"schema": SCHEMA, "command": command}
     if command == "bench":
         body = bench.document(screen)
@@ -63,9 +63,9 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
 
 
 def lines(command: str, screen: Screen) -> Iterator[Line]:
-    """The summary for people: quality, the plan against the fact, then where things are and what to do next.
+    """Yield the summary for people: quality, plan and actual values, paths, next commands.
 
-    Of a plan alone, only what to be warned of: `view.plan` tells the rest.
+    For a plan without training only its warnings: `view.plan` renders the rest.
     """
     if command == "pretrain" and not screen.plan_alone:
         yield from _pretrain(screen)
@@ -114,7 +114,7 @@ def _pretrain(screen: Screen) -> Iterator[Line]:
 
 
 def _compared(screen: Screen) -> Iterator[tuple[str, float, float]]:
-    """What the plan expected and what came of it, by name, where both are known."""
+    """Yield name, planned value and actual value of each quantity where both are known."""
     finished, saved = screen.finished, screen.saved
     facts = {
         "seconds": finished.seconds if finished else None,
@@ -130,7 +130,7 @@ def _compared(screen: Screen) -> Iterator[tuple[str, float, float]]:
 
 
 def _facts(screen: Screen, finished: Finished) -> Iterator[Line]:
-    """What the run took, beside what the plan expected: aligned rows of planned, actual, difference."""
+    """Yield aligned rows of planned value, actual value and difference."""
     compared = list(_compared(screen))
     if not {"steps", "seconds", "peak_memory"} <= {name for name, _, _ in compared}:
         took, peak = format_seconds(finished.seconds), format_bytes(finished.peak_memory)
@@ -172,7 +172,7 @@ def _resume(screen: Screen) -> str:
 
 
 def _verdict(screen: Screen) -> str:
-    """A sentence where the run cannot have taught the encoder much; else nothing."""
+    """Return a sentence where the run was too short or did not learn; else an empty string."""
     if screen.exit_code != DONE or not screen.finished:
         return ""
     if screen.steps < FEW_STEPS:

@@ -1,4 +1,4 @@
-"""What a command's events add up to: a frozen state, and the one function that moves it on."""
+"""Fold the events of a command into a frozen state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,44 +24,44 @@ from ssl_cli.events import (
 
 HISTORY = 256
 ONLINE = "online_knn"
-NEAR = 0.03  # a loss this share below chance, or less, tells hardly anything apart
-EARLY, FEW_STEPS = 0.25, 100  # the share of a run, and the steps, in which that is nothing to worry about
+NEAR = 0.03  # a loss is near chance if it is at most this share below
+FIRST_PART, FEW_STEPS = 0.25, 100  # share of a run, and number of steps, in which that is normal
 
 
 @dataclass(frozen=True)
 class Screen:
-    """All that a display or a report needs to know; times are seconds after the epoch."""
+    """State of a display or report; times are seconds since the epoch."""
 
     choices: tuple[Choice, ...] = ()
     expected: Mapping[str, float] = field(default_factory=dict)
-    """What the plan expects, by the names of `Planned.expected`."""
+    """Values expected by the plan, named as in `Planned.expected`."""
     started: Started | None = None
     latest: Stepped | None = None
     losses: tuple[float, ...] = ()
     """Losses over the whole run, thinned to a few hundred."""
     stride: int = 1
-    """How many log events stand behind one of `losses`."""
+    """Log events for each entry of `losses`."""
     seen: int = 0
     warnings: tuple[Warned, ...] = ()
     skipped: int = 0
     saved: Saved | None = None
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     online: tuple[Evaluated, ...] = ()
-    """Nearest neighbours measured while training goes on, oldest first."""
+    """kNN evaluations during training, oldest first."""
     measured: tuple[Measured, ...] = ()
-    """What a benchmark has found so far."""
+    """Measurements of a benchmark so far."""
     advised: Advised | None = None
     stopped: Stopped | None = None
     finished: Finished | None = None
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run; 0 before it starts."""
+        """Return the steps of the whole run; 0 before it starts."""
         return self.started.steps if self.started else 0
 
     @property
     def step(self) -> int:
-        """Steps taken."""
+        """Return the steps taken."""
         if self.stopped:
             return self.stopped.step
         if self.latest:
@@ -70,17 +70,17 @@ class Screen:
 
     @property
     def exit_code(self) -> int:
-        """The process's exit code, as far as it is known."""
+        """Return the exit code of the process, as far as it is known."""
         return self.stopped.exit_code if self.stopped else DONE
 
     @property
     def plan_alone(self) -> bool:
-        """Whether there is a plan, and no training that follows it."""
+        """Return whether there is a plan without training."""
         return bool(self.choices) and self.started is None and self.stopped is None
 
     @property
     def phase(self) -> str:
-        """What a training is at, in a word or two."""
+        """Return the phase of training in a word or two."""
         if self.stopped:
             return "stopped"
         if self.finished:
@@ -93,47 +93,47 @@ class Screen:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the engine has warned of a collapse, and the rows of z lie together still."""
+        """Return whether the engine has warned of a collapse and the spread of z is still small."""
         spread = self.latest.numbers.get("spread") if self.latest else None
         warned = any(warning.about == "collapse" for warning in self.warnings)
         return warned and spread is not None and spread < COLLAPSED
 
     def choice(self, name: str) -> str:
-        """The plan's value of this name, or nothing."""
+        """Return the plan's value of this name, or an empty string."""
         return next((choice.value for choice in self.choices if choice.name == name), "")
 
     def seconds_left(self, now: float) -> float | None:
-        """Time left at the pace so far, or by the plan before there is one; None where neither is known."""
+        """Return the seconds left at the mean step time so far, at first by the plan; None where neither is known."""
         if not self.started:
             return None
         if not self.latest or self.latest.step <= self.started.step:
             planned = self.expected.get("seconds")
             return None if planned is None else max(0.0, planned - (now - self.started.time))
-        pace = (self.latest.time - self.started.time) / (self.latest.step - self.started.step)
-        return max(0.0, pace * (self.steps - self.latest.step) - (now - self.latest.time))
+        per_step = (self.latest.time - self.started.time) / (self.latest.step - self.started.step)
+        return max(0.0, per_step * (self.steps - self.latest.step) - (now - self.latest.time))
 
     def chance_note(self) -> tuple[str, bool]:
-        """What the loss is worth beside its chance level, and whether that is alarming."""
+        """Compare the latest loss with its chance level; also return whether the result is alarming."""
         if not self.latest or not self.steps:
             return "", False
         return chance_note(self.latest.loss, self.latest.chance, self.latest.step, self.steps)
 
 
 def chance_note(loss: float, chance: float | None, step: int, steps: int) -> tuple[str, bool]:
-    """What to say of a loss after `step` of `steps` steps, and whether it is alarming; nothing of a loss that fell.
+    """Compare a loss after `step` of `steps` steps with its chance level; also return whether the result is alarming.
 
-    `chance` is the loss of an encoder that tells nothing apart, where there is such a number.
+    `chance` is the loss where all embeddings are equal, None where it is unknown. A loss below it gives "".
     """
     if not chance or not loss >= (1 - NEAR) * chance:
         return "", False
     where = "near chance" if loss <= (1 + NEAR) * chance else "above chance"
-    if step < max(EARLY * steps, FEW_STEPS):
+    if step < max(FIRST_PART * steps, FEW_STEPS):
         return f"{where}, as is normal at first", False
     return f"still {where}: try a lower --lr or a longer warm-up, or look at the views: sslcli inspect-augs", True
 
 
 def fold(screen: Screen, event: Event) -> Screen:
-    """The screen after `event`."""
+    """Return the state after `event`."""
     match event:
         case Stepped():
             return _stepped(screen, event)
@@ -146,11 +146,11 @@ def fold(screen: Screen, event: Event) -> Screen:
         case Skipped():
             return replace(screen, skipped=screen.skipped + 1)
         case _:
-            return _turned(screen, event)
+            return _replaced(screen, event)
 
 
-def _turned(screen: Screen, event: Event) -> Screen:
-    """The screen after one of the events that a run has but a few of."""
+def _replaced(screen: Screen, event: Event) -> Screen:
+    """Return the state after an event that replaces a field or is appended to one."""
     match event:
         case Planned():
             return replace(screen, choices=event.choices, expected=event.expected)

@@ -1,4 +1,4 @@
-"""Where events go: a live display on a terminal, plain lines elsewhere, and a result on stdout at the end."""
+"""Write events to a live panel on a terminal or as plain lines elsewhere, and the result to stdout."""
 
 import json
 import os
@@ -22,13 +22,13 @@ from ssl_cli.ui.text import per_step, percent, safe
 REFRESH = 4
 LABEL = 11
 PROSE = {"verdict", "note", "warning", "protocol"}
-"""Labels of lines that may be broken between words."""
+"""Labels of lines that may wrap between words."""
 SKIPS_SHOWN = 20
 LONGEST_LINE = 160
 
 
 class Sink(Protocol):
-    """A display of a command under way."""
+    """Displays a running command."""
 
     def __enter__(self) -> Self: ...
 
@@ -37,11 +37,11 @@ class Sink(Protocol):
     ) -> None: ...
 
     def show(self, screen: Screen, event: Event) -> None:
-        """Show that `event` has led to `screen`."""
+        """Show `event` and the state after it."""
 
 
 class LiveSink:
-    """A panel that is redrawn in place, at most four times a second."""
+    """Redraws a panel in place, at most four times a second."""
 
     def __init__(self, command: str, stream: TextIO) -> None:
         self._command, self._screen, self._began = command, Screen(), time.time()
@@ -65,9 +65,9 @@ class LiveSink:
         self._live.stop()
 
     def show(self, screen: Screen, event: Event) -> None:
-        """Print the plan and pictures above the panel; all else is in the panel, which the refresh draws."""
+        """Print the plan and pictures above the panel; all other events are shown in the panel."""
         self._screen = screen
-        self._live.transient = not screen.steps  # of a training, the last panel stays to be read
+        self._live.transient = not screen.steps  # the last panel of a training stays on the screen
         if isinstance(event, Started) and screen.choices:
             self._console.print(view.plan(screen.choices, self._console.width))
         elif isinstance(event, Pictured) and self._console.color_system and not self._console.no_color:
@@ -80,7 +80,7 @@ class LiveSink:
 
 
 class PlainSink:
-    """One line for each event: for logs, pipes and terminals that cannot redraw. No control bytes."""
+    """Writes one line for each event, without control bytes: for logs, pipes and terminals that cannot redraw."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._notes = stream, {""}
@@ -94,7 +94,7 @@ class PlainSink:
         self._stream.flush()
 
     def show(self, screen: Screen, event: Event) -> None:
-        """Write the lines of `event`, if it has any."""
+        """Write the lines of `event`, if any."""
         for line in self._lines(screen, event):
             self._stream.write(f"{line}\n")
         self._stream.flush()
@@ -103,12 +103,12 @@ class PlainSink:
         match event:
             case Started():
                 yield from view.plan_lines(screen.choices, Console(file=self._stream).width)
-                goes_on = f", going on from step {event.step:,}" if event.resumed else ""
-                yield f"run: {safe(event.out)}, {event.steps:,} steps{goes_on}"
+                resumed = f", resumed from step {event.step:,}" if event.resumed else ""
+                yield f"run: {safe(event.out)}, {event.steps:,} steps{resumed}"
             case Stepped():
                 yield _step_line(screen, event)
                 note, _ = screen.chance_note()
-                if note not in self._notes:  # said once, not at every step
+                if note not in self._notes:  # once, not at every step
                     self._notes.add(note)
                     yield f"loss: {note}"
             case Evaluated(name=name) if name == ONLINE:
@@ -122,7 +122,7 @@ class PlainSink:
 
 
 def _one_line(event: Event) -> Iterator[str]:
-    """An event that is told in a line whatever came before it; results go to stdout."""
+    """Format an event whose line does not depend on earlier events; results go to stdout."""
     match event:
         case Warned():
             yield f"warning: {safe(event.message)} {safe(event.hint)}".rstrip()
@@ -134,8 +134,8 @@ def _one_line(event: Event) -> Iterator[str]:
             yield bench.line(event)
 
 
-class Patient:
-    """A sink that waits with a plan until training follows it: alone it is the result. It survives a broken pipe."""
+class DeferredPlan:
+    """Holds back a plan until training starts, as a plan alone is a result; ignores a broken pipe."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink, self._watched = sink, True
@@ -153,7 +153,7 @@ class Patient:
         self._sink.__exit__(kind, error, trace)
 
     def show(self, screen: Screen, event: Event) -> None:
-        """Show this event after those that waited, or let it wait too."""
+        """Show this event after those held back, or hold it back too."""
         self._waiting.append((screen, event))
         if not screen.plan_alone:
             self._pass_on()
@@ -168,7 +168,7 @@ class Patient:
 
 
 def _step_line(screen: Screen, event: Stepped) -> str:
-    """What there is to say of a step on one line; a method's own numbers while there is room."""
+    """Format a step on one line, with the method's own numbers while there is room."""
     chance = f" (chance {event.chance:.2f})" if event.chance is not None else ""
     left = screen.seconds_left(event.time)
     numbers = dict(event.numbers)
@@ -196,18 +196,18 @@ def _step_line(screen: Screen, event: Stepped) -> str:
 def _online_line(screen: Screen, event: Evaluated) -> str:
     result, first = event.result, screen.online[0]
     then = f"at step {first.step}"
-    beside = f" ({then} {percent(first.result['top1'])})" if first is not event else f" ({then})"
+    earliest = f" ({then} {percent(first.result['top1'])})" if first is not event else f" ({then})"
     where = f"k {result['k']}, {result['queries']:,} queries in a bank of {result['bank']:,}"
-    return f"online kNN: step {event.step}  top-1 {percent(result['top1'])}{beside}  {where}"
+    return f"online kNN: step {event.step}  top-1 {percent(result['top1'])}{earliest}  {where}"
 
 
 def can_redraw(stream: TextIO, env: Mapping[str, str]) -> bool:
-    """Whether a live display makes sense there."""
+    """Return whether a live display can be redrawn on this stream."""
     return stream.isatty() and not env.get("CI") and env.get("TERM", "") not in {"dumb", "unknown"}
 
 
 def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
-    """Show the events of a command on stderr as they come, its result on stdout; the exit code.
+    """Show the events of a command on stderr as they come, write its result to stdout and return the exit code.
 
     Args:
         command: the name of the command.
@@ -216,7 +216,7 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
     """
     screen = Screen()
     live = can_redraw(sys.stderr, os.environ)
-    with Patient(LiveSink(command, sys.stderr) if live else PlainSink(sys.stderr)) as sink:
+    with DeferredPlan(LiveSink(command, sys.stderr) if live else PlainSink(sys.stderr)) as sink:
         for event in events:
             screen = fold(screen, event)
             sink.show(screen, event)
@@ -232,7 +232,7 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
 
 
 def write_json(document: Mapping[str, object]) -> None:
-    """One JSON document on stdout, ASCII alone, so that no name of a file can spoil it."""
+    """Write one JSON document to stdout, in ASCII, so that any file name is valid in it."""
     sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
     sys.stdout.flush()
 

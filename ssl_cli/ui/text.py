@@ -1,4 +1,4 @@
-"""Text for terminals: strings that are safe to show, numbers that are easy to read, curves of one line."""
+"""Format text for terminals: escaped strings, numbers, curves of one line."""
 
 import math
 from collections.abc import Sequence
@@ -9,27 +9,27 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def safe(text: object) -> str:
-    """The text on one line, without anything that a terminal would obey."""
+    """Return the text on one line, with control characters escaped."""
     return shown(str(text), limit=2000)
 
 
 def percent(share: float) -> str:
-    """`81.2 %` of 0.8123."""
+    """Format 0.8123 as `81.2 %`."""
     return f"{100 * share:.1f} %"
 
 
 def per_step(seconds: float) -> str:
-    """`2.00 s`, `120 ms`."""
+    """Format a step time: `2.00 s`, `120 ms`."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def rate(per_second: float) -> str:
-    """`812`, `12,345`, `3.2`: images per second."""
+    """Format images per second: `812`, `12,345`, `3.2`."""
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The values as bars, at most `width` of them, each the mean of its share; what is not finite shows as a gap."""
+    """Draw the values as at most `width` bars, each the mean of as many values; non-finite ones are gaps."""
     if not values or width < 1:
         return ""
     count = min(width, len(values))

@@ -1,4 +1,4 @@
-"""The live display as a picture of the state: pure, so that it can be looked at without a run."""
+"""Render the live display from the state; pure functions."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from ssl_cli.ui import bench
 from ssl_cli.ui.screen import Screen
 from ssl_cli.ui.text import per_step, percent, rate, safe, sparkline
 
-SLOW_DATA = 0.3  # share of the time waiting for images from which on it is worth a colour
+SLOW_DATA = 0.3  # share of the time waiting for images from which on it is coloured
 WARNINGS_SHOWN = 2
 FRAME = 4  # columns that the panel's border takes
 SHORTEST_BAR = 10
@@ -36,11 +36,11 @@ NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
     "uniformity": ("uniformity", "{:.3f}".format),
     "effective_rank": ("effective rank", "{:.1f}".format),
 }
-"""The health of z as the engine tells it: what each number is called, and how it is written."""
+"""Numbers that the engine logs of z: label, and format."""
 
 
 def plan(choices: Sequence[Choice], width: int) -> RenderableType:
-    """The plan on `width` columns: each choice, its value, its reason; reasons wrap under themselves."""
+    """Render the plan in `width` columns: each choice, its value, its reason."""
     cells = [tuple(Text(safe(word)) for word in (choice.name, choice.value, choice.reason)) for choice in choices]
     names = max((name.cell_len for name, _, _ in cells), default=0)
     values = min(max((value.cell_len for _, value, _ in cells), default=0), max(2 * width // 5, SHORTEST_REASON))
@@ -60,17 +60,17 @@ def plan(choices: Sequence[Choice], width: int) -> RenderableType:
 
 
 def plan_lines(choices: Sequence[Choice], width: int) -> list[str]:
-    """The plan as plain text, no control bytes."""
+    """Return the plan as lines of plain text, without control bytes."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     with console.capture() as written:
         console.print(plan(choices, width))
     return [line.rstrip() for line in written.get().splitlines()]
 
 
-def panel(command: str, screen: Screen, now: float, began: float, width: int = 80) -> RenderableType:
-    """The display at the time `now` of a command that began at `began`, on a terminal of `width` columns."""
+def panel(command: str, screen: Screen, now: float, start: float, width: int = 80) -> RenderableType:
+    """Render the display at time `now` of a command that started at `start`, in `width` columns."""
     inner = width - FRAME
-    parts: list[RenderableType] = [_progress(command, screen, now, began, inner)]
+    parts: list[RenderableType] = [_progress(command, screen, now, start, inner)]
     top, bottom, room = _rows(inner), _rows(inner), inner - _label(inner) - _gap(inner)
     if screen.latest:
         _loss(top, screen, screen.latest, room)
@@ -95,7 +95,7 @@ def _gap(inner: int) -> int:
 
 
 def _label(inner: int) -> int:
-    """The width of the first column: where there is room, its values stand in one line with those of the facts."""
+    """Return the width of the first column: where there is room, that of the first column of the facts below."""
     return len("waiting for data") if inner >= TWO_COLUMNS else len("online kNN")
 
 
@@ -107,7 +107,7 @@ def _rows(inner: int) -> Table:
 
 
 def _flow(parts: Sequence[Text], width: int) -> Text:
-    """The parts side by side where `width` has room for them, else one below the other; none is broken."""
+    """Join the parts side by side where `width` has room for them, else one below the other; none is broken."""
     flowing, used = Text(), 0
     for part in parts:
         if used and used + 2 + part.cell_len > width:
@@ -122,7 +122,7 @@ def _flow(parts: Sequence[Text], width: int) -> Text:
 
 
 def _curve(values: Sequence[float], before: Sequence[Text], width: int) -> Text:
-    """`before`, and behind it the values as a curve in what is left of `width`."""
+    """Append the values as a curve to `before`, in what is left of `width`."""
     line = _flow(before, width)
     room = width - cell_len(line.plain.rpartition("\n")[2]) - 2
     curve = sparkline(values, room) if len(values) > 1 and room > 3 else ""
@@ -134,10 +134,10 @@ def _title(command: str, screen: Screen) -> Text:
     return Text(" · ".join(safe(word) for word in words if word), "bold", overflow="ellipsis", no_wrap=True)
 
 
-def _progress(command: str, screen: Screen, now: float, began: float, inner: int) -> RenderableType:
+def _progress(command: str, screen: Screen, now: float, start: float, inner: int) -> RenderableType:
     if not screen.steps:
         newest = f"; {bench.line(screen.measured[-1])}" if screen.measured else ""
-        return Text(f"{'planning' if command == 'pretrain' else 'working'}, {format_seconds(now - began)}{newest}")
+        return Text(f"{'planning' if command == 'pretrain' else 'working'}, {format_seconds(now - start)}{newest}")
     done = f" in {format_seconds(screen.finished.seconds)}" if screen.finished and not screen.stopped else ""
     phase = Text(f"{screen.phase}{done}", f"bold {PHASES.get(screen.phase, 'cyan')}")
     words = [Text(f"{screen.step:,}/{screen.steps:,} steps")]
@@ -168,7 +168,7 @@ def _loss(rows: Table, screen: Screen, latest: Stepped, width: int) -> None:
 
 
 def _online(screen: Screen, width: int) -> Text:
-    """The newest measurement, the first one beside it, and the curve of all."""
+    """Format the latest kNN accuracy, the first one, and the curve of all."""
     tops = [float(event.result["top1"]) for event in screen.online]
     first = f"at step {screen.online[0].step:,}"
     if len(tops) == 1:
@@ -179,7 +179,7 @@ def _online(screen: Screen, width: int) -> Text:
 def _saved(rows: Table, screen: Screen, now: float, width: int) -> None:
     assert screen.saved is not None
     words = [safe(Path(screen.saved.path).name), format_bytes(screen.saved.size) if screen.saved.size else ""]
-    if not screen.finished and not screen.stopped:  # what stays on the screen would soon be wrong
+    if not screen.finished and not screen.stopped:  # the last panel stays on the screen
         words.append(f"{format_seconds(max(0.0, now - screen.saved.time))} ago")
     rows.add_row("saved", _flow([Text(word) for word in words if word], width))
 
@@ -192,7 +192,7 @@ def _warning(warning: Warned) -> Text:
 
 
 def _facts(screen: Screen, latest: Stepped, inner: int) -> Table:
-    """How training goes and what z is like, in one, two or four columns of names and values."""
+    """Render training metrics and metrics of z in one, two or four columns of names and values."""
     groups = [list(_training(latest)), list(_health(screen, latest))]
     if inner >= FOUR_COLUMNS:
         columns = [half for group in groups for half in _halves(group)]
@@ -231,7 +231,7 @@ def _training(latest: Stepped) -> Iterator[Fact]:
 
 
 def _health(screen: Screen, latest: Stepped) -> Iterator[Fact]:
-    """The numbers of z in a settled order, then whatever else the method observes."""
+    """Yield the metrics of z in a fixed order, then those of the method."""
     for key, (name, written) in NUMBERS.items():
         if key in latest.numbers:
             red = "bold red" if key == "spread" and screen.collapsed else ""

@@ -1,4 +1,4 @@
-"""A training told in events, for the displays."""
+"""Events of a training, for the displays."""
 
 import math
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ CHOICES = (
     Choice(name="backbone", value="resnet18, width 0.25", reason="0.73 M parameters trained with the head"),
     Choice(name="BatchNorm", value="512 rows a group",
            reason="one group; the paper has all rows in one group: --set model.bn_group=global"),
-    Choice(name="mode", value="cached", reason="the batch does not fit at once; exact, each row passes twice"),
+    Choice(name="mode", value="cached", reason="the batch does not fit at once; exact, each row is computed twice"),
     Choice(name="peak memory", value="1.0 GB", reason="estimate"),
 )  # fmt: skip
 EXPECTED = {
@@ -66,7 +66,7 @@ def stepped(
 
 
 def online(step: int, top1: float) -> Evaluated:
-    """Nearest neighbours while training goes on."""
+    """kNN during training."""
     result = {"top1": top1, "k": 20, "bank": 2048, "queries": 512, "seconds": 1.2}
     return Evaluated(step=step, time=START + 2.0 * step, name="online_knn", result=result)
 
@@ -133,9 +133,9 @@ def benchmark() -> list[Event]:
                 "asked_batch": 4096, "size": 32, "device": "cpu", "device_name": "", "precision": "bf16",
                 "memory_format": "channels_last", "mode": "direct", "micro_batch": 512, "threads": 2, "torch": "2.14",
             },
-            shares={"passes": 0.93, "augmentation": 0.07, "loss": 0.0},
+            shares={"network": 0.93, "augmentation": 0.07, "loss": 0.0},
             rate=1023.3,
-            bound="Passes through the network take 93 % of the time; step reaches 50 % of what bf16 matrix products "
+            bound="Network takes 93 % of the time; step reaches 50 % of what matrix bf16 products "
             "would allow.",
             advice="--set data.cache=ram would help most: about 1.30 times as fast (all images decoded are 3.1 GB).",
             setting="--set data.cache=ram",

@@ -23,18 +23,18 @@ def shown(screen: Screen, width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_tables_fit_and_tell_all(width: int) -> None:
+def test_tables_fit_and_are_complete(width: int) -> None:
     text = shown(WHOLE, width)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     assert "\x1b" not in text
     assert "\x07" not in text
     words = " ".join(text.split())
-    for told in (
+    for expected in (
         "simclr, resnet18, width 0.25, 32 px, batch 256; cpu, 2 threads, bf16 channels_last, direct",
         "88.6 GB/s 86 to 89, n 7", "1.02 TFLOP/s 980 GFLOP/s to 1.1 TFLOP/s, n 7", "1,100 images/s 1,050 to 1,120, n 7",
-        "50.0 % of matrix bf16", "1,023 images/s: passes 93.0 %, augmentation 7.0 %",
+        "50.0 % of matrix bf16", "1,023 images/s: network 93.0 %, augmentation 7.0 %",
     ):  # fmt: skip
-        assert told in words, told
+        assert expected in words, expected
 
 
 def test_at_120_columns_a_part_is_a_line() -> None:
@@ -58,14 +58,14 @@ def test_part_of_a_benchmark() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "unit", "told"),
+    ("rate", "unit", "expected"),
     [
         (234.4e9, "FLOP/s", "234 GFLOP/s"), (1.5e12, "B/s", "1.5 TB/s"), (99.5e6, "B/s", "99.5 MB/s"),
         (16_712.4, "images/s", "16,712 images/s"), (3.14159, "images/s", "3.14 images/s"), (12.0, "B/s", "12 B/s"),
     ],
 )  # fmt: skip
-def test_amounts(rate: float, unit: str, told: str) -> None:
-    assert bench.amount(rate, unit) == told
+def test_amounts(rate: float, unit: str, expected: str) -> None:
+    assert bench.amount(rate, unit) == expected
 
 
 def test_the_document() -> None:
@@ -78,7 +78,7 @@ def test_the_document() -> None:
     assert step["reference"] == {"what": "plain PyTorch, float32", "rate": 320.0, "ratio": 1100 / 320}
     assert document["advice"]["setting"] == "--set data.cache=ram"
     assert document["advice"]["gain"] == 1.3
-    assert document["shares"] == {"passes": 0.93, "augmentation": 0.07, "loss": 0.0}
+    assert document["shares"] == {"network": 0.93, "augmentation": 0.07, "loss": 0.0}
     assert (document["images_per_second"], document["run"]["data"]) == (1023.3, HOSTILE)
 
 

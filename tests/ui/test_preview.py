@@ -77,7 +77,7 @@ def test_it_fits_and_is_as_wide_as_can_be(views: int, width: int) -> None:
 
 
 @pytest.mark.parametrize(("views", "width", "across"), [(2, 80, 3), (3, 80, 4), (6, 120, 7), (6, 80, 4)])
-def test_side_by_side_where_they_can_be_told_apart(views: int, width: int, across: int) -> None:
+def test_tiles_stand_side_by_side_where_there_is_room(views: int, width: int, across: int) -> None:
     lines = text(row(views), width)
     titles = [re.split(r"  +", line.strip()) for line in lines if re.match(r"(original|view \d+)( {3,}|$)", line)]
     assert [len(line) for line in titles] == [across, views + 1 - across][: len(titles)]

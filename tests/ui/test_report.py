@@ -24,7 +24,7 @@ EXPORT = Evaluated(
 SHEET = Evaluated(name="sheet", result={"path": "sheet.png", "images": 8, "views": 6})
 
 
-def told(events: list[Event], command: str = "pretrain") -> str:
+def written(events: list[Event], command: str = "pretrain") -> str:
     screen = reduce(fold, events, Screen())
     return "\n".join(f"{label:<10}{words}" for label, words in report.lines(command, screen))
 
@@ -36,7 +36,7 @@ def document(events: list[Event], command: str = "pretrain") -> dict[str, object
 
 
 def test_a_good_run_says_trained_against_untrained_and_what_next() -> None:
-    summary = told(training())
+    summary = written(training())
     for words in (
         "top-1 81.0 % ± 0.9, top-5 98.0 %", "top-1 17.0 % by the same network untrained",
         "top-1 16.0 % by raw pixels", "k 200, temperature 0.1, on h, 2,048 queries in a bank of 16,384",
@@ -47,14 +47,14 @@ def test_a_good_run_says_trained_against_untrained_and_what_next() -> None:
 
 
 def test_quality_comes_first_then_the_facts_then_what_next() -> None:
-    labels = [line.split()[0] for line in told(training()).splitlines()]
+    labels = [line.split()[0] for line in written(training()).splitlines()]
     order = [labels.index(label) for label in ("kNN", "loss", "planned", "time", "encoder", "next")]
     assert order == sorted(order)
     assert order[0] == 0
 
 
 def test_the_plan_against_the_fact() -> None:
-    rows = told(training()).splitlines()
+    rows = written(training()).splitlines()
     first = next(number for number, row in enumerate(rows) if "planned" in row)
     assert rows[first : first + 6] == [
         "             planned       actual",
@@ -73,14 +73,14 @@ def test_the_plan_against_the_fact() -> None:
 def test_only_what_is_known_is_compared() -> None:
     run = training()
     without_plan = [Planned(choices=CHOICES), *run[1:]]
-    assert "planned" not in told(without_plan)
-    assert "448 steps in 2 min 58 s, peak memory 1.1 GB" in told(without_plan)
+    assert "planned" not in written(without_plan)
+    assert "448 steps in 2 min 58 s, peak memory 1.1 GB" in written(without_plan)
     assert document(without_plan)["plan_against_fact"] == {}
     partly = [Planned(choices=CHOICES, expected={"seconds": 170.0, "checkpoint": 9.0}), *run[1:-3], run[-1]]
     assert document(partly)["plan_against_fact"] == {"seconds": {"expected": 170.0, "actual": 178.0}}
-    assert "448 steps in" in told(partly)
-    assert "+4.7 %" in told(partly)
-    assert "planned" not in told(stopped())
+    assert "448 steps in" in written(partly)
+    assert "+4.7 %" in written(partly)
+    assert "planned" not in written(stopped())
 
 
 def test_measurements_on_the_way() -> None:
@@ -89,7 +89,7 @@ def test_measurements_on_the_way() -> None:
         {"step": 64, "top1": 0.43},
         {"step": 128, "top1": 0.61},
     ]
-    assert "top-1 17.0 % at step 4, while training" in told(stopped())
+    assert "top-1 17.0 % at step 4, while training" in written(stopped())
 
 
 def test_a_plan_alone_is_the_result() -> None:
@@ -102,31 +102,31 @@ def test_a_plan_alone_is_the_result() -> None:
         "expected": EXPECTED,
         "warnings": ["The queue is capped."],
     }
-    assert told(events) == "warning   The queue is capped. Pass less."
+    assert written(events) == "warning   The queue is capped. Pass less."
 
 
 @pytest.mark.parametrize(("steps", "few"), [(28, True), (96, True), (100, False)])
 def test_too_few_steps_are_called_so(steps: int, few: bool) -> None:
-    summary = told(training(steps))
+    summary = written(training(steps))
     assert ("too few to learn much" in summary) is few
     assert ("sslcli pretrain --resume --out runs/first --epochs" in summary) is few
 
 
 def test_a_small_gain_is_called_so() -> None:
-    assert "only +2.0 points" in told(training(quality=knn(0.19)))
-    assert "only -3.0 points" in told(training(quality=knn(0.14)))
-    assert " points " not in told(training(quality=knn(0.19, None)))
+    assert "only +2.0 points" in written(training(quality=knn(0.19)))
+    assert "only -3.0 points" in written(training(quality=knn(0.14)))
+    assert " points " not in written(training(quality=knn(0.19, None)))
     assert document(training(quality=knn(0.19)))["verdict"]
 
 
 def test_a_loss_that_stayed_near_chance_is_called_so_where_no_labels_tell_more() -> None:
     last = [event for event in training() if not isinstance(event, Evaluated)]
-    assert "The loss is still near chance: try" in told([*last, stepped(448, loss=6.2)])
-    assert "still near chance" not in told(last)
+    assert "The loss is still near chance: try" in written([*last, stepped(448, loss=6.2)])
+    assert "still near chance" not in written(last)
 
 
 def test_a_stopped_run_says_how_to_go_on() -> None:
-    summary = told(stopped())
+    summary = written(stopped())
     assert "stopped, resumable" in summary
     assert "sslcli pretrain --resume --out runs/first" in summary
     assert "linear-eval" not in summary
@@ -137,18 +137,18 @@ def test_a_stopped_run_says_how_to_go_on() -> None:
 
 
 def test_commands_can_be_copied_whatever_the_folder_is_called() -> None:
-    assert "--out 'my runs/a b'" in told(stopped()[:1] + training(28, out="my runs/a b"))
-    assert told(training(out=HOSTILE)).replace("\n", "").isprintable()
+    assert "--out 'my runs/a b'" in written(stopped()[:1] + training(28, out="my runs/a b"))
+    assert written(training(out=HOSTILE)).replace("\n", "").isprintable()
 
 
 def test_evaluations_exports_and_sheets() -> None:
-    assert "top-1 80.0 %" in told([LINEAR], "linear-eval")
-    assert "logistic regression" in told([LINEAR], "linear-eval")
-    assert "a split" in told([LINEAR], "linear-eval")
-    assert "2.9 MB, ONNX opset 18" in told([EXPORT], "export")
-    assert "batch sizes 1, 2, 5: largest difference 1.0e-06" in told([EXPORT], "export")
-    assert "8 images and 6 views" in told([SHEET], "inspect-augs")
-    assert "raw pixels" in told([knn()], "knn-eval")
+    assert "top-1 80.0 %" in written([LINEAR], "linear-eval")
+    assert "logistic regression" in written([LINEAR], "linear-eval")
+    assert "a split" in written([LINEAR], "linear-eval")
+    assert "2.9 MB, ONNX opset 18" in written([EXPORT], "export")
+    assert "batch sizes 1, 2, 5: largest difference 1.0e-06" in written([EXPORT], "export")
+    assert "8 images and 6 views" in written([SHEET], "inspect-augs")
+    assert "raw pixels" in written([knn()], "knn-eval")
 
 
 def test_documents() -> None:

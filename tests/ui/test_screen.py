@@ -43,22 +43,22 @@ def test_losses_are_thinned_over_the_whole_run(count: int) -> None:
     assert screen.losses == tuple(float(step) for step in range(0, count, screen.stride))
 
 
-def test_time_left_is_at_the_pace_of_this_process() -> None:
+def test_time_left_is_at_the_step_time_of_this_process() -> None:
     screen = folded([Started(out="x", steps=110, step=10, resumed=True, time=START), stepped(60)])
     assert screen.seconds_left(START + 120.0) == pytest.approx(50 * 120 / 50)
     assert screen.seconds_left(START + 130.0) == pytest.approx(110.0)
     assert screen.seconds_left(START + 9999.0) == 0
 
 
-def test_there_is_no_time_left_before_a_pace() -> None:
+def test_there_is_no_time_left_before_the_first_step() -> None:
     assert Screen().seconds_left(0.0) is None
     assert folded([Started(out="x", steps=100, time=START)]).seconds_left(START + 5) is None
 
 
-def test_before_a_pace_the_plan_knows_the_time() -> None:
-    begun = folded(training()[:2])
-    assert begun.seconds_left(START + 20.0) == pytest.approx(EXPECTED["seconds"] - 20)
-    assert begun.seconds_left(START + 999.0) == 0
+def test_before_the_first_step_the_time_left_is_the_plan_s() -> None:
+    started = folded(training()[:2])
+    assert started.seconds_left(START + 20.0) == pytest.approx(EXPECTED["seconds"] - 20)
+    assert started.seconds_left(START + 999.0) == 0
 
 
 def test_measurements_on_the_way_are_no_results() -> None:
@@ -107,7 +107,7 @@ def test_what_a_loss_near_chance_means(loss: float, step: int, says: str, alarmi
     assert alarm is alarming
 
 
-def test_a_short_run_is_not_told_off() -> None:
+def test_a_short_run_is_not_alarming() -> None:
     assert chance_note(6.2, 6.24, 99, 99) == ("near chance, as is normal at first", False)
     assert chance_note(6.2, 6.24, 100, 110)[1]
 

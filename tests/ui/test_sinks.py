@@ -79,7 +79,7 @@ def test_step_lines_stay_short() -> None:
     assert "xxx" not in text
 
 
-def test_a_loss_near_chance_is_told_once() -> None:
+def test_a_loss_near_chance_is_noted_once() -> None:
     early = [stepped(step, loss=6.2) for step in (4, 8, 12)]
     late = [stepped(step, loss=6.2) for step in (200, 300, 400)]
     text = plain([Started(out="x", steps=448), *early, *late])
@@ -164,7 +164,7 @@ def test_a_plan_that_is_followed_goes_to_stderr(capsys: pytest.CaptureFixture[st
     assert err.count("A note on the plan.") == 1
 
 
-def test_what_waited_is_told_when_training_fails_to_follow(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_held_back_is_shown_when_training_fails_to_start(capsys: pytest.CaptureFixture[str]) -> None:
     def broken() -> Iterator[Event]:
         yield from training()[:1]
         yield Warned(message="A note on the plan.")

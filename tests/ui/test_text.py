@@ -19,7 +19,7 @@ def test_percent() -> None:
     assert percent(0.8123) == "81.2 %"
 
 
-def test_paces() -> None:
+def test_rates() -> None:
     assert (per_step(2.0), per_step(0.1234), per_step(0.0004)) == ("2.00 s", "123 ms", "0 ms")
     assert (rate(12345.6), rate(812.4), rate(3.21)) == ("12,346", "812", "3.2")
 

@@ -89,7 +89,7 @@ def test_states_of_a_run() -> None:
     assert "planning" in drawn(training()[:1])
     assert "first steps" in drawn([Started(out="x", steps=10, time=START)])
     assert "warm-up" in drawn(training()[:6])
-    assert "2 min 30 s left" in drawn(training()[:2], now=START + 20.0)  # the plan's, before there is a pace
+    assert "2 min 30 s left" in drawn(training()[:2], now=START + 20.0)  # the plan's, before the first step
     assert "training" in drawn(training()[:20])
     assert "12 min 00 s left" in drawn(training()[:24], now=START + 176.0)
     assert "done in 2 min 58 s" in drawn(training())
@@ -109,7 +109,7 @@ def test_a_first_measurement_that_is_not_of_the_start_says_when_it_was() -> None
     assert "61.0 %  at step 64 43.0 %  ▁█" in drawn([*training()[:2], online(64, 0.43), online(128, 0.61)])
 
 
-def test_a_loss_near_chance_is_told_and_coloured_only_late() -> None:
+def test_a_loss_near_chance_is_noted_and_coloured_only_late() -> None:
     early, late = ([*training()[:2], stepped(step, loss=6.2)] for step in (8, 400))
     assert "near chance, as is normal at first" in drawn(early)
     assert YELLOW not in coloured(early)
