@@ -38,7 +38,7 @@ def test_the_plain_loop_takes_the_same_step(method: str, own: dict[str, Any], mo
     assert not {type(part).__module__ for part in net.modules()} & {"ssl_cli.nn.batchnorm"}
     this.step()
     for group in optimiser.param_groups:
-        group["lr"] = this.job.lr(0)
+        group["lr"] = this.trainer.lr(0)
     plain()
     ours, theirs = this.objective.state_dict(), net.state_dict()
     assert ours.keys() == theirs.keys()

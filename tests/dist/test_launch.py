@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.distributed.launcher.api import LaunchConfig
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from ssl_cli.engine.workers import launch
@@ -123,7 +124,7 @@ def test_a_file_that_torch_has_written_is_no_error_of_ours(tmp_path: Path, monke
 
 def test_the_shutdown_timeout_is_passed_only_where_torch_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch 2.11 has none."""
-    fields = [field for field in dataclasses.fields(launch.LaunchConfig) if field.name != "shutdown_timeout"]
+    fields = [field for field in dataclasses.fields(LaunchConfig) if field.name != "shutdown_timeout"]
     older = dataclasses.make_dataclass(
         "LaunchConfig", [(field.name, Any, dataclasses.field(default=None)) for field in fields]
     )
