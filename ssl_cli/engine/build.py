@@ -65,21 +65,21 @@ def build_objective(settings: Settings, device: torch.device, images: int | None
 def build_loader(
     settings: Settings, objective: Objective, source: Source, device: torch.device, card_bytes: int = 0
 ) -> Loader:
-    """The loader of the run's images, of several processes as far as they pass in this one.
+    """Create the loader of the run's images, on several ranks of the rows that this rank reads.
 
-    With `card_bytes` they stay on the device, which is a card, if that is enough for them.
+    With `card_bytes`, bytes of the GPU `device`, they are cached there if all of them fit.
 
     Raises:
         DataError: fewer images than the batch.
     """
 
-    def share(step: int) -> Tensor:
+    def local_rows(step: int) -> Tensor:
         return step_share(settings, objective, step).read(objective.target_views)
 
     return Loader(
         source, settings.run.batch, settings.run.seed,
         threads=settings.data.threads, cache=settings.data.cache,
         cache_bytes=budget.cache_bytes(settings, objective, device),
-        card=device if card_bytes else None, card_bytes=card_bytes, cap=cap_for(settings.data.size),
-        share=share if distributed.world_size() > 1 else None,
+        gpu=device if card_bytes else None, gpu_cache_bytes=card_bytes, cap=cap_for(settings.data.size),
+        local_rows=local_rows if distributed.world_size() > 1 else None,
     )  # fmt: skip

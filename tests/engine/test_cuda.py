@@ -133,7 +133,7 @@ def test_what_is_made_beside_training_is_what_is_made_in_its_turn(
         occupy(10)  # so that whatever does not wait for training comes too early
         job.staging.ahead()
         found.append((views.x.clone(), batch))
-    assert job.loader._cache.on_card == bool(card_bytes)
+    assert job.loader._cache.on_gpu == bool(card_bytes)
     for (x, batch), own in zip(found, plain.loader.batches(0, plain.steps), strict=True):
         views, wanted = plain.staging.stage(own)
         assert torch.equal(x, views.x)
