@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_cli.augment.sheet import save_png
+from ssl_cli.augment.sheet import png
 from ssl_cli.cli import main
 from ssl_cli.config.methods import CustomMethodSettings
 from ssl_cli.nn.heads import unit
@@ -45,7 +45,8 @@ def test_the_readme_s_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for label in ("cats", "dogs"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for i in range(24):
-            save_png(torch.randint(0, 256, (3, 40, 50), dtype=torch.uint8), tmp_path / "photos" / label / f"{i}.png")
+            image = torch.randint(0, 256, (3, 40, 50), dtype=torch.uint8)
+            (tmp_path / "photos" / label / f"{i}.png").write_bytes(png(image))
     lines = commands()
     assert len(lines) >= 9
     for line in lines:

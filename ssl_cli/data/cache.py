@@ -66,7 +66,7 @@ class Cache:
             self._put(index, image)
 
     def _allocate(self, images: Tensor | Sequence[Tensor]) -> Tensor | None:
-        """Allocate memory for all images, of the size of these first ones, on the GPU or in RAM; None if neither fits."""
+        """Allocate memory for all images, if of these first ones' size, on the GPU or in RAM; None if too large."""
         whole = images[0].numel() * len(self.has)
         self.on_gpu = self._gpu is not None and isinstance(images, Tensor) and whole <= self._gpu_bytes
         if not self.on_gpu and whole > self.budget:

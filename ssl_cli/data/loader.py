@@ -103,7 +103,7 @@ class Loader:
         return self._bad.skipped
 
     def batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
-        """Yield the batches of steps `start_step` to `stop_step` (exclusive); those of a step do not depend on the start.
+        """Yield the batches of steps `start_step` to `stop_step` (exclusive); a step's does not depend on the start.
 
         Raises:
             DataError: too many images cannot be read.

@@ -1,4 +1,4 @@
-"""Find the images in a folder, at any depth, each once, in an order that depends on their names alone, without torch."""
+"""Find the images in a folder, at any depth, each once, in an order by their names alone, without torch."""
 
 import os
 from collections.abc import Iterable, Iterator

@@ -75,7 +75,7 @@ def labelled(source: Source) -> Source:
 
 
 def stratified(source: Source, seed: int, fraction: float = 0.2) -> tuple[Source, Source]:
-    """Split a source; the second part holds a `fraction` of each class, at least one image of a class of two or more."""
+    """Split a source; the second part holds a `fraction` of each class, at least one image of two or more."""
     rest, held_out = [], []
     for label in sorted(set(source.labels.tolist())):
         members = (source.labels == label).nonzero()[:, 0]

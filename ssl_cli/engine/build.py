@@ -27,9 +27,7 @@ def build_backbone(model: ModelSettings, size: int, channels: int = 3) -> tuple[
         return library_backbone(model.backbone, size, channels)
     stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"
     make = registry.load(registry.BACKBONES[model.backbone])
-    net = make(
-        width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk, channels=channels, init=model.init
-    )
+    net = make(width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk, channels=channels, init=model.init)
     return net, net.features
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssl_cli.augment.sheet import LINE, MARGIN, PAPER, contact_sheet, png, save_png, tile, tile_side
+from ssl_cli.augment.sheet import LINE, MARGIN, PAPER, contact_sheet, png, tile, tile_side
 from ssl_cli.events import Pictured, Tile
 
 from .pictures import pictures
@@ -87,7 +87,7 @@ def test_a_tile_clamps_and_rounds() -> None:
 
 def test_png_holds_the_picture(tmp_path: Path) -> None:
     picture = pictures(1, 20, 30)[0]
-    save_png(picture, tmp_path / "sheet.png")
+    (tmp_path / "sheet.png").write_bytes(png(picture))
     assert (tmp_path / "sheet.png").read_bytes() == png(picture)
     with Image.open(io.BytesIO(png(picture))) as file:
         assert torch.equal(torch.from_numpy(np.array(file)).permute(2, 0, 1), picture)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2 as tv
 
-from ssl_cli.augment.sheet import save_png
+from ssl_cli.augment.sheet import png
 from ssl_cli.bench import augment, knn, loader, loss, step
 from ssl_cli.bench.advice import LOSS, PASSES, READING, UPDATE
 from ssl_cli.bench.timing import Rates
@@ -206,7 +206,7 @@ def test_a_plain_step_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPa
 def test_a_folder_is_read_as_it_is_broken_files_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
     for i in range(40):
-        save_png(torch.randint(0, 256, (3, 40, 30), dtype=torch.uint8), tmp_path / f"{i:02}.png")
+        (tmp_path / f"{i:02}.png").write_bytes(png(torch.randint(0, 256, (3, 40, 30), dtype=torch.uint8)))
     (tmp_path / "00.png").write_bytes(b"broken")
     with subject(data={"source": str(tmp_path), "size": 16, "threads": 1, "cache": "none"}) as run:
         files, made = loader._files(run, 28, tmp_path)

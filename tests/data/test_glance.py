@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_cli.augment.sheet import save_png
+from ssl_cli.augment.sheet import png
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data import glance as module
 from ssl_cli.data.glance import SIZES, glance
@@ -18,7 +18,7 @@ def fill(root: Path, **counts: int) -> Path:
     for label, count in counts.items():
         (root / label).mkdir(parents=True)
         for i in range(count):
-            save_png(torch.zeros(3, 8, 8, dtype=torch.uint8), root / label / f"{i}.png")
+            (root / label / f"{i}.png").write_bytes(png(torch.zeros(3, 8, 8, dtype=torch.uint8)))
     return root
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssl_cli.augment.sheet import save_png
+from ssl_cli.augment.sheet import png
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.shards import Views
@@ -33,7 +33,7 @@ def photos(folder: Path, count: int = 6, bad: tuple[int, ...] = ()) -> Path:
     generator = torch.Generator().manual_seed(0)
     for k in range(count):
         image = torch.randint(0, 256, (3, 90 + k, 160 - k), dtype=torch.uint8, generator=generator)
-        save_png(image, folder / f"{k:03}.png")
+        (folder / f"{k:03}.png").write_bytes(png(image))
         if k in bad:
             (folder / f"{k:03}.png").write_bytes(b"no picture")
     return folder

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ssl_cli.augment.pipeline import CARD_BYTES
+from ssl_cli.augment.pipeline import GPU_CHUNK_BYTES
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import cap_for
 from ssl_cli.engine.plan import memory
@@ -58,7 +58,7 @@ def held(settings: Settings, objective: Objective, device: torch.device, precisi
     batch = min(2 * batch, settings.run.batch)  # of several processes, each may have the views of as many images
     if device.type == "cuda":
         kept = checkpoint_bytes(settings, objective)  # as all was before a step whose verdict is not known: see gate.py
-        group = min(batch * objective.views * pixels * 4, CARD_BYTES)  # augmented at once, with copies of what changes
+        group = min(batch * objective.views * pixels * 4, GPU_CHUNK_BYTES)  # augmented at once, with copies of what changes
         ahead = views + int(batch * image)  # the next step's: see staging.py
         return training + kept + views + ahead + 3 * group
     # this batch's images and the next one's wait beside the views
