@@ -111,7 +111,7 @@ def _paint(canvas: Tensor, glyphs: _Glyphs, label: Tensor, size: int) -> None:
 
 
 def _coverage(glyphs: _Glyphs, label: Tensor, left: Tensor, top: Tensor, size: int) -> Tensor:
-    """Compute the coverage `(N,9,P*P)`, 0 to 1, of each window's pixels by the glyph, from columns and rows `(N,9,P)`."""
+    """Compute the coverage `(N,9,P*P)`, 0 to 1, of each window's pixels by the glyph; columns, rows: `(N,9,P)`."""
     x = (((left + 0.5) / size - glyphs.x[..., None]) / glyphs.radius[..., None])[..., None, :]
     y = (((top + 0.5) / size - glyphs.y[..., None]) / glyphs.radius[..., None])[..., :, None]
     cos, sin = glyphs.angle.cos()[..., None, None], glyphs.angle.sin()[..., None, None]
