@@ -79,8 +79,8 @@ MUTANTS = [
         14,
         "z-is-estimated-by-each-rank-alone",
         INSTDISC,
-        "alone = isinstance(batch.local_rows, slice)",
-        "alone = True",
+        "all_rows = isinstance(batch.local_rows, slice)",
+        "all_rows = True",
         NCE,
     ),
 ]
