@@ -1,8 +1,8 @@
 """What logging costs: `python -m tests.bench.logging_cost`: the share of a run's time that its log lines take.
 
 Measured within one run, by the clock around all that a log step does in addition to training (numbers of z and
-their transfer, events, files): on a machine whose speed changes from minute to minute, runs with and without log lines differ by
-tens of percent for other reasons.
+their transfer, events, files): on a machine whose speed changes from minute to minute, runs with and without log lines
+differ by tens of percent for other reasons.
 """
 
 import tempfile
@@ -51,9 +51,8 @@ def main() -> None:
         events = list(pretrain(settled.settings, origins=settled.origins, resume=False, overwrite=False))
     total = next(event.seconds for event in events if isinstance(event, Finished))
     lines = sum(isinstance(event, Stepped) for event in events)
-    print(
-        f"{lines} log lines in {total:.1f} s of training took {clock.seconds:.3f} s: {100 * clock.seconds / total:.2f} %"
-    )
+    percent = 100 * clock.seconds / total
+    print(f"{lines} log lines in {total:.1f} s of training took {clock.seconds:.3f} s: {percent:.2f} %")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Several ranks against one: `python -m tests.bench.processes`, alone.
 
 How far 2 and 3 ranks are from one, on the problems of `tests/dist/test_equality.py`: the largest difference of any
-tensor of a checkpoint after five optimiser steps in float64. And the throughput of one and of two ranks with one thread each, which take turns.
+tensor of a checkpoint after five optimiser steps in float64. And the throughput of one and of two ranks with one thread
+each, which take turns.
 """
 
 import statistics
