@@ -242,7 +242,7 @@ INSTEAD = {
 """Regular expressions of whole words that are never written, upper or lower case, and what is written instead."""
 IN_PROSE = {"ahead": "README.md", "divisions?": "README.md"}
 """Files in which a word has its plain meaning."""
-EARLIER = re.compile(r"[\"'](card_bytes|kept)[\"']")
+EARLIER = re.compile(r"[\"'](card_bytes|kept|shortage)[\"']")
 """Keys in the plan.json and checkpoints of earlier versions."""
 
 

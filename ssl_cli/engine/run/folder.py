@@ -29,7 +29,7 @@ SCHEMA = 1
 
 
 class RunFolder:
-    """Create or open a run folder and lock it against other processes until it is closed or the process ends.
+    """Create or open a run folder and lock it until it is closed or the process ends.
 
     Args:
         path: the folder.
