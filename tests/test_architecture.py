@@ -16,7 +16,7 @@ LONGEST_FILE, LONGEST_CLASS, LONGEST_FUNCTION = 350, 150, 60
 LINES = {"engine/train.py": 280, "engine": 4000, "bench": 500}
 """Most lines of a file, or of all files of a folder."""
 
-WORDS = {"config", "recipes", "registry", "events", "errors", "names", "world"}
+WORDS = {"config", "recipes", "registry", "events", "errors", "logs", "names", "world"}
 PARTS = {"distributed", "draws", "nn", "losses", "augment", "optim", "data", "export"}
 CONTRACT = {"objective"}  # what a batch and a method are: parts are handed batches, so it lies below them
 OBJECTIVES = {"methods", "transfer"}
