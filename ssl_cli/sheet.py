@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_cli import disk
 from ssl_cli.augment import sheet
 from ssl_cli.augment.normalize import Normalize
 from ssl_cli.augment.pipeline import Pipeline, sides_of
@@ -17,7 +18,6 @@ from ssl_cli.data.bad import FEW, FRACTION
 from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine.run import disk
 from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Warned
 from ssl_cli.names import shown

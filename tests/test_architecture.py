@@ -17,14 +17,13 @@ LINES = {"engine/train.py": 280, "engine": 4000, "bench": 500}
 """Most lines of a file, or of all files of a folder."""
 
 WORDS = {"config", "recipes", "registry", "events", "errors", "logs", "names", "world"}
-PARTS = {"distributed", "draws", "nn", "losses", "augment", "optim", "data", "export"}
+PARTS = {"disk", "distributed", "draws", "nn", "losses", "augment", "optim", "data", "export"}
 CONTRACT = {"objective"}  # what a batch and a method are: parts are handed batches, so it lies below them
 OBJECTIVES = {"methods", "transfer"}
 SURFACE = {"commands", "ui", "cli", "__main__", "__init__"}
 FLOORS = [WORDS, CONTRACT, PARTS, OBJECTIVES, {"engine"}, {"bench", "sheet"}, SURFACE]
-EVERYWHERE = {"distributed", "draws"}  # single modules of floor 1 that its folders may use
+EVERYWHERE = {"disk", "distributed", "draws"}  # single modules of floor 1 that its folders may use
 ENGINE = [
-    "precision",
     "rows",
     "gradient",
     "build",

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ssl_cli.engine.precision import autocast
 from ssl_cli.events import Measured
+from ssl_cli.nn.precision import autocast
 
 ROUNDS, SAMPLE = 7, 0.04  # rounds at most; seconds that an arm takes in a round at least, in one or several calls
 SIDE, ARRAY = {"cpu": 1024, "cuda": 8192}, {"cpu": 2**27, "cuda": 2**30}  # rows of a matrix; bytes of an array

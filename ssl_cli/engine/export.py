@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_cli import __version__
+from ssl_cli import __version__, disk
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import Trained, fingerprint, open_run
-from ssl_cli.engine.run import disk
 from ssl_cli.errors import DataError, ResourceError, SslcliError
 from ssl_cli.events import Event, Warned
 from ssl_cli.export.onnx import INPUT, OUTPUT, PROVIDER, compare, convert, stamp

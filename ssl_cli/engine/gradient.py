@@ -8,10 +8,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ssl_cli.engine.precision import tf32
 from ssl_cli.engine.rows import Shard
 from ssl_cli.nn.batchnorm import Moments, grouped
 from ssl_cli.nn.checkpointing import checkpointed
+from ssl_cli.nn.precision import tf32
 
 Loss = Callable[[Tensor], Tensor]
 

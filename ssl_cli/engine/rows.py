@@ -1,13 +1,13 @@
-"""Rows of a step: which of them form a BatchNorm group, and which rank runs them.
+"""Rows of a step: which rank runs them.
 
-Groups are part of the recipe: the rows that share BatchNorm statistics are the same for any number of ranks. Where
-the number of groups is a multiple of the world size each rank runs whole groups. Otherwise each rank runs a part of
-every group and the ranks all-reduce the statistics: slower, but no rank waits for one that has more rows.
+The rows that share BatchNorm statistics are the same for any number of ranks. Where the number of groups is a multiple
+of the world size each rank runs whole groups. Otherwise each rank runs a part of every group and the ranks all-reduce
+the statistics: slower, but no rank waits for one that has more rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -15,24 +15,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ssl_cli import distributed, draws
+from ssl_cli import distributed
 from ssl_cli.errors import UsageError
+from ssl_cli.nn.bn_groups import Groups, bn_groups, pack
 
 # Streams of random numbers, distinct from each other and from those of the augmentation.
 QUERIES, TARGETS = 1, 2
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Rows of a step in group order.
-
-    Attributes:
-        order: int64 `(M,)`, the row at each position.
-        sizes: rows of each group, in that order.
-    """
-
-    order: Tensor
-    sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -133,41 +121,6 @@ def step_rows(
     queries = bn_groups(images, views, group, seed, step, QUERIES)
     targets = bn_groups(images, 1, group, seed, step, TARGETS)
     return StepRows(shard(queries, images, world_size, rank), shard(targets, images, world_size, rank), images)
-
-
-def pack(sizes: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:
-    """Yield consecutive groups of these sizes, as many at a time as fit in `rows` but at least one."""
-    packed: list[int] = []
-    for size in sizes:
-        if packed and sum(packed) + size > rows:
-            yield tuple(packed)
-            packed = []
-        packed.append(size)
-    if packed:
-        yield tuple(packed)
-
-
-def group_sizes(images: int, views: int, group: int | Literal["global"]) -> tuple[int, ...]:
-    """Return the rows of each group: one group if all rows fit, else groups of one view, equal to within a row."""
-    if group == "global" or images * views <= group:
-        return (images * views,)
-    count = -(-images // group)
-    return tuple(images // count + (i < images % count) for i in range(count)) * views
-
-
-def bn_groups(images: int, views: int, group: int | Literal["global"], *stream: int) -> Groups:
-    """Divide `views` x `images` rows into BatchNorm groups of at most `group` rows.
-
-    One group that holds all rows is the batch as in the papers. Otherwise each group holds rows of one view only,
-    drawn for each view separately from `stream` (seed, step, ...): the views of an image never share a group, nor do
-    they have the same neighbours, so batch statistics cannot reveal the positive. That is MoCo's shuffling BatchNorm
-    (section 3.3), which on a single device has an effect only with real groups.
-    """
-    sizes = group_sizes(images, views, group)
-    if len(sizes) == 1:
-        return Groups(torch.arange(images * views), sizes)
-    order = [view * images + draws.permutation(stream[0], images, *stream[1:], view) for view in range(views)]
-    return Groups(torch.cat(order), sizes)
 
 
 def shard(groups: Groups, images: int, world_size: int, rank: int) -> Shard:

@@ -16,7 +16,6 @@ from ssl_cli.engine.gradient import MicroBatched, compute_gradient
 from ssl_cli.engine.metrics import Metrics, observe
 from ssl_cli.engine.plan import compile, memory, oom
 from ssl_cli.engine.plan.plan import Resolved
-from ssl_cli.engine.precision import MEMORY_FORMATS, autocast, view_dtype
 from ssl_cli.engine.rows import QUERIES, TARGETS, Shard, StepRows, step_rows
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
@@ -27,6 +26,7 @@ from ssl_cli.engine.workers.exchange import Exchange
 from ssl_cli.errors import DivergedError, convert_exception
 from ssl_cli.events import Event, Finished, Saved, Started, Warned
 from ssl_cli.nn.batchnorm import Moments
+from ssl_cli.nn.precision import MEMORY_FORMATS, autocast, view_dtype
 from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
 from ssl_cli.optim.schedule import peak_rate, rate, warmup_steps

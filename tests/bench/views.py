@@ -25,7 +25,7 @@ from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.data.decode import decode
 from ssl_cli.draws import Key
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.precision import autocast
+from ssl_cli.nn.precision import autocast
 from ssl_cli.objective import Batch
 from ssl_cli.optim.build import build_optimiser
 from ssl_cli.registry import OPS, load

@@ -20,10 +20,10 @@ from ssl_cli.engine.plan import measure
 from ssl_cli.engine.plan.activations import count_activations, count_rows
 from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.engine.plan.plan import make_plan
-from ssl_cli.engine.precision import MEMORY_FORMATS
 from ssl_cli.errors import UsageError
 from ssl_cli.events import Evaluated, Event, Planned, Stepped, Stopped
 from ssl_cli.nn.batchnorm import BatchNorm2d
+from ssl_cli.nn.precision import MEMORY_FORMATS
 from tests.engine.test_pretrain import only, run, settings
 from tests.nn.test_library import swin, vit
 

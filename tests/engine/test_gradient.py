@@ -19,14 +19,15 @@ from ssl_cli.config.methods import (
 from ssl_cli.config.tree import OptimSettings
 from ssl_cli.engine import gradient as module
 from ssl_cli.engine.gradient import MicroBatched, compute_gradient
-from ssl_cli.engine.precision import autocast, tf32
-from ssl_cli.engine.rows import Shard, bn_groups
+from ssl_cli.engine.rows import Shard
 from ssl_cli.methods.instdisc import InstDisc
 from ssl_cli.methods.invaspread import InvaSpread
 from ssl_cli.methods.moco import MoCo
 from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.methods.simclr_v2 import SimCLRv2
 from ssl_cli.nn.batchnorm import Moments, grouped
+from ssl_cli.nn.bn_groups import bn_groups
+from ssl_cli.nn.precision import autocast, tf32
 from ssl_cli.nn.resnet import resnet18
 from ssl_cli.objective import Batch, Objective
 from ssl_cli.optim.build import build_optimiser

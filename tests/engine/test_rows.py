@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 import torch
 
-from ssl_cli.engine.rows import Shard, StepRows, bn_groups, local_group_sizes, shard, splits_groups, step_rows
+from ssl_cli.engine.rows import Shard, StepRows, local_group_sizes, shard, splits_groups, step_rows
 from ssl_cli.errors import UsageError
+from ssl_cli.nn.bn_groups import bn_groups
 
 
 def members(images: int, views: int, group: int, *stream: int) -> list[list[int]]:

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from ssl_cli.engine.gradient import MicroBatched, compute_gradient
-from ssl_cli.engine.precision import autocast
-from ssl_cli.engine.rows import Shard, bn_groups
+from ssl_cli.engine.rows import Shard
 from ssl_cli.nn.batchnorm import BatchNorm1d, Moments
+from ssl_cli.nn.bn_groups import bn_groups
+from ssl_cli.nn.precision import autocast
 
 ROWS, MICRO = 14, 6
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ssl_cli.engine import rows as rows_module
-from ssl_cli.engine.rows import Groups, bn_groups
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.events import Warned
 from ssl_cli.methods.moco import MoCo
 from ssl_cli.methods.simclr import SimCLR
+from ssl_cli.nn.bn_groups import Groups, bn_groups
 from ssl_cli.objective import Batch, Targets
 from tests.engine.test_pretrain import only, run, settings
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torchvision.models import SwinTransformer, VisionTransformer, get_model, resnet18
 
 from ssl_cli.engine.gradient import MicroBatched, compute_gradient
-from ssl_cli.engine.precision import autocast
-from ssl_cli.engine.rows import Shard, bn_groups
+from ssl_cli.engine.rows import Shard
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.nn import library
 from ssl_cli.nn.batchnorm import BatchNorm2d, Moments, convert, grouped
+from ssl_cli.nn.bn_groups import bn_groups
 from ssl_cli.nn.library import accepts, library_backbone
+from ssl_cli.nn.precision import autocast
 
 ROWS = 13
 

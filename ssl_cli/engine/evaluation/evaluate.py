@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_cli import disk
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.features import Features, Trained, encode, evaluating, fingerprint, open_run, pixels
-from ssl_cli.engine.run import disk
 from ssl_cli.errors import DivergedError, SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.objective import Objective

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from ssl_cli.engine.plan.divide import ActivationBytes
-from ssl_cli.engine.precision import autocast
 from ssl_cli.nn.batchnorm import grouped
 from ssl_cli.nn.checkpointing import checkpointed
+from ssl_cli.nn.precision import autocast
 from ssl_cli.objective import Objective
 
 ROWS, FEW = 64, 8

@@ -15,8 +15,9 @@ from ssl_cli.engine.plan import memory
 from ssl_cli.engine.plan.activations import calibrate, count_activations
 from ssl_cli.engine.plan.divide import ActivationBytes, MicroBatchPlan, Mode, divide, saturating_rows
 from ssl_cli.engine.plan.measure import Arithmetic, Sample, StepCost, measure_step, read_sample
-from ssl_cli.engine.rows import group_sizes, local_group_sizes
+from ssl_cli.engine.rows import local_group_sizes
 from ssl_cli.errors import ResourceError, UsageError
+from ssl_cli.nn.bn_groups import group_sizes
 from ssl_cli.objective import Objective
 from ssl_cli.world import world
 

@@ -14,11 +14,11 @@ from ssl_cli.data.loader import cap_for
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.engine.plan import memory
 from ssl_cli.engine.plan.activations import AllocationCounter
-from ssl_cli.engine.precision import MEMORY_FORMATS, autocast, tf32
 from ssl_cli.errors import DataError, convert_exception
 from ssl_cli.nn.batchnorm import grouped
 from ssl_cli.nn.heads import unit
 from ssl_cli.nn.library import accepts
+from ssl_cli.nn.precision import MEMORY_FORMATS, autocast, tf32
 from ssl_cli.objective import Batch, Objective
 
 SIDE = 64

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from ssl_cli import __version__
-from ssl_cli.engine.run import disk
+from ssl_cli import __version__, disk
 from ssl_cli.engine.run.folder import decode_paths, encode_paths, require_run
 from ssl_cli.errors import CheckpointError
 

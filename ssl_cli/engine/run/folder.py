@@ -18,10 +18,9 @@ from typing import IO, Any
 import psutil
 import tomli_w
 
-from ssl_cli import __version__, events
+from ssl_cli import __version__, disk, events
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.search import closest_path
-from ssl_cli.engine.run import disk
 from ssl_cli.errors import CheckpointError, LockedError, ResourceError, UsageError
 from ssl_cli.names import is_file, is_folder, is_there, shown
 

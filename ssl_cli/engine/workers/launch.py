@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from ssl_cli.engine.run import disk
+from ssl_cli import disk
 from ssl_cli.engine.run.folder import settle_status, status
 from ssl_cli.engine.run.signals import exit_code, stop_reason
 from ssl_cli.engine.workers.error_file import rank_error

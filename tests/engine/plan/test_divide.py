@@ -6,7 +6,8 @@ import pytest
 from ssl_cli.engine.plan.footprint import Footprint
 
 from ssl_cli.engine.plan.divide import Division, Mode, divide, smaller
-from ssl_cli.engine.rows import bn_groups, group_sizes, packed
+from ssl_cli.engine.rows import packed
+from ssl_cli.nn.bn_groups import bn_groups, group_sizes
 
 PLAIN, SPARING = Footprint(kept=1000, peak=1200, fixed=50), Footprint(kept=200, peak=500, fixed=50)
 EIGHT = (256,) * 8

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 import pytest
 import torch
 
-from ssl_cli.engine.run import checkpoint, disk
+from ssl_cli import disk
+from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import CheckpointError, ResourceError
 
 
