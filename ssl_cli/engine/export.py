@@ -1,6 +1,5 @@
 """Export of a run's encoder as ONNX: convert, check against torch on random and real images, then write."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,8 @@ from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import Trained, fingerprint, open_run
 from ssl_cli.errors import DataError, ResourceError, SslcliError
 from ssl_cli.events import Event, Warned
-from ssl_cli.export.onnx import INPUT, OUTPUT, PROVIDER, compare, convert, stamp
+from ssl_cli.export.description import as_text, describe_input, describe_preprocessing, rounded
+from ssl_cli.export.onnx import INPUT, OUTPUT, compare, convert, stamp
 from ssl_cli.export.preprocessing import Preprocessing, prepend
 from ssl_cli.export.request import FLOAT, UINT8, check
 
@@ -68,8 +68,9 @@ def export_run(
     encoder = _Encoder(trained.objective.backbone, l2)
     name = "fitted" if input_kind == UINT8 else INPUT
     model = convert(encoder, settings.data.size, opset, name, settings.data.channels)
+    preprocessing = _preprocessing(settings)
     if input_kind == UINT8:
-        prepend(model, _preprocessing(settings))
+        prepend(model, preprocessing)
     real: list[Tensor] = []
     try:
         real = _real(settings, input_kind)
@@ -82,16 +83,16 @@ def export_run(
         "input_kind": input_kind,
         "l2": l2,
         "h_width": model.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
-        "preprocessing": _described(settings, input_kind),
+        "preprocessing": describe_preprocessing(preprocessing, in_graph=input_kind == UINT8),
     }
     verification = {**asdict(agreement), "real_images": sum(len(batch) for batch in real)}
-    facts = {**_origin(trained), "weights_sha256": digest, **form, "verification": _rounded(verification)}
-    stamp(model, "sslcli", __version__, {f"sslcli.{key}": _text(value) for key, value in facts.items()})
+    facts = {**_origin(trained), "weights_sha256": digest, **form, "verification": rounded(verification)}
+    stamp(model, "sslcli", __version__, {f"sslcli.{key}": as_text(value) for key, value in facts.items()})
     sha256, size = _write(output, model.SerializeToString(deterministic=True))
     result = {
         "path": str(output),
         "bytes": size,
-        "input": f"{INPUT}: {_image(settings, input_kind)}",
+        "input": f"{INPUT}: {describe_input(preprocessing, input_kind)}",
         "output": f"{OUTPUT}: float32 (batch, {form['h_width']}){', rows of length one' if l2 else ''}",
         **form,
         **verification,
@@ -113,14 +114,8 @@ def _preprocessing(settings: Settings) -> Preprocessing:
     """Return the parameters of `evaluation.fit`, the test transform."""
     normalize = settings.augment.normalize if "normalize" in settings.views.order else None
     size, interpolation = settings.data.size, settings.augment.crop.interpolation
-    return Preprocessing(
-        size,
-        evaluation.short_side(size),
-        interpolation,
-        channels=settings.data.channels,
-        mean=normalize.mean if normalize else None,
-        std=normalize.std if normalize else None,
-    )
+    mean, std = (normalize.mean, normalize.std) if normalize else (None, None)
+    return Preprocessing(size, evaluation.short_side(size), interpolation, mean, std, settings.data.channels)
 
 
 def _reference(encoder: nn.Module, settings: Settings, input_kind: str) -> Callable[[Tensor], Tensor]:
@@ -171,13 +166,6 @@ def _real(settings: Settings, input_kind: str) -> list[Tensor]:
     ]
 
 
-def _image(settings: Settings, input_kind: str) -> str:
-    size, channels = settings.data.size, settings.data.channels
-    if input_kind == UINT8:
-        return f"uint8 (batch, height, width, {channels})"
-    return f"float32 (batch, {channels}, {size}, {size})"
-
-
 def _origin(trained: Trained) -> dict[str, Any]:
     """Describe the weights; of a user's own method only by the class, since a path is of this machine."""
     settings = trained.settings
@@ -188,33 +176,3 @@ def _origin(trained: Trained) -> dict[str, Any]:
         "image_size": settings.data.size,
         "step": trained.step,
     }
-
-
-def _described(settings: Settings, input_kind: str) -> dict[str, Any]:
-    """Describe the preprocessing: before a float input by the user, for uint8 by the graph."""
-    preprocessing = _preprocessing(settings)
-    return {
-        "in_graph": input_kind == UINT8,
-        "size": preprocessing.size,
-        "resize_short_side": preprocessing.short,
-        "resize_long_side": "floor(long * resize_short_side / short)",
-        "crop_offset": "round((side - size) / 2), halves to even",
-        "unless": "the image is `size` x `size` already",
-        "then": "the centre, `size` x `size`",
-        "interpolation": preprocessing.interpolation,
-        "antialias": True,
-        "scale": 1 / 255,
-        "mean": preprocessing.mean,
-        "std": preprocessing.std,
-        "channels": {1: "gray", 3: "RGB"}.get(settings.data.channels, f"{settings.data.channels}, as in the files"),
-    }
-
-
-def _rounded(verification: dict[str, Any]) -> dict[str, Any]:
-    """Round the error to two digits and the cosine to six: more would differ between machines."""
-    max_error, cosine = float(f"{verification['max_error']:.1e}"), round(verification["cosine"], 6)
-    return {**verification, "max_error": max_error, "cosine": cosine, "provider": PROVIDER}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
