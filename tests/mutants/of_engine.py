@@ -268,11 +268,11 @@ MUTANTS = [
     ),
     Mutant(
         None,
-        "a-signal-waits-for-a-first-step",
+        "a-signal-waits-for-the-first-step",
         "ssl_cli/engine/run/signals.py",
         "if again or not self._deferred:",
         "if again:",
-        ("tests/faults/test_signals.py",),
+        ("tests/engine/run/test_signals.py",),
     ),
     Mutant(
         37,
