@@ -44,6 +44,6 @@ class BYOL(Objective):
 
     @no_grad()
     def after_step(self, z: Tensor, targets: Any, batch: Batch, progress: float) -> None:
-        """The copy follows, ever more slowly (section 3.3)."""
+        """Move the copy, ever more slowly (section 3.3)."""
         momentum = 1 - (1 - self.ema) * (math.cos(math.pi * progress) + 1) / 2
         update_ema(self.target, nn.Sequential(self.backbone, self.projector), momentum)

@@ -166,7 +166,7 @@ def _reader_left() -> int:
 
 
 def _stopped(stop: Interrupted, *, as_json: bool) -> int:
-    """A run that was asked to stop before its first step, or twice; at a step's end it tells so itself."""
+    """Report a run that was stopped before its first step, or twice; at a step's end the run reports it itself."""
     if as_json and world().is_rank_zero:
         from ssl_cli.ui.sinks import write_json
 

@@ -1,8 +1,8 @@
-"""Stateless random numbers: each is a hash of (seed, epoch, image, view, slot), not of what was drawn before.
+"""Stateless random numbers: each is a hash of (seed, epoch, image, view, slot), independent of earlier draws.
 
-An image gets the same numbers in any batch, order, worker, rank or resumed run, on the CPU and on CUDA. The hash is
-splitmix64 (Steele, Lea, Flood 2014): a word is absorbed by a step of the counter and a scramble. int64 tensors wrap
-around as the algorithm wants; only the right shift, which drags the sign along, needs a mask.
+An image gets the same numbers in any batch, order, thread, rank or resumed run, on the CPU and on CUDA. The hash is
+splitmix64 (Steele, Lea, Flood 2014): for each word the counter is incremented and mixed. int64 tensors overflow as the
+algorithm requires; only the right shift, which is arithmetic, needs a mask.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WORD = (1 << 64) - 1
 
 
 class Key(NamedTuple):
-    """Whose numbers: `draws.uniform(*key, slot)`; `image` is int64 `(N,)`, an image's index in its data set."""
+    """Identify the random numbers of N images: `draws.uniform(*key, slot)`; `image` holds indices, int64 `(N,)`."""
 
     seed: int
     epoch: int
@@ -32,13 +32,13 @@ class Key(NamedTuple):
 
 
 def slots(name: str, count: int) -> range:
-    """`count` (at most 256) slots that belong to `name`, wherever it stands and whoever else draws."""
+    """Return `count` (at most 256) slots, a function of `name` alone and different for each name in use."""
     first = zlib.crc32(name.encode()) << 8
     return range(first, first + count)
 
 
 def bits(seed: int, epoch: int, image: Tensor, view: int, slot: Slot) -> Tensor:
-    """64 random bits as int64: `(N,)` for one slot, `(N,S)` for a sequence of S, on the device of `image`."""
+    """Draw 64 random bits as int64: `(N,)` for one slot, `(N,S)` for a sequence of S, on the device of `image`."""
     images = _scramble(image * _signed(_STEP) + _signed(_absorb(seed, epoch, view) + _STEP))
     if isinstance(slot, int):
         return _scramble(images + _signed(_STEP * (slot + 1)))
@@ -47,12 +47,12 @@ def bits(seed: int, epoch: int, image: Tensor, view: int, slot: Slot) -> Tensor:
 
 
 def uniform(seed: int, epoch: int, image: Tensor, view: int, slot: Slot) -> Tensor:
-    """float32 in [0, 1): the top 24 bits, each value exact."""
+    """Draw float32 numbers in [0, 1): the top 24 bits, each value exact."""
     return _high(bits(seed, epoch, image, view, slot), 24).float().mul_(2.0**-24)
 
 
 def normal(seed: int, epoch: int, image: Tensor, view: int, slot: Slot) -> Tensor:
-    """float32 standard normal numbers (Box and Muller 1958), computed in float64 so that devices agree."""
+    """Draw float32 standard normal numbers (Box and Muller 1958), computed in float64 so that devices agree."""
     raw = bits(seed, epoch, image, view, slot)
     radius = (_high(raw, 32).double() + 1).mul_(2.0**-32).log_().mul_(-2).sqrt_()
     angle = (raw & 0xFFFFFFFF).double().mul_(2 * math.pi * 2.0**-32)
@@ -60,18 +60,18 @@ def normal(seed: int, epoch: int, image: Tensor, view: int, slot: Slot) -> Tenso
 
 
 def integer(seed: int, epoch: int, image: Tensor, view: int, slot: Slot, high: int) -> Tensor:
-    """int64 in [0, high), for `high` up to 2**31; the bias of one value is below high / 2**32."""
+    """Draw int64 numbers in [0, high), for `high` up to 2**31; the bias of a value is below high / 2**32."""
     return (_high(bits(seed, epoch, image, view, slot), 32) * high) >> 32
 
 
 def permutation(seed: int, n: int, *stream: int) -> Tensor:
-    """A random order of 0..n-1, int64 `(n,)`, that is a function of its arguments alone."""
+    """Draw a permutation of 0..n-1, int64 `(n,)`, a function of the arguments alone."""
     counter = torch.arange(n, dtype=torch.int64) * _signed(_STEP) + _signed(_absorb(seed, *stream) + _STEP)
     return _scramble(counter).argsort(stable=True)  # the hash is one-to-one, so there are no ties
 
 
 def _absorb(*words: int) -> int:
-    """The hash of some integers, as an unsigned word; the same algorithm on Python integers."""
+    """Hash some integers to an unsigned word, by the same algorithm on Python integers."""
     state = 0
     for word in words:
         state = (state + _STEP * (word + 1)) & _WORD
@@ -81,18 +81,18 @@ def _absorb(*words: int) -> int:
 
 
 def _scramble(state: Tensor) -> Tensor:
-    """Splitmix64's output function, in place."""
+    """Apply splitmix64's output function, in place."""
     for shift, factor in _SCRAMBLE:
         state.bitwise_xor_(_high(state, 64 - shift)).mul_(_signed(factor))
     return state
 
 
 def _high(word: Tensor, count: int) -> Tensor:
-    """The `count` highest bits, as a number that is not negative."""
+    """Return the `count` highest bits as a non-negative number."""
     return (word >> (64 - count)) & ((1 << count) - 1)
 
 
 def _signed(word: int) -> int:
-    """The int64 with the lowest 64 bits of `word`."""
+    """Return the int64 with the lowest 64 bits of `word`."""
     word &= _WORD
     return word - (1 << 64) if word >> 63 else word

@@ -1,4 +1,4 @@
-"""File names: which are images', what they lead to, and how any may be shown: no terminal must obey what one holds."""
+"""File names: which are images, what is at a path, and escaping, so that no name sends control codes to a terminal."""
 
 import os
 from pathlib import Path
@@ -9,24 +9,24 @@ IMAGE_SUFFIXES = frozenset(
 
 
 def shown(name: str, limit: int = 300) -> str:
-    """The name with control, bidirectional and undecodable characters escaped, shortened in the middle past `limit`."""
+    """Escape control, bidirectional and undecodable characters of a name, and cut out its middle beyond `limit`."""
     plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
     return plain if len(plain) <= limit else f"{plain[: limit // 2]}...{plain[-limit // 2 :]}"
 
 
-# pathlib's own raise where one may not look, and for names that no file can have
+# pathlib's methods raise without permission, and for impossible names
 
 
 def is_there(path: Path) -> bool:
-    """Whether the name leads to anything; False also where one may not look."""
+    """Whether something exists at `path`; False also without permission."""
     return os.path.exists(path)  # noqa: PTH110
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder here; False also where one may not look."""
+    """Whether `path` is a folder; False also without permission."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file here; False also where one may not look."""
+    """Whether `path` is a file; False also without permission."""
     return os.path.isfile(path)  # noqa: PTH113

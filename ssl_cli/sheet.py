@@ -13,7 +13,7 @@ from ssl_cli.augment import sheet
 from ssl_cli.augment.normalize import Normalize
 from ssl_cli.augment.pipeline import Pipeline, sides_of
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.bad import FEW, SHARE
+from ssl_cli.data.bad import FEW, FRACTION
 from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
@@ -102,7 +102,7 @@ def _first(source: Source, settings: Settings, count: int) -> Iterator[Batch | S
     """
     bad: dict[str, Skipped] = {}
     good = start = 0
-    while good < count and start < len(source) and len(bad) <= max(FEW, SHARE * len(source)):
+    while good < count and start < len(source) and len(bad) <= max(FEW, FRACTION * len(source)):
         wanted = torch.arange(start, min(start + min(ROWS, count - good), len(source)))
         start += len(wanted)
         found: list[Skipped] = []

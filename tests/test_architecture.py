@@ -16,7 +16,7 @@ LONGEST_FILE, LONGEST_CLASS, LONGEST_FUNCTION = 350, 150, 60
 LINES = {"engine/train.py": 280, "engine": 4000, "bench": 500}
 """Most lines of a file, or of all files of a folder."""
 
-WORDS = {"config", "recipes", "registry", "events", "errors", "names", "world"}
+WORDS = {"config", "recipes", "registry", "events", "errors", "logs", "names", "world"}
 PARTS = {"distributed", "draws", "nn", "losses", "augment", "optim", "data", "export"}
 CONTRACT = {"objective"}  # what a batch and a method are: parts are handed batches, so it lies below them
 OBJECTIVES = {"methods", "transfer"}
@@ -242,7 +242,7 @@ INSTEAD = {
 """Regular expressions of whole words that are never written, upper or lower case, and what is written instead."""
 IN_PROSE = {"ahead": "README.md", "divisions?": "README.md"}
 """Files in which a word has its plain meaning."""
-EARLIER = re.compile(r"[\"'](card_bytes|kept)[\"']")
+EARLIER = re.compile(r"[\"'](card_bytes|kept|shortage)[\"']")
 """Keys in the plan.json and checkpoints of earlier versions."""
 
 

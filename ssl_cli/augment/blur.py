@@ -1,4 +1,4 @@
-"""Gaussian blur, each image with its own width."""
+"""Gaussian blur, with a standard deviation per image, as in torchvision."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from ssl_cli.config.augment import BlurSettings
 from ssl_cli.objective import to_device
 
 ENOUGH = 4.5
-"""Sigmas on each side of the centre that are looked at: beyond lie 7 millionths of the weight."""
+"""Half the filter's width in sigmas: beyond it are 7 millionths of the weight."""
 
 
 class Blurred(NamedTuple):
-    """Which images are blurred, bool `(N,)`, and each one's standard deviation in pixels, float32 `(N,)`."""
+    """Hold which images are blurred, bool `(N,)`, and their standard deviations in pixels, float32 `(N,)`."""
 
     on: Tensor
     sigma: Tensor
 
 
 class Blur:
-    """Gaussian blur with probability p and a random sigma per image and view; borders are reflected (SimCLR)."""
+    """Blur an image with probability p and a random sigma per image and view; borders are reflected, as in torchvision.
+
+    SimCLR's own code pads with zeros, and draws one sigma per view and device.
+    """
 
     slots = draws.slots("blur", 2)
 
@@ -37,39 +40,39 @@ class Blur:
         self.radius = min(_radius(settings, size), size - 1)
 
     def draw(self, key: draws.Key, sides: Tensor) -> Blurred:
-        """A coin and a sigma for every image."""
+        """Draw whether each image is blurred, and its sigma."""
         coin, u = draws.uniform(*key, self.slots).unbind(1)
         low, high = self.settings.sigma
         return Blurred(coin < self.settings.p, low + (high - low) * u)
 
     def apply(self, x: Tensor, params: Blurred) -> Tensor:
-        """Images `(N,C,size,size)`, some of them blurred; in place."""
+        """Blur images `(N,C,size,size)` where drawn, in place."""
 
-        def change(some: Tensor, rows: Tensor) -> Tensor:
+        def change(images: Tensor, rows: Tensor) -> Tensor:
             taps = self.taps(params.sigma[rows], x.device)
-            return separable(some, taps, taps).clamp_(max=1)  # weights sum to one only within rounding
+            return separable(images, taps, taps).clamp_(max=1)  # weights sum to one only within rounding
 
         return on_rows(x, params.on, change)
 
     def describe(self, params: Blurred, row: int, sides: Tensor) -> Drawn | None:
-        """Sigma in pixels of the view, or None for an image that stays sharp."""
+        """Report sigma in pixels of the view; None for an image that is not blurred."""
         if not params.on[row]:
             return None
         sigma = number(params.sigma[row])
         return Drawn({"sigma": sigma}, f"blur {sigma:.1f}")
 
     def sweep(self, sides: Tensor, count: int) -> dict[str, list[Blurred]]:
-        """From the smallest sigma to the largest."""
+        """Return parameters from the smallest sigma to the largest."""
         n = len(sides)
         on = torch.ones(n, dtype=torch.bool)
         return {"": [Blurred(on, sigma.expand(n)) for sigma in torch.linspace(*self.settings.sigma, count)]}
 
     def taps(self, sigma: Tensor, device: torch.device | None = None) -> Taps:
-        """The blur of a line, its ends mirrored; as many taps as the widest of `sigma` `(N,)` needs."""
+        """Return the taps of a blurred line with mirrored ends, as many as the largest of `sigma` `(N,)` needs."""
         radius = min(self.radius, math.ceil(ENOUGH * float(sigma.max())))
         tap = torch.arange(-radius, radius + 1)
         weight = (tap / sigma[:, None]).square_().mul_(-0.5).exp_()
-        weight.mul_(tap.abs() <= (ENOUGH * sigma[:, None]).ceil())  # whatever else is in the batch
+        weight.mul_(tap.abs() <= (ENOUGH * sigma[:, None]).ceil())  # independent of the other images
         weight = to_device(weight.div_(weight.sum(1, keepdim=True)), device)
         last = self.size - 1
         pixel = (torch.arange(self.size)[:, None] + tap).abs()
@@ -79,7 +82,7 @@ class Blur:
 
 
 def _radius(settings: BlurSettings, size: int) -> int:
-    """Taps on each side of the centre; a share of the side is rounded down and made odd, as SimCLR's 22 becomes 23."""
+    """Return the taps on each side of the centre: of a fraction of the side, made odd as in SimCLR (22 becomes 23)."""
     if settings.kernel == "full":
         return math.ceil(3 * settings.sigma[1])
     return max(1, int(settings.kernel * size + 1e-9) // 2)

@@ -1,4 +1,4 @@
-"""What an operation did to one image, for programs and for people."""
+"""What an operation drew for one image, as JSON and in words."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 class Drawn(NamedTuple):
-    """Parameters in JSON's types, and the same in a few words."""
+    """Hold the parameters in JSON's types, and the same in a few words."""
 
     value: Any
     words: str
 
 
 def number(x: Tensor) -> float:
-    """A scalar without the noise of its float32 digits."""
+    """Return a scalar rounded to six decimals, which hides float32's rounding."""
     return round(x.item(), 6)

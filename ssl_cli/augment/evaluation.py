@@ -1,4 +1,4 @@
-"""The deterministic transform of evaluation: resize the short side, cut out the centre."""
+"""The deterministic transform of evaluation: resize the short side, crop the centre."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ssl_cli.config.tree import CIFAR_UP_TO
 
 
 def short_side(size: int) -> int:
-    """What a short side becomes: `size` itself up to 64 pixels, above that 256/224 of it (ImageNet's protocol)."""
+    """Return the resized short side: `size` itself up to 64 pixels, above that 256/224 of it (ImageNet's protocol)."""
     return size if size <= CIFAR_UP_TO else round(size * 256 / 224)
 
 
 def fit(images: Tensor | Sequence[Tensor], size: int, settings: AugmentSettings) -> Tensor:
-    """uint8 images, `(N,C,H,W)` or N of `(C,H,W)`, as float32 `(N,C,size,size)`, channels_last.
+    """Resize and centre-crop uint8 images, `(N,C,H,W)` or N of `(C,H,W)`, to float32 `(N,C,size,size)`, channels_last.
 
-    Images of that size already are taken as they are. Values lie in [0, 1], or are normalised if `settings.order`
-    says so. Antialiased, with the crop's interpolation.
+    Antialiased, with the interpolation of the crop. Images of that size are not resized. Values are in [0, 1], or
+    normalised if `settings.order` has it.
     """
     with torch.autocast(images[0].device.type, enabled=False):
         if isinstance(images, Tensor):
@@ -35,7 +35,7 @@ def fit(images: Tensor | Sequence[Tensor], size: int, settings: AugmentSettings)
 
 
 def _fit(x: Tensor, size: int, settings: AugmentSettings) -> Tensor:
-    """Images of one shape: only those lines of the resized image are computed that lie in the centre."""
+    """Fit images of one shape; of the resized image only the centre is computed."""
     height, width = x.shape[2:]
     if height == width == size:
         return x.float().div_(255)
@@ -45,7 +45,7 @@ def _fit(x: Tensor, size: int, settings: AugmentSettings) -> Tensor:
 
 
 def _centre(source: int, resized: int, size: int, settings: AugmentSettings, x: Tensor) -> Taps:
-    """The middle `size` of `resized` lines, the same for every image of x."""
+    """Return the taps of the middle `size` of `resized` lines, the same for every image of x."""
     start = round((resized - size) / 2)
     how = settings.crop.interpolation
     taps = resize_taps(torch.tensor([0]), torch.tensor([source]), resized, how, x.device)

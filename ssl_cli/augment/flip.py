@@ -14,13 +14,13 @@ from ssl_cli.config.augment import FlipSettings
 
 
 class Flipped(NamedTuple):
-    """Which images are mirrored: bool `(N,)`."""
+    """Hold which images are mirrored: bool `(N,)`."""
 
     on: Tensor
 
 
 class Flip:
-    """Mirrors an image with probability p."""
+    """Mirror an image with probability p."""
 
     slots = draws.slots("flip", 1)
 
@@ -28,18 +28,18 @@ class Flip:
         self.settings = settings
 
     def draw(self, key: draws.Key, sides: Tensor) -> Flipped:
-        """A coin for every image."""
+        """Draw whether each image is mirrored."""
         return Flipped(draws.uniform(*key, self.slots[0]) < self.settings.p)
 
     def apply(self, x: Tensor, params: Flipped) -> Tensor:
-        """Images `(N,C,H,W)`, some of them mirrored; in place."""
-        return on_rows(x, params.on, lambda some, rows: some.flip(3))
+        """Mirror images `(N,C,H,W)` where drawn, in place."""
+        return on_rows(x, params.on, lambda images, rows: images.flip(3))
 
     def describe(self, params: Flipped, row: int, sides: Tensor) -> Drawn | None:
-        """`true`, or None for an image that stays as it is."""
+        """Report `true`; None for an image that is not mirrored."""
         return Drawn(True, "flip") if params.on[row] else None
 
     def sweep(self, sides: Tensor, count: int) -> dict[str, list[Flipped]]:
-        """Off and on."""
+        """Return parameters for off and on."""
         off = torch.zeros(len(sides), dtype=torch.bool)
         return {"": [Flipped(off), Flipped(~off)]}

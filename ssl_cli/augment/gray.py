@@ -17,13 +17,13 @@ LUMA = (0.2989, 0.587, 0.114)
 
 
 class Grayed(NamedTuple):
-    """Which images lose their colour: bool `(N,)`."""
+    """Hold which images become gray: bool `(N,)`."""
 
     on: Tensor
 
 
 class Gray:
-    """Replaces all three channels by the brightness, with probability p; other images than RGB stay as they are."""
+    """Replace all three channels by the luma, with probability p; other images than RGB are not changed."""
 
     slots = draws.slots("gray", 1)
 
@@ -31,26 +31,26 @@ class Gray:
         self.settings = settings
 
     def draw(self, key: draws.Key, sides: Tensor) -> Grayed:
-        """A coin for every image."""
+        """Draw whether each image becomes gray."""
         return Grayed(draws.uniform(*key, self.slots[0]) < self.settings.p)
 
     def apply(self, x: Tensor, params: Grayed) -> Tensor:
-        """Images `(N,C,H,W)`, some of them gray; in place."""
+        """Convert images `(N,C,H,W)` to gray where drawn, in place."""
         if x.shape[1] != len(LUMA):
             return x
-        return on_rows(x, params.on, lambda some, rows: luma(some).repeat(1, 3, 1, 1))
+        return on_rows(x, params.on, lambda images, rows: luma(images).repeat(1, 3, 1, 1))
 
     def describe(self, params: Grayed, row: int, sides: Tensor) -> Drawn | None:
-        """`true`, or None for an image that keeps its colour."""
+        """Report `true`; None for an image that keeps its colour."""
         return Drawn(True, "gray") if params.on[row] else None
 
     def sweep(self, sides: Tensor, count: int) -> dict[str, list[Grayed]]:
-        """Off and on."""
+        """Return parameters for off and on."""
         off = torch.zeros(len(sides), dtype=torch.bool)
         return {"": [Grayed(off), Grayed(~off)]}
 
 
 def luma(x: Tensor) -> Tensor:
-    """Brightness `(N,1,H,W)` of RGB images `(N,3,H,W)`."""
+    """Compute the luma `(N,1,H,W)` of RGB images `(N,3,H,W)`."""
     red, green, blue = LUMA
     return (x[:, :1] * red).add_(x[:, 1:2], alpha=green).add_(x[:, 2:], alpha=blue)

@@ -17,12 +17,12 @@ LEVELS = 1 << 16
 
 
 class Noised(NamedTuple):
-    """Which images get noise, and what of.
+    """Hold which images get noise, and its parameters.
 
     Attributes:
         on: bool `(N,)`.
         sigma: float32 `(N,)`, standard deviation where white is 1.
-        word: int64 `(N,)`, from which every pixel's noise is hashed.
+        word: int64 `(N,)`, which the noise of every pixel is a hash of.
     """
 
     on: Tensor
@@ -31,50 +31,50 @@ class Noised(NamedTuple):
 
 
 class Noise:
-    """Adds Gaussian noise, its own for each pixel and channel, with probability p; clamps to [0, 1].
+    """Add Gaussian noise, independent per pixel and channel, with probability p; clamp to [0, 1].
 
-    A normal number is one of 65,536 quantiles, picked by 16 bits of a hash of (word, counter): as exact as pixels
-    need, bounded by 4.3 sigma, at less than half the time of Box and Muller's logarithms and cosines.
+    A normal number is one of 65,536 quantiles, selected by 16 bits of a hash of (word, counter): exact enough for
+    pixels, at most 4.3 sigma, and in less than half the time of Box and Muller's logarithms and cosines.
     """
 
     slots = draws.slots("noise", 3)
 
     def __init__(self, settings: NoiseSettings, size: int) -> None:
         self.settings = settings
-        share = (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
-        self.quantiles: Tensor = torch.special.ndtri(share).float()
+        p = (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
+        self.quantiles: Tensor = torch.special.ndtri(p).float()
 
     def draw(self, key: draws.Key, sides: Tensor) -> Noised:
-        """A coin, a sigma and a word for every image."""
+        """Draw whether each image gets noise, its sigma, and the word of its noise."""
         coin, u = draws.uniform(*key, self.slots[:2]).unbind(1)
         low, high = self.settings.sigma
         return Noised(coin < self.settings.p, low + (high - low) * u, draws.bits(*key, self.slots[2]))
 
     def apply(self, x: Tensor, params: Noised) -> Tensor:
-        """Images `(N,C,H,W)` in [0, 1], some of them with noise; in place."""
+        """Add noise to images `(N,C,H,W)` in [0, 1] where drawn, in place."""
 
-        def change(some: Tensor, rows: Tensor) -> Tensor:
+        def change(images: Tensor, rows: Tensor) -> Tensor:
             sigma, word = (to_device(field[rows], x.device) for field in (params.sigma, params.word))
-            noise = self.normal(word, some[0].numel()).mul_(sigma[:, None])
-            return some.add_(noise.view_as(some)).clamp_(0, 1)
+            noise = self.normal(word, images[0].numel()).mul_(sigma[:, None])
+            return images.add_(noise.view_as(images)).clamp_(0, 1)
 
         return on_rows(x, params.on, change)
 
     def describe(self, params: Noised, row: int, sides: Tensor) -> Drawn | None:
-        """Sigma, or None for an image without noise."""
+        """Report sigma; None for an image without noise."""
         if not params.on[row]:
             return None
         sigma = number(params.sigma[row])
         return Drawn({"sigma": sigma}, f"noise {sigma:.2f}")
 
     def sweep(self, sides: Tensor, count: int) -> dict[str, list[Noised]]:
-        """The same noise from the smallest sigma to the largest."""
+        """Return the same noise from the smallest sigma to the largest."""
         n = len(sides)
         on, word = torch.ones(n, dtype=torch.bool), draws.bits(0, 0, torch.arange(n), 0, self.slots[2])
         return {"": [Noised(on, sigma.expand(n), word) for sigma in torch.linspace(*self.settings.sigma, count)]}
 
     def normal(self, word: Tensor, count: int) -> Tensor:
-        """Standard normal numbers, float32 `(N,count)`: a function of `word`, int64 `(N,)`, and of their place."""
+        """Draw standard normal numbers, float32 `(N,count)`: a function of `word`, int64 `(N,)`, and the column."""
         counter = torch.arange(-(-count // 4), device=word.device)
         hashed = draws.bits(0, 0, word[:, None] + counter, 0, self.slots[2])
         level = hashed.view(torch.int16)[:, :count].to(torch.int32).add_(LEVELS // 2)  # four to a hash

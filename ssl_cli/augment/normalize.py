@@ -12,7 +12,7 @@ from ssl_cli.objective import to_device
 
 
 class Normalize:
-    """Subtracts a mean and divides by a standard deviation, per channel; draws nothing."""
+    """Subtract a mean and divide by a standard deviation per channel, 1 or C of them; draw nothing."""
 
     slots = draws.slots("normalize", 0)
 
@@ -21,21 +21,21 @@ class Normalize:
         self.std = torch.tensor(settings.std)[:, None, None]
 
     def draw(self, key: draws.Key, sides: Tensor) -> tuple[()]:
-        """Nothing."""
+        """Draw nothing."""
         return ()
 
     def apply(self, x: Tensor, params: tuple[()] = ()) -> Tensor:
-        """Images `(N,C,H,W)` in [0, 1], normalised; in place."""
+        """Normalise images `(N,C,H,W)` in [0, 1], in place."""
         return x.sub_(to_device(self.mean, x.device)).div_(to_device(self.std, x.device))
 
     def describe(self, params: tuple[()], row: int, sides: Tensor) -> Drawn | None:
-        """None: it is the same for every view, and undone in a picture."""
+        """Report nothing: it is the same for every view, and undone in a picture."""
         return None
 
     def sweep(self, sides: Tensor, count: int) -> dict[str, list[tuple[()]]]:
-        """Nothing: it has no strength."""
+        """Return nothing: it has no strength."""
         return {}
 
     def undo(self, x: Tensor) -> Tensor:
-        """Images `(N,C,H,W)` as they were before `apply`; a new tensor."""
+        """Return images `(N,C,H,W)` as they were before `apply`, in a new tensor."""
         return x * self.std.to(x.device) + self.mean.to(x.device)

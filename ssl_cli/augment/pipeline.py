@@ -1,19 +1,19 @@
-"""From a batch of uint8 images to its random views.
+"""Random views of a batch of uint8 images.
 
 An operation is one file with one class, one line in `registry.OPS` and one settings table in `config/augment.py`:
 
     class Op:
-        slots: range                            # its own random numbers: draws.slots(name, count)
-        def __init__(self, settings, size): ... # its settings table, and the side of the images it will see
+        slots: range                            # of its random numbers: draws.slots(name, count)
+        def __init__(self, settings, size): ... # its settings table, and the side of its images
         def draw(self, key, sides): ...         # -> a NamedTuple of tensors, one row per image
         def apply(self, x, params): ...         # -> images (N,C,size,size); x may be overwritten
-        def describe(self, params, row, sides): ...  # -> Drawn: what happened to one image; None: nothing did
+        def describe(self, params, row, sides): ...  # -> Drawn: the change of one image; None: it is unchanged
         def sweep(self, sides, count): ...      # -> parameters from low to high, by the name of what is varied
 
-`draw` alone is random; `apply` is a plain function, so a test can hand its parameters to another library and
-`inspect-augs` can show any. The first operation is the crop: it alone sees uint8 images of any size; the others see
-float32 in [0, 1], and of however many channels. Which operations there are, and their order, is settings' business:
-one order for all views, or another for those after the first.
+`draw` alone is random; `apply` is a pure function of its parameters, so that a test can pass them to another library
+and `inspect-augs` can choose them. The first operation is the crop: it takes uint8 images of any size; the others take
+float32 in [0, 1], of 1 to 16 channels. The settings give the operations and their order: one order for all views, or
+another one for those after the first.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ from ssl_cli.objective import Batch, PackedImages
 from ssl_cli.registry import OPS, load
 
 CHUNK_BYTES = 1 << 21
-"""On the CPU, views pass through all operations in groups of this size, so that they stay in its cache."""
-CARD_BYTES = 1 << 30
-"""Elsewhere they do in groups of this size: enough to be busy with, and little beside what training holds."""
+"""Bytes of the views that are augmented at once on the CPU, so that they stay in its cache."""
+GPU_CHUNK_BYTES = 1 << 30
+"""The same on a GPU: enough to occupy it, and little compared with what training needs."""
 
 
 class Op(Protocol):
-    """One operation of the pipeline; see the head of this file."""
+    """Define one operation of the pipeline; see the docstring of this file."""
 
     slots: range
 
     def draw(self, key: Key, sides: Tensor) -> Any:
-        """Parameters for the images of `key`, a NamedTuple of tensors with N rows; `sides` int64 `(N,2)`."""
+        """Draw parameters for the images of `key`, a NamedTuple of tensors with N rows; `sides` int64 `(N,2)`."""
 
     def apply(self, x: Any, params: Any) -> Tensor:
-        """Images x `(N,C,size,size)` after this operation."""
+        """Apply the operation to images x; return `(N,C,size,size)`."""
 
     def describe(self, params: Any, row: int, sides: Tensor) -> Drawn | None:
-        """What happened to the image of this row, None where nothing did; `sides` as in `draw`."""
+        """Report the change of the image of this row; None: it is unchanged. `sides` as in `draw`."""
 
     def sweep(self, sides: Tensor, count: int) -> dict[str, list[Any]]:
-        """By the name of what is varied ("" if there is but one): parameters for all images, from low to high.
+        """Return parameters for all images from low to high, by the name of what is varied ("" if there is only one).
 
         Of an operation that is only on or off, these two; of one without strength, none.
         """
 
 
 class Pipeline:
-    """Random views of images; a function of (seed, epoch, image index, view) and of nothing else.
+    """Compute random views of images, a function of (seed, epoch, image index, view) alone.
 
     The first view goes through `settings.order`, the others through `settings.second` where there is one.
     """
@@ -71,14 +71,14 @@ class Pipeline:
         self.ops: dict[str, Op] = {name: load(OPS[name])(getattr(settings, name), size) for name in names}
 
     def __call__(self, batch: Batch, views: int = 2) -> list[Tensor]:
-        """`views` tensors `(N,C,size,size)`, float32, channels_last, in [0, 1] unless normalised.
+        """Return `views` tensors `(N,C,size,size)`, float32, channels_last, in [0, 1] unless normalised.
 
-        They lie one behind the other in memory: see `stacked`.
+        They are slices of one tensor: see `stacked`.
         """
         return list(self.stacked(batch, views).chunk(views))
 
     def stacked(self, batch: Batch, views: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:
-        """All views as one tensor `(views * N,C,size,size)`, first views first: how a network takes them in.
+        """Return all views as one tensor `(views * N,C,size,size)`, first views first, as a network takes them.
 
         Operations compute in float32; the result is rounded to `dtype` once.
         """
@@ -86,45 +86,45 @@ class Pipeline:
         shape = (views, n, images[0].shape[0], self.size, self.size)
         out = _channels_last(shape, images[0].device, dtype)
         drawn = [self.draw(batch, view) for view in range(views)]
-        for alike in (slice(0, views),) if self.orders[0] == self.orders[1] else (slice(0, 1), slice(1, views)):
-            if drawn[alike]:
-                self._apply(images, drawn[alike], out[alike])
+        for same_order in (slice(0, views),) if self.orders[0] == self.orders[1] else (slice(0, 1), slice(1, views)):
+            if drawn[same_order]:
+                self._apply(images, drawn[same_order], out[same_order])
         return out.flatten(0, 1)
 
     def draw(self, batch: Batch, view: int) -> dict[str, Any]:
-        """What every operation of this view drew for every image of the batch, by name, in the view's order."""
+        """Draw the parameters of a view's operations for every image of the batch, by name, in the view's order."""
         key = Key(self.seed, batch.epoch, batch.index, view)
         sides = sides_of(batch.image).to(batch.index.device)
         return {name: self.ops[name].draw(key, sides) for name in self.orders[min(view, 1)]}
 
     def describe(self, params: dict[str, Any], row: int, sides: Tensor) -> dict[str, Drawn]:
-        """What happened to one image by these parameters: the operations that were applied, in their order."""
-        told = {name: self.ops[name].describe(drawn, row, sides) for name, drawn in params.items()}
-        return {name: drawn for name, drawn in told.items() if drawn is not None}
+        """Report how these parameters change one image, by the operations that do, in their order."""
+        reports = {name: self.ops[name].describe(drawn, row, sides) for name, drawn in params.items()}
+        return {name: drawn for name, drawn in reports.items() if drawn is not None}
 
     def apply(self, images: Tensor | Sequence[Tensor], params: dict[str, Any]) -> Tensor:
-        """One view of `images`, uint8 `(N,C,H,W)` or N of `(C,H,W)`, by these parameters, in their order."""
+        """Compute one view of `images`, uint8 `(N,C,H,W)` or N of `(C,H,W)`, with these parameters, in their order."""
         out = _channels_last((1, len(images), images[0].shape[0], self.size, self.size), images[0].device)
         self._apply(images, [params], out)
         return out[0]
 
     def _apply(self, images: Tensor | Sequence[Tensor], params: Sequence[dict[str, Any]], out: Tensor) -> None:
-        """Write views of `images` that have one order into `out` `(V,N,C,size,size)`, all of them at once.
+        """Write V views of `images`, with the same order of operations, into `out` `(V,N,C,size,size)`.
 
-        As many images at a time as `CHUNK_BYTES` or `CARD_BYTES` hold views of.
+        As many images at a time as have views of `CHUNK_BYTES` or `GPU_CHUNK_BYTES`.
         """
         views, n, device = *out.shape[:2], out.device
         stacked = {name: _stacked([view[name] for view in params]) for name in params[0]}
-        most = CHUNK_BYTES if device.type == "cpu" else CARD_BYTES
+        most = CHUNK_BYTES if device.type == "cpu" else GPU_CHUNK_BYTES
         step = max(1, most // (4 * views * out[0, 0].numel()))
-        # a training step's bf16 would round the pixels; without autograd's bookkeeping a tenth of the time is saved
+        # a training step's autocast would round the pixels; inference mode saves a tenth of the time
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             for start in range(0, n, step):
                 rows = slice(start, start + step)
                 x: Any = images[rows]
                 for name, drawn in stacked.items():
                     x = self.ops[name].apply(x, _rows(drawn, rows))
-                out[:, rows] = x.to(out.dtype).unflatten(0, (views, -1))  # rounding while changing the layout is slow
+                out[:, rows] = x.to(out.dtype).unflatten(0, (views, -1))  # to change dtype and layout at once is slow
 
 
 def _channels_last(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -133,12 +133,12 @@ def _channels_last(shape: tuple[int, ...], device: torch.device, dtype: torch.dt
 
 
 def _stacked(params: Sequence[Any]) -> Any:
-    """The parameters of several views as one, `(V,N,...)`."""
+    """Stack the parameters of several views, `(V,N,...)`."""
     return type(params[0])(*(torch.stack(fields) for fields in zip(*params, strict=True)))
 
 
 def _rows(params: Any, rows: slice) -> Any:
-    """Those of some images, view by view."""
+    """Return the parameters of some images, view by view."""
     return type(params)(*(field[:, rows].flatten(0, 1) for field in params))
 
 

@@ -1,7 +1,7 @@
-"""Resizing and blurring: along each side every new pixel is a sum of a few old ones, each image with its own weights.
+"""Separable resizing and blurring: along each side a new pixel is a weighted sum of a few old ones, the taps.
 
-On the CPU these few are gathered and summed (`embedding_bag` does just that, a row of pixels at a time); elsewhere
-they are a matrix, zero but for a band, and the sum is a matrix product.
+On the CPU the taps are gathered and summed by `embedding_bag`, a row of pixels at a time. On a GPU images of one size
+are multiplied by a matrix of the weights; packed images of different sizes (`crop`) are gathered there too.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ssl_cli.objective import to_device
 
 Interpolation = Literal["bilinear", "bicubic"]
 REACH = {"bilinear": 1, "bicubic": 2}
-"""Pixels on each side of a new one that it sees, where nothing shrinks."""
+"""Half the filter's width in pixels, when an image is not shrunk."""
 
 
 class Taps(NamedTuple):
-    """What each new pixel along a side is made of.
+    """Hold the taps of each new pixel along a side.
 
     Attributes:
-        pixel: int64 `(N,size,T)`, the old ones' places.
-        weight: float32 `(N,size,T)`, zero where fewer than T are needed.
+        pixel: int64 `(N,size,T)`, positions of the old pixels.
+        weight: float32 `(N,size,T)`, their weights; zero if fewer than T are needed.
     """
 
     pixel: Tensor
@@ -33,16 +33,15 @@ class Taps(NamedTuple):
 
 
 def separable(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """Images x `(N,C,H,W)`, of any type, by `columns` along their width, then by `rows` along their height.
+    """Resample images x `(N,C,H,W)`, of any dtype, by `columns` along the width, then by `rows` along the height.
 
-    There may be taps for V times N images: those of N views of the same images, then N of others. Float32
-    `(V * N,C,P,Q)`.
+    With taps for V * N images the result is V views of the images, view by view: float32 `(V * N,C,P,Q)`.
     """
     if x.device.type != "cpu":
         return _products(x.float().repeat(len(rows.pixel) // len(x), 1, 1, 1), rows, columns)
     n, c, h, w = x.shape
     many, views = len(rows.pixel), len(rows.pixel) // len(x)
-    lines = x.float().permute(0, 3, 1, 2).contiguous()  # in two passes: to change type and layout at once is slower
+    lines = x.float().permute(0, 3, 1, 2).contiguous()  # in two steps: to change dtype and layout at once is slower
     image = torch.arange(0, n * w, w).repeat(views)[:, None, None]
     across = weighted_sums(lines.view(n * w, c * h), columns.pixel + image, columns.weight).view(many, -1, c, h)
     lines = across.permute(0, 2, 3, 1).contiguous()
@@ -54,11 +53,10 @@ def separable(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
 def resize_taps(
     start: Tensor, length: Tensor, size: int, interpolation: Interpolation, device: torch.device | None = None
 ) -> Taps:
-    """Taps that resize `length` pixels from `start` on, `(N,)` each, to `size`, with antialiasing.
+    """Return taps that resize `length` pixels from `start` on, `(N,)` each, to `size`, with antialiasing.
 
-    Pixel centres lie at halves; the filter widens with the scale when it shrinks; it sees no pixel outside the
-    stretch, as if that had been cut out first. Bicubic is Keys' kernel with a = -1/2. As torchvision's
-    `resize(antialias=True)` and Pillow.
+    As torchvision's `resize(antialias=True)` and Pillow: pixel centres are at halves, the filter is widened by the
+    scale when an image is shrunk, and no pixel outside the range is used. Bicubic is Keys' kernel with a = -1/2.
     """
     lengths, which = torch.unique(length, return_inverse=True)  # few, however many images there are
     scale = (lengths.to(torch.float32) / size)[:, None]
@@ -76,7 +74,7 @@ def resize_taps(
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """Keys 1981: two cubics, each zero where the other holds, so that their sum needs no choice."""
+    """Compute Keys' kernel (1981) as the sum of two cubics, each zero in the other's range."""
     near = distance.clamp(max=1)
     far = distance.clamp_(1, 2)
     inner = near.mul(1.5).sub_(2.5).mul_(near).mul_(near).add_(1)
@@ -90,17 +88,17 @@ def weighted_sums(lines: Tensor, which: Tensor, weight: Tensor) -> Tensor:
 
 
 def _products(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """`R @ x @ C^T` per image and channel."""
+    """Compute `R @ x @ C^T` per image and channel, for the matrices R of `rows` and C of `columns`."""
     n, c, h, w = x.shape
     right, left = _dense(columns, w), _dense(rows, h)
     across = torch.bmm(x.view(n, c * h, w), right.transpose(1, 2)).view(n, c, h, right.shape[1])
     down = torch.empty(n, c, left.shape[1], right.shape[1], dtype=x.dtype, device=x.device)
-    for channel in range(c):  # one filter serves all channels: a product per channel saves copies of it
+    for channel in range(c):  # one matrix for all channels: a product per channel saves copies of it
         down[:, channel] = torch.bmm(left, across[:, channel])
     return down
 
 
 def _dense(taps: Taps, length: int) -> Tensor:
-    """The taps as a matrix `(N,size,length)`."""
+    """Return the taps as a matrix `(N,size,length)`."""
     n, size, _ = taps.pixel.shape
     return torch.zeros(n, size, length, device=taps.pixel.device).scatter_add_(2, taps.pixel, taps.weight)

@@ -15,13 +15,13 @@ from ssl_cli.config.augment import RotateSettings
 
 
 class Turned(NamedTuple):
-    """How many quarter turns each image makes, counterclockwise: int64 `(N,)`, 0 to 3."""
+    """Hold the quarter turns of each image, counterclockwise: int64 `(N,)`, 0 to 3."""
 
     turns: Tensor
 
 
 class Rotate:
-    """Turns an image by 0, 90, 180 or 270 degrees, each as likely, with probability p; exact, pixel for pixel."""
+    """Rotate an image by 0, 90, 180 or 270 degrees, equally likely, with probability p, without interpolation."""
 
     slots = draws.slots("rotate", 2)
 
@@ -29,25 +29,25 @@ class Rotate:
         self.settings = settings
 
     def draw(self, key: draws.Key, sides: Tensor) -> Turned:
-        """A coin and one of four angles for every image."""
+        """Draw whether each image is rotated, and one of four angles."""
         coin, u = draws.uniform(*key, self.slots).unbind(1)
         return Turned((4 * u).long() * (coin < self.settings.p))
 
     def apply(self, x: Tensor, params: Turned) -> Tensor:
-        """Images `(N,C,S,S)`, some of them turned; in place."""
+        """Rotate images `(N,C,S,S)` where drawn, in place."""
         for turns in (1, 2, 3):
             x = on_rows(x, params.turns == turns, partial(_turned, turns))
         return x
 
     def describe(self, params: Turned, row: int, sides: Tensor) -> Drawn | None:
-        """The angle in degrees, or None for an image that stays upright."""
+        """Report the angle in degrees; None for an image that is not rotated."""
         degrees = 90 * int(params.turns[row])
         return Drawn({"degrees": degrees}, f"rotate {degrees}") if degrees else None
 
     def sweep(self, sides: Tensor, count: int) -> dict[str, list[Turned]]:
-        """All four angles."""
+        """Return all four angles."""
         return {"": [Turned(torch.full((len(sides),), turns)) for turns in range(4)]}
 
 
 def _turned(turns: int, x: Tensor, rows: Tensor) -> Tensor:
-    return x.rot90(turns, (2, 3)).contiguous()  # for those who come after: rot90 is a view with other strides
+    return x.rot90(turns, (2, 3)).contiguous()  # rot90 returns a view with other strides

@@ -1,4 +1,4 @@
-"""Change only those images of a batch that drew an operation."""
+"""Apply an operation to some images of a batch."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from ssl_cli.objective import to_device
 
 
 def on_rows(x: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Images x `(N,...)` after `change(x[rows], rows)` on the rows where `chosen`, bool `(N,)`, is true.
+    """Replace the images x `(N,...)` where `chosen`, bool `(N,)`, is true by `change(x[rows], rows)`, in place.
 
-    Works in place. Rows are found where `chosen` lives: with the draws on the CPU, nothing waits for a GPU.
+    Note:
+        The rows are found on the device of `chosen`: with draws on the CPU there is no wait for a GPU.
     """
     return at_rows(x, chosen.nonzero().squeeze(1), change)
 
 
 def at_rows(x: Tensor, rows: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The same on `rows`, int64 `(M,)`, each but once and in this order."""
+    """Replace the images `rows`, int64 `(M,)`, all different, by `change(x[rows], rows)` in this order, in place."""
     if len(rows) == 0:
         return x
     if len(rows) == len(x) and (len(x) == 1 or bool((rows[1:] > rows[:-1]).all())):
         return change(x, rows)
-    there = to_device(rows, x.device)
-    return x.index_copy_(0, there, change(x.index_select(0, there), rows))
+    index = to_device(rows, x.device)
+    return x.index_copy_(0, index, change(x.index_select(0, index), rows))

@@ -1,4 +1,4 @@
-"""A picture of what the augmentation does: per row an image and its views, with a caption below each."""
+"""A contact sheet of augmentations: per row an image and its views, with a caption below each."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ TILE = 128
 MARGIN = 8
 LINE = 16
 SMALL, LARGE = 12, 14
-"""Sizes of type: captions; titles and names."""
+"""Font sizes: of captions; of titles and names."""
 PAPER, INK, FAINT = (255, 255, 255), (0, 0, 0), (110, 110, 110)
 MOST_PIXELS = 89_000_000
-"""What Pillow, and other viewers, open without a warning."""
+"""Largest picture that Pillow and other viewers open without a warning."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def tile_side(size: int) -> int:
-    """The side of a tile for views of this side: enlarged by a whole factor to at least 128 pixels."""
+    """Return the side of a tile for views of side `size`: a multiple of it, at least 128 pixels."""
     return size * -(-TILE // size)
 
 
 def tile(title: str, image: Tensor, caption: str = "") -> Tile:
-    """A picture `(C,H,W)`, uint8 or float in [0, 1], as part of an event."""
+    """Convert a picture `(C,H,W)`, uint8 or float in [0, 1], to a tile of an event."""
     if image.dtype != torch.uint8:
         image = image.float().clamp(0, 1).mul(255).round().to(torch.uint8)
     colour = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
@@ -40,9 +40,9 @@ def tile(title: str, image: Tensor, caption: str = "") -> Tile:
 
 
 def contact_sheet(head: str, rows: Sequence[Pictured], side: int) -> Tensor:
-    """One uint8 picture `(3,H,W)`: a head line, then each row's name, titles, tiles of this side, and captions.
+    """Draw a uint8 picture `(3,H,W)`: a head line, then each row's name, titles, tiles of side `side`, and captions.
 
-    Tiles are enlarged by a whole factor or shrunk to fit, and stand in the middle of their place.
+    Tiles are enlarged by a whole factor or shrunk to fit, and centred.
     """
     small, large = (ImageFont.load_default(size) for size in (SMALL, LARGE))
     width = MARGIN + max(len(row.tiles) for row in rows) * (side + MARGIN)
@@ -67,7 +67,7 @@ def contact_sheet(head: str, rows: Sequence[Pictured], side: int) -> Tensor:
 
 
 def png(image: Tensor) -> bytes:
-    """A uint8 picture `(3,H,W)` as a PNG file."""
+    """Encode a uint8 picture `(3,H,W)` as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).save(file, format="PNG")
     return file.getvalue()
@@ -83,7 +83,7 @@ def _inside(tile: Tile, side: int) -> Image.Image:
 
 
 def _wrapped(text: str, font: Font, width: int) -> list[str]:
-    """Lines of at most `width` pixels; a number stays with the word before it, and what is too long is cut."""
+    """Wrap text to `width` pixels; a number stays on the line of the word before it; too long words are cut."""
     lines: list[str] = []
     for word in re.split(r" (?=[^\W\d])", text) if text else ():
         longer = f"{lines[-1]} {word}" if lines else word

@@ -1,4 +1,4 @@
-"""Sobel filtering: an image of its edges."""
+"""Sobel filtering: replace an image by its edges."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ssl_cli.config.augment import SobelSettings
 
 
 class Edged(NamedTuple):
-    """Which images become edges: bool `(N,)`."""
+    """Hold which images are filtered: bool `(N,)`."""
 
     on: Tensor
 
 
 class Sobel:
-    """Replaces all channels by the magnitude of the brightness's gradient, with probability p.
+    """Replace all channels by the magnitude of the brightness's gradient, with probability p.
 
     SimCLR's paper gives no definition. Here: `sqrt(gx^2 + gy^2)` with the kernel `[[-1,0,1], [-2,0,2], [-1,0,1]]` and
     its transpose, not scaled (as in OpenCV and SciPy), the border pixels repeated outwards, clamped to [0, 1].
@@ -35,25 +35,25 @@ class Sobel:
         self.settings = settings
 
     def draw(self, key: draws.Key, sides: Tensor) -> Edged:
-        """A coin for every image."""
+        """Draw whether each image is filtered."""
         return Edged(draws.uniform(*key, self.slots[0]) < self.settings.p)
 
     def apply(self, x: Tensor, params: Edged) -> Tensor:
-        """Images `(N,C,H,W)` in [0, 1], some of them edges; in place."""
-        return on_rows(x, params.on, lambda some, rows: edges(some).repeat(1, x.shape[1], 1, 1))
+        """Filter images `(N,C,H,W)` in [0, 1] where drawn, in place."""
+        return on_rows(x, params.on, lambda images, rows: edges(images).repeat(1, x.shape[1], 1, 1))
 
     def describe(self, params: Edged, row: int, sides: Tensor) -> Drawn | None:
-        """`true`, or None for an image that stays as it is."""
+        """Report `true`; None for an image that is not filtered."""
         return Drawn(True, "sobel") if params.on[row] else None
 
     def sweep(self, sides: Tensor, count: int) -> dict[str, list[Edged]]:
-        """Off and on."""
+        """Return parameters for off and on."""
         off = torch.zeros(len(sides), dtype=torch.bool)
         return {"": [Edged(off), Edged(~off)]}
 
 
 def edges(x: Tensor) -> Tensor:
-    """Gradient magnitude `(N,1,H,W)` of the brightness of images `(N,C,H,W)`, at most 1."""
+    """Compute the gradient magnitude `(N,1,H,W)` of the brightness of images `(N,C,H,W)`, at most 1."""
     gray = luma(x) if x.shape[1] == len(LUMA) else x.mean(1, keepdim=True)
     wide = F.pad(gray, (1, 1, 1, 1), mode="replicate")
     across = wide[..., 2:] - wide[..., :-2]

@@ -1,4 +1,4 @@
-"""Solarisation: bright pixels are inverted."""
+"""Solarisation: invert bright pixels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ssl_cli.config.augment import SolarizeSettings
 
 
 class Solarized(NamedTuple):
-    """Which images are solarised: bool `(N,)`."""
+    """Hold which images are solarised: bool `(N,)`."""
 
     on: Tensor
 
 
 class Solarize:
-    """Inverts the values from a threshold on, with probability p (as torchvision on floats)."""
+    """Invert the values at or above a threshold, with probability p, as torchvision on floats."""
 
     slots = draws.slots("solarize", 1)
 
@@ -28,23 +28,23 @@ class Solarize:
         self.settings = settings
 
     def draw(self, key: draws.Key, sides: Tensor) -> Solarized:
-        """A coin for every image."""
+        """Draw whether each image is solarised."""
         return Solarized(draws.uniform(*key, self.slots[0]) < self.settings.p)
 
     def apply(self, x: Tensor, params: Solarized) -> Tensor:
-        """Images `(N,C,H,W)` in [0, 1], some of them solarised; in place."""
-        return on_rows(x, params.on, lambda some, rows: _inverted(some, self.settings.threshold))
+        """Solarise images `(N,C,H,W)` in [0, 1] where drawn, in place."""
+        return on_rows(x, params.on, lambda images, rows: _inverted(images, self.settings.threshold))
 
     def describe(self, params: Solarized, row: int, sides: Tensor) -> Drawn | None:
-        """`true`, or None for an image that stays as it is."""
+        """Report `true`; None for an image that is not solarised."""
         return Drawn(True, "solarize") if params.on[row] else None
 
     def sweep(self, sides: Tensor, count: int) -> dict[str, list[Solarized]]:
-        """Off and on."""
+        """Return parameters for off and on."""
         off = torch.zeros(len(sides), dtype=torch.bool)
         return {"": [Solarized(off), Solarized(~off)]}
 
 
 def _inverted(x: Tensor, threshold: float) -> Tensor:
-    """|x - 1| where x is bright and |x - 0| where it is not; in place, at a tenth of the time of `torch.where`."""
+    """Compute |x - 1| where x is bright, else |x - 0|, in place; ten times as fast as `torch.where`."""
     return x.sub_(x.clone().ge_(threshold)).abs_()

@@ -53,7 +53,8 @@ def step(run: Run) -> Part:
     kind = "tf32" if run.device.type == "cuda" and precision == "fp32" else precision
     matrix, moved = run.machine.matrix(kind) / flops.get_total_flops(), run.machine.memory() / traffic.bytes
     count = math.ceil(images * run.objective.gradient_views / run.resolved.micro_batch)
-    again = 1 if run.resolved.checkpointing else max(count - run.resolved.kept_graphs, 0) / count  # forward passes a row
+    graphs = run.resolved.kept_graphs
+    again = 1 if run.resolved.checkpointing else max(count - graphs, 0) / count  # forward passes a row
     return Part(
         "images/s", {"step": Arm(images, run.step), "gradient": Arm(images, run.gradient)},
         {"step": {f"matrix {kind}": images * matrix, "memory": images * moved}},

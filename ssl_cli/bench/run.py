@@ -34,9 +34,7 @@ class Run:
         batch = self.asked if self.asked <= most else 2 ** int(math.log2(most))
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"batch": batch})})
         ram, gpu = planned.cache_bytes, self.resolved.gpu_cache_bytes
-        loader = build_loader(
-            settings, self.objective, self.source, self.device, cache_bytes=ram, gpu_cache_bytes=gpu
-        )
+        loader = build_loader(settings, self.objective, self.source, self.device, cache_bytes=ram, gpu_cache_bytes=gpu)
         self.settings, self.machine = settings, Machine(self.device, deadline)
         self.cache_bytes = {"ram": math.inf, "none": 0.0}.get(settings.data.cache, ram)
         self.trainer = Trainer(settings, self.resolved, self.objective, loader)

@@ -16,7 +16,7 @@ from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, did_you_mean, is_lib
 SELECTIVE = ("resnet50", "resnet101", "resnet152")
 """Backbones that can have selective kernels: those of bottleneck blocks."""
 SHAPING = ("width", "stem", "sk", "zero_init", "init")
-"""Settings that shape our own ResNets; a borrowed network is as its library makes it."""
+"""Settings that shape our own ResNets; a torchvision or timm network is as its library makes it."""
 CIFAR_UP_TO = 64
 """Pixels: images up to this side have the CIFAR recipes, stem and test transform."""
 

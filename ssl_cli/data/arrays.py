@@ -1,14 +1,14 @@
-"""Images that are in memory already."""
+"""A data set whose images are in memory."""
 
 import torch
 from torch import Tensor
 
 
 class Arrays:
-    """A tensor of images as a source.
+    """Serve a tensor of images as a source.
 
     Args:
-        name: what the set is called in messages.
+        name: of the set, for messages.
         images: uint8 `(N,C,H,W)`, gray or RGB.
         labels: int64 `(N,)`, an index into `classes`, or -1.
         classes: their names.
@@ -21,14 +21,14 @@ class Arrays:
         return len(self.images)
 
     def path(self, index: int) -> str:
-        """What to call image `index`."""
+        """Return the name of image `index`, for messages."""
         return f"{self.name}[{index}]"
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """Image `index`, uint8 `(3,H,W)`; these sets are small, so there is nothing to cap."""
+        """Return image `index`, uint8 `(3,H,W)`; `cap` is ignored, for these sets hold small images."""
         return self.read_many(torch.tensor([index]))[0]
 
     def read_many(self, indices: Tensor) -> Tensor:
-        """Images uint8 `(N,3,H,W)` of int64 indices `(N,)`."""
+        """Return the images of int64 indices `(N,)`, uint8 `(N,3,H,W)`."""
         images = self.images[indices]
         return images.expand(-1, 3, -1, -1).contiguous()

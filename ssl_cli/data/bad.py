@@ -1,16 +1,16 @@
-"""Images that could not be read: each reported once, and only so many are put up with."""
+"""Images that cannot be read: each is reported once, and too many of them end the run."""
 
 from ssl_cli.data.source import Source
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
 from ssl_cli.names import shown
 
-SHARE, FEW = 0.05, 10
-"""A run goes on with FEW bad images, and with this share of the set."""
+FRACTION, FEW = 0.05, 10
+"""A run continues with up to FEW bad images, or with up to this fraction of the set."""
 
 
 class BadImages:
-    """The bad images of a source, by index; `skipped` holds one event each until the engine takes it."""
+    """Record the bad images of a source by index; `skipped` holds one event each until the engine removes it."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -21,19 +21,19 @@ class BadImages:
         return index in self._indices
 
     def add(self, index: int, reason: str, step: int = 0) -> None:
-        """Report an image.
+        """Record an image and add its event to `skipped`.
 
         Raises:
-            DataError: that was one too many.
+            DataError: too many images are bad.
         """
         if index in self._indices:
             return
         self._indices.add(index)
         self.skipped.append(Skipped(step=step, path=self.source.path(index), reason=reason))
         bad, whole = len(self._indices), len(self.source)
-        if bad == whole or bad > max(FEW, SHARE * whole):
+        if bad == whole or bad > max(FEW, FRACTION * whole):
             raise DataError(
                 f"{bad} of {whole} images of {shown(self.source.name)} cannot be read; the last one, "
                 f"{shown(self.source.path(index))}: {reason}.",
-                f"At most {SHARE:.0%} are skipped; repair or remove them.",
+                f"At most {FRACTION:.0%} are skipped; repair or remove them.",
             )

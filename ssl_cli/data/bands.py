@@ -1,4 +1,4 @@
-"""Images of other than three channels: numpy arrays, pages of a TIFF, colours with opacity; and gray of colours."""
+"""Images with other than three channels: numpy arrays, TIFF pages, RGBA; and conversion of RGB to gray."""
 
 from typing import BinaryIO
 
@@ -11,14 +11,14 @@ from ssl_cli.data.source import BatchedSource
 from ssl_cli.errors import DataError
 
 MAGIC = b"\x93NUMPY"
-"""How a .npy file begins."""
+"""First bytes of a .npy file."""
 RGB = 3
 LUMA = (19595, 38470, 7471)
 """Weights of red, green and blue in gray, of 65536: Pillow's."""
 
 
 class Gray:
-    """A source of colour images in gray, `(1,H,W)`, as Pillow converts."""
+    """Convert the images of a source to gray, `(1,H,W)`, as Pillow does."""
 
     def __init__(self, source: BatchedSource) -> None:
         self.source = source
@@ -28,25 +28,25 @@ class Gray:
         return len(self.source)
 
     def path(self, index: int) -> str:
-        """What to call image `index`."""
+        """Return the name of image `index`, for messages."""
         return self.source.path(index)
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """Image `index`, uint8 `(1,H,W)`."""
+        """Return image `index`, uint8 `(1,H,W)`."""
         return self.read_many(torch.tensor([index]))[0]
 
     def read_many(self, indices: Tensor) -> Tensor:
-        """Images uint8 `(N,1,H,W)` of int64 indices `(N,)`."""
+        """Return the images of int64 indices `(N,)`, uint8 `(N,1,H,W)`."""
         red, green, blue = self.source.read_many(indices).int().unbind(1)
         gray = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue + 0x8000
         return (gray >> 16).to(torch.uint8)[:, None]
 
 
 def in_channels(source: BatchedSource, channels: int) -> BatchedSource:
-    """A source of colour images with so many channels.
+    """Convert a source of RGB images to `channels`, 3 or 1.
 
     Raises:
-        DataError: neither three nor one.
+        DataError: `channels` is neither.
     """
     if channels == RGB:
         return source
@@ -59,11 +59,11 @@ def in_channels(source: BatchedSource, channels: int) -> BatchedSource:
 
 
 def read_array(file: BinaryIO, channels: int, max_pixels: int) -> np.ndarray:
-    """The uint8 array `(H,W,C)` in a .npy file of that form, `(C,H,W)`, or for one channel `(H,W)`.
+    """Read a uint8 array `(H,W,C)` from a .npy file of shape `(H,W,C)`, `(C,H,W)`, or for one channel `(H,W)`.
 
     Raises:
-        DataError: another type or form, or too large; nothing is unpickled.
-        ValueError: it is damaged.
+        DataError: another type or shape, or too large; nothing is unpickled.
+        ValueError: the file is damaged.
     """
     read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     version, _ = np.lib.format.read_magic(file)
@@ -90,10 +90,10 @@ def read_array(file: BinaryIO, channels: int, max_pixels: int) -> np.ndarray:
 
 
 def of_picture(picture: Image.Image, channels: int, cap: int | None) -> np.ndarray:
-    """Two, four or more channels of an opened file, uint8 `(H,W,C)`: colours with opacity, or a page each.
+    """Read `channels` channels of an opened file, uint8 `(H,W,C)`: LA, RGBA, or a TIFF page each.
 
     Raises:
-        DataError: it has not so many.
+        DataError: the file has another number of channels.
     """
     layers = {2: "LA", 4: "RGBA"}.get(channels)
     if layers and getattr(picture, "n_frames", 1) == 1 and picture.has_transparency_data:
@@ -114,7 +114,7 @@ def of_picture(picture: Image.Image, channels: int, cap: int | None) -> np.ndarr
 
 
 def capped(x: np.ndarray, cap: int | None) -> np.ndarray:
-    """The image `(H,W,C)`, its short side at most `cap`."""
+    """Shrink an image `(H,W,C)` to a short side of at most `cap`."""
     height, width = x.shape[:2]
     short = min(height, width)
     if cap is None or short <= cap:

@@ -1,4 +1,4 @@
-"""torchvision data sets by name: found in the data folder, downloaded only when that is asked for."""
+"""torchvision data sets by name: opened from the data folder, downloaded only with `--download`."""
 
 import contextlib
 import sys
@@ -24,7 +24,7 @@ FAKE_IMAGES = 512
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set: its class, the arguments that each split means, and `files` if images lie in files of their own."""
+    """Describe a data set: its class, the arguments of each split, and whether each image is a file of its own."""
 
     make: Callable[..., Any]
     splits: Mapping[str, Mapping[str, Any]]
@@ -49,7 +49,7 @@ CATALOGUE: dict[str, Entry] = {
 
 
 def open_named(source: str, settings: DataSettings, split: str | None = None) -> Source:
-    """The data set NAME[:SPLIT]; `split` overrides the one in the name, and `train` is the default.
+    """Open the data set NAME[:SPLIT]; `split` overrides the one in the name, and `train` is the default.
 
     Raises:
         DataError: no such name or split, or the files are not there.

@@ -1,6 +1,6 @@
-"""From a file's bytes to pixels: uint8 `(C,H,W)`, upright, opaque, aspect kept.
+"""Decode image files to uint8 `(C,H,W)`: upright, without transparency, with their aspect ratio.
 
-Pillow alone: torchvision's decoders are a fifth faster on photographs, but deprecated, and would need it as a fallback.
+By Pillow: torchvision's decoders are a fifth faster on photographs, but deprecated, and do not read all formats.
 """
 
 import io
@@ -19,7 +19,7 @@ from ssl_cli.errors import DataError
 from ssl_cli.names import shown
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
-"""What is opened at all; formats that start other programs or hide archives are not."""
+"""Formats that are opened; those that start other programs or are archives are not."""
 MAX_PIXELS = 178_956_970
 """Pillow's own hard limit."""
 
@@ -34,17 +34,17 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# What Pillow finds odd in a file is the file's affair, not a line on the user's screen; pixels are counted here.
+# Pillow's warnings on odd files are not for the user; the limit on pixels is checked here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode(
     data: bytes | Path, cap: int | None = None, max_pixels: int = MAX_PIXELS, channels: int = bands.RGB
 ) -> Tensor:
-    """The image in these bytes, or in the file of this path, as uint8 `(C,H,W)`; the short side is at most `cap`.
+    """Decode an image, given as bytes or path, to uint8 `(C,H,W)` with a short side of at most `cap`.
 
-    Three channels are red, green and blue, one is gray, whatever the file has; for others see `bands`.
-    In memory it is laid out as Pillow does, channels last.
+    Any file is converted to three channels (RGB) or one (gray); other numbers of channels are read by `bands`. In
+    memory the channels come last.
 
     Raises:
         DataError: not an image, damaged or larger than `max_pixels`; the message is the reason, without the name.
@@ -58,7 +58,7 @@ def decode(
         raise DataError(f"it is not an image that can be read ({', '.join(FORMATS)})") from None
     except OSError as error:
         raise DataError(shown(error.strerror or str(error))) from error
-    except Exception as error:  # a damaged file makes decoders fail in any way they like
+    except Exception as error:  # decoders raise errors of any type on a damaged file
         raise DataError(f"it is damaged ({shown(str(error)) or type(error).__name__})") from error
 
 
@@ -72,7 +72,7 @@ def _decode(file: BinaryIO, cap: int | None, max_pixels: int, channels: int) -> 
         if width * height > max_pixels:
             raise DataError(f"it has {width} x {height} pixels; at most {max_pixels} are read")
         turn = _UPRIGHT.get(_orientation(picture))
-        if cap is not None and picture.format in ("JPEG", "MPO"):  # these decode at 1/2, 1/4 or 1/8 for less
+        if cap is not None and picture.format in ("JPEG", "MPO"):  # these decode faster at 1/2, 1/4 or 1/8
             scale = min(1.0, cap / min(width, height))
             picture.draft(None, (math.ceil(width * scale), math.ceil(height * scale)))
         picture.load()
@@ -85,19 +85,20 @@ def _decode(file: BinaryIO, cap: int | None, max_pixels: int, channels: int) -> 
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:
-    """The image `(C,H,W)`: a view, since who batches images copies them anyway.
+    """Return the pixels `(H,W,C)` as a tensor `(C,H,W)`, a view of the same memory.
 
-    No torch operation here: each would start threads of its own.
+    Note:
+        Runs in a decode thread, so no torch operation is called: it would start threads of its own.
     """
     tensor = torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None])
     return tensor.permute(2, 0, 1)
 
 
 def _orientation(picture: Image.Image) -> int:
-    if picture.format in ("TIFF", "AVIF"):  # these Pillow turns by itself
+    if picture.format in ("TIFF", "AVIF"):  # Pillow applies the orientation of these itself
         return 1
     try:
-        return int(Image.Image.getexif(picture).get(_ORIENTATION, 1))  # PNG's own would decode the image first
+        return int(Image.Image.getexif(picture).get(_ORIENTATION, 1))  # PNG's own method would decode the image first
     except Exception:  # a broken tag is no reason to lose the image
         return 1
 
@@ -105,7 +106,7 @@ def _orientation(picture: Image.Image) -> int:
 def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
         return _gray(np.asarray(picture) / 65535)
-    if picture.mode in ("I", "F"):  # no range is agreed on: 0 to 1 where it fits, else from darkest to brightest
+    if picture.mode in ("I", "F"):  # of no standard range: 0 to 1 if all values are in it, else from minimum to maximum
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)
         low, high = min(values.min(), 0.0), max(values.max(), 1.0)
         if (low, high) != (0.0, 1.0):
@@ -117,8 +118,8 @@ def _rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _gray(share: np.ndarray) -> Image.Image:
-    return Image.fromarray((share * 255).round().astype(np.uint8)).convert("RGB")
+def _gray(values: np.ndarray) -> Image.Image:
+    return Image.fromarray((values * 255).round().astype(np.uint8)).convert("RGB")
 
 
 def _capped(picture: Image.Image, cap: int | None) -> Image.Image:

@@ -13,15 +13,15 @@ from ssl_cli.events import Skipped
 
 
 class Files:
-    """Image files as a source.
+    """Serve image files as a source.
 
     Args:
-        name: what the set is called in messages.
-        paths: one a file.
+        name: of the set, for messages.
+        paths: of the files.
         labels: int64 `(N,)`, an index into `classes`, or -1.
         classes: their names.
-        skipped: what the search could not look into.
-        channels: of each image.
+        skipped: events of folders that could not be opened.
+        channels: of each image, 1 to 16.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Files:
         return len(self.paths)
 
     def path(self, index: int) -> str:
-        """The file of image `index`."""
+        """Return the path of image `index`."""
         return self.paths[index]
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """Image `index`, uint8 `(C,H,W)`, short side at most `cap`.
+        """Decode image `index` to uint8 `(C,H,W)`, short side at most `cap`.
 
         Raises:
             DataError: the file cannot be read; the message is the reason.
@@ -53,7 +53,7 @@ class Files:
 
 
 def open_folder(root: Path, channels: int = 3) -> Files:
-    """The images below `root`; a label is the first folder below it, where there are at least two.
+    """Open the images below `root`; the label of one is the first folder below it, if there are at least two.
 
     Raises:
         DataError: not a folder, or no image in it.

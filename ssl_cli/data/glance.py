@@ -1,4 +1,4 @@
-"""What a source of images holds, at a glance: how many, and a few to try things on; nothing is read through."""
+"""A quick look at a source of images: their number, and a few to measure with, without opening them all."""
 
 import os
 import time
@@ -32,18 +32,18 @@ SIZES: dict[str, tuple[int, dict[str, int]]] = {
     "country211": (211, {"train": 31_650, "val": 10_550, "test": 21_100}),
     "fake": (10, {"train": 512, "test": 512}),
 }
-"""Of each torchvision data set its classes, and as published the images of its splits."""
+"""Of each torchvision data set the number of classes, and the published number of images in each split."""
 
 
 @dataclass(frozen=True)
 class Glance:
-    """What was seen.
+    """Describe a source of images.
 
     Attributes:
-        images: how many there are, or at least are.
-        few: some of them; None where they are not at hand.
-        where: they are, or would be.
-        doubt: why there may be more of them, or none; empty where the count is sure.
+        images: their number, or a lower bound.
+        few: some of them; None if they are not on this machine.
+        where: folder or name of the source.
+        doubt: why the number may be wrong; empty if it is exact.
     """
 
     images: int
@@ -53,9 +53,7 @@ class Glance:
 
 
 def glance(settings: DataSettings, seed: int, enough: int = 0) -> Glance:
-    """Count the images to pretrain on without opening them; a large folder is counted for two seconds.
-
-    At least `enough` are counted, however long it takes.
+    """Count the images to pretrain on without opening them; in a large folder for two seconds, or up to `enough`.
 
     Raises:
         DataError: there is no such folder or data set, or no image in it.
@@ -70,7 +68,7 @@ def glance(settings: DataSettings, seed: int, enough: int = 0) -> Glance:
     classes, sizes = SIZES[name]
     labels = {"unlabeled": 1, "all": classes + 1}.get(split, classes)  # images without a label count as one class
     count = _limited(sizes[split], labels, settings.limit)
-    doubt = f"Whether {name} is in the data folder was not looked at; its size is the published one."
+    doubt = f"Whether {name} is in the data folder was not checked; its size is the published one."
     return Glance(count, None, f"{name}:{split}", doubt)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""Signed distance of points `(x, y)`, two tensors of one shape; x grows rightwards, y upwards."""
+"""Compute the signed distance of points `(x, y)`, two tensors of one shape; x grows rightwards, y upwards."""
 
 
 def _disk(radius: float, x0: float = 0.0, y0: float = 0.0) -> Distance:
@@ -19,7 +19,7 @@ def _ring(radius: float, half_width: float) -> Distance:
 
 
 def _polygon(*corners: tuple[float, float]) -> Distance:
-    """Inside by the even-odd rule, distance to the nearest edge."""
+    """Return the distance to the nearest edge, negative inside (by the even-odd rule)."""
 
     def distance(x: Tensor, y: Tensor) -> Tensor:
         nearest = torch.full_like(x, math.inf)
@@ -51,7 +51,7 @@ def _without(shape: Distance, hole: Distance) -> Distance:
 
 
 def _spiral(pitch: float, start: float, end: float, half_width: float) -> Distance:
-    """A band of constant width along radius = pitch * angle, from angle `start` to `end`."""
+    """Return the distance to a band of constant width along radius = pitch * angle, from angle `start` to `end`."""
 
     def distance(x: Tensor, y: Tensor) -> Tensor:
         angle = torch.atan2(y, x)
@@ -63,7 +63,7 @@ def _spiral(pitch: float, start: float, end: float, half_width: float) -> Distan
 
 
 def _around(radii: Sequence[float], first: float = 90.0) -> list[tuple[float, float]]:
-    """Corners at even angles, counter-clockwise from `first` degrees."""
+    """Return corners at equal angles, counter-clockwise from `first` degrees."""
     angles = (math.radians(first) + math.tau * k / len(radii) for k in range(len(radii)))
     return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Batches in an order that is a permutation by (seed, epoch) and a cursor: any step can be the first."""
+"""Load batches in the order of a permutation by (seed, epoch): a run can start at any step."""
 
 import time
 from collections import deque
@@ -11,7 +11,7 @@ from torch import Tensor
 from ssl_cli import draws
 from ssl_cli.data.bad import BadImages
 from ssl_cli.data.cache import Cache, Policy, joined
-from ssl_cli.data.reader import DEADLINE, Reader, Ticket
+from ssl_cli.data.reader import DEADLINE, PendingRead, Reader
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
@@ -22,12 +22,12 @@ _REPLACEMENT = draws.slots("replacement", 1)[0]
 
 
 def cap_for(size: int) -> int:
-    """The short side to keep of an image whose views have side `size`: crops of it are rarely enlarged much."""
+    """Return the short side that images are shrunk to for views of side `size`, so that few crops are enlarged much."""
     return max(56, round(1.75 * size))
 
 
 def require_batch(name: str, images: int, batch: int) -> None:
-    """Refuse a batch larger than the data.
+    """Refuse a batch that is larger than the data.
 
     Raises:
         DataError: fewer images than the batch, or than the two that any batch holds.
@@ -44,34 +44,35 @@ def require_batch(name: str, images: int, batch: int) -> None:
 
 
 @dataclass
-class _Begun:
-    """A batch whose images are being read."""
+class _Prefetched:
+    """Hold a batch whose images are being read."""
 
     step: int
     epoch: int
     index: Tensor
-    tickets: dict[int, Ticket]
+    pending: dict[int, PendingRead]
 
 
 class Loader:
-    """Batches of a source, read ahead in threads, kept in memory where they fit.
+    """Load the batches of a source, prefetched in threads and cached where they fit.
 
     Args:
         source: the images.
-        batch: images a step; what is left of an epoch is dropped.
+        batch: images per step; the rest of an epoch that fills no batch is dropped.
         seed: of the order.
-        threads: that decode; default: the processors at hand.
-        cache: see `Cache`.
-        cache_bytes: what an `auto` cache may hold.
-        card: where it holds images, rather than in memory, if they fit; see `Cache`.
-        card_bytes: of the card.
-        cap: short side of an image, at most; see `cap_for`.
-        deadline: seconds a read may take.
-        share: which rows of a step's batch to read, int64 `(m,)`; default: all.
+        threads: decode threads; None: the processors of this process.
+        cache: policy of the cache, see `Cache`.
+        cache_bytes: RAM for an `auto` cache.
+        gpu: device whose memory an `auto` cache uses if all images fit; None: RAM alone.
+        gpu_cache_bytes: bytes of its memory.
+        cap: largest short side of an image, see `cap_for`.
+        deadline: seconds after which a read fails.
+        local_rows: function of the step that returns the rows of the batch which this rank reads, int64 `(m,)`;
+            None: all rows.
 
     Attributes:
-        skipped: one event for each bad image, for the engine to take away.
-        wait_seconds: time spent in waiting for images.
+        skipped: one event for each bad image, until the engine removes it.
+        wait_seconds: time spent waiting for images.
 
     Raises:
         DataError: fewer images than the batch.
@@ -86,93 +87,93 @@ class Loader:
         threads: int | None = None,
         cache: Policy = "auto",
         cache_bytes: float = 1e9,
-        card: torch.device | None = None,
-        card_bytes: int = 0,
+        gpu: torch.device | None = None,
+        gpu_cache_bytes: int = 0,
         cap: int | None = None,
         deadline: float = DEADLINE,
-        share: Callable[[int], Tensor] | None = None,
+        local_rows: Callable[[int], Tensor] | None = None,
     ) -> None:
         require_batch(source.name, len(source), batch)
         self.source, self.batch, self.seed = source, batch, seed
-        self.threads, self.cap, self.deadline, self.share = threads, cap, deadline, share
+        self.threads, self.cap, self.deadline, self.local_rows = threads, cap, deadline, local_rows
         self.steps_per_epoch = len(source) // batch
         self.wait_seconds = 0.0
         self._bad = BadImages(source)
-        self._cache = Cache(len(source), cache, cache_bytes, card, card_bytes)
+        self._cache = Cache(len(source), cache, cache_bytes, gpu, gpu_cache_bytes)
         self._order = (-1, torch.empty(0, dtype=torch.int64))
 
     @property
     def skipped(self) -> list[Skipped]:
-        """One event for each bad image, for the engine to take away."""
+        """One event for each bad image, until the engine removes it."""
         return self._bad.skipped
 
     def batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
-        """The batches of steps `start_step` to `stop_step` (exclusive), the same wherever one starts.
+        """Yield the batches of steps `start_step` to `stop_step` (exclusive); a step's does not depend on the start.
 
         Raises:
             DataError: too many images cannot be read.
         """
-        ahead = 2 if self.batch <= 1024 else 1
+        depth = 2 if self.batch <= 1024 else 1
         with Reader(self.source, self.threads, self.cap, self.deadline) as reader:
-            begun: deque[_Begun] = deque()
+            prefetched: deque[_Prefetched] = deque()
             for step in range(start_step, stop_step):
-                last = min(step + ahead, stop_step - 1)
-                begun.extend(self._begin(reader, later) for later in range(step + len(begun), last + 1))
+                last = min(step + depth, stop_step - 1)
+                prefetched.extend(self._prefetch(reader, later) for later in range(step + len(prefetched), last + 1))
                 since = time.perf_counter()
-                batch = self._finish(reader, begun.popleft())
+                batch = self._load(reader, prefetched.popleft())
                 self.wait_seconds += time.perf_counter() - since
                 yield batch
 
-    def _begin(self, reader: Reader, step: int) -> _Begun:
+    def _prefetch(self, reader: Reader, step: int) -> _Prefetched:
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
             self._order = (epoch, draws.permutation(self.seed, len(self.source), epoch))
         index = self._order[1][position * self.batch : (position + 1) * self.batch]
-        index = index if self.share is None else index[self.share(step)]
-        tickets = {}
+        index = index if self.local_rows is None else index[self.local_rows(step)]
+        pending = {}
         if not isinstance(self.source, BatchedSource):
             missing = index[~self._cache.has[index]].tolist()
-            tickets = {k: reader.ask(k) for k in missing if k not in self._bad}
-        return _Begun(step, epoch, index, tickets)
+            pending = {k: reader.submit(k) for k in missing if k not in self._bad}
+        return _Prefetched(step, epoch, index, pending)
 
-    def _finish(self, reader: Reader, begun: _Begun) -> Batch:
-        index = begun.index
+    def _load(self, reader: Reader, prefetched: _Prefetched) -> Batch:
+        index = prefetched.index
         missing = ~self._cache.has[index]
         if isinstance(self.source, BatchedSource):
             fresh: Tensor | list[Tensor] = self.source.read_many(index[missing])
         else:
-            pairs = [self._read(reader, begun, k) for k in index[missing].tolist()]
+            pairs = [self._read(reader, prefetched, k) for k in index[missing].tolist()]
             index = index.masked_scatter(missing, torch.tensor([k for k, _ in pairs], dtype=torch.int64))
-            missing = ~self._cache.has[index]  # what took the place of a bad one may be held
+            missing = ~self._cache.has[index]  # the replacement of a bad image may be cached
             fresh = joined([pixels for _, pixels in pairs if pixels is not None])
-        image = self._merged(index, missing, fresh)
-        return Batch(image, self.source.labels[index], index, begun.epoch, begun.step)
+        image = self._merge(index, missing, fresh)
+        return Batch(image, self.source.labels[index], index, prefetched.epoch, prefetched.step)
 
-    def _merged(self, index: Tensor, missing: Tensor, fresh: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-        """The images of a batch: `fresh` in the rows that were `missing` `(N,)`, the others from the cache."""
+    def _merge(self, index: Tensor, missing: Tensor, fresh: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+        """Combine `fresh` images, of the rows that were `missing` `(N,)`, with those of the cache, and cache them."""
         if not missing.any():
             return self._cache.take(index)
-        held, new = iter(self._cache.take(index[~missing])), iter(fresh)  # there may be no room for them in a moment
+        cached, new = iter(self._cache.take(index[~missing])), iter(fresh)  # first, for `put` may drop images
         self._cache.put(index[missing], fresh)
-        if self._cache.has[index].all() and (self._cache.on_card or not missing.all()):
+        if self._cache.has[index].all() and (self._cache.on_gpu or not missing.all()):
             return self._cache.take(index)
         if missing.all():
             return fresh
-        return joined([next(new) if absent else next(held).cpu() for absent in missing.tolist()])
+        return joined([next(new) if absent else next(cached).cpu() for absent in missing.tolist()])
 
-    def _read(self, reader: Reader, begun: _Begun, index: int) -> tuple[int, Tensor | None]:
-        """Image `index`, or the first good one drawn in its place: which it is, and its pixels unless they are held."""
+    def _read(self, reader: Reader, prefetched: _Prefetched, index: int) -> tuple[int, Tensor | None]:
+        """Return image `index`, or the first good one that is drawn to replace it; pixels are None if cached."""
         chosen, attempt = index, 0
         while True:
             if self._cache.has[chosen]:
                 return chosen, None
             if chosen not in self._bad:
                 try:
-                    return chosen, reader.wait(begun.tickets.get(chosen) or reader.ask(chosen))
+                    return chosen, reader.result(prefetched.pending.get(chosen) or reader.submit(chosen))
                 except DataError as error:
-                    self._bad.add(chosen, error.message, begun.step)
+                    self._bad.add(chosen, error.message, prefetched.step)
             attempt += 1
-            key = draws.Key(self.seed, begun.epoch, torch.tensor([index]), attempt)
+            key = draws.Key(self.seed, prefetched.epoch, torch.tensor([index]), attempt)
             chosen = int(draws.integer(*key, _REPLACEMENT, len(self.source)))
 
 
@@ -186,7 +187,7 @@ def read_all(
     skipped: list[Skipped] | None = None,
     deadline: float = DEADLINE,
 ) -> Iterator[tuple[Tensor | list[Tensor], Tensor, Tensor]]:
-    """Images, labels and indices in order, `batch` at a time, bad ones left out and added to `skipped`.
+    """Yield images, labels and indices in order, `batch` at a time; bad images are left out and added to `skipped`.
 
     Raises:
         DataError: too many images cannot be read.
@@ -194,21 +195,21 @@ def read_all(
     wanted = torch.arange(len(source)) if indices is None else indices
     bad = BadImages(source)
     with Reader(source, threads, cap, deadline) as reader:
-        begun: deque[list[Ticket]] = deque()
+        prefetched: deque[list[PendingRead]] = deque()
         for start in range(0, len(wanted), batch):
             chunk = wanted[start : start + batch]
             if isinstance(source, BatchedSource):
                 yield source.read_many(chunk), source.labels[chunk], chunk
                 continue
-            for later in range(start + batch * len(begun), min(start + 2 * batch, len(wanted)), batch):
-                begun.append([reader.ask(k) for k in wanted[later : later + batch].tolist()])
+            for later in range(start + batch * len(prefetched), min(start + 2 * batch, len(wanted)), batch):
+                prefetched.append([reader.submit(k) for k in wanted[later : later + batch].tolist()])
             good, images = [], []
-            for ticket in begun.popleft():
+            for pending in prefetched.popleft():
                 try:
-                    images.append(reader.wait(ticket))
-                    good.append(ticket.index)
+                    images.append(reader.result(pending))
+                    good.append(pending.index)
                 except DataError as error:
-                    bad.add(ticket.index, error.message)
+                    bad.add(pending.index, error.message)
             if images:
                 yield joined(images), source.labels[good], torch.tensor(good)
     if skipped is not None:

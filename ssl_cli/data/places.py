@@ -1,4 +1,4 @@
-"""What DATA means, before any image is read: a folder, the embedded set, or a torchvision data set. No torch here."""
+"""Resolve DATA to a folder, the embedded set or a torchvision data set, without torch and before any image is read."""
 
 import os
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ def _flags() -> dict[str, Mapping[str, Any]]:
 
 
 def _splits(*names: str, **other: str) -> dict[str, Mapping[str, Any]]:
-    """Splits called as torchvision calls them, and some called otherwise."""
-    return {name: {"split": theirs} for name, theirs in [*((n, n) for n in names), *other.items()]}
+    """Return splits with torchvision's names, and others by a name of ours."""
+    return {name: {"split": split} for name, split in [*((n, n) for n in names), *other.items()]}
 
 
 SPLITS: dict[str, Mapping[str, Mapping[str, Any]]] = {
@@ -38,16 +38,16 @@ SPLITS: dict[str, Mapping[str, Mapping[str, Any]]] = {
     "country211": _splits("train", "test", val="valid"),
     "fake": {"train": {"random_offset": 0}, "test": {"random_offset": 10**6}},
 }
-"""Of each torchvision data set, the splits that there are and the arguments that each one means."""
+"""Of each torchvision data set, its splits and the arguments of each."""
 
 
 def is_shapes(source: str | None) -> bool:
-    """Whether the embedded set is meant."""
+    """Whether `source` is the embedded set."""
     return source is None or source.lower() == SHAPES
 
 
 def folder_of(source: str | None) -> Path | None:
-    """The path that `source` means; None for a name. An existing path wins, and what can only be a path is one."""
+    """Return the path that `source` is; None for a name. An existing path is preferred to a name."""
     if source is None:
         return None
     path = Path(source).expanduser()
@@ -56,18 +56,18 @@ def folder_of(source: str | None) -> Path | None:
 
 
 def training_folder(folder: Path) -> Path:
-    """Where a folder's training images are: in its `train/`, if it has one."""
+    """Return the folder of the training images: `train/` in it, if there is one, else itself."""
     return folder / "train" if is_folder(folder / "train") else folder
 
 
 def name_and_split(source: str, split: str | None = None) -> tuple[str, str]:
-    """The parts of NAME[:SPLIT]; `split` overrides the one in the name, and `train` is the default.
+    """Split NAME[:SPLIT]; `split` overrides the one in the name, and `train` is the default.
 
     Raises:
         DataError: no such name or split.
     """
-    name, _, own = source.lower().partition(":")
-    split = split or own or "train"
+    name, _, named = source.lower().partition(":")
+    split = split or named or "train"
     if name not in SPLITS:
         what = f"There is no folder and no data set called '{shown(source)}'."
         known = [*SPLITS, SHAPES]
@@ -80,11 +80,11 @@ def name_and_split(source: str, split: str | None = None) -> tuple[str, str]:
 
 
 def require_data(settings: DataSettings) -> None:
-    """Refuse what could not be opened, before anything is imported that could open it.
+    """Refuse data that cannot be opened, before torch is imported.
 
     Raises:
         DataError: no such folder, no image in it, or no such data set or split.
-        UsageError: test images for the embedded set, which has its own.
+        UsageError: test images are given for the embedded set, which has its own.
     """
     folder = folder_of(settings.source)
     if folder is not None:
@@ -97,10 +97,10 @@ def require_data(settings: DataSettings) -> None:
 
 
 def refuse_test_images(source: str | None) -> None:
-    """Test images belong to DATA.
+    """Refuse test images for the embedded set.
 
     Raises:
-        UsageError: for the embedded set, which has its own.
+        UsageError: `source` is the embedded set, which has its own.
     """
     if folder_of(source) is None and is_shapes(source):
         raise UsageError("The embedded set has test images of its own.", "Give --test-data together with DATA.")

@@ -1,4 +1,4 @@
-"""Images in a folder, at any depth: found once each, in an order that depends on their names alone. No torch here."""
+"""Find the images in a folder, at any depth, each once, in an order by their names alone, without torch."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -11,9 +11,9 @@ from ssl_cli.registry import closest
 
 
 def find_images(root: Path) -> tuple[list[str], tuple[Skipped, ...]]:
-    """Names relative to `root`, sorted, and the folders that could not be opened.
+    """Return the images' names relative to `root`, sorted, and events of folders that could not be opened.
 
-    A linked file counts unless the file itself was found too.
+    A linked file is left out if the file itself is found too.
 
     Raises:
         DataError: not a folder, or no image in it.
@@ -31,7 +31,7 @@ def find_images(root: Path) -> tuple[list[str], tuple[Skipped, ...]]:
 
 
 def require_images(root: Path) -> None:
-    """What `find_images` would refuse is refused here, at the price of the first image.
+    """Refuse a folder that `find_images` would refuse; stops at the first image.
 
     Raises:
         DataError: not a folder, or no image in it.
@@ -66,7 +66,7 @@ def _nothing(root: Path, skipped: list[Skipped]) -> DataError:
 
 
 def closest_path(path: Path) -> str | None:
-    """What lies beside a path that leads nowhere and has nearly its name."""
+    """Return an existing path in the same folder with a similar name; None: there is none."""
     try:
         near = closest(path.name, [entry.name for entry in os.scandir(path.parent) if not entry.name.startswith(".")])
     except (OSError, ValueError):
@@ -75,10 +75,10 @@ def closest_path(path: Path) -> str | None:
 
 
 def walk(root: Path, skipped: list[Skipped]) -> Iterator[tuple[str, bool]]:
-    """Every image file, and whether it is a link; folders that cannot be opened are added to `skipped`.
+    """Yield every image file and whether it is a link; add folders that cannot be opened to `skipped`.
 
-    A folder is entered once, however many links lead to it, and by its own name rather than by a link's: links are
-    followed last.
+    A folder is read once, however many links point to it, and by its own name rather than by a link's, because links
+    are read last.
     """
     entered: set[tuple[int, int]] = set()
     links = [str(root)]
@@ -105,7 +105,7 @@ def walk(root: Path, skipped: list[Skipped]) -> Iterator[tuple[str, bool]]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str | None:
-    """`folder` or `image`; None for what is neither: pipes, devices, dangling links, hidden and other files."""
+    """Return `folder` or `image`; None for pipes, devices, dangling links, hidden and other files."""
     if entry.name.startswith("."):
         return None
     try:

@@ -1,7 +1,7 @@
-"""The embedded data set: glyphs strewn over a noisy gray ground, made from a seed, no files.
+"""The embedded data set: glyphs on a noisy gray background, computed from a seed, without files.
 
-The class of an image is its glyph, and the only thing constant over it: position, rotation, colour and size are drawn
-anew for every glyph, so that neither pixels nor colours tell the class, and two crops of one image share nothing else.
+The class of an image is the shape of its nine glyphs. Position, rotation, colour and size are drawn for each glyph, so
+that neither pixels nor colours predict the class, and two crops of an image have only the shape in common.
 """
 
 import math
@@ -24,12 +24,12 @@ LUMA = (0.299, 0.587, 0.114)
 
 Stream = Literal["train", "test", "validation"]
 _EPOCH: dict[Stream, int] = {"train": -1, "test": -2, "validation": -3}
-"""Each stream draws in an epoch of its own; negative, where no augmentation ever draws."""
+"""Random numbers of a stream are those of this epoch; augmentation uses none below 0."""
 _SLOTS = draws.slots("shapes", 9)
 
 
 class Shapes:
-    """A stream of the embedded set as a source: image i depends on (seed, stream, i, size) and nothing else."""
+    """Serve a stream of the embedded set as a source: image i is a function of (seed, stream, i, size)."""
 
     def __init__(self, count: int, size: int, seed: int, stream: Stream = "train") -> None:
         self.name = f"shapes:{stream}"
@@ -41,17 +41,17 @@ class Shapes:
         return len(self.labels)
 
     def path(self, index: int) -> str:
-        """What to call image `index`."""
+        """Return the name of image `index`, for messages."""
         return f"{self.name}[{index}]"
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """Image `index`, uint8 `(3,S,S)`; made at its size, so there is nothing to cap."""
+        """Return image `index`, uint8 `(3,S,S)`; `cap` is ignored, for images are rendered at the size of a view."""
         return self.read_many(torch.tensor([index]))[0]
 
     def read_many(self, indices: Tensor) -> Tensor:
-        """Images uint8 `(N,3,S,S)` of int64 indices `(N,)`."""
+        """Return the images of int64 indices `(N,)`, uint8 `(N,3,S,S)`."""
         images = torch.empty(len(indices), 3, self.size, self.size, dtype=torch.uint8)
-        rows = max(1, 2**18 // self.size**2)  # intermediate results stay in the processor's cache
+        rows = max(1, 2**18 // self.size**2)  # so that intermediate results fit in the CPU's cache
         for start in range(0, len(indices), rows):
             chunk = indices[start : start + rows]
             images[start : start + rows] = render(self.seed, self.stream, chunk, self.size)
@@ -59,7 +59,7 @@ class Shapes:
 
 
 class _Glyphs(NamedTuple):
-    """Nine glyphs an image, all fields `(N,9)` or `(N,9,3)`; lengths in units of the image's side."""
+    """Hold the parameters of nine glyphs an image, `(N,9)` or `(N,9,3)`; lengths in units of the image's side."""
 
     x: Tensor
     y: Tensor
@@ -70,15 +70,15 @@ class _Glyphs(NamedTuple):
 
 
 def render(seed: int, stream: Stream, index: Tensor, size: int) -> Tensor:
-    """Images uint8 `(N,3,S,S)` of int64 indices `(N,)`."""
+    """Render the images of int64 indices `(N,)`, uint8 `(N,3,S,S)`."""
     epoch = _EPOCH[stream]
     canvas = torch.full((len(index), 3, size * size), GROUND)
-    _paint(canvas, _strew(seed, epoch, index), index % len(CLASSES), size)
+    _paint(canvas, _draw_glyphs(seed, epoch, index), index % len(CLASSES), size)
     canvas += _noise(seed, epoch, index, 3 * size * size).view_as(canvas)
     return canvas.mul_(255).round_().clamp_(0, 255).byte().view(-1, 3, size, size)
 
 
-def _strew(seed: int, epoch: int, index: Tensor) -> _Glyphs:
+def _draw_glyphs(seed: int, epoch: int, index: Tensor) -> _Glyphs:
     cells = index[:, None] * CELLS + torch.arange(CELLS)
     numbers = draws.uniform(seed, epoch, cells.flatten(), 0, _SLOTS).view(*cells.shape, len(_SLOTS))
     dx, dy, radius, angle, hue, side, gap, pale, hole = numbers.unbind(-1)
@@ -94,24 +94,24 @@ def _strew(seed: int, epoch: int, index: Tensor) -> _Glyphs:
 
 
 def _paint(canvas: Tensor, glyphs: _Glyphs, label: Tensor, size: int) -> None:
-    """Lay each glyph of class `label` `(N,)` over the canvas `(N,3,S*S)`, in place.
+    """Paint each glyph of class `label` `(N,)` on the canvas `(N,3,S*S)`, in place.
 
-    Only a window around a glyph is touched. It holds any glyph with its antialiased rim; pushed inside the canvas, it
-    still holds what is visible of one.
+    Only a window around a glyph is changed. It holds any glyph with its antialiased edge, and after moving it inside
+    the canvas all of the glyph that is visible.
     """
     side = min(size, math.ceil(2 * RADIUS[1] * size) + 2)
     left = (glyphs.x * size - side / 2).round().clamp(0, size - side)[..., None] + torch.arange(side)
     top = (glyphs.y * size - side / 2).round().clamp(0, size - side)[..., None] + torch.arange(side)
     cover = _coverage(glyphs, label, left, top, size)
     pixels = (top[..., :, None] * size + left[..., None, :]).long().flatten(2)
-    for cell in range(CELLS):  # one after the other, as neighbours may overlap
+    for cell in range(CELLS):  # in order, for neighbours may overlap
         where = pixels[:, cell, None].expand(-1, 3, -1)
         below = canvas.gather(2, where)
         canvas.scatter_(2, where, below.lerp_(glyphs.colour[:, cell, :, None], cover[:, cell, None]))
 
 
 def _coverage(glyphs: _Glyphs, label: Tensor, left: Tensor, top: Tensor, size: int) -> Tensor:
-    """The share `(N,9,P*P)` of each window's pixels that the glyph covers; window columns and rows `(N,9,P)`."""
+    """Compute the coverage `(N,9,P*P)`, 0 to 1, of each window's pixels by the glyph; columns, rows: `(N,9,P)`."""
     x = (((left + 0.5) / size - glyphs.x[..., None]) / glyphs.radius[..., None])[..., None, :]
     y = (((top + 0.5) / size - glyphs.y[..., None]) / glyphs.radius[..., None])[..., :, None]
     cos, sin = glyphs.angle.cos()[..., None, None], glyphs.angle.sin()[..., None, None]
@@ -126,21 +126,22 @@ def _coverage(glyphs: _Glyphs, label: Tensor, left: Tensor, top: Tensor, size: i
 
 
 def _colour(hue: Tensor, side: Tensor, gap: Tensor, pale: Tensor) -> Tensor:
-    """RGB `(...,3)` of numbers in 0 to 1; at least LUMINANCE_GAP darker or brighter than the ground."""
+    """Compute RGB `(...,3)` of numbers in 0 to 1, at least LUMINANCE_GAP darker or brighter than the background."""
     shift = torch.tensor([5.0, 3.0, 1.0])
     k = (shift + hue[..., None] * 6) % 6
     pure = 1 - torch.minimum(k, 4 - k).clamp(0, 1)  # HSV at full saturation and value
     luma = torch.tensor(LUMA)
-    own = (pure * luma).sum(-1, keepdim=True)
-    apart = LUMINANCE_GAP + 0.15 * gap[..., None]
-    target = torch.where(side[..., None] < 0.5, GROUND - apart, GROUND + apart)
-    # Towards black or white, whichever way the wanted luminance lies; both keep the hue.
-    colour = torch.where(target < own, pure * (target / own), 1 - (1 - pure) * ((1 - target) / (1 - own)))
+    luminance = (pure * luma).sum(-1, keepdim=True)
+    contrast = LUMINANCE_GAP + 0.15 * gap[..., None]
+    target = torch.where(side[..., None] < 0.5, GROUND - contrast, GROUND + contrast)
+    # Mixed with black or white to the target luminance; both keep the hue.
+    lighter = 1 - (1 - pure) * ((1 - target) / (1 - luminance))
+    colour = torch.where(target < luminance, pure * (target / luminance), lighter)
     return colour.lerp(target, 0.4 * pale[..., None])
 
 
 def _noise(seed: int, epoch: int, index: Tensor, values: int) -> Tensor:
-    """Normal noise `(N, values)`: each 64-bit hash gives four 16-bit steps into a table of quantiles."""
+    """Draw normal noise `(N, values)`: each 64-bit hash gives four 16-bit indices into a table of quantiles."""
     words = (index[:, None] << 26) + torch.arange(math.ceil(values / 4))
     hashed = draws.bits(seed, epoch, words.flatten(), 1, _SLOTS[0]).view(len(index), -1)
     return _QUANTILES[hashed.view(torch.int16)[:, :values].int() + 2**15]

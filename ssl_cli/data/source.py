@@ -1,4 +1,4 @@
-"""What a set of images is to the rest: a length, labels, and a way to read image i."""
+"""The interface of a data set: a length, labels, and reading image i."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 @runtime_checkable
 class Source(Protocol):
-    """Numbered images.
+    """Serve images by index.
 
     Attributes:
-        name: what the set is called in messages.
+        name: of the set, for messages.
         classes: names of the labels; empty where there are none.
         labels: int64 `(N,)`, -1 where there is none.
     """
@@ -22,22 +22,25 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def path(self, index: int) -> str:
-        """What to call image `index`: a file's path, as it is, unfit to be shown (`names.shown`)."""
+        """Return the name of image `index`: a file's path, to be escaped by `names.shown` before it is printed."""
         ...
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """Image `index`, uint8 `(3,H,W)`, short side at most `cap`; called from many threads.
+        """Read image `index`, uint8 `(C,H,W)` with C from 1 to 16, short side at most `cap`.
 
         Raises:
             DataError: it cannot be read; the message is the reason, without the name.
+
+        Note:
+            Called from several threads at once.
         """
         ...
 
 
 @runtime_checkable
 class BatchedSource(Source, Protocol):
-    """A source whose images have one size and are far faster read many at a time; reading cannot fail."""
+    """Serve images of one size many at a time, which is far faster; reading cannot fail."""
 
     def read_many(self, indices: Tensor) -> Tensor:
-        """Images uint8 `(N,3,H,W)` of int64 indices `(N,)`."""
+        """Return the images of int64 indices `(N,)`, uint8 `(N,C,H,W)`."""
         ...

@@ -1,4 +1,4 @@
-"""From the settings to images: what to pretrain on, and what to evaluate with."""
+"""Open the images to pretrain on and those to evaluate with, from the settings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,12 @@ _TEST_IMAGES = 2048
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Labelled images to learn from (a bank, or a training set) and to be asked about, labels in common.
+    """Hold labelled images for an evaluation, in two parts whose labels are numbered alike.
 
     Attributes:
-        bank: what is known.
-        queries: what is asked.
-        note: how the two were told apart.
+        bank: the training images of the evaluation: kNN's bank, the linear probe's training set.
+        queries: the test images.
+        note: how the images were split.
     """
 
     bank: Source
@@ -34,7 +34,7 @@ class Evaluation:
 
 
 def open_pretraining(settings: DataSettings, seed: int) -> Source:
-    """The images to pretrain on.
+    """Open the images to pretrain on.
 
     Raises:
         DataError: there is no such folder or data set, or no image in it.
@@ -43,26 +43,26 @@ def open_pretraining(settings: DataSettings, seed: int) -> Source:
 
 
 def open_evaluation(settings: DataSettings, seed: int, split: str = "test") -> Evaluation:
-    """Bank and queries; with `split="validation"` neither touches a test image (to tune recipes on).
+    """Open bank and queries; with `split="validation"` neither holds a test image (to tune recipes on).
 
     Raises:
-        DataError: as for pretraining; or there are no labels, or none in common.
+        DataError: as `open_pretraining`; or there are no labels, or no class is in both parts.
     """
     bank, queries, note = _pair(settings, seed, split)
-    bank = _known(bank, settings)
+    bank = _labelled(bank, settings)
     if queries is None:
         bank, queries = stratified(bank, seed)
     else:
-        queries = _known(queries, settings)
-        strange = sorted(set(queries.classes) - set(bank.classes))
-        if len(strange) == len(queries.classes):
+        queries = _labelled(queries, settings)
+        unknown = sorted(set(queries.classes) - set(bank.classes))
+        if len(unknown) == len(queries.classes):
             raise DataError(
-                f"The test images' classes ({shown(', '.join(strange[:3]))}, ...) are not among the training images'.",
+                f"The test images' classes ({shown(', '.join(unknown[:3]))}, ...) are not among the training images'.",
                 "Both need folders of the same names.",
             )
         queries = relabelled(queries, bank.classes)
-        if strange:
-            note += f"; {len(strange)} of its classes are not in the bank, such as '{shown(strange[0])}'"
+        if unknown:
+            note += f"; {len(unknown)} of its classes are not in the bank, such as '{shown(unknown[0])}'"
     if not len(queries):
         raise DataError(
             f"{shown(bank.name)} holds one image of each class; a split needs two.", "Give --test-data DIR."
@@ -80,7 +80,7 @@ def _training(settings: DataSettings, seed: int) -> Source:
 
 
 def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source | None, str]:
-    """Bank, queries and a note; no queries where the bank is yet to be split."""
+    """Return bank, queries and note; queries are None if they are to be split off the bank."""
     by_seed = f"a fifth of each class held out by seed {seed}"
     folder = folder_of(settings.source)
     if folder is None and is_shapes(settings.source):
@@ -111,7 +111,7 @@ def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source
     return bank, None, f"no test images were given: {by_seed}, though pretraining saw them"
 
 
-def _known(source: Source, settings: DataSettings) -> Source:
+def _labelled(source: Source, settings: DataSettings) -> Source:
     source = limited(labelled(source), settings.limit)
     if not len(source):
         raise DataError(

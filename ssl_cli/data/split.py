@@ -1,4 +1,4 @@
-"""Parts of a source: the first images of each class, and a stratified split by seed."""
+"""Subsets of a source: the first images of each class, and a stratified split by seed."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from ssl_cli import draws
 from ssl_cli.data.source import BatchedSource, Source
 
 _STREAM = -1
-"""No epoch shuffles in this stream."""
+"""First word of the stream of these permutations; those of epochs start from 0."""
 
 
 class Subset:
-    """Some images of a source, as a source.
+    """Serve some images of a source, as a source.
 
     Args:
         source: the whole.
-        indices: int64 `(M,)`, which of its images.
-        labels: int64 `(M,)`, in place of the source's own, and
-        classes: their names.
+        indices: int64 `(M,)`, of the images.
+        labels: int64 `(M,)`, which replace the source's.
+        classes: names of these labels.
     """
 
     def __init__(
@@ -32,34 +32,34 @@ class Subset:
         return len(self.indices)
 
     def path(self, index: int) -> str:
-        """What the whole calls the image."""
+        """Return the image's name in the whole."""
         return self.source.path(int(self.indices[index]))
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """As the whole reads it."""
+        """Read the image from the whole."""
         return self.source.read(int(self.indices[index]), cap)
 
 
 class BatchedSubset(Subset):
-    """A subset of a source that reads many images at once, and so does it."""
+    """Serve some images of a source that reads many at once."""
 
     source: BatchedSource
 
     def read_many(self, indices: Tensor) -> Tensor:
-        """As the whole reads them."""
+        """Return the images from the whole."""
         return self.source.read_many(self.indices[indices])
 
 
 def subset(
     source: Source, indices: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] | None = None
 ) -> Source:
-    """The images `indices` `(M,)` of a source, with other labels and classes where given."""
+    """Select the images `indices` `(M,)` of a source, with other labels and classes if given."""
     kind = BatchedSubset if isinstance(source, BatchedSource) else Subset
     return kind(source, indices, labels, classes)
 
 
 def limited(source: Source, limit: int | None) -> Source:
-    """The first `limit` images of each class, or of the whole where nothing is labelled."""
+    """Select the first `limit` images of each class, or of the whole if there are no labels."""
     if limit is None:
         return source
     by_class = source.labels.argsort(stable=True)
@@ -69,28 +69,28 @@ def limited(source: Source, limit: int | None) -> Source:
 
 
 def labelled(source: Source) -> Source:
-    """The images that have a label."""
+    """Select the images that have a label."""
     has = source.labels >= 0
     return source if has.all() else subset(source, has.nonzero()[:, 0])
 
 
-def stratified(source: Source, seed: int, share: float = 0.2) -> tuple[Source, Source]:
-    """Two parts of a source; the second holds `share` of each class, at least one image of any class of two or more."""
-    kept, held_out = [], []
+def stratified(source: Source, seed: int, fraction: float = 0.2) -> tuple[Source, Source]:
+    """Split a source; the second part holds a `fraction` of each class, at least one image of two or more."""
+    rest, held_out = [], []
     for label in sorted(set(source.labels.tolist())):
         members = (source.labels == label).nonzero()[:, 0]
         members = members[draws.permutation(seed, len(members), _STREAM, label)]
-        count = min(max(1, round(share * len(members))), len(members) - 1)
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
         held_out.append(members[:count])
-        kept.append(members[count:])
-    return subset(source, torch.cat(kept).sort().values), subset(source, torch.cat(held_out).sort().values)
+        rest.append(members[count:])
+    return subset(source, torch.cat(rest).sort().values), subset(source, torch.cat(held_out).sort().values)
 
 
 def relabelled(source: Source, classes: tuple[str, ...]) -> Source:
-    """The source with labels that count in `classes`; classes of its own come after them."""
+    """Renumber the labels of a source as in `classes`; its further classes come after them."""
     if source.classes == classes:
         return source
     number = {name: k for k, name in enumerate([*classes, *(c for c in source.classes if c not in classes)])}
-    # The last entry serves label -1.
+    # The last entry is for label -1.
     new = torch.tensor([*(number[name] for name in source.classes), -1])[source.labels]
     return subset(source, torch.arange(len(source)), new, tuple(number))

@@ -143,6 +143,6 @@ def build_loader(
     return Loader(
         source, run.batch, run.seed,
         threads=settings.data.threads, cache=settings.data.cache, cache_bytes=cache_bytes,
-        card=device if gpu_cache_bytes else None, card_bytes=gpu_cache_bytes, cap=cap_for(settings.data.size),
-        share=local_rows if world_size > 1 else None,
+        gpu=device if gpu_cache_bytes else None, gpu_cache_bytes=gpu_cache_bytes, cap=cap_for(settings.data.size),
+        local_rows=local_rows if world_size > 1 else None,
     )  # fmt: skip

@@ -134,7 +134,7 @@ def assemble(
     """Return the trainer, its plan and what to warn of; write settings and plan to the folder.
 
     Choices that an earlier process resolved are used unchanged, from `plan.json` or, where that is lost, from the
-    checkpoint; only the division of the batch is planned again where the settings say so, or after out of memory.
+    checkpoint; only the micro-batches are planned again where the settings say so, or after out of memory.
     """
     earlier = folder.read_plan()
     recorded = earlier.get("resolved") or (state["resolved"] if state else None)

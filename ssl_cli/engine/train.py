@@ -99,7 +99,7 @@ class Trainer:
 
     Args:
         settings: settings of the run.
-        resolved: the plan's choices; changed where a step runs out of memory.
+        resolved: the plan's choices; changed where a step is out of memory.
         objective: what is trained, on its device.
         loader: batches of images.
         folder: the run folder on rank 0, which logs, evaluates and saves; None on other ranks.

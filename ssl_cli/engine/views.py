@@ -5,8 +5,8 @@ Note:
     allocated on the side stream, whose own order makes it safe to reuse their blocks there. Only views are read by the
     training stream: when a step takes its views, the training stream waits for the side stream, which made them, and
     the side stream waits for the training stream, on which everything that reads the previous step's views has been
-    queued by then. Those are released next, so at most two steps' views are in GPU memory, however far the host is
-    ahead of the GPU; `record_stream` could not guarantee that.
+    queued by then. Those are released next, so at most two steps' views are in GPU memory, however late the GPU
+    is; `record_stream` could not guarantee that.
 """
 
 import itertools

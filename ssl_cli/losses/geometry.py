@@ -10,7 +10,7 @@ ROWS = 512
 
 
 def spread(z: Tensor) -> Tensor:
-    """Compute sqrt(D) times the mean standard deviation of the coordinates of z `(M,D)`: 1 if uniform, 0 if collapsed."""
+    """Compute sqrt(D) times the mean standard deviation of the coordinates of z `(M,D)`: 1 uniform, 0 collapsed."""
     return z.std(0).mean() * math.sqrt(z.shape[1])
 
 

@@ -57,12 +57,12 @@ def nce(
 
 
 def proximal(z: Tensor, previous: Tensor) -> Tensor:
-    """Compute the mean over rows of |z - previous|^2, both `(N,D)`: the last term of equation 10, without its lambda."""
+    """Compute the mean over rows of |z - previous|^2, both `(N,D)`: the last term of equation 10 without lambda."""
     return (z - previous.detach()).square().sum(1).mean()
 
 
 def _estimate(scores: Tensor, rows: int) -> Tensor:
-    """Compute log(rows * mean exp(scores)), equation 8; as in the code over all scores, those of the images' rows too."""
+    """Compute log(rows * mean exp(scores)), equation 8; as in the code over all scores, also of images' rows."""
     return scores.flatten().logsumexp(0) + math.log(rows / scores.numel())
 
 
@@ -75,7 +75,9 @@ class _GatheredScores(torch.autograd.Function):
         (images, count), dim = rows.shape, z.shape[1]
         scores = z.new_empty(images, count)
         at_once = min(images, max(1, tile // (count * dim)))
-        gathered = bank.new_empty(at_once * count, dim)  # one buffer: new memory for each block costs more than the gather
+        gathered = bank.new_empty(
+            at_once * count, dim
+        )  # one buffer: new memory for each block costs more than the gather
         for start in range(0, images, at_once):
             block = slice(start, min(start + at_once, images))
             part = gathered[: rows[block].numel()]

@@ -18,7 +18,7 @@ def row_softmax(
     """Compute the mean over embeddings of -log softmax at each one's target row, over all rows but its excluded one.
 
     The rows are read once, a block at a time; the sum of exponentials and the rows weighted by them are accumulated
-    relative to the highest similarity so far. Their quotient is the gradient, so the backward pass computes nothing and
+    relative to the largest similarity so far. Their quotient is the gradient, so the backward pass computes nothing and
     the N x n similarities are never stored. Memory O(N*D + tile).
 
     Args:
@@ -41,22 +41,22 @@ class _RowSoftmax(torch.autograd.Function):
     def forward(
         ctx: Any, z: Tensor, rows: Tensor, index: Tensor, temperature: float, tile: int, excluded: Tensor | None
     ) -> Tensor:
-        highest = z.new_full((len(z), 1), torch.finfo(z.dtype).min)  # finite: a block may hold excluded rows alone
-        total, weighted = torch.zeros_like(highest), torch.zeros_like(z)
+        largest = z.new_full((len(z), 1), torch.finfo(z.dtype).min)  # finite: a block may hold excluded rows alone
+        total, weighted = torch.zeros_like(largest), torch.zeros_like(z)
         size = max(1, tile // len(z))
         for start, block in zip(range(0, len(rows), size), torch.split(rows, size), strict=True):
             logits = (z @ block.T).div_(temperature)
             if excluded is not None:
                 _exclude(logits, excluded - start)
-            peak = torch.maximum(highest, logits.amax(1, keepdim=True))
+            peak = torch.maximum(largest, logits.amax(1, keepdim=True))
             e = logits.sub_(peak).exp_()
-            rescale = (highest - peak).exp_()
+            rescale = (largest - peak).exp_()
             total.mul_(rescale).add_(e.sum(1, keepdim=True))
             weighted.mul_(rescale).addmm_(e, block)
-            highest = peak
+            largest = peak
         target = rows[index]
         ctx.save_for_backward(weighted.div_(total).sub_(target).div_(temperature * len(z)))
-        return (highest + total.log()).mean() - (z * target).sum() / (temperature * len(z))
+        return (largest + total.log()).mean() - (z * target).sum() / (temperature * len(z))
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:

@@ -52,7 +52,7 @@ class InstDisc(Objective):
     def prepare(self, images: int, seed: int) -> None:
         """Create the bank, a row for each image."""
         self.bank, self.seed = Bank(images, self.dim, seed), seed
-        self._estimate_log_Z = True
+        self._first_step = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute embeddings v = g(f(x)), unit rows `(M,D)`."""
@@ -72,7 +72,7 @@ class InstDisc(Objective):
             loss = row_softmax(v, rows, local_index, self.cfg.temperature)
         else:
             all_rows = isinstance(batch.local_rows, slice)  # then `nce` estimates log Z from the scores it computes
-            log_Z = self.log_Z if all_rows else self._log_Z_of(z.detach(), index, targets)
+            log_Z = self.log_Z if all_rows else self._constant(z.detach(), index, targets)
             loss, _ = nce(v, rows, local_index, targets[batch.local_rows], self.cfg.temperature, log_Z)
         if self.cfg.proximal:
             loss = loss + self.cfg.proximal * proximal(v, rows[local_index])
@@ -83,7 +83,7 @@ class InstDisc(Objective):
         return self.cfg.noise or len(self.bank.rows) - 1
 
     def chance(self, images: int) -> float:
-        """Compute the loss where all similarities are equal: log n of the softmax, log(m + 1) + m log(1 + 1/m) of NCE."""
+        """Compute the loss of equal similarities: log n of the softmax, log(m + 1) + m log(1 + 1/m) of NCE."""
         m = self.cfg.noise
         unscaled = math.log(m + 1) + m * math.log1p(1 / m) if m else math.log(len(self.bank.rows))
         return self.loss_scale * unscaled
@@ -93,13 +93,13 @@ class InstDisc(Objective):
         """Set Z after the first step, and blend each embedding into its image's row of the bank."""
         index = batch.index.to(z.device, non_blocking=True)
         if targets is not None:
-            self.log_Z.copy_(self._log_Z_of(z, index, targets))
-            self._estimate_log_Z = False
+            self.log_Z.copy_(self._constant(z, index, targets))
+            self._first_step = False
         self.bank.blend(index, z, self.cfg.bank_momentum)
 
-    def _log_Z_of(self, z: Tensor, index: Tensor, targets: Tensor) -> Tensor:
+    def _constant(self, z: Tensor, index: Tensor, targets: Tensor) -> Tensor:
         """Return log Z: estimated from all rows of the first step, unchanged later and where a checkpoint set it."""
-        if not self._estimate_log_Z:
+        if not self._first_step:
             return self.log_Z
         return nce(z, self.bank.rows, index, targets, self.cfg.temperature, self.log_Z)[1]
 

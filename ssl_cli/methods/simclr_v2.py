@@ -2,7 +2,7 @@
 
 In addition to bigger networks, its pretraining is SimCLR with a deeper head, whose first layer fine-tuning keeps, and
 with a memory of earlier keys, as MoCo's queue. The official code has no memory, which is worth 0.6 points (simclr#54,
-#77). An author: rows are compared with outputs of the momentum encoder, of the current and of past batches (simclr#115).
+#77). An author: rows are compared with the momentum encoder's outputs, of the current and of past batches (simclr#115).
 """
 
 from collections.abc import Mapping, Sequence

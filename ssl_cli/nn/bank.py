@@ -33,5 +33,7 @@ class Bank(nn.Module):
         """
         blended = bank_momentum * self.rows[index] + (1 - bank_momentum) * z.to(self.rows.dtype)
         order = index.argsort(stable=True)
-        last = order[torch.searchsorted(index[order], index, right=True) - 1]  # equal writes: their order does not matter
+        last = order[
+            torch.searchsorted(index[order], index, right=True) - 1
+        ]  # equal writes: their order does not matter
         self.rows.index_copy_(0, index, normalize(blended, dim=1)[last])

@@ -1,4 +1,4 @@
-"""From settings to an optimiser."""
+"""Create the optimiser of the settings."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from ssl_cli.optim.lars import LARS
 
 
 def build_optimiser(net: nn.Module, optim: OptimSettings, lr: float) -> Optimizer:
-    """The optimiser over all parameters that want a gradient, in two groups: matrices, and vectors.
+    """Create the optimiser of all parameters that require a gradient, in two groups: matrices, and vectors.
 
-    Vectors (BatchNorm parameters and biases) are told by dimension, never by name; weight decay and LARS adaptation
-    may leave them out independently.
+    Vectors (BatchNorm parameters and biases) are those of one dimension, whatever their names. Weight decay and LARS
+    adaptation may each exclude them.
     """
     params = [p for p in net.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [

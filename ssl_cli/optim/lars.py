@@ -1,4 +1,4 @@
-"""LARS as in SimCLR's code (You et al. 2017, arXiv 1708.03888): the learning rate stands inside the momentum buffer."""
+"""LARS as in SimCLR's code (You et al. 2017, arXiv 1708.03888): the momentum buffer includes the learning rate."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 
 
 class LARS(Optimizer):
-    """v := momentum * v + lr * ratio * (g + weight_decay * w);  w := w - v.
+    """Update v := momentum * v + lr * ratio * (g + weight_decay * w);  w := w - v.
 
-    `ratio = trust * |w| / |g + weight_decay * w|` where a group has `adapt` and both norms are positive, else 1.
+    `ratio` is `trust * |w| / |g + weight_decay * w|` if the group has `adapt` and both norms are positive, else 1.
     Weight decay and adaptation are independent settings of a parameter group.
     """
 

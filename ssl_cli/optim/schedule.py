@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step."""
+"""The learning rate as a function of the step."""
 
 import math
 
@@ -6,7 +6,7 @@ from ssl_cli.config.tree import OptimSettings, ScheduleSettings
 
 
 def peak_rate(optim: OptimSettings, batch: int) -> float:
-    """The rate at the end of warm-up: as given, or `base_lr` by the rule.
+    """Compute the rate at the end of warm-up: `lr` as given, or `base_lr` scaled by `lr_rule`.
 
     `linear`: base_lr * batch / 256; `sqrt`: base_lr * sqrt(batch) (SimCLR, appendix B.1); `none`: base_lr.
     """
@@ -17,12 +17,12 @@ def peak_rate(optim: OptimSettings, batch: int) -> float:
 
 
 def warmup_steps(schedule: ScheduleSettings, steps_per_epoch: int) -> int:
-    """Steps in which the rate rises from 0."""
+    """Return the number of steps in which the rate rises from 0."""
     return round(schedule.warmup * steps_per_epoch)
 
 
 def rate(schedule: ScheduleSettings, peak: float, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of `step` (from 0).
+    """Compute the learning rate of `step` (from 0).
 
     Linear warm-up from 0 over `warmup` epochs (its first step already moves), then cosine to 0 over the epochs that
     are left (SimCLR), drops at milestones, or constant. With `every = "epoch"` the rate after warm-up moves once an

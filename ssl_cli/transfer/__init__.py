@@ -1,1 +1,1 @@
-"""What a representation is worth: kNN, linear probe."""
+"""Evaluation of representations: kNN, linear probe."""

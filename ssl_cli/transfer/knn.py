@@ -11,7 +11,7 @@ SIMILARITIES = 16_000_000  # entries of the similarity matrix held at once: 64 M
 
 @dataclass(frozen=True)
 class Votes:
-    """What the neighbours said.
+    """Hold the votes of the neighbours.
 
     Attributes:
         scores: float32 or more `(Q, classes)`, the sum of exp((s - s_max) / T) over the neighbours of a class, where

@@ -1,6 +1,6 @@
-"""What a batch of 4,096 costs: `python -m tests.bench.big_batch`, alone, beside the direct step of 256 images.
+"""What a batch of 4,096 costs: `python -m tests.bench.big_batch`, alone: against the direct step of 256 images.
 
-A step here is forward, loss and backward of random views: everything whose cost the division of a batch changes. The
+A step here is forward, loss and backward of random views: everything whose cost micro-batches change. The
 arms alternate; each arm's memory is the peak of a process of its own, beyond what stood there before its first pass,
 and so without images, views and weights.
 """
@@ -12,15 +12,14 @@ import sys
 import time
 
 import torch
-from ssl_cli.engine.shards import Share
 from torch import Tensor
 
 from ssl_cli.config.sources import settle
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.gradient import Rowwise, backward
+from ssl_cli.engine.gradient import MicroBatched, compute_gradient
 from ssl_cli.engine.plan import memory
 from ssl_cli.engine.precision import autocast
-from ssl_cli.engine.rows import bn_groups
+from ssl_cli.engine.rows import Shard, bn_groups
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.objective import Batch
 
@@ -37,17 +36,18 @@ ARMS: dict[str, tuple[int, int, bool]] = {
 class Arm:
     """A step of so many images, with so many micro-batches of 512 rows kept."""
 
-    def __init__(self, images: int, kept: int, sparing: bool, width: float) -> None:
+    def __init__(self, images: int, kept_graphs: int, checkpointing: bool, width: float) -> None:
         settings = settle({}, [f"model.width={width}"]).settings
-        self.images, self.kept, self.loss_seconds = images, kept, 0.0
+        self.images, self.kept_graphs, self.loss_seconds = images, kept_graphs, 0.0
         torch.manual_seed(0)
         self.objective = build_objective(settings, torch.device("cpu"), images).train()
         self.objective.to(memory_format=torch.channels_last)
         x = torch.rand(2 * images, 3, 32, 32).to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
         groups = bn_groups(images, 2, MICRO, 0, 0, 1)
         context = autocast(torch.device("cpu"), "bf16")
-        share = Share((groups,))
-        self.rows = Rowwise(self.objective, lambda rows: self.objective(x[rows]), share, MICRO, context, 0, sparing)
+        self.rows = MicroBatched(
+            self.objective, lambda rows: self.objective(x[rows]), Shard((groups,)), MICRO, context, 0, checkpointing
+        )
         self.batch = Batch([], torch.zeros(images, dtype=torch.int64), torch.arange(images))
 
     def _loss(self, z: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Arm:
     def step(self) -> tuple[float, float]:
         """Seconds an image of all but the loss, and of the loss."""
         began = time.perf_counter()
-        backward(self.rows, self._loss, Moments(), self.kept)
+        compute_gradient(self.rows, self._loss, Moments(), self.kept_graphs)
         seconds = time.perf_counter() - began
         self.objective.zero_grad(set_to_none=True)
         return (seconds - self.loss_seconds) / self.images, self.loss_seconds / self.images

@@ -1,8 +1,8 @@
-"""What it costs to tell: `python -m tests.bench.logging_cost`: the share of a run's time that its log lines take.
+"""What logging costs: `python -m tests.bench.logging_cost`: the share of a run's time that its log lines take.
 
-Measured within one run, by the clock around all that a log step does beside training (numbers of z, their reading
-back, events, files): on a machine whose speed changes from minute to minute, runs with and without log lines differ by
-tens of percent for other reasons.
+Measured within one run, by the clock around all that a log step does in addition to training (numbers of z and
+their transfer, events, files): on a machine whose speed changes from minute to minute, runs with and without log lines
+differ by tens of percent for other reasons.
 """
 
 import tempfile
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.sources import settle
-from ssl_cli.engine.metrics import Meter
+from ssl_cli.engine import train
+from ssl_cli.engine.metrics import Metrics
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.events import Finished, Stepped
@@ -43,16 +44,15 @@ class Clock:
 def main() -> None:
     """Print the share."""
     clock = Clock()
-    for owner, name in ((Meter, "observe"), (Meter, "report"), (RunFolder, "record")):
+    for owner, name in ((train, "observe"), (Metrics, "report"), (RunFolder, "record")):
         setattr(owner, name, clock.within(getattr(owner, name)))
     with tempfile.TemporaryDirectory() as folder:
         settled = settle({}, [*COMMON, f"run.out={Path(folder) / 'run'}"])
         events = list(pretrain(settled.settings, origins=settled.origins, resume=False, overwrite=False))
     total = next(event.seconds for event in events if isinstance(event, Finished))
-    told = sum(isinstance(event, Stepped) for event in events)
-    print(
-        f"{told} log lines in {total:.1f} s of training took {clock.seconds:.3f} s: {100 * clock.seconds / total:.2f} %"
-    )
+    lines = sum(isinstance(event, Stepped) for event in events)
+    percent = 100 * clock.seconds / total
+    print(f"{lines} log lines in {total:.1f} s of training took {clock.seconds:.3f} s: {percent:.2f} %")
 
 
 if __name__ == "__main__":

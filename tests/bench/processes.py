@@ -1,14 +1,14 @@
-"""Several processes against one: `python -m tests.bench.processes`, alone.
+"""Several ranks against one: `python -m tests.bench.processes`, alone.
 
-How far 2 and 3 processes are from one, on the problems of `tests/dist/test_equality.py`: the largest difference of any
-tensor of a checkpoint after five optimiser steps in float64. And the pace of one and of two processes with one thread
+How far 2 and 3 ranks are from one, on the problems of `tests/dist/test_equality.py`: the largest difference of any
+tensor of a checkpoint after five optimiser steps in float64. And the throughput of one and of two ranks with one thread
 each, which take turns.
 """
 
 import statistics
 
 from tests.bench.command import pretrained
-from tests.dist.processes import cases, five_steps, together
+from tests.dist.processes import cases, five_steps, train_as_ranks
 
 TURNS = 5
 RUN = [
@@ -26,12 +26,12 @@ def rate(method: str, processes: int) -> float:
 
 def main() -> None:
     """Print both tables."""
-    shared = {size: together(size, cases()) for size in (2, 3)}
+    by_size = {size: train_as_ranks(size, cases()) for size in (2, 3)}
     print("| method | BatchNorm | way | 2 processes | 3 processes |\n|---|---|---|---|---|")
     for case in cases():
         alone = five_steps(*case)
         cells = []
-        for each in shared.values():
+        for each in by_size.values():
             apart = [
                 (found[case][name] - value).double().nan_to_num() for found in each for name, value in alone.items()
             ]

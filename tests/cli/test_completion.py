@@ -159,7 +159,12 @@ def test_a_disk_full_of_folders_is_not_walked(tmp_path: Path, monkeypatch: pytes
         (tmp_path / f"{number:04d}" / "deeper").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     entered: list[str] = []
-    monkeypatch.setattr(complete, "_folders", lambda path: entered.append(path) or real(path))
+
+    def counted(path: str) -> list[str]:
+        entered.append(path)
+        return real(path)
+
+    monkeypatch.setattr(complete, "_folders", counted)
     assert complete.runs("") == []
     assert len(entered) == complete._FOLDERS
 

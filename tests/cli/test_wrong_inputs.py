@@ -112,7 +112,7 @@ TABLE = [
     Wrong("pretrain photos --test-data nope/", 3, "folder nope does not exist", ""),
     Wrong("pretrain --test-data photos", 2, "test images of its own", "together with DATA"),
     Wrong("pretrain photos --batch 64", 3, "fewer than the batch of 64", "--batch 6 or less"),
-    Wrong("pretrain one --batch 2", 3, "one holds 1 image, and training takes 2 at least", "another folder"),
+    Wrong("pretrain solo --batch 2", 3, "solo holds 1 image, and training takes 2 at least", "another folder"),
     Wrong(f"pretrain broken --batch 2 {SMALL}", 3, "6 of 6 images of", ""),
     # evaluation
     Wrong("knn-eval none", 4, "no run or checkpoint at none", "pretrain --out"),
@@ -141,13 +141,13 @@ NAMES = [f"{row.line[:40]!r}{'+toml' * bool(row.toml)}{'+env' * bool(row.env)}" 
 
 def furnish(place: Path) -> None:
     """A folder with images, runs and what may be taken for either."""
-    for name in ("photos", "one", "birds/a", "birds/b", "empty", "broken", "old", "used", "runs", "ev\x1b[31mil"):
+    for name in ("photos", "solo", "birds/a", "birds/b", "empty", "broken", "old", "used", "runs", "ev\x1b[31mil"):
         (place / name).mkdir(parents=True)
     for number in range(6):
         for folder in ("photos", "birds/a", "birds/b"):
             Image.new("RGB", (40, 40), (number * 40, 0, 90)).save(place / folder / f"{number}.png")
         (place / "broken" / f"{number}.png").write_bytes(b"\x89PNG\r\n")
-    Image.new("RGB", (40, 40)).save(place / "one" / "0.png")
+    Image.new("RGB", (40, 40)).save(place / "solo" / "0.png")
     for name in ("text.txt", "ev\x1b[31mil/note"):
         (place / name).write_text("words", encoding="utf-8")
     (place / "mine.py").write_text("class Mine:\n    pass\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from ssl_cli.data.shapes import Shapes
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
 from ssl_cli.objective import Batch
-from tests.data.card import OnCard, card
+from tests.data.gpu import OnGPU, gpu
 from tests.data.pictures import Toy
 
 
@@ -64,7 +64,7 @@ def test_cached_images_are_read_once(ragged: bool) -> None:
         loader = Loader(toy, 4, 0, cache="ram")
         for _ in range(2):
             list(loader.batches(0, 8))
-        # Two batches are ahead, so an image at the seam of two epochs may be asked for twice.
+        # Two batches are prefetched, so an image at the end of an epoch may be read twice.
         assert len(toy.reads) <= 16 + 8
         toy.reads.clear()
     list(Loader(toy, 4, 0, cache="none").batches(0, 8))
@@ -85,14 +85,14 @@ class Late(Toy):
     "source", [Toy(50), Toy(50, bad=(3, 10, 44)), Toy(50, ragged=True), Shapes(50, 8, 0), Late(50)]
 )
 @pytest.mark.parametrize("memory", [1e9, 1000.0, 0.0])
-def test_images_on_a_card_are_those_that_are_read(source: Toy | Shapes, memory: float) -> None:
-    with card() as device:
-        loader = Loader(source, 8, 1, cache_bytes=memory, card=device, card_bytes=10**6)
+def test_images_in_gpu_memory_are_those_that_are_read(source: Toy | Shapes, memory: float) -> None:
+    with gpu() as device:
+        loader = Loader(source, 8, 1, cache_bytes=memory, gpu=device, gpu_cache_bytes=10**6)
         batches = list(loader.batches(0, 20))
     same(batches, Loader(source, 8, 1, cache="none").batches(0, 20))
-    there = [isinstance(batch.image, OnCard) for batch in batches]
+    there = [isinstance(batch.image, OnGPU) for batch in batches]
     for batch in batches:
-        assert len({isinstance(image, OnCard) for image in batch.image}) == 1
+        assert len({isinstance(image, OnGPU) for image in batch.image}) == 1
     if isinstance(source, Late):
         assert there[0]
         assert there == sorted(there, reverse=True)
@@ -101,13 +101,13 @@ def test_images_on_a_card_are_those_that_are_read(source: Toy | Shapes, memory: 
         assert not any(there) if getattr(source, "ragged", False) else all(there)
 
 
-def test_from_a_card_images_are_read_once() -> None:
+def test_images_in_gpu_memory_are_read_once() -> None:
     toy = Toy(16)
-    with card() as device:
-        list(Loader(toy, 4, 0, cache_bytes=1e9, card=device, card_bytes=16 * 48).batches(0, 8))
+    with gpu() as device:
+        list(Loader(toy, 4, 0, cache_bytes=1e9, gpu=device, gpu_cache_bytes=16 * 48).batches(0, 8))
         assert len(toy.reads) <= 16 + 8
         toy.reads.clear()
-        list(Loader(toy, 4, 0, cache="none", card=device, card_bytes=16 * 48).batches(0, 8))
+        list(Loader(toy, 4, 0, cache="none", gpu=device, gpu_cache_bytes=16 * 48).batches(0, 8))
         assert len(toy.reads) == 32
 
 

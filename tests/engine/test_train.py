@@ -75,10 +75,18 @@ def test_nothing_in_a_step_synchronises_the_gpu(method: str) -> None:
 def test_the_next_views_are_prefetched_before_the_host_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer("simclr")
     order: list[str] = []
-    honest = trainer.views.prefetch
-    monkeypatch.setattr(trainer.views, "prefetch", lambda: (order.append("prefetch"), honest()))
-    isfinite = torch.isfinite
-    monkeypatch.setattr(torch, "isfinite", lambda x: (order.append("read"), isfinite(x))[1])
+    prefetch, isfinite = trainer.views.prefetch, torch.isfinite
+
+    def recorded_prefetch() -> None:
+        order.append("prefetch")
+        prefetch()
+
+    def recorded_read(x: Tensor) -> Tensor:
+        order.append("read")
+        return isfinite(x)
+
+    monkeypatch.setattr(trainer.views, "prefetch", recorded_prefetch)
+    monkeypatch.setattr(torch, "isfinite", recorded_read)
     assert isinstance(list(train(trainer))[-1], Finished)
     assert order == ["prefetch", "read"] * trainer.steps
 

@@ -13,7 +13,7 @@ from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.train import Trainer
 from ssl_cli.errors import DataError
-from ssl_cli.events import Finished, Stepped, Warned
+from ssl_cli.events import Finished, Saved, Stepped, Warned
 from ssl_cli.objective import Batch
 from tests.engine.side_stream import side_stream
 from tests.engine.test_pretrain import only, run, settings
@@ -162,7 +162,7 @@ def make_logging(method: str) -> Trainer:
 
     trainer = make_trainer(method)
     trainer.folder = MagicMock()
-    trainer.save = lambda step: Warned(step=step, message="saved")  # type: ignore[method-assign,assignment]
+    trainer.save = lambda step: Saved(step=step, path="nowhere")  # type: ignore[method-assign]
     return trainer
 
 

@@ -89,7 +89,9 @@ def leave_one_out(z: Tensor, rows: Tensor, index: Tensor, own: Tensor, temperatu
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("temperature", [0.02, *TEMPERATURES])
 @pytest.mark.parametrize("tile", [1, 50, 629, 2**22])
-def test_row_softmax_without_an_excluded_row(tile: int, temperature: float, dtype: torch.dtype, tolerance: float) -> None:
+def test_row_softmax_without_an_excluded_row(
+    tile: int, temperature: float, dtype: torch.dtype, tolerance: float
+) -> None:
     """Excluded rows at both ends of blocks, alone in one, the same one for two embeddings; near enough to matter."""
     own = torch.tensor([0, 6, 7, 13, 89, 89, 40])
     rows = unit_rows(90, 16, 1)
@@ -170,7 +172,9 @@ def test_nce_never_gathers_all_its_rows() -> None:
 def test_row_softmax_forms_no_matrix() -> None:
     z, bank, index = unit_rows(64, 8, 0), unit_rows(500, 8, 1), rows_of(500, 64)
     for own in (None, (index + 1) % 500):
-        largest, kept = memory(partial(row_softmax, rows=bank, index=index, temperature=0.1, tile=64 * 30, excluded=own), z)
+        largest, kept = memory(
+            partial(row_softmax, rows=bank, index=index, temperature=0.1, tile=64 * 30, excluded=own), z
+        )
         assert largest <= bank.numel() < 64 * 500
         assert kept <= z.numel()
 

@@ -412,10 +412,10 @@ MUTANTS = [
     ),
     Mutant(
         None,
-        "an-image-on-the-card-meets-one-in-memory",
+        "an-image-in-gpu-memory-is-combined-with-one-in-ram",
         "ssl_cli/data/loader.py",
-        "next(held).cpu()",
-        "next(held)",
-        ("tests/data/test_loader.py::test_images_on_a_card_are_those_that_are_read",),
+        "next(cached).cpu()",
+        "next(cached)",
+        ("tests/data/test_loader.py::test_images_in_gpu_memory_are_those_that_are_read",),
     ),
 ]

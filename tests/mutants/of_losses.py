@@ -136,8 +136,8 @@ MUTANTS = [
         27,
         "a-replaced-image-keeps-the-bad-one-s-index",
         "ssl_cli/data/loader.py",
-        "self.source.labels[index], index, begun.epoch",
-        "self.source.labels[index], begun.index, begun.epoch",
+        "self.source.labels[index], index, prefetched.epoch",
+        "self.source.labels[index], prefetched.index, prefetched.epoch",
         ("tests/data/test_loader.py::test_bad_files_are_replaced_and_reported_once",),
     ),
     Mutant(

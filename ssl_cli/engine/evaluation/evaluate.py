@@ -13,16 +13,7 @@ from torch import Tensor
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.evaluation.features import (
-    Encoder,
-    Features,
-    Trained,
-    encode,
-    evaluating,
-    fingerprint,
-    open_run,
-    pixels,
-)
+from ssl_cli.engine.evaluation.features import Features, Trained, encode, evaluating, fingerprint, open_run, pixels
 from ssl_cli.engine.run import disk
 from ssl_cli.errors import DivergedError, SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned, record
@@ -30,8 +21,6 @@ from ssl_cli.objective import Objective
 from ssl_cli.transfer.knn import accuracy, knn
 from ssl_cli.transfer.linear import HELD_OUT, ITERATIONS, PENALTIES, PROTOCOL, linear_probe
 
-Score = Callable[[Tensor, Tensor, Tensor, Tensor], Mapping[str, Any]]
-"""(training rows, their labels, test rows, their labels) -> a result with `top1`."""
 LARGEST_BANK = 20_000
 """Images of the bank at the end of training; knn-eval takes all."""
 H, Z = "h", "z"
@@ -132,10 +121,7 @@ def knn_of(
     feature: str = H,
     baselines: bool = False,
 ) -> dict[str, Any]:
-    """Measure the weighted kNN accuracy of an objective in memory; the result's keys are pinned in contracts.md.
-
-    Arguments as for `knn_eval`. Modes and weights of the objective are unchanged.
-    """
+    """Measure the weighted kNN accuracy of an objective; arguments as for `knn_eval`, keys by contracts.md."""
 
     def score(bank: Tensor, bank_label: Tensor, query: Tensor, query_label: Tensor) -> Mapping[str, Any]:
         votes = knn(bank, bank_label, query, classes=len(data.queries.classes), k=k, temperature=temperature)
@@ -181,7 +167,7 @@ def linear_of(
     if fingerprint(objective.backbone) != before:
         raise SslcliError("The backbone changed during its evaluation; please report this.")
     result = results.pop(TRAINED)
-    fit = result["fit"]
+    fit, grid = result["fit"], {"l2_grid": list(PENALTIES), "held_out": HELD_OUT}
     short = "" if fit["converged"] else f"the probe had not converged after {ITERATIONS} iterations"
     return {
         "top1": result["top1"],
@@ -189,13 +175,7 @@ def linear_of(
         "protocol": PROTOCOL,
         "train": len(train.label),
         "test": len(test.label),
-        "settings": {
-            **fit,
-            "l2_grid": list(PENALTIES),
-            "held_out": HELD_OUT,
-            "iterations": ITERATIONS,
-            "seed": settings.run.seed,
-        },
+        "settings": {**fit, **grid, "iterations": ITERATIONS, "seed": settings.run.seed},
         "note": _note(data, train, test, short),
         "baselines": {name: other["top1"] for name, other in results.items()},
     }
@@ -228,7 +208,7 @@ def _encode_both(
         DivergedError: the objective's features are not finite.
     """
 
-    def encoder(of: Objective) -> Encoder:
+    def encoder(of: Objective) -> Callable[[Tensor], Tensor]:
         return of if feature == Z else of.represent
 
     device = next(objective.parameters()).device
@@ -249,7 +229,10 @@ def _encode_both(
     return bank, queries
 
 
-def _score_each(score: Score, train: Features, test: Features, device: torch.device) -> dict[str, Mapping[str, Any]]:
+def _score_each(
+    score: Callable[..., Mapping[str, Any]], train: Features, test: Features, device: torch.device
+) -> dict[str, Mapping[str, Any]]:
+    """Call `score` with the rows and labels of train and test, for each encoder."""
     train_label, test_label = train.label.to(device), test.label.to(device)
     return {name: score(train.h[name].to(device), train_label, test.h[name].to(device), test_label) for name in train.h}
 
@@ -271,10 +254,7 @@ def _conclude(run: str, trained: Trained, data: Evaluation, name: str, result: d
 def conclude(
     run: str, trained: Trained, name: str, result: dict[str, Any], path: Path, **facts: str
 ) -> Iterator[Event]:
-    """Yield the notes of `trained`, then `Evaluated` with its step; where `run` is a folder, write that to `path`, too.
-
-    A run folder that cannot be written to, such as a read-only one, is a `Warned`.
-    """
+    """Yield notes and `Evaluated`; where `run` is a folder write that to `path`, too; `Warned` where that fails."""
     yield from (Warned(step=trained.step, message=note) for note in trained.notes)
     event = Evaluated(step=trained.step, name=name, result={**result, "step": trained.step})
     if Path(run).is_dir():

@@ -55,7 +55,7 @@ class Monitor:
     def measure(self, objective: Objective, step: int) -> Iterator[Event]:
         """Count a log step; at every tenth yield `Evaluated` named `online_knn`.
 
-        An error, such as too little memory, is a `Warned` and the end of measuring: training goes on without it.
+        An error, such as too little memory, is a `Warned` and the end of measuring: training continues without it.
         """
         self._log_steps += 1
         if not self.active or self._log_steps % EVERY:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from ssl_cli.augment.pipeline import CARD_BYTES as CHUNK_BYTES
+from ssl_cli.augment.pipeline import GPU_CHUNK_BYTES as CHUNK_BYTES
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import cap_for
 from ssl_cli.objective import Objective

@@ -29,7 +29,7 @@ SCHEMA = 1
 
 
 class RunFolder:
-    """Create or open a run folder and lock it against other processes until it is closed or the process ends.
+    """Create or open a run folder and lock it until it is closed or the process ends.
 
     Args:
         path: the folder.
@@ -85,15 +85,9 @@ class RunFolder:
 
     def write_environment(self, versions: dict[str, str]) -> None:
         """Write `env.json`: versions of packages and the machine."""
-        facts = {
-            "schema": SCHEMA,
-            "sslcli": __version__,
-            "python": sys.version.split()[0],
-            **versions,
-            "system": platform.platform(),
-            "processors": os.cpu_count(),
-            "memory": psutil.virtual_memory().total,
-        }
+        versions = {"sslcli": __version__, "python": sys.version.split()[0], **versions}
+        machine = {"processors": os.cpu_count(), "memory": psutil.virtual_memory().total}
+        facts = {"schema": SCHEMA, **versions, "system": platform.platform(), **machine}
         disk.write_json(self.path / "env.json", facts)
 
     def write_status(self, state: str, exit_code: int | None = None, reason: str = "") -> None:
@@ -198,12 +192,7 @@ def _decode(text: str) -> str:
 
 
 def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that a run may not use; without torch, so that a command can ask first.
-
-    Args:
-        path: the folder; None for a new one by `default_path`.
-        resume: whether a run in it may be resumed.
-        overwrite: whether a run in it may be deleted.
+    """Refuse a folder as `RunFolder` would; without torch, so that a command can ask first. None is a new folder.
 
     Raises:
         UsageError: the folder is not empty and neither applies, or it holds no run.

@@ -128,4 +128,4 @@ def test_the_plan_says_where_and_the_loader_does_so(tmp_path: Path) -> None:
     for room, there in ((0, False), (96 * 768, True), (96 * 768 - 1, False)):
         loader = build_loader(chosen, objective, source, CPU, room)
         next(loader.batches(0, 1))
-        assert loader._cache.on_card == there
+        assert loader._cache.on_gpu == there

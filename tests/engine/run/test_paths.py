@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ssl_cli.augment.sheet import png
+from ssl_cli.cli import main
 from ssl_cli.engine.run.folder import decode_paths, encode_paths
 
 LATIN = b"caf\xe9"
@@ -42,33 +43,40 @@ def photos(folder: bytes) -> None:
                 file.write(png(torch.randint(256, (3, 9, 9), dtype=torch.uint8)))
 
 
-def sslcli(cwd: Path, *words: str | bytes, locale: dict[str, str]) -> tuple[str, str]:
+def sslcli(cwd: Path, *words: str, locale: dict[str, str]) -> str:
+    """Run the command in a process of its own; what it printed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "true", "HOME": str(cwd), **locale}
     found = subprocess.run(
         [sys.executable, "-m", "ssl_cli", *words], cwd=cwd, env=environment, capture_output=True, check=False
     )
-    out, err = found.stdout.decode(), found.stderr.decode()
-    assert found.returncode == 0, err
-    return out, err
+    assert found.returncode == 0, found.stderr.decode()
+    return found.stdout.decode()
 
 
-@pytest.mark.parametrize(
-    ("name", "locale"),
-    [(LATIN, {}), pytest.param("café".encode(), ASCII, marks=pytest.mark.slow)],
-    ids=["not UTF-8", "ASCII locale"],
-)
-def test_a_run_on_such_a_folder_is_trained_resumed_and_evaluated(
-    tmp_path: Path, name: bytes, locale: dict[str, str]
+def test_a_run_on_a_folder_that_is_not_utf8_is_trained_resumed_and_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, out = name + b" photos", name + b" run"
-    photos(os.path.join(os.fsencode(tmp_path), data))  # noqa: PTH118
-    sslcli(tmp_path, "pretrain", data, "--out", out, *SMALL, locale=locale)
-    printed, _ = sslcli(tmp_path, "pretrain", "--resume", "--out", out, "--epochs", "2", "--json", locale=locale)
-    assert json.loads(printed)["steps"] == 4
-    folder = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), out)))  # noqa: PTH118
-    (folder / "settings.toml").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(LATIN)
+    photos(LATIN + b" photos")
+    assert main(["pretrain", f"{name} photos", "--out", f"{name} run", *SMALL]) == 0
+    assert main(["pretrain", "--resume", "--out", f"{name} run", "--epochs", "2"]) == 0
+    capsys.readouterr()
+    assert main(["knn-eval", f"{name} run", "--json", "--device", "cpu"]) == 0
+    assert json.loads(capsys.readouterr().out)["bank"] > 0
+    folder = Path(f"{name} run")
+    assert "caf\\u0000e9 photos" in (folder / "settings.toml").read_text(encoding="utf-8")
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
-    # in the other locale, too
-    printed, _ = sslcli(tmp_path, "knn-eval", out, "--json", "--device", "cpu", locale={} if locale else ASCII)
-    assert json.loads(printed)["bank"] > 0
+    assert (folder / "checkpoints" / "step_00000004.pt").is_file()
     assert len(list((folder / "eval").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_run_in_an_ascii_locale_is_resumed_there_and_evaluated_in_another(tmp_path: Path) -> None:
+    photos(os.path.join(os.fsencode(tmp_path), "café photos".encode()))  # noqa: PTH118
+    sslcli(tmp_path, "pretrain", "café photos", "--out", "café run", *SMALL, locale=ASCII)
+    sslcli(tmp_path, "pretrain", "--resume", "--out", "café run", "--epochs", "2", locale=ASCII)
+    assert "café photos" in (tmp_path / "café run" / "settings.toml").read_text(encoding="utf-8")
+    for locale in (ASCII, {}):
+        printed = sslcli(tmp_path, "knn-eval", "café run", "--json", "--device", "cpu", locale=locale)
+        assert json.loads(printed)["bank"] > 0
