@@ -74,12 +74,12 @@ def caught_by(folder: Path, mutant: Mutant) -> str | None:
         ValueError: the mutant does not apply, or no test could run with it.
     """
     path = folder / mutant.file
-    honest, times = path.read_text(encoding="utf-8"), path.stat()
-    path.write_text(mutant.planted_in(honest), encoding="utf-8")
+    original, times = path.read_text(encoding="utf-8"), path.stat()
+    path.write_text(mutant.planted_in(original), encoding="utf-8")
     try:
         code = outcome(folder, mutant.tests, limit=HANGS)
     finally:
-        path.write_text(honest, encoding="utf-8")
+        path.write_text(original, encoding="utf-8")
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     if code is None:
         return f"no test ended within {HANGS:g} s"
@@ -113,12 +113,12 @@ def run(folder: Path, mutants: Sequence[Mutant]) -> int:
         since = time.monotonic()
         try:
             test = caught_by(folder, mutant)
-            told = test or "NOTHING: it survived"
+            caught = test or "NOTHING: it survived"
         except ValueError as error:
-            test, told = None, f"NOTHING: {error}"
+            test, caught = None, f"NOTHING: {error}"
         missed += test is None
         seconds = time.monotonic() - since
-        sys.stdout.write(f"{mutant.trap or '-':>4}  {mutant.name:{width}}  {seconds:5.1f} s  {told}\n")
+        sys.stdout.write(f"{mutant.trap or '-':>4}  {mutant.name:{width}}  {seconds:5.1f} s  {caught}\n")
         sys.stdout.flush()
     sys.stdout.write(f"{len(mutants) - missed} of {len(mutants)} mutants were caught.\n")
     return 1 if missed else 0

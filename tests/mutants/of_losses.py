@@ -38,7 +38,7 @@ MUTANTS = [
     ),
     Mutant(
         13,
-        "a-process-masks-by-its-own-count-of-rows",
+        "a-rank-masks-by-its-local-row-numbers",
         TILED,
         "logits.scatter_(1, local[block, None], -torch.inf)",
         "logits.scatter_(1, torch.arange(len(local))[block, None], -torch.inf)",
@@ -87,9 +87,9 @@ MUTANTS = [
     Mutant(
         15,
         "the-loss-in-half-precision",
-        "ssl_cli/engine/job.py",
-        "        found = backward(rowwise,",
-        "        with self.autocast():\n            found = backward(rowwise,",
+        "ssl_cli/engine/gradient.py",
+        "    value = loss(z)\n",
+        "    with rows.autocast():\n        value = loss(z)\n",
         ("tests/engine/test_traps_run.py::test_the_loss_is_taken_in_float32_whatever_the_precision",),
     ),
     Mutant(
@@ -102,7 +102,7 @@ MUTANTS = [
     ),
     Mutant(
         26,
-        "biases-beside-batchnorm-in-the-head",
+        "biases-before-batchnorm-in-the-head",
         HEADS,
         "bias=not batchnorm",
         "bias=True",
@@ -126,7 +126,7 @@ MUTANTS = [
     ),
     Mutant(
         27,
-        "a-micro-batch-counts-its-rows-anew",
+        "a-micro-batch-counts-its-rows-from-0",
         "ssl_cli/objective.py",
         "self.label[rows], self.index[rows], self",
         "self.label[rows], torch.arange(len(rows)), self",
@@ -232,7 +232,7 @@ MUTANTS = [
     ),
     Mutant(
         31,
-        "what-a-row-meets-is-not-constant",
+        "the-other-rows-are-not-constants",
         SPREAD,
         "                part = _sum_over(block, index, z.detach(), temperature)\n",
         "                part = _sum_over(block, index, z.detach().index_copy(0, index, block), temperature)\n",
@@ -240,7 +240,7 @@ MUTANTS = [
     ),
     Mutant(
         31,
-        "a-row-meets-itself",
+        "a-row-is-compared-with-itself",
         SPREAD,
         "(z @ constants.T / temperature).scatter(1, itself, -torch.inf).log_softmax(1)",
         "(z @ constants.T / temperature).log_softmax(1)",

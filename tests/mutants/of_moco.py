@@ -2,16 +2,16 @@
 
 from tests.mutants.mutant import Mutant
 
-GROUPS, BATCHNORM = "ssl_cli/engine/rows.py", "ssl_cli/nn/batchnorm.py"
-MOCO, QUEUE, EMA, JOB = "ssl_cli/methods/moco.py", "ssl_cli/nn/queue.py", "ssl_cli/nn/ema.py", "ssl_cli/engine/job.py"
-LOOP, BACKWARD = "ssl_cli/engine/train.py", "ssl_cli/engine/gradient.py"
+ROWS, BATCHNORM = "ssl_cli/engine/rows.py", "ssl_cli/nn/batchnorm.py"
+MOCO, QUEUE, EMA = "ssl_cli/methods/moco.py", "ssl_cli/nn/queue.py", "ssl_cli/nn/ema.py"
+TRAIN, GRADIENT = "ssl_cli/engine/train.py", "ssl_cli/engine/gradient.py"
 RUN, HEADS = "tests/engine/test_traps_run.py", "tests/nn/test_traps_nn.py"
 
 MUTANTS = [
     Mutant(
         1,
         "one-batchnorm-group-whatever-is-asked",
-        GROUPS,
+        ROWS,
         'if group == "global" or images * views <= group:',
         "if group:",
         ("tests/engine/test_rows.py",),
@@ -19,7 +19,7 @@ MUTANTS = [
     Mutant(
         1,
         "groups-are-not-shuffled",
-        GROUPS,
+        ROWS,
         "draws.permutation(stream[0], images, *stream[1:], view)",
         "torch.arange(images)",
         ("tests/engine/test_rows.py",),
@@ -27,7 +27,7 @@ MUTANTS = [
     Mutant(
         1,
         "keys-share-the-groups-of-queries",
-        "ssl_cli/engine/shards.py",
+        ROWS,
         "QUERIES, TARGETS = 1, 2",
         "QUERIES, TARGETS = 1, 1",
         (RUN,),
@@ -51,7 +51,7 @@ MUTANTS = [
     Mutant(
         2,
         "rows-beyond-equal-groups-are-lost",
-        GROUPS,
+        ROWS,
         "images // count + (i < images % count)",
         "images // count",
         ("tests/engine/test_rows.py",),
@@ -83,10 +83,10 @@ MUTANTS = [
     Mutant(
         3,
         "state-moves-before-the-loss",
-        LOOP,
-        "        targets, loss, z = yield from job.gradient(views, batch)\n",
-        "        objective.after_step(views.x, job.targets(views, batch), batch, 0.0)\n"
-        "        targets, loss, z = yield from job.gradient(views, batch)\n",
+        TRAIN,
+        "                loss, z = run.gradient(views, targets, batch)\n",
+        "                run.objective.after_step(views.x, targets, batch, 0.0)\n"
+        "                loss, z = run.gradient(views, targets, batch)\n",
         (RUN,),
     ),
     Mutant(
@@ -108,18 +108,17 @@ MUTANTS = [
     Mutant(
         5,
         "targets-inside-the-graph",
-        BACKWARD,
-        "    @torch.no_grad()\n    def first(",
-        "    def first(",
+        GRADIENT,
+        "    @torch.no_grad()\n    def forward_first(",
+        "    def forward_first(",
         (RUN,),
     ),
     Mutant(
         5,
         "the-momentum-encoder-follows-before-the-step",
-        LOOP,
-        "        if job.update(loss, batch.step):\n"
-        "            objective.after_step(z, targets, batch, step / job.steps)\n",
-        "        objective.after_step(z, targets, batch, step / job.steps)\n        job.update(loss, batch.step)\n",
+        TRAIN,
+        "            run.update(number)\n            run.objective.after_step(z, targets, batch, step / run.steps)\n",
+        "            run.objective.after_step(z, targets, batch, step / run.steps)\n            run.update(number)\n",
         (RUN,),
     ),
     Mutant(
@@ -166,9 +165,9 @@ MUTANTS = [
     Mutant(
         8,
         "a-checkpoint-without-the-momentum-encoder",
-        JOB,
-        '"objective": self.objective.state_dict(),',
-        '"objective": {k: v for k, v in self.objective.state_dict().items() if not k.startswith("key.")},',
+        "ssl_cli/engine/run/state.py",
+        '"objective": objective.state_dict(),',
+        '"objective": {k: v for k, v in objective.state_dict().items() if not k.startswith("key.")},',
         (RUN,),
     ),
     Mutant(
@@ -238,8 +237,8 @@ MUTANTS = [
     ),
     Mutant(
         17,
-        "each-view-passes-by-itself",
-        GROUPS,
+        "each-view-is-a-group",
+        ROWS,
         "return Groups(torch.arange(images * views), sizes)",
         "return Groups(torch.arange(images * views), (images,) * views)",
         ("tests/engine/test_rows.py",),
@@ -247,7 +246,7 @@ MUTANTS = [
     Mutant(
         18,
         "both-views-have-the-same-neighbours",
-        GROUPS,
+        ROWS,
         "*stream[1:], view) for view",
         "*stream[1:]) for view",
         ("tests/engine/test_rows.py",),
@@ -255,7 +254,7 @@ MUTANTS = [
     Mutant(
         18,
         "the-views-of-an-image-share-a-group",
-        GROUPS,
+        ROWS,
         "    return Groups(torch.cat(order), sizes)",
         "    first = order[0]\n"
         "    pairs = torch.stack([first + view * images for view in range(views)], 1)\n"

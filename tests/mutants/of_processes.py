@@ -2,13 +2,13 @@
 
 from tests.mutants.mutant import Mutant
 
-DISTRIBUTED, JOB, SHARE = "ssl_cli/distributed.py", "ssl_cli/engine/job.py", "ssl_cli/engine/shards.py"
+DISTRIBUTED, TRAIN, ROWS = "ssl_cli/distributed.py", "ssl_cli/engine/train.py", "ssl_cli/engine/rows.py"
 SYNC_BATCHNORM, INSTDISC = "ssl_cli/nn/sync_batchnorm.py", "ssl_cli/methods/instdisc.py"
 EQUAL = "tests/dist/test_equality.py::test_ranks_equal_one_process"
 SIMCLR = (f"{EQUAL}[simclr, groups of 8, direct-2]",)
-MOCO = (f"{EQUAL}[moco-v2, groups of 8, direct-3]",)
+MOCO = (f"{EQUAL}[moco-v2, groups of 8, cached-2]",)
 ACROSS_RANKS = (f"{EQUAL}[simclr, one group, direct-2]",)
-NCE = (f"{EQUAL}[instdisc, groups of 8, direct-3]",)
+NCE = (f"{EQUAL}[instdisc, groups of 8, direct-2]",)
 
 MUTANTS = [
     Mutant(
@@ -30,7 +30,7 @@ MUTANTS = [
     Mutant(
         14,
         "gradients-are-not-reduced",
-        JOB,
+        TRAIN,
         "        distributed.all_reduce_gradients(self.objective.parameters())\n",
         "",
         SIMCLR,
@@ -54,7 +54,7 @@ MUTANTS = [
     Mutant(
         14,
         "running-statistics-of-the-local-rows",
-        JOB,
+        TRAIN,
         "        self.moments.pool()\n",
         "",
         SIMCLR,
@@ -70,7 +70,7 @@ MUTANTS = [
     Mutant(
         14,
         "positives-in-the-order-of-ranks",
-        SHARE,
+        ROWS,
         "distributed.all_gather(x, counts)[torch.argsort(order).to(x.device, non_blocking=True)]",
         "distributed.all_gather(x, counts)",
         MOCO,

@@ -28,7 +28,7 @@ def test_its_tests_are_there(mutant: Mutant) -> None:
         assert not name or name.partition("[")[0] in names, test
 
 
-def test_names_are_told_apart() -> None:
+def test_names_are_unique() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 
 

@@ -45,3 +45,9 @@ def test_a_second_interrupt_is_not_deferred() -> None:
         with pytest.raises(Interrupted) as stop:
             request(signal.SIGINT, None)
     assert stop.value.code == 130
+
+
+def test_a_signal_interrupts_at_once_where_no_step_is_running() -> None:
+    request = StopRequest()
+    with pytest.raises(Interrupted, match="SIGTERM was received"):
+        request(signal.SIGTERM, None)
