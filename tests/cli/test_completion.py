@@ -169,7 +169,7 @@ def test_a_disk_full_of_folders_is_not_walked(tmp_path: Path, monkeypatch: pytes
     assert len(entered) == complete._FOLDERS
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", ["bash", *(pytest.param(shell, marks=pytest.mark.slow) for shell in ("zsh", "fish"))])
 def test_completion_shows_and_installs_itself(shell: str, tmp_path: Path) -> None:
     env = {**os.environ, "HOME": str(tmp_path), "SHELL": f"/bin/{shell}"}
     env["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # the shell is then named rather than looked for

@@ -204,7 +204,7 @@ def test_a_traceback_is_in_the_log_of_the_run_and_harmless(
     folder.mkdir()
     (folder / "a.png").write_bytes(b"no image")
     monkeypatch.chdir(tmp_path)
-    assert main(["pretrain", str(folder), "--out", "run", "--batch", "2", "--debug"]) == 3
+    assert main(["pretrain", str(folder), "--out", "run", "--batch", "2", "--recipe", "cifar", "--debug"]) == 3
     err = capsys.readouterr().err
     assert "Traceback" in err
     log = (tmp_path / "run" / "train.log").read_text(encoding="utf-8")

@@ -329,8 +329,8 @@ def test_no_value_of_any_setting_ends_in_anything_but_a_sentence(
     settled: Callable[..., Settled], tmp_path: Path, method: str
 ) -> None:
     keys = leaves(method_settings(method))
-    for key in [key for key in keys if method == "moco-v2" or key.startswith("method.")]:
-        for value in HOSTILE_VALUES:
+    for number, key in enumerate(key for key in keys if method == "moco-v2" or key.startswith("method.")):
+        for value in HOSTILE_VALUES[number % 2 :: 2]:  # each field half of them, its neighbours the other half
             write(tmp_path / "sslcli.toml", (key, value))
             error: UsageError | None = None
             try:
