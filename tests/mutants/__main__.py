@@ -1,4 +1,4 @@
-"""`python -m tests.mutants [NAME|TRAP...]`: plants each mutant in a copy of the package and says what caught it.
+"""`python -m tests.mutants [NAME|TRAP...]`: plant each mutant in a copy of the package and print which test catches it.
 
 Every mutant has a process of its own, forked from this one, which has imported what takes long (PyTorch) and nothing
 of the package: where processes cannot fork, this does not run.
@@ -26,7 +26,7 @@ ELSEWHERE = 90
 
 
 def try_copy(folder: Path, tests: Sequence[str], bytecode: bool) -> None:
-    """In a process of its own: run the copy's tests up to the first that fails; output goes to `folder/output`.
+    """Run the copy's tests up to the first failure in this process; write their output to `folder/output`.
 
     With a mutant in place no bytecode is kept: a file that changes twice within a second would be taken for the other.
     """
@@ -50,7 +50,7 @@ def try_copy(folder: Path, tests: Sequence[str], bytecode: bool) -> None:
 
 
 def outcome(folder: Path, tests: Sequence[str], *, bytecode: bool = False, limit: float | None = None) -> int | None:
-    """The exit code of pytest on the copy, None if it hangs.
+    """Return the exit code of pytest on the copy, None if it hangs.
 
     Raises:
         RuntimeError: not the copy was imported.
@@ -68,7 +68,7 @@ def outcome(folder: Path, tests: Sequence[str], *, bytecode: bool = False, limit
 
 
 def caught_by(folder: Path, mutant: Mutant) -> str | None:
-    """The test that fails with the mutant in place, None if all pass.
+    """Return the test that fails with the mutant in place, None if all pass.
 
     Raises:
         ValueError: the mutant does not apply, or no test could run with it.
@@ -93,7 +93,7 @@ def caught_by(folder: Path, mutant: Mutant) -> str | None:
 
 
 def chosen(names: Sequence[str]) -> list[Mutant]:
-    """The mutants of these names or trap numbers; all if there are none."""
+    """Return the mutants of these names or trap numbers; all if there are none."""
     known = {name for mutant in MUTANTS for name in (mutant.name, str(mutant.trap))}
     if unknown := [name for name in names if name not in known]:
         sys.exit(f"There is no mutant called {', '.join(unknown)}.")
@@ -101,7 +101,7 @@ def chosen(names: Sequence[str]) -> list[Mutant]:
 
 
 def run(folder: Path, mutants: Sequence[Mutant]) -> int:
-    """Write a row for each mutant; 0 if all were caught."""
+    """Write a row for each mutant; return 0 if all were caught."""
     for name in ("ssl_cli", "tests", "examples"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(ROOT / "pyproject.toml", folder)

@@ -1,4 +1,4 @@
-"""What a mutant is."""
+"""Define a mutant: a known mistake and the tests that must catch it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +8,14 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Mutant:
-    """One mistake: in `file`, `old` gives way to `new`, and one of `tests` must fail.
+    """Describe a known mistake: in `file`, `old` is replaced by `new`, and one of `tests` must fail.
 
     Attributes:
         trap: number in the list of traps that the project began with; None: a mistake that is not in it.
         name: a few words with hyphens.
         file: below the root of the repository.
         old: occurs exactly once in the file, so that a refactoring is noticed.
-        new: what stands in its place.
+        new: what replaces it.
         tests: files or test ids, as few as needed.
     """
 
@@ -27,7 +27,7 @@ class Mutant:
     tests: tuple[str, ...]
 
     def planted_in(self, text: str) -> str:
-        """The file's text with the mistake in it.
+        """Return the file's text with the mistake in it.
 
         Raises:
             ValueError: `old` does not occur exactly once.

@@ -112,7 +112,7 @@ MUTANTS = [
     ),
     Mutant(
         32,
-        "a-backbone-that-moves-is-not-noticed",
+        "a-backbone-that-changes-is-not-noticed",
         EVALUATE,
         "if fingerprint(objective.backbone) != before:",
         "if not before:",
@@ -138,7 +138,7 @@ MUTANTS = [
         "return of",
         EVALUATION_TESTS,
     ),
-    Mutant(33, "nobody-says-which-feature", EVALUATE, '        "feature": feature,\n', "", EVALUATION_TESTS),
+    Mutant(33, "the-result-does-not-name-its-feature", EVALUATE, '        "feature": feature,\n', "", EVALUATION_TESTS),
     Mutant(33, "the-bank-is-not-normalised", KNN, "F.normalize(bank.to(wide), dim=1).T", "bank.to(wide).T", KNN_TESTS),
     Mutant(33, "queries-are-not-normalised", KNN, "F.normalize(query.to(wide), dim=1)", "query.to(wide)", KNN_TESTS),
     Mutant(33, "more-neighbours-than-the-bank-has", KNN, "k = min(k, len(bank))", "k = int(k)", KNN_TESTS),
@@ -360,7 +360,7 @@ MUTANTS = [
         TRAIN,
         "        compile.mark_step_begin(self.resolved.compile)\n",
         "",
-        ("tests/engine/plan/test_compile.py::test_every_step_with_graphs_is_marked",),
+        ("tests/engine/plan/test_compile.py",),
     ),
     Mutant(
         None,

@@ -151,7 +151,7 @@ MUTANTS = [
     ),
     Mutant(
         28,
-        "rows-of-the-bank-are-not-unit-again",
+        "blended-rows-of-the-bank-are-not-normalised",
         BANK,
         "normalize(blended, dim=1)[last]",
         "blended[last]",

@@ -204,7 +204,7 @@ MUTANTS = [
     ),
     Mutant(
         10,
-        "chance-forgets-the-positive",
+        "chance-leaves-out-the-positive",
         "ssl_cli/objective.py",
         "math.log(negatives + 1)",
         "math.log(negatives)",
