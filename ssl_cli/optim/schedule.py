@@ -24,14 +24,14 @@ def warmup_steps(schedule: ScheduleSettings, steps_per_epoch: int) -> int:
 def rate(schedule: ScheduleSettings, peak: float, step: int, steps_per_epoch: int) -> float:
     """Compute the learning rate of `step` (from 0).
 
-    Linear warm-up from 0 over `warmup` epochs (its first step already moves), then cosine to 0 over the epochs that
-    are left (SimCLR), drops at milestones, or constant. With `every = "epoch"` the rate after warm-up moves once an
-    epoch (MoCo's code).
+    Linear warm-up over `warmup` epochs, from 0 at the first step as in SimCLR's code (model_util.py:53-83), then cosine
+    to 0 over the remaining epochs (SimCLR), drops at milestones, or constant. With `every = "epoch"` the rate after
+    warm-up changes once an epoch (MoCo's code).
     """
     warmup = warmup_steps(schedule, steps_per_epoch)
     total = schedule.epochs * steps_per_epoch
     if step < warmup:
-        return peak * (step + 1) / warmup
+        return peak * step / warmup
     if schedule.every == "epoch":
         step = max(step // steps_per_epoch * steps_per_epoch, warmup)
     if schedule.kind == "cosine":

@@ -20,7 +20,7 @@ def test_warmup_then_cosine_each_step(warmup: float) -> None:
     schedule = ScheduleSettings(epochs=5, warmup=warmup)
     ramp, total = round(warmup * 8), 40
     for step in range(total):
-        expected = 2.0 * (step + 1) / ramp if step < ramp else 1 + math.cos(math.pi * (step - ramp) / (total - ramp))
+        expected = 2.0 * step / ramp if step < ramp else 1 + math.cos(math.pi * (step - ramp) / (total - ramp))
         assert rate(schedule, 2.0, step, 8) == pytest.approx(expected, abs=1e-12)
 
 

@@ -189,7 +189,7 @@ def rates(
             now = epoch * steps + place
             began = now if every == "step" else epoch * steps
             if now < ramp:
-                found.append(peak / ramp * (now + 1))
+                found.append(peak / ramp * now)
             elif kind == "cosine":
                 done = max(began - ramp, 0) / (epochs * steps - ramp)
                 found.append(peak * math.cos(math.pi / 2 * done) ** 2)
