@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-ROWS, BATCHNORM = "ssl_cli/engine/rows.py", "ssl_cli/nn/batchnorm.py"
+GROUPS, BATCHNORM = "ssl_cli/nn/bn_groups.py", "ssl_cli/nn/batchnorm.py"
 MOCO, QUEUE, EMA = "ssl_cli/methods/moco.py", "ssl_cli/nn/queue.py", "ssl_cli/nn/ema.py"
 TRAIN, GRADIENT = "ssl_cli/engine/train.py", "ssl_cli/engine/gradient.py"
 RUN, HEADS = "tests/engine/test_traps_run.py", "tests/nn/test_traps_nn.py"
@@ -11,7 +11,7 @@ MUTANTS = [
     Mutant(
         1,
         "one-batchnorm-group-whatever-is-asked",
-        ROWS,
+        GROUPS,
         'if group == "global" or images * views <= group:',
         "if group:",
         ("tests/engine/test_rows.py",),
@@ -19,7 +19,7 @@ MUTANTS = [
     Mutant(
         1,
         "groups-are-not-shuffled",
-        ROWS,
+        GROUPS,
         "draws.permutation(stream[0], images, *stream[1:], view)",
         "torch.arange(images)",
         ("tests/engine/test_rows.py",),
@@ -27,7 +27,7 @@ MUTANTS = [
     Mutant(
         1,
         "keys-share-the-groups-of-queries",
-        ROWS,
+        "ssl_cli/engine/rows.py",
         "QUERIES, TARGETS = 1, 2",
         "QUERIES, TARGETS = 1, 1",
         (RUN,),
@@ -51,7 +51,7 @@ MUTANTS = [
     Mutant(
         2,
         "rows-beyond-equal-groups-are-lost",
-        ROWS,
+        GROUPS,
         "images // count + (i < images % count)",
         "images // count",
         ("tests/engine/test_rows.py",),
@@ -238,7 +238,7 @@ MUTANTS = [
     Mutant(
         17,
         "each-view-is-a-group",
-        ROWS,
+        GROUPS,
         "return Groups(torch.arange(images * views), sizes)",
         "return Groups(torch.arange(images * views), (images,) * views)",
         ("tests/engine/test_rows.py",),
@@ -246,7 +246,7 @@ MUTANTS = [
     Mutant(
         18,
         "both-views-have-the-same-neighbours",
-        ROWS,
+        GROUPS,
         "*stream[1:], view) for view",
         "*stream[1:]) for view",
         ("tests/engine/test_rows.py",),
@@ -254,7 +254,7 @@ MUTANTS = [
     Mutant(
         18,
         "the-views-of-an-image-share-a-group",
-        ROWS,
+        GROUPS,
         "    return Groups(torch.cat(order), sizes)",
         "    first = order[0]\n"
         "    pairs = torch.stack([first + view * images for view in range(views)], 1)\n"
