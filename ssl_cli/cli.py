@@ -233,7 +233,7 @@ def _setting_called(flag: str, context: Any) -> str | None:
 
 
 def _report(error: SslcliError, *, as_json: bool) -> int:
-    from ssl_cli.engine.workers.error_file import write_error_file
+    from ssl_cli.error_file import write_error_file
     from ssl_cli.ui.text import safe
 
     message, hint = safe(error.message), safe(error.hint or error.otherwise)

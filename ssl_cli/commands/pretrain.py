@@ -60,7 +60,7 @@ def pretrain(
     """Train an encoder on images without labels."""
     from ssl_cli.commands import preflight
     from ssl_cli.config.sources import settle
-    from ssl_cli.engine.run.signals import stop_request
+    from ssl_cli.signals import stop_request
     from ssl_cli.ui.sinks import present
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)

@@ -21,7 +21,6 @@ from ssl_cli.engine.plan.plan import Resolved, cache_bytes, cap_queue, describe,
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder, default_path, refuse_unfit
 from ssl_cli.engine.run.resume import Continuation, continued
-from ssl_cli.engine.run.signals import StopRequest, exit_code, stop_reason, stop_request
 from ssl_cli.engine.run.state import restore_state
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.engine.workers.worker import broadcast_run, process_group
@@ -29,6 +28,7 @@ from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, U
 from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.logs import capture_logging
 from ssl_cli.objective import Objective
+from ssl_cli.signals import StopRequest, exit_code, stop_reason, stop_request
 
 
 def pretrain(

@@ -19,7 +19,6 @@ from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.rows import QUERIES, TARGETS, Shard, StepRows, step_rows
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
-from ssl_cli.engine.run.signals import StopRequest
 from ssl_cli.engine.run.state import capture_state
 from ssl_cli.engine.views import ViewLoader, Views
 from ssl_cli.engine.workers.exchange import Exchange
@@ -30,6 +29,7 @@ from ssl_cli.nn.precision import MEMORY_FORMATS, autocast, view_dtype
 from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
 from ssl_cli.optim.schedule import peak_rate, rate, warmup_steps
+from ssl_cli.signals import StopRequest
 
 SAVE_SECONDS = 60.0
 MAX_NON_FINITE = 3

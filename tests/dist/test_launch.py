@@ -10,7 +10,7 @@ from torch.distributed.launcher.api import LaunchConfig
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from ssl_cli.engine.workers import launch
-from ssl_cli.engine.workers.error_file import VARIABLE, read_error_files, write_error_file
+from ssl_cli.error_file import VARIABLE, read_error_files, write_error_file
 from ssl_cli.errors import DataError, OutOfMemoryError, RankError, SslcliError, convert_exception
 
 SIGKILL, SIGTERM = -9, -15

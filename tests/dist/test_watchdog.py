@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from ssl_cli import distributed
-from ssl_cli.engine.workers import watchdog
+from ssl_cli import watchdog
 
 watchdog.GRACE_SECONDS = 0.1
 action, rank = sys.argv[1:]

@@ -269,10 +269,10 @@ MUTANTS = [
     Mutant(
         None,
         "a-signal-waits-for-the-first-step",
-        "ssl_cli/engine/run/signals.py",
+        "ssl_cli/signals.py",
         "if again or not self._deferred:",
         "if again:",
-        ("tests/engine/run/test_signals.py",),
+        ("tests/test_signals.py",),
     ),
     Mutant(
         37,

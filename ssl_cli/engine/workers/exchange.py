@@ -5,9 +5,9 @@ import time
 
 from ssl_cli import distributed
 from ssl_cli.data.loader import Loader
-from ssl_cli.engine.run.signals import StopRequest, exit_code, stop_reason
 from ssl_cli.errors import STOPPED
 from ssl_cli.events import Skipped, Stopped
+from ssl_cli.signals import StopRequest, exit_code, stop_reason
 
 
 class Exchange:

@@ -20,9 +20,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ssl_cli import disk
 from ssl_cli.engine.run.folder import settle_status, status
-from ssl_cli.engine.run.signals import exit_code, stop_reason
-from ssl_cli.engine.workers.error_file import rank_error
+from ssl_cli.error_file import rank_error
 from ssl_cli.errors import DONE, INTERRUPTED, STOPPED, Interrupted, RankError, UsageError
+from ssl_cli.signals import exit_code, stop_reason
 from ssl_cli.world import LAUNCHER, default_threads
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ssl_cli.engine.run.signals import StopRequest, stop_request
 from ssl_cli.errors import Interrupted
+from ssl_cli.signals import StopRequest, stop_request
 
 
 @pytest.fixture
