@@ -7,6 +7,7 @@ from typing import Any
 import onnxruntime
 import pytest
 import torch
+from ssl_cli.engine.precision import MEMORY_FORMATS
 from torch import nn
 from torchvision import models
 
@@ -16,9 +17,9 @@ from ssl_cli.engine.build import build_backbone, build_objective
 from ssl_cli.engine.evaluation.evaluate import knn_eval
 from ssl_cli.engine.evaluation.features import fingerprint, open_run
 from ssl_cli.engine.export import export_run
-from ssl_cli.engine.plan import plan, probe
+from ssl_cli.engine.plan import measure, plan
+from ssl_cli.engine.plan.activations import count_activations, count_rows
 from ssl_cli.engine.plan.dry_run import dry_run
-from ssl_cli.engine.plan.footprint import footprint, weighed
 from ssl_cli.errors import UsageError
 from ssl_cli.events import Evaluated, Event, Planned, Stepped, Stopped
 from ssl_cli.nn.batchnorm import BatchNorm2d
@@ -122,7 +123,7 @@ def test_the_memory_of_a_row_is_the_same_without_numbers_and_for_real(
         is_library_backbone(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}), CPU
     ).train()
     x = torch.rand(64, 3, 16, 16).contiguous(memory_format=torch.channels_last)
-    counted, real = footprint(objective, 16, precision), weighed(objective, x, precision)
+    counted, real = count_activations(objective, 16, precision), count_rows(objective, x, precision)
     assert counted.kept == pytest.approx(real.kept, rel=0.15)
     assert counted.peak == pytest.approx(real.peak, rel=0.15)
 
@@ -130,11 +131,11 @@ def test_the_memory_of_a_row_is_the_same_without_numbers_and_for_real(
 def test_arithmetic_is_probed_at_the_one_size_that_a_network_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "SIDE", 8)
+    monkeypatch.setattr(measure, "SIDE", 8)
     monkeypatch.setattr(models, "get_model", lambda name, **_: vit())
     chosen = is_library_backbone(tmp_path, TRANSFORMER, data={"size": 16, "images": 32}, hardware={"precision": "auto"})
     objective = build_objective(chosen, CPU).train()
-    found = probe.fastest(objective, 16, CPU, ["fp32", "bf16"], ["channels_last"])
+    found = measure.fastest(objective, 16, CPU, ["fp32", "bf16"], ["channels_last"])
     assert found.precision in {"fp32", "bf16"}
 
 
@@ -142,10 +143,10 @@ def test_arithmetic_is_probed_at_the_one_size_that_a_network_takes(
 def test_a_plan_in_any_layout(tmp_path: Path, layout: str) -> None:
     chosen = is_library_backbone(tmp_path, hardware={"memory_format": layout, "precision": "auto"})
     objective = build_objective(chosen, CPU)
-    found = plan.make(chosen, objective, plan.Data(32, "shapes", Shapes(16, 32, 0)), tmp_path)
+    found = plan.make_plan(chosen, objective, 32, "shapes", Shapes(16, 32, 0), tmp_path)
     kept = found.resolved.memory_format
     assert layout in {"auto", kept}
-    assert objective.backbone.get_parameter("features.0.0.weight").is_contiguous(memory_format=probe.FORMATS[kept])
+    assert objective.backbone.get_parameter("features.0.0.weight").is_contiguous(memory_format=MEMORY_FORMATS[kept])
     assert found.expected["parameters"] == sum(p.numel() for p in objective.parameters())
 
 
