@@ -1,4 +1,4 @@
-"""Memory that runs out within a step: it begins again with fewer rows at once, and ends as if it had begun so."""
+"""Out of memory in a step: it starts over with smaller micro-batches, and the run ends as one that was planned so."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def _no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssl_cli.engine.plan.cost.measure_step", lambda *_, **__: COST)
 
 
-def card_of(rows: int, monkeypatch: pytest.MonkeyPatch, since: int) -> None:
+def gpu_of(rows: int, monkeypatch: pytest.MonkeyPatch, since: int) -> None:
     """From its pass number `since` on, the network fails where more than `rows` pass at once with a gradient."""
     honest, passes = SimCLR.forward, []
 
@@ -43,11 +43,11 @@ def test_the_step_is_done_again_with_fewer_rows_and_nothing_is_lost(
 ) -> None:
     of_32 = {"batch": 32, "log_every": 1, "evaluate": False}
     whole = run(settings(tmp_path, optim=GENTLE, run={**of_32, "out": str(tmp_path / "whole")}))
-    card_of(20, monkeypatch, since=3)
+    gpu_of(20, monkeypatch, since=3)
     events = run(settings(tmp_path, optim=GENTLE, run={**of_32, "out": str(tmp_path / "run")}))
-    told = [event for event in only(events, Warned) if "Memory ran out in step 3" in event.message]
-    assert len(told) >= 1
-    assert "16 rows" in told[-1].message
+    warned = [event for event in only(events, Warned) if "Out of memory in step 3" in event.message]
+    assert len(warned) >= 1
+    assert "16 rows" in warned[-1].message
     assert isinstance(events[-1], Finished)
     losses, undisturbed = ([event.loss for event in only(found, Stepped)] for found in (events, whole))
     assert losses == pytest.approx(undisturbed, rel=1e-3)
@@ -60,20 +60,20 @@ def test_it_ends_as_a_run_that_was_planned_so(tmp_path: Path, monkeypatch: pytes
     small = {**hardware, "micro_batch": 16, "mode": "cached"}
     planned = tmp_path / "planned"
     run(settings(planned, hardware=small))
-    card_of(16, monkeypatch, since=1)
+    gpu_of(16, monkeypatch, since=1)
     run(settings(tmp_path / "run"))
     ends = [open_run(str(tmp_path / name), "cpu").objective for name in ("run", "planned")]
     assert fingerprint(ends[0]) == fingerprint(ends[1])
 
 
-def test_what_a_step_had_done_before_memory_ran_out_leaves_no_trace(
+def test_what_a_step_did_before_it_was_out_of_memory_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hardware = {"precision": "fp32", "memory_format": "channels_last", "device": "cpu", "mode": "cached"}
     few, more = ({**hardware, "micro_batch": rows} for rows in (8, 16))
     fixed: dict[str, dict[str, Any]] = {"model": {"bn_group": 8}, "run": {"batch": 32}, "optim": GENTLE}
     run(settings(tmp_path / "planned", hardware=few, **fixed))
-    card_of(8, monkeypatch, since=2)  # a micro-batch has left its gradient and its moments by then
+    gpu_of(8, monkeypatch, since=2)  # a micro-batch has left its gradient and its moments by then
     events = run(settings(tmp_path / "run", hardware=more, **fixed))
     assert "8 rows" in only(events, Warned)[-1].message
     ends = [open_run(str(tmp_path / name), "cpu").objective for name in ("run", "planned")]
@@ -83,24 +83,26 @@ def test_what_a_step_had_done_before_memory_ran_out_leaves_no_trace(
 def test_where_not_even_one_group_fits_the_run_ends_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card_of(4, monkeypatch, since=1)
+    gpu_of(4, monkeypatch, since=1)
     with pytest.raises(torch.OutOfMemoryError):
         run(settings(tmp_path / "run"))
     status: dict[str, Any] = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["exit_code"] == ResourceError.code
 
 
-def test_a_run_that_goes_on_knows_how_it_was_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_takes_over_how_it_was_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
-    card_of(20, monkeypatch, since=3)
+    gpu_of(20, monkeypatch, since=3)
     run(settings(out, run={"batch": 32}))
     assert plan_of(out)["resolved"] == only_checkpoint(out)["resolved"]
     assert plan_of(out)["resolved"]["micro_batch"] == 16
-    told = only(run(settings(out), resume=True), Warned)
-    assert not [event for event in told if "memory" in event.message.lower()]
+    warned = only(run(settings(out), resume=True), Warned)
+    assert not [event for event in warned if "memory" in event.message.lower()]
 
 
-def test_memory_that_ran_out_at_last_divides_what_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_ended_out_of_memory_is_divided_further_when_it_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "run"
 
     def fails(*_: Any) -> None:
@@ -111,11 +113,13 @@ def test_memory_that_ran_out_at_last_divides_what_goes_on(tmp_path: Path, monkey
         with pytest.raises(torch.OutOfMemoryError):
             run(settings(out, run={"batch": 32}))
     before = plan_of(out)
-    assert before["shortage"] == "There is not enough memory."
+    assert before["out_of_memory"] == "There is not enough memory."
     events = run(settings(out), resume=True)
-    assert [event.message for event in only(events, Warned) if "goes on with micro-batches of 32 rows" in event.message]
+    assert [
+        event.message for event in only(events, Warned) if "continues with micro-batches of 32 rows" in event.message
+    ]
     assert isinstance(events[-1], Finished)
-    assert "shortage" not in plan_of(out)
+    assert "out_of_memory" not in plan_of(out)
     assert before["resolved"]["micro_batch"] == 64
     assert (plan_of(out)["resolved"]["mode"], plan_of(out)["resolved"]["micro_batch"]) == ("cached", 32)
 
@@ -125,11 +129,11 @@ def test_memory_that_ran_out_at_last_divides_what_goes_on(tmp_path: Path, monkey
     [
         ({"micro_batch": 16}, {"micro_batch": 16}),
         ({"mode": "checkpointed"}, {"mode": "checkpointed", "checkpointing": True}),
-        ({"mode": "cached", "micro_batch": 32}, {"mode": "cached", "micro_batch": 32, "kept": 0}),
+        ({"mode": "cached", "micro_batch": 32}, {"mode": "cached", "micro_batch": 32, "kept_graphs": 0}),
         ({"memory": "900TB"}, {"mode": "direct"}),
     ],
 )
-def test_a_run_can_be_asked_to_go_on_divided_otherwise(
+def test_a_run_can_be_resumed_with_its_batch_divided_otherwise(
     tmp_path: Path, hardware: dict[str, Any], found: dict[str, Any]
 ) -> None:
     out = tmp_path / "run"

@@ -9,9 +9,11 @@ Three ways to hold less than all activations of a batch, none of which changes t
   and combines with either.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from ssl_cli.nn.bn_groups import pack
 
 Mode = Literal["auto", "direct", "tail-keep", "cached", "checkpointed"]
 
@@ -139,18 +141,6 @@ def divide_further(
     if kept_graphs or half < micro_batch:
         return half, 0, checkpointing
     return None if checkpointing else (micro_batch, 0, True)
-
-
-def pack(sizes: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:
-    """Yield consecutive groups of these sizes, as many at a time as fit in `rows` but at least one."""
-    packed: list[int] = []
-    for size in sizes:
-        if packed and sum(packed) + size > rows:
-            yield tuple(packed)
-            packed = []
-        packed.append(size)
-    if packed:
-        yield tuple(packed)
 
 
 def _whole_groups(rows: int, largest: int) -> int:

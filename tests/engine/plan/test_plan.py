@@ -1,4 +1,4 @@
-"""The plan: what it decides, what it says of it, and that it leaves what it measures as it was."""
+"""The plan: its choices with their reasons, its warnings, and how a resumed run divides its batch."""
 
 import json
 from pathlib import Path
@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from ssl_cli.engine.plan.footprint import footprint, weighed
 
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.features import fingerprint
-from ssl_cli.engine.plan import memory, plan, probe
+from ssl_cli.engine.plan import memory, plan
 from ssl_cli.engine.plan.dry_run import dry_run
+from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import DataError, ResourceError
 from ssl_cli.events import Finished, Planned, Saved, Warned
+from ssl_cli.nn.precision import MEMORY_FORMATS
 from tests.engine.test_pretrain import only, run, settings
 
 CPU = torch.device("cpu")
@@ -24,7 +25,7 @@ CPU = torch.device("cpu")
 
 def make(chosen: Settings, out: Path = Path("nowhere")) -> plan.Plan:
     few = Shapes(32, chosen.data.size, 0)
-    return plan.make(chosen, build_objective(chosen, CPU), plan.Data(chosen.data.images, "shapes", few), out)
+    return plan.make_plan(chosen, build_objective(chosen, CPU), chosen.data.images, "shapes", few, out)
 
 
 def choice(found: plan.Plan, name: str) -> Any:
@@ -37,7 +38,7 @@ def test_every_choice_has_a_value_and_a_reason(tmp_path: Path, method: str) -> N
     names = [choice.name for choice in found.choices]
     assert names == [
         "method", "backbone", "stem", "images", "steps", "learning rate", "BatchNorm", "negatives",
-        "device", "precision", "memory", "images stay", "mode", "micro-batch", "compile", "peak memory",
+        "device", "precision", "memory", "image cache", "mode", "micro-batch", "compile", "peak memory",
         "checkpoint", "time",
     ]  # fmt: skip
     assert all(choice.value and choice.reason for choice in found.choices)
@@ -47,74 +48,24 @@ def test_every_choice_has_a_value_and_a_reason(tmp_path: Path, method: str) -> N
     assert all(value > 0 for value in expected.values())
 
 
-def test_the_memory_of_a_row_is_the_same_without_numbers_and_for_real(tmp_path: Path) -> None:
-    objective = build_objective(settings(tmp_path), CPU)
-    for precision in ("fp32", "bf16"):
-        x = torch.rand(64, 3, 16, 16).contiguous(memory_format=torch.channels_last)
-        counted, real = footprint(objective, 16, precision), weighed(objective, x, precision)
-        assert counted.kept == pytest.approx(real.kept, rel=0.07)
-        assert counted.peak == pytest.approx(real.peak, rel=0.07)
-
-
-def test_a_network_that_cannot_run_without_data_passes_rows_for_real(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    objective = build_objective(settings(tmp_path), CPU)
-    wanted = footprint(objective, 16, "fp32")
-    forward = type(objective).forward
-
-    def peeking(self: Any, x: torch.Tensor) -> torch.Tensor:
-        assert float(x.sum()) != 0  # there are no numbers to look at
-        return forward(self, x)
-
-    monkeypatch.setattr(type(objective), "forward", peeking)
-    found = footprint(objective, 16, "fp32")
-    assert (found.kept, found.peak) == pytest.approx((wanted.kept, wanted.peak), rel=0.05)
-
-
 def test_planning_leaves_weights_and_statistics_alone(tmp_path: Path) -> None:
     chosen = settings(tmp_path, hardware={"precision": "auto"})
     objective = build_objective(chosen, CPU).train()
     before = fingerprint(objective)
-    plan.make(chosen, objective, plan.Data(96, "shapes", Shapes(32, 16, 0)), tmp_path)
+    plan.make_plan(chosen, objective, 96, "shapes", Shapes(32, 16, 0), tmp_path)
     assert fingerprint(objective) == before
     assert objective.training
     assert all(p.grad is None for p in objective.parameters())
-
-
-def test_the_probe_takes_the_faster_arm_and_only_if_it_is_worth_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    objective = build_objective(settings(tmp_path), CPU)
-    for bf16, wanted in ((0.5, "bf16"), (0.95, "fp32"), (3.0, "fp32")):
-        seconds = {"fp32": 1.0, "bf16": bf16}
-        monkeypatch.setattr(probe, "pass_seconds", lambda _, x, precision, s=seconds: s[precision] * len(x) * 1e-3)
-        found = probe.fastest(objective, 16, CPU, ["fp32", "bf16"], ["channels_last", "contiguous"])
-        assert (found.precision, found.memory_format) == (wanted, "channels_last")
-        assert "probed: " in found.reason
-
-
-@pytest.mark.parametrize(("native", "wanted"), [(True, "bf16"), (False, "fp32")])
-def test_where_nothing_can_be_measured_the_processor_s_instructions_decide(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool, wanted: str
-) -> None:
-    monkeypatch.setattr(probe, "SECONDS", 0)
-    monkeypatch.setattr(probe, "has_bf16", lambda device: native)
-    objective = build_objective(settings(tmp_path), CPU)
-    found = probe.fastest(objective, 16, CPU, ["fp32", "bf16"], ["channels_last", "contiguous"])
-    assert (found.precision, found.memory_format) == (wanted, "channels_last")
-    assert found.reason.startswith("not probed")
-    assert ("bf16 instructions" in found.reason) == native
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
 def test_the_memory_format_is_obeyed(tmp_path: Path, layout: str) -> None:
     chosen = settings(tmp_path, hardware={"memory_format": layout})
     objective = build_objective(chosen, CPU)
-    found = plan.make(chosen, objective, plan.Data(96, "shapes", None), tmp_path)
+    found = plan.make_plan(chosen, objective, 96, "shapes", None, tmp_path)
     assert found.resolved.memory_format == layout
     weight = objective.backbone.get_parameter("layer1.0.conv1.weight")
-    assert weight.is_contiguous(memory_format=probe.FORMATS[layout])
+    assert weight.is_contiguous(memory_format=MEMORY_FORMATS[layout])
     losses = [
         e.loss for e in run(settings(tmp_path / layout, hardware={"memory_format": layout})) if hasattr(e, "loss")
     ]
@@ -123,12 +74,12 @@ def test_the_memory_format_is_obeyed(tmp_path: Path, layout: str) -> None:
 
 def test_a_disk_too_small_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert make(settings(tmp_path)).warnings == ()
-    monkeypatch.setattr(plan, "_free", lambda out: 1000)
+    monkeypatch.setattr(plan, "_free_disk", lambda out: 1000)
     (warning,) = make(settings(tmp_path)).warnings
     assert "Checkpoints may need" in warning
 
 
-def test_the_plan_is_held_against_the_fact(tmp_path: Path) -> None:
+def test_the_plan_s_numbers_are_those_of_the_run(tmp_path: Path) -> None:
     events = run(settings(tmp_path / "run", method={"name": "moco-v2", "queue": 32}))
     (planned,) = only(events, Planned)
     assert planned.expected["steps"] == only(events, Finished)[0].steps
@@ -175,18 +126,13 @@ def test_plans_of_earlier_versions_are_read(tmp_path: Path) -> None:
     folder.close()
 
 
-def test_a_second_order_without_a_second_view_is_told(tmp_path: Path) -> None:
+def test_a_second_order_without_a_second_view_is_warned_of(tmp_path: Path) -> None:
     chosen = settings(tmp_path, method={"name": "instdisc"}, augment={"second": ["crop"]})
-    objective = build_objective(chosen, CPU, 96)
-    assert any("augment.second is not used" in doubt for doubt in plan.doubts(chosen, objective))
+    assert any("augment.second is not used" in warning for warning in make(chosen).warnings)
 
 
-def test_passes_are_timed_at_powers_of_two() -> None:
-    assert [probe.at_most(rows) for rows in (0.4, 1, 2, 3.9, 63, 64, 65)] == [2, 2, 2, 2, 32, 64, 64]
-
-
-def test_a_dry_run_tells_what_would_fit_a_named_card(tmp_path: Path) -> None:
-    process = memory.resident()  # large at the end of a test suite, and no card's business
+def test_a_dry_run_estimates_the_batches_that_would_fit(tmp_path: Path) -> None:
+    process = memory.resident()  # large at the end of a test suite, and no GPU's business
 
     def largest(room: float) -> dict[str, float]:
         hardware = {"memory": int(process + room), "precision": "fp32", "device": "cpu"}
@@ -231,4 +177,48 @@ def test_the_plan_says_where_float32_is_tf32(
     precision: str, device: str, capability: tuple[int, ...], said: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    assert ("TF32" in probe.products(precision, torch.device(device))) is said
+    assert ("TF32" in plan._tf32(precision, torch.device(device))) is said
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_that_emulates_bf16_gets_fp32(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    never: Any = None
+    chosen = settings(Path("nowhere"), hardware={"precision": "auto"})
+    found, reason = plan._choose_arithmetic(chosen, never, torch.device("cuda"))
+    assert (found.precision, reason) == (("bf16", "this GPU has bf16") if native else ("fp32", "this GPU lacks bf16"))
+
+
+def test_the_plan_states_the_threads_and_resumed_runs_do_not_take_them_over(tmp_path: Path) -> None:
+    """Threads belong to the machine; the plan says what depends on them."""
+    found = make(settings(tmp_path))
+    assert f"{torch.get_num_threads()} thread" in choice(found, "device").reason
+    assert "last bits of sums" in choice(found, "device").reason
+    assert "threads" not in found.resolved.as_dict()
+
+
+EARLIER: dict[str, Any] = {
+    "device": "cpu", "precision": "fp32", "mode": "cached", "micro_batch": 8, "threads": 1, "images": 96,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("compile", "wanted"), [(True, "on"), (False, "off"), ("graphs", "graphs"), ("on", "on"), (None, "off")]
+)
+def test_choices_of_earlier_versions_are_read(compile: Any, wanted: str) -> None:
+    values = {**EARLIER, "kept": 2, "card_bytes": 5, **({} if compile is None else {"compile": compile})}
+    found = Resolved.from_dict(values)
+    assert found == Resolved("cpu", "fp32", "channels_last", "cached", 8, 2, False, wanted, 96, 5)
+    assert Resolved.from_dict(found.as_dict()) == found
+    assert Resolved.from_dict(EARLIER).kept_graphs == 0
+
+
+def test_a_resumed_run_s_batch_is_divided_as_the_settings_ask(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, hardware={"mode": "cached", "micro_batch": 16})
+    resolved = Resolved("cpu", "fp32", "contiguous", "direct", 32, 1, False, "graphs", 96)
+    objective = build_objective(chosen, CPU)
+    found, cache_bytes = plan.replan(chosen, objective, resolved, None)
+    assert found == Resolved("cpu", "fp32", "contiguous", "cached", 16, 0, False, "off", 96)
+    assert cache_bytes > 0
+    weight = objective.backbone.get_parameter("layer1.0.conv1.weight")
+    assert weight.is_contiguous(memory_format=torch.contiguous_format)
