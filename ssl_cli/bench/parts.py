@@ -21,9 +21,9 @@ from ssl_cli.bench.run import Run
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.data.decode import decode
 from ssl_cli.data.loader import Loader, cap_for
-from ssl_cli.engine.plan.compile import eager
 from ssl_cli.losses.nt_xent import nt_xent
 from ssl_cli.methods.simclr import SimCLR
+from ssl_cli.nn.compile import eager
 from ssl_cli.objective import Objective
 from ssl_cli.optim.build import build_optimiser
 from ssl_cli.transfer.knn import knn

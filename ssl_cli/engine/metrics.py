@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from ssl_cli import memory
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.evaluation.monitor import Monitor
-from ssl_cli.engine.plan import memory
 from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.errors import DivergedError
 from ssl_cli.events import COLLAPSED, Event, Stepped, Warned

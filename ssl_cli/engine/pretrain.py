@@ -163,7 +163,9 @@ def assemble(
         _refuse_other_run(resolved, state, len(source), steps)
         if continuation.replan:
             resolved, ram = replan(settings, objective, resolved, source)
-            notes.append(f"As asked, the run continues with {oom.describe_division(resolved)}. The batch is unchanged.")
+            notes.append(
+                f"As asked, the run continues with {oom.describe_micro_batches(resolved)}. The batch is unchanged."
+            )
         else:
             ram = cache_bytes(settings, objective, device)
             sizes = local_groups(settings, objective)

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from ssl_cli import distributed
+from ssl_cli import distributed, memory
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.gradient import MicroBatched, compute_gradient
 from ssl_cli.engine.metrics import Metrics, observe
-from ssl_cli.engine.plan import compile, memory, oom
+from ssl_cli.engine.plan import oom
+from ssl_cli.engine.plan.compile import allowed
 from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.rows import QUERIES, TARGETS, Shard, StepRows, step_rows
 from ssl_cli.engine.run import checkpoint
@@ -25,6 +26,7 @@ from ssl_cli.engine.workers.exchange import Exchange
 from ssl_cli.errors import DivergedError, convert_exception
 from ssl_cli.events import Event, Finished, Saved, Started, Warned
 from ssl_cli.nn.batchnorm import Moments
+from ssl_cli.nn.compile import disable_compile, mark_step_begin, set_compile
 from ssl_cli.nn.precision import MEMORY_FORMATS, autocast, view_dtype
 from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
@@ -133,8 +135,8 @@ class Trainer:
         self.start = self.non_finite = 0
         self._saved = time.monotonic()
         rows = self.rows(0)
-        mode = compile.allowed(resolved.compile, world_size=distributed.world_size(), split_groups=rows.across_ranks)
-        compile.set_compile(objective, mode)
+        mode = allowed(resolved.compile, world_size=distributed.world_size(), split_groups=rows.across_ranks)
+        set_compile(objective, mode)
 
     def rows(self, step: int) -> StepRows:
         """Return which rows of a step this rank runs."""
@@ -147,7 +149,7 @@ class Trainer:
 
     def targets(self, views: Views, batch: Batch) -> Targets:
         """Return the objective's targets for the images of all ranks, computed in micro-batches without gradient."""
-        compile.mark_step_begin(self.resolved.compile)
+        mark_step_begin(self.resolved.compile)
         if not self.objective.has_targets:
             return None
         numbers = range(self.objective.views)
@@ -213,7 +215,7 @@ class Trainer:
         if self.folder is not None:
             self.folder.amend_plan(resolved=self.resolved.as_dict())
         if self.resolved.compile != before:
-            compile.disable_compile(self.objective)
+            disable_compile(self.objective)
         return warning
 
     def save_due(self, step: int) -> bool:

@@ -14,10 +14,10 @@ import time
 import torch
 from torch import Tensor
 
+from ssl_cli import memory
 from ssl_cli.config.sources import settle
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.gradient import MicroBatched, compute_gradient
-from ssl_cli.engine.plan import memory
 from ssl_cli.engine.rows import Shard
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.nn.bn_groups import bn_groups

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssl_cli.engine.plan import memory
+from ssl_cli import memory
 from ssl_cli.losses.nt_xent import nt_xent
 from ssl_cli.losses.nt_xent_tiled import local_gradient, log_sum_exp, nt_xent_tiled
 

@@ -17,11 +17,11 @@ from ssl_cli.engine.evaluation.evaluate import knn_eval
 from ssl_cli.engine.evaluation.features import fingerprint, open_run
 from ssl_cli.engine.export import export_run
 from ssl_cli.engine.plan import measure
-from ssl_cli.engine.plan.activations import count_activations, count_rows
 from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.engine.plan.plan import make_plan
 from ssl_cli.errors import UsageError
 from ssl_cli.events import Evaluated, Event, Planned, Stepped, Stopped
+from ssl_cli.nn.activations import count_activations, count_rows
 from ssl_cli.nn.batchnorm import BatchNorm2d
 from ssl_cli.nn.precision import MEMORY_FORMATS
 from tests.engine.test_pretrain import only, run, settings
@@ -135,7 +135,7 @@ def test_the_memory_of_a_row_is_the_same_without_numbers_and_for_real(
     ).train()
     x = torch.rand(64, 3, 16, 16).contiguous(memory_format=torch.channels_last)
     counted, real = count_activations(objective, 16, precision), count_rows(objective, x, precision)
-    assert counted.kept == pytest.approx(real.kept, rel=0.15)
+    assert counted.saved == pytest.approx(real.saved, rel=0.15)
     assert counted.peak == pytest.approx(real.peak, rel=0.15)
 
 

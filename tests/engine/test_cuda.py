@@ -8,12 +8,12 @@ import torch
 
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.plan import compile
 from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.events import Evaluated, Finished, Planned, Stepped, Warned
+from ssl_cli.nn.compile import disable_compile
 from ssl_cli.nn.precision import autocast, tf32
 from tests.data.pictures import folder
 from tests.engine.test_pretrain import only, run, settings
@@ -90,7 +90,7 @@ def test_graphs_are_replayed_and_give_their_memory_back(tmp_path: Path) -> None:
     torch._dynamo.utils.counters.clear()
     assert isinstance(list(train(trainer))[-1], Finished)
     assert not torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
-    compile.disable_compile(trainer.objective)
+    disable_compile(trainer.objective)
     gc.collect()
     pools = [part for part in torch.cuda.memory_snapshot() if part["segment_pool_id"] != (0, 0)]  # type: ignore[no-untyped-call]
     assert not sum(part["allocated_size"] for part in pools)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_cli import memory
 from ssl_cli.config.sources import settle
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.arrays import Arrays
@@ -27,7 +28,6 @@ from ssl_cli.data.sources import Evaluation, open_evaluation, open_pretraining
 from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.engine.evaluation.evaluate import knn_of
 from ssl_cli.engine.evaluation.features import open_run
-from ssl_cli.engine.plan import memory
 from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.errors import DONE, STOPPED

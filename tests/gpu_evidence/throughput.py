@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
+from ssl_cli import memory
 from ssl_cli.bench.measure import bench
 from ssl_cli.config.sources import settle
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import resolve_device
-from ssl_cli.engine.plan import memory
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.events import Advised, Event, Measured, Planned, Stepped
 

@@ -365,7 +365,7 @@ MUTANTS = [
     Mutant(
         None,
         "evaluation-compiles-too",
-        "ssl_cli/engine/plan/compile.py",
+        "ssl_cli/nn/compile.py",
         'set_stance("force_eager")',
         'set_stance("default")',
         ("tests/engine/plan/test_compile.py",),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from ssl_cli.engine.plan.activations import AllocationCounter
+from ssl_cli.nn.activations import AllocationCounter
 from ssl_cli.nn.batchnorm import Moments, convert, grouped
 from ssl_cli.nn.checkpointing import blocks, checkpointed
 from ssl_cli.nn.resnet import resnet18, resnet50

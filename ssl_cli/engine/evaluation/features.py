@@ -16,11 +16,11 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
 from ssl_cli.engine.build import build_objective, resolve_device
-from ssl_cli.engine.plan.compile import eager
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import status
 from ssl_cli.errors import CheckpointError, DataError, UsageError
 from ssl_cli.events import Skipped
+from ssl_cli.nn.compile import eager
 from ssl_cli.nn.precision import autocast
 from ssl_cli.objective import Objective
 

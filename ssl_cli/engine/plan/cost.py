@@ -7,16 +7,17 @@ from typing import Any
 
 import torch
 
+from ssl_cli import memory
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.config.units import format_bytes
 from ssl_cli.data.source import Source
-from ssl_cli.engine.plan import memory
-from ssl_cli.engine.plan.activations import calibrate, count_activations
-from ssl_cli.engine.plan.divide import ActivationBytes, MicroBatchPlan, Mode, divide, saturating_rows
+from ssl_cli.engine.plan import budget
+from ssl_cli.engine.plan.divide import MicroBatchPlan, Mode, divide, saturating_rows
 from ssl_cli.engine.plan.measure import Arithmetic, Sample, StepCost, measure_step, read_sample
 from ssl_cli.engine.rows import local_group_sizes
 from ssl_cli.errors import ResourceError, UsageError
+from ssl_cli.nn.activations import ActivationBytes, calibrate, count_activations
 from ssl_cli.nn.bn_groups import group_sizes
 from ssl_cli.objective import Objective
 from ssl_cli.world import world
@@ -66,7 +67,7 @@ class CostModel:
     def fixed(self) -> int:
         """Return the bytes without activations and cached images."""
         image, loss = self.sample.image_bytes, self.cost.loss_bytes if self.cost else 0
-        return loss + memory.fixed_bytes(self.settings, self.objective, self.precision, image, self.process)
+        return loss + budget.fixed_bytes(self.settings, self.objective, self.precision, image, self.process)
 
     def divide(self, room: int, mode: Mode | None = None) -> MicroBatchPlan | None:
         """Divide the batch for `room` bytes of activations, in the mode of the settings unless another is given."""
@@ -120,7 +121,7 @@ class Fit:
     """
 
     model: CostModel
-    division: MicroBatchPlan
+    micro_batches: MicroBatchPlan
     cache: ImageCache
     cache_bytes: int
     budget: int
@@ -129,14 +130,14 @@ class Fit:
     @property
     def peak(self) -> int:
         """Estimate the peak bytes of the run."""
-        return self.model.fixed + self.cache.held + self.division.peak + self.cache.beyond
+        return self.model.fixed + self.cache.held + self.micro_batches.peak + self.cache.beyond
 
     @property
     def resolved(self) -> dict[str, Any]:
         """Return the fields of `Resolved` that are chosen here."""
         names = ("mode", "micro_batch", "kept_graphs", "checkpointing")
         on_gpu = self.cache.held if self.cache.place == IN_GPU_MEMORY else 0
-        return {name: getattr(self.division, name) for name in names} | {"gpu_cache_bytes": on_gpu}
+        return {name: getattr(self.micro_batches, name) for name in names} | {"gpu_cache_bytes": on_gpu}
 
 
 def fit(settings: Settings, objective: Objective, arithmetic: Arithmetic, images: int, source: Source | None) -> Fit:
@@ -153,12 +154,12 @@ def fit(settings: Settings, objective: Objective, arithmetic: Arithmetic, images
             f"Pass at least {largest}, or change who shares statistics with --set model.bn_group={asked}.",
         )
     model = _measure(settings, objective, arithmetic, source)
-    limit, reason = memory.budget(settings.hardware.memory, model.device, model.process)
-    ram = memory.cache_bytes(settings, objective, limit, model.process)
+    limit, reason = budget.budget(settings.hardware.memory, model.device, model.process)
+    ram = budget.cache_bytes(settings, objective, limit, model.process)
     for most in (int(limit / MARGIN), limit):
-        cached, division = place_images(model, images, most, ram)
-        if division is not None:
-            return Fit(model, division, cached, ram, limit, reason)
+        cached, micro_batches = place_images(model, images, most, ram)
+        if micro_batches is not None:
+            return Fit(model, micro_batches, cached, ram, limit, reason)
     raise _too_small(model, model.fixed + cached.held, limit)
 
 
@@ -176,9 +177,9 @@ def place_images(model: CostModel, images: int, limit: int, ram: int) -> tuple[I
         place, words = NOWHERE, words + (f", {format_bytes(ram)} of it in RAM" if ram else " every epoch")
     beyond = whole - ram if place == IN_RAM and not on_gpu else 0
     cached = ImageCache(place, words, 0 if on_gpu else ram, beyond)
-    division = model.divide(room - cached.held)
+    micro_batches = model.divide(room - cached.held)
     if not on_gpu or policy != "auto":
-        return cached, division
+        return cached, micro_batches
     if len({image.shape for image in model.sample.images}) > 1:
         why = "their sizes differ"
     elif whole > limit // GPU_CACHE_PART:
@@ -186,10 +187,10 @@ def place_images(model: CostModel, images: int, limit: int, ram: int) -> tuple[I
     else:
         why = "in GPU memory they would leave too little for the batch"
         smaller = model.divide(room - whole)
-        if division is not None and smaller is not None and smaller.recomputed <= division.recomputed:
+        if micro_batches is not None and smaller is not None and smaller.recomputed <= micro_batches.recomputed:
             words = f"{format_bytes(whole)} decoded, within an eighth of its budget"
             return ImageCache(IN_GPU_MEMORY, words, whole), smaller
-    return replace(cached, reason=f"{words}; {why}"), division
+    return replace(cached, reason=f"{words}; {why}"), micro_batches
 
 
 def _measure(settings: Settings, objective: Objective, arithmetic: Arithmetic, source: Source | None) -> CostModel:
@@ -197,7 +198,7 @@ def _measure(settings: Settings, objective: Objective, arithmetic: Arithmetic, s
     pipeline = Pipeline(settings.views, data.size, settings.run.seed)
     sample, cost = read_sample(source, data.size, data.channels), None
     rows = min(settings.hardware.micro_batch or max(saturating_rows(device.type), max(sizes)), sum(sizes))
-    room = memory.free(settings.hardware.memory, device)
+    room = budget.free(settings.hardware.memory, device)
     try:
         cost = measure_step(objective, pipeline, sample, settings.run.batch, arithmetic, max_rows=rows, room=room)
     except Exception:
@@ -212,7 +213,7 @@ def _measure(settings: Settings, objective: Objective, arithmetic: Arithmetic, s
     @cache
     def activations(checkpointing: bool) -> ActivationBytes:
         peaks = cost.peaks if cost else {}
-        return calibrate(count(checkpointing), count(False), peaks, memory.trained_bytes(objective))
+        return calibrate(count(checkpointing), count(False), peaks, budget.trained_bytes(objective))
 
     return CostModel(settings, objective, arithmetic.precision, sample, cost, activations, memory.resident())
 

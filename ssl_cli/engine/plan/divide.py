@@ -13,28 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ssl_cli.nn.activations import ActivationBytes
 from ssl_cli.nn.bn_groups import pack
 
 Mode = Literal["auto", "direct", "tail-keep", "cached", "checkpointed"]
-
-
-@dataclass(frozen=True)
-class ActivationBytes:
-    """Memory estimate of a forward and backward pass, without weights and their gradients.
-
-    Attributes:
-        kept: bytes per row between the forward and the backward pass.
-        peak: bytes per row at most.
-        fixed: bytes for any number of rows.
-    """
-
-    kept: float
-    peak: float
-    fixed: float = 0.0
-
-    def at(self, rows: int, kept_rows: int = 0) -> int:
-        """Return the peak bytes of a pass of `rows` while the graphs of `kept_rows` other rows are kept."""
-        return int(self.fixed + self.peak * rows + self.kept * kept_rows)
 
 
 @dataclass(frozen=True)
@@ -75,12 +57,12 @@ class MicroBatchPlan:
     @property
     def reason(self) -> str:
         """Describe in words what is kept."""
-        kept, count = self.kept_graphs, self.count
-        if kept == count and not self.checkpointing:
+        graphs, count = self.kept_graphs, self.count
+        if graphs == count and not self.checkpointing:
             return "the whole batch fits; every activation is kept"
         parts = "activations are checkpointed" if self.checkpointing else ""
-        some = f"{kept} of {count} micro-batches keep their graph" if 0 < kept < count else ""
-        none = "no graph is kept, every row is recomputed" if not kept else ""
+        some = f"{graphs} of {count} micro-batches keep their graph" if 0 < graphs < count else ""
+        none = "no graph is kept, every row is recomputed" if not graphs else ""
         return "exact; " + ", ".join(filter(None, (parts, some, none)))
 
 
@@ -119,14 +101,14 @@ def divide(
         if micro < largest or each.at(micro) > room:
             continue
         count = sum(1 for _ in pack(sizes, micro))
-        kept = min(1 + int((room - each.at(micro)) // (each.kept * micro)), count)
-        if mode == "direct" and kept < count:
+        graphs = min(1 + int((room - each.at(micro)) // (each.saved * micro)), count)
+        if mode == "direct" and graphs < count:
             continue
         if mode == "tail-keep":
-            kept = min(kept, max(count - 1, 1))
+            graphs = min(graphs, max(count - 1, 1))
         elif mode == "cached":
-            kept = 0
-        return MicroBatchPlan(micro, count, kept, checkpointing, each.at(micro, max(kept - 1, 0) * micro))
+            graphs = 0
+        return MicroBatchPlan(micro, count, graphs, checkpointing, each.at(micro, max(graphs - 1, 0) * micro))
     return None
 
 

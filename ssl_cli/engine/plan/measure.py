@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssl_cli import memory
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.data.loader import cap_for
 from ssl_cli.data.source import BatchedSource, Source
-from ssl_cli.engine.plan import memory
-from ssl_cli.engine.plan.activations import AllocationCounter
 from ssl_cli.errors import DataError, convert_exception
+from ssl_cli.nn.activations import AllocationCounter
 from ssl_cli.nn.batchnorm import grouped
 from ssl_cli.nn.heads import unit
 from ssl_cli.nn.library import accepts

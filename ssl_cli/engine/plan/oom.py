@@ -7,11 +7,12 @@ ends with a note in `plan.json`, and whoever resumes it finds the note.
 import dataclasses
 from collections.abc import Sequence
 
-from ssl_cli.engine.plan.compile import allowed, is_compiler_error
+from ssl_cli.engine.plan.compile import allowed
 from ssl_cli.engine.plan.divide import divide_further
 from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.errors import OutOfMemoryError, convert_exception
 from ssl_cli.events import Warned
+from ssl_cli.nn.compile import is_compiler_error
 
 
 def retry_smaller(
@@ -30,7 +31,7 @@ def retry_smaller(
         smaller = _divided_further(resolved, sizes)
         if smaller is None:
             return None
-        message = f"Out of memory in step {step + 1}, which starts over with {describe_division(smaller)}."
+        message = f"Out of memory in step {step + 1}, which starts over with {describe_micro_batches(smaller)}."
         hint = "A smaller --memory plans this from the start."
         return smaller, Warned(step=step, message=f"{message} The batch is unchanged.", hint=hint)
     if resolved.compile == "off" or not (out_of_memory or is_compiler_error(error)):
@@ -46,7 +47,7 @@ def resume_smaller(resolved: Resolved, sizes: Sequence[int], note: str | None) -
     smaller = _divided_further(resolved, sizes) if note else None
     if smaller is None:
         return resolved, []
-    return smaller, [f"{note} The run continues with {describe_division(smaller)}. The batch is unchanged."]
+    return smaller, [f"{note} The run continues with {describe_micro_batches(smaller)}. The batch is unchanged."]
 
 
 def out_of_memory_error(resolved: Resolved, sizes: Sequence[int], step: int, rank: int) -> OutOfMemoryError:
@@ -58,7 +59,7 @@ def out_of_memory_error(resolved: Resolved, sizes: Sequence[int], step: int, ran
     return OutOfMemoryError(f"Out of memory in step {step + 1}{where}.", hint)
 
 
-def describe_division(resolved: Resolved) -> str:
+def describe_micro_batches(resolved: Resolved) -> str:
     """Describe the micro-batches in words."""
     parts = " and activation checkpointing" if resolved.checkpointing else ""
     return f"micro-batches of {resolved.micro_batch:,} rows{parts}"

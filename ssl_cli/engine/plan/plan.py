@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
+from ssl_cli import memory
 from ssl_cli.config.augment import RGB
 from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.data.source import Source
-from ssl_cli.engine.plan import compile, memory
+from ssl_cli.engine.plan import budget, compile
 from ssl_cli.engine.plan.cost import NOWHERE, Fit, fit
 from ssl_cli.engine.plan.divide import Mode
 from ssl_cli.engine.plan.measure import Arithmetic, fastest
@@ -99,19 +100,19 @@ def make_plan(
     arithmetic, why = _choose_arithmetic(settings, objective, device)
     objective.to(memory_format=MEMORY_FORMATS[arithmetic.memory_format])
     fitted = fit(settings, objective, arithmetic, images, sample_source)
-    model, division, cache = fitted.model, fitted.division, fitted.cache
-    seconds = model.run_seconds(images, division.recomputed, decoded_once=cache.place != NOWHERE)
+    model, micro_batches, cache = fitted.model, fitted.micro_batches, fitted.cache
+    seconds = model.run_seconds(images, micro_batches.recomputed, decoded_once=cache.place != NOWHERE)
     ranks = world().size
     groups = len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group))
     mode, why_compile = compile.choose(
-        settings.hardware.compile, device.type, checkpointing=division.checkpointing, undivided=division.undivided,
-        world_size=ranks, split_groups=splits_groups(groups, ranks), seconds=seconds,
+        settings.hardware.compile, device.type, checkpointing=micro_batches.checkpointing,
+        undivided=micro_batches.undivided, world_size=ranks, split_groups=splits_groups(groups, ranks), seconds=seconds,
     )  # fmt: skip
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format, compile=mode,
         images=images, **fitted.resolved,
     )  # fmt: skip
-    size, disk = memory.checkpoint_bytes(settings, objective), _free_disk(out)
+    size, disk = budget.checkpoint_bytes(settings, objective), _free_disk(out)
     facts = [
         *([("processes", str(ranks), _why_processes(groups, ranks))] if ranks > 1 else []),
         ("device", str(device), _why_device(settings)),
@@ -148,16 +149,18 @@ def replan(
     objective.to(memory_format=MEMORY_FORMATS[resolved.memory_format])
     arithmetic = Arithmetic(resolved.precision, resolved.memory_format, {})
     fitted = fit(settings, objective, arithmetic, resolved.images, sample_source)
-    division = fitted.division
-    mode = compile.allowed(resolved.compile, checkpointing=division.checkpointing, undivided=division.undivided)
+    micro_batches = fitted.micro_batches
+    mode = compile.allowed(
+        resolved.compile, checkpointing=micro_batches.checkpointing, undivided=micro_batches.undivided
+    )
     return replace(resolved, **fitted.resolved, compile=mode), fitted.cache_bytes
 
 
 def cache_bytes(settings: Settings, objective: Objective, device: torch.device) -> int:
     """Return the RAM for decoded images of a run whose plan is not made again."""
     process = memory.resident()
-    limit, _ = memory.budget(settings.hardware.memory, device, process)
-    return memory.cache_bytes(settings, objective, limit, process)
+    limit, _ = budget.budget(settings.hardware.memory, device, process)
+    return budget.cache_bytes(settings, objective, limit, process)
 
 
 def cap_queue(settings: Settings, images: int) -> tuple[Settings, list[str]]:
@@ -278,16 +281,16 @@ def _tf32(precision: str, device: torch.device) -> str:
 
 
 def _memory_choices(fitted: Fit) -> list[tuple[str, str, str]]:
-    model, division = fitted.model, fitted.division
-    factor, row = "", model.activations(division.checkpointing).peak
-    if model.cost is not None and division.recomputed:
-        times = 1 + division.recomputed * model.cost.forward / model.cost.forward_backward
+    model, micro_batches = fitted.model, fitted.micro_batches
+    factor, row = "", model.activations(micro_batches.checkpointing).peak
+    if model.cost is not None and micro_batches.recomputed:
+        times = 1 + micro_batches.recomputed * model.cost.forward / model.cost.forward_backward
         factor = f"; {times:.2f} x the time of forward and backward passes"
     return [
         ("memory", format_bytes(fitted.budget), fitted.reason),
         ("image cache", fitted.cache.place, fitted.cache.reason),
-        ("mode", division.mode, division.reason + factor),
-        ("micro-batch", f"{division.micro_batch:,} rows", f"{format_bytes(row)} a row"),
+        ("mode", micro_batches.mode, micro_batches.reason + factor),
+        ("micro-batch", f"{micro_batches.micro_batch:,} rows", f"{format_bytes(row)} a row"),
     ]
 
 

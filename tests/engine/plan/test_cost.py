@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_cli import memory
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.plan import memory, plan
+from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.cost import CostModel, ImageCache, place_images
 from ssl_cli.engine.plan.divide import MicroBatchPlan
 from ssl_cli.engine.plan.measure import Sample
@@ -51,8 +52,8 @@ def cached(
     pixels: list[Tensor] = [torch.zeros(3, 10, 10 + 2 * (ragged and k) - ragged) for k in range(2)]
     never: Any = None
     model = Fixed(chosen, never, "fp32", Sample(pixels, 0.0, IMAGE), None, never, 0, **more)
-    found, division = place_images(model, images, LIMIT, ram)
-    assert division == model.divide(LIMIT - model.fixed - found.held)
+    found, micro_batches = place_images(model, images, LIMIT, ram)
+    assert micro_batches == model.divide(LIMIT - model.fixed - found.held)
     return found
 
 

@@ -6,11 +6,12 @@ from itertools import pairwise
 
 import pytest
 
-from ssl_cli.engine.plan.divide import ActivationBytes, MicroBatchPlan, Mode, divide, divide_further
+from ssl_cli.engine.plan.divide import MicroBatchPlan, Mode, divide, divide_further
+from ssl_cli.nn.activations import ActivationBytes
 from ssl_cli.nn.bn_groups import pack
 
-PLAIN = ActivationBytes(kept=1000, peak=1200, fixed=50)
-CHECKPOINTED = ActivationBytes(kept=200, peak=500, fixed=50)
+PLAIN = ActivationBytes(saved=1000, peak=1200, fixed=50)
+CHECKPOINTED = ActivationBytes(saved=200, peak=500, fixed=50)
 EIGHT = (256,) * 8
 
 
@@ -27,9 +28,9 @@ def made(room: int, mode: Mode = "auto", sizes: tuple[int, ...] = EIGHT, device:
 def test_more_memory_means_less_recomputation_and_is_never_exceeded() -> None:
     rooms = [150_000, 200_000, 400_000, 600_000, 900_000, 1_500_000, 2_100_000, 5_000_000]
     found = [made(room) for room in rooms]
-    assert all(division.peak <= room for division, room in zip(found, rooms, strict=True))
+    assert all(micro_batches.peak <= room for micro_batches, room in zip(found, rooms, strict=True))
     assert all(later.recomputed <= earlier.recomputed for earlier, later in pairwise(found))
-    modes = [division.mode for division in found]
+    modes = [micro_batches.mode for micro_batches in found]
     assert (modes[0], modes[-1]) == ("checkpointed", "direct")
     assert {"checkpointed", "tail-keep", "direct"} == set(modes)
     assert found[-1].recomputed == 0

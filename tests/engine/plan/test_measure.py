@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_cli import memory
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.features import fingerprint
-from ssl_cli.engine.plan import measure, memory
-from ssl_cli.engine.plan.activations import blank_rows, count_activations, count_rows
+from ssl_cli.engine.plan import measure
 from ssl_cli.engine.plan.measure import Arithmetic, measure_step, power_of_two, read_sample
+from ssl_cli.nn.activations import blank_rows, count_activations, count_rows
 from ssl_cli.objective import Objective
 from tests.engine.test_pretrain import settings
 
@@ -29,7 +30,7 @@ def objective() -> Objective:
 def test_activations_are_the_same_on_fake_tensors_and_on_real_ones(objective: Objective, precision: str) -> None:
     fake = count_activations(objective, 16, precision)
     real = count_rows(objective, blank_rows(objective, 64, 16), precision)
-    assert (fake.kept, fake.peak) == pytest.approx((real.kept, real.peak), rel=0.07)
+    assert (fake.saved, fake.peak) == pytest.approx((real.saved, real.peak), rel=0.07)
 
 
 def test_a_network_that_reads_values_is_counted_on_real_rows(
@@ -44,7 +45,7 @@ def test_a_network_that_reads_values_is_counted_on_real_rows(
 
     monkeypatch.setattr(type(objective), "forward", reading)
     found = count_activations(objective, 16, "fp32")
-    assert (found.kept, found.peak) == pytest.approx((wanted.kept, wanted.peak), rel=0.05)
+    assert (found.saved, found.peak) == pytest.approx((wanted.saved, wanted.peak), rel=0.05)
 
 
 @pytest.mark.parametrize(("bf16", "wanted"), [(0.5, "bf16"), (0.95, "fp32"), (3.0, "fp32")])

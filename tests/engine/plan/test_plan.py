@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_cli import memory
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.features import fingerprint
-from ssl_cli.engine.plan import memory, plan
+from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.run.folder import RunFolder

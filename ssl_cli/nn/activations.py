@@ -4,6 +4,7 @@ import copy
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ssl_cli.engine.plan.divide import ActivationBytes
 from ssl_cli.nn.batchnorm import grouped
 from ssl_cli.nn.checkpointing import checkpointed
 from ssl_cli.nn.precision import autocast
@@ -23,6 +23,25 @@ WORKSPACE, MAX_WORKSPACE = 1.25, 1.6
 """Bytes that a pass takes per byte of its tensors, for kernels' workspaces: where not measured, and at most."""
 FRAGMENTATION = 1.04
 """Bytes that many successive passes take per byte of a single one."""
+
+
+@dataclass(frozen=True)
+class ActivationBytes:
+    """Memory estimate of a forward and backward pass, without weights and their gradients.
+
+    Attributes:
+        saved: bytes per row that are saved for the backward pass.
+        peak: bytes per row at most.
+        fixed: bytes for any number of rows.
+    """
+
+    saved: float
+    peak: float
+    fixed: float = 0.0
+
+    def at(self, rows: int, kept_rows: int = 0) -> int:
+        """Return the peak bytes of a pass of `rows` while the graphs of `kept_rows` other rows are kept."""
+        return int(self.fixed + self.peak * rows + self.saved * kept_rows)
 
 
 class AllocationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -74,8 +93,8 @@ def count_rows(objective: Objective, x: Tensor, precision: str, *, checkpointing
     half, all_rows = (_count_pass(objective, x[:m], precision, checkpointing) for m in (len(x) // 2, len(x)))
     objective.zero_grad(set_to_none=True)
     rows = len(x) - len(x) // 2
-    kept = max((all_rows[0] - half[0]) / rows, 1.0)
-    return ActivationBytes(kept, max((all_rows[1] - half[1]) / rows, kept))
+    saved = max((all_rows[0] - half[0]) / rows, 1.0)
+    return ActivationBytes(saved, max((all_rows[1] - half[1]) / rows, saved))
 
 
 def blank_rows(objective: Objective, rows: int, size: int) -> Tensor:
@@ -106,11 +125,11 @@ def calibrate(
         gradient_bytes: bytes of the weights' gradients, which `peaks` include and an estimate does not.
     """
     if len(peaks) < 2:
-        return ActivationBytes(counted.kept * WORKSPACE, counted.peak * WORKSPACE)
+        return ActivationBytes(counted.saved * WORKSPACE, counted.peak * WORKSPACE)
     (few, low), (rows, high) = sorted(peaks.items())
     factor = min(FRAGMENTATION * max((high - low) / (rows - few) / plain.peak, 1.0), MAX_WORKSPACE)
     fixed = max(high - gradient_bytes - factor * plain.peak * rows, 0.0)
-    return ActivationBytes(counted.kept, counted.peak * factor, fixed)
+    return ActivationBytes(counted.saved, counted.peak * factor, fixed)
 
 
 def _count_pass(objective: Objective, x: Tensor, precision: str, checkpointing: bool) -> tuple[int, int]:
@@ -120,7 +139,7 @@ def _count_pass(objective: Objective, x: Tensor, precision: str, checkpointing: 
         context = checkpointed(objective, sizes) if checkpointing else nullcontext()
         with torch.enable_grad(), grouped(objective, sizes), context, autocast(x.device, precision)():
             z = objective(x)
-        kept = counter.live
+        saved = counter.live
         z.sum().backward()
         del z
-    return kept, counter.peak
+    return saved, counter.peak
