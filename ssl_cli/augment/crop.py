@@ -138,7 +138,7 @@ class Crop:
         order = box.width.argsort()
         taps = 2 * REACH[self.settings.interpolation] * (box.width[order] / self.size).clamp(min=1)
         group = (box.height[order] * self.size * taps.ceil()).cumsum(0).div(PACKED_TAPS).long()
-        return order.split(torch.unique_consecutive(group, return_counts=True)[1].tolist())
+        return torch.split(order, torch.unique_consecutive(group, return_counts=True)[1].tolist())
 
     def _taps(self, box: Box, device: torch.device) -> tuple[Taps, Taps]:
         """Return the taps along the height, which map bytes to [0, 1], and along the width."""
