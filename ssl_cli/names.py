@@ -1,7 +1,10 @@
 """File names: which are images, what is at a path, and escaping, so that no name sends control codes to a terminal."""
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .ppm .pgm .pbm .pnm .npy".split()  # noqa: SIM905
@@ -30,3 +33,37 @@ def is_folder(path: Path) -> bool:
 def is_file(path: Path) -> bool:
     """Whether `path` is a file; False also without permission."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+def encode_paths(value: Any) -> Any:
+    """Make the strings of nested tables valid UTF-8: a byte of a path that is not becomes NUL and two hex digits.
+
+    No path can hold a NUL, so `decode_paths` restores it; it gives the same bytes in any locale.
+    """
+    return _map_strings(value, _encode)
+
+
+def decode_paths(value: Any) -> Any:
+    """Undo `encode_paths`; the strings name the same files in this process's locale."""
+    return _map_strings(value, _decode)
+
+
+def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _map_strings(part, change) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_map_strings(part, change) for part in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def _encode(text: str) -> str:
+    try:
+        utf8 = os.fsencode(text).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # such as a name in Unicode from a settings file, in an ASCII locale
+        utf8 = text
+    return re.sub("[\udc80-\udcff]", lambda found: f"\0{ord(found[0]) - 0xDC00:02x}", utf8)
+
+
+def _decode(text: str) -> str:
+    utf8 = re.sub("\0([0-9a-f]{2})", lambda found: chr(0xDC00 + int(found[1], 16)), text)
+    return os.fsdecode(utf8.encode("utf-8", "surrogateescape"))

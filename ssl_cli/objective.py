@@ -49,8 +49,8 @@ class PackedImages(Sequence[Tensor]):
 
     def __getitem__(self, rows: int | slice | Tensor) -> Tensor | PackedImages:
         if isinstance(rows, int):
-            offset, (height, width) = int(self.start[rows]), self.sides[rows].tolist()
-            return self.pixels[offset : offset + height * width].view(height, width, -1).permute(2, 0, 1)
+            top, (height, width) = int(self.start[rows]), self.sides[rows].tolist()
+            return self.pixels[top : top + height * width].view(height, width, -1).permute(2, 0, 1)
         start, sides = self.start[rows], self.sides[rows]
         first, last = int(start.min()), int((start + sides.prod(1)).max())
         return PackedImages(self.pixels[first:last], start - first, sides)

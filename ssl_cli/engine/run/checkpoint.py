@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from ssl_cli import __version__, disk
-from ssl_cli.engine.run.folder import decode_paths, encode_paths, require_run
+from ssl_cli.engine.run.folder import require_run
 from ssl_cli.errors import CheckpointError
+from ssl_cli.names import decode_paths, encode_paths
 
 SCHEMA = 1
 PARTS = ("schema", "versions", "settings", "resolved", "objective", "optimiser", "step", "epoch", "cursor", "rng")

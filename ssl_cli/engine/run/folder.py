@@ -6,12 +6,10 @@ import fcntl
 import json
 import os
 import platform
-import re
 import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +20,7 @@ from ssl_cli import __version__, disk, events
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.search import closest_path
 from ssl_cli.errors import CheckpointError, LockedError, ResourceError, UsageError
-from ssl_cli.names import is_file, is_folder, is_there, shown
+from ssl_cli.names import encode_paths, is_file, is_folder, is_there, shown
 
 SCHEMA = 1
 
@@ -154,40 +152,6 @@ def default_path(method: str) -> Path:
         count += 1
         path = Path("runs") / f"{stem}-{count}"
     return path
-
-
-def encode_paths(value: Any) -> Any:
-    """Make the strings of nested tables valid UTF-8: a byte of a path that is not becomes NUL and two hex digits.
-
-    No path can hold a NUL, so `decode_paths` restores it; it gives the same bytes in any locale.
-    """
-    return _map_strings(value, _encode)
-
-
-def decode_paths(value: Any) -> Any:
-    """Undo `encode_paths`; the strings name the same files in this process's locale."""
-    return _map_strings(value, _decode)
-
-
-def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _map_strings(part, change) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_map_strings(part, change) for part in value]
-    return change(value) if isinstance(value, str) else value
-
-
-def _encode(text: str) -> str:
-    try:
-        utf8 = os.fsencode(text).decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # such as a name in Unicode from a settings file, in an ASCII locale
-        utf8 = text
-    return re.sub("[\udc80-\udcff]", lambda found: f"\0{ord(found[0]) - 0xDC00:02x}", utf8)
-
-
-def _decode(text: str) -> str:
-    utf8 = re.sub("\0([0-9a-f]{2})", lambda found: chr(0xDC00 + int(found[1], 16)), text)
-    return os.fsdecode(utf8.encode("utf-8", "surrogateescape"))
 
 
 def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:

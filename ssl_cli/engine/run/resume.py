@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssl_cli.config.tree import Settings
-from ssl_cli.engine.run.folder import RunFolder, decode_paths
+from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import CheckpointError, UsageError
+from ssl_cli.names import decode_paths
 
 CHANGEABLE = {
     "schedule.epochs", "run.log_every", "run.checkpoint_every", "run.keep", "run.max_time", "run.out", "run.evaluate",

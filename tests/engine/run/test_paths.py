@@ -11,7 +11,7 @@ import torch
 
 from ssl_cli.augment.sheet import png
 from ssl_cli.cli import main
-from ssl_cli.engine.run.folder import decode_paths, encode_paths
+from ssl_cli.names import decode_paths, encode_paths
 
 LATIN = b"caf\xe9"
 """A name in Latin-1: no valid UTF-8."""
