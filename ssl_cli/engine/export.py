@@ -135,12 +135,8 @@ def _random(settings: Settings, input_kind: str) -> list[Tensor]:
     if input_kind == FLOAT:
         return [torch.rand(count, channels, size, size, generator=draw) for count in RANDOM_BATCHES]
     one, few, many = RANDOM_BATCHES
-    shapes = [
-        (one, size, size),
-        (few, 2 * size + 1, 3 * size - 2),
-        (many, size // 2 + 1, size),
-        (one, 2 * size, size + 1),
-    ]
+    larger, smaller = (few, 2 * size + 1, 3 * size - 2), (many, size // 2 + 1, size)
+    shapes = [(one, size, size), larger, smaller, (one, 2 * size, size + 1)]
     return [torch.randint(256, (n, h, w, channels), dtype=torch.uint8, generator=draw) for n, h, w in shapes]
 
 

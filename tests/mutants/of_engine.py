@@ -358,7 +358,7 @@ MUTANTS = [
         None,
         "a-step-with-graphs-is-not-marked",
         TRAIN,
-        "        compile.mark_step_begin(self.resolved.compile)\n",
+        "        mark_step_begin(self.resolved.compile)\n",
         "",
         ("tests/engine/plan/test_compile.py",),
     ),

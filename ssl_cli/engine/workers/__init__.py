@@ -1,1 +1,1 @@
-"""Worker processes: the ranks of a run beside rank 0, and what starts them."""
+"""Worker processes: the ranks above 0, and what starts them."""
