@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.events import Evaluated, Event, Measured, Pictured, Saved, Skipped, Started, Stepped, Stopped, Warned
+from ssl_cli.logs import capture_logging
 from ssl_cli.ui import bench, report, view
 from ssl_cli.ui.screen import ONLINE, Screen, fold
 from ssl_cli.ui.text import per_step, percent, safe
@@ -209,6 +210,8 @@ def can_redraw(stream: TextIO, env: Mapping[str, str]) -> bool:
 def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
     """Show the events of a command on stderr as they come, write its result to stdout and return the exit code.
 
+    What third-party packages log in the meantime is discarded; a run writes it to its `train.log`.
+
     Args:
         command: the name of the command.
         events: what the engine yields.
@@ -216,7 +219,8 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
     """
     screen = Screen()
     live = can_redraw(sys.stderr, os.environ)
-    with DeferredPlan(LiveSink(command, sys.stderr) if live else PlainSink(sys.stderr)) as sink:
+    sink = DeferredPlan(LiveSink(command, sys.stderr) if live else PlainSink(sys.stderr))
+    with capture_logging(lambda line: None), sink:
         for event in events:
             screen = fold(screen, event)
             sink.show(screen, event)
