@@ -1,7 +1,7 @@
 """Errors that are reported to the user: one sentence, what to try next, and the exit code of the process.
 
 ```
-SslcliError            1  a fault of ours
+SslcliError            1  a bug in sslcli
 ├── UsageError         2  a command line or setting that is not valid
 ├── DataError          3  images that are missing, unreadable or too few
 ├── CheckpointError    4  a checkpoint or model file that is damaged, foreign or fails its check
@@ -105,7 +105,7 @@ class Interrupted(BaseException):
 
 
 def convert_exception(error: Exception) -> SslcliError:
-    """Convert any exception to an `SslcliError`: out of memory, disk full, too many open files, or a fault of ours."""
+    """Convert any exception to an `SslcliError`: out of memory, disk full, too many open files, or a bug in sslcli."""
     if isinstance(error, SslcliError):
         return error
     what = " ".join(str(error).split()) or "no further words"
@@ -119,7 +119,7 @@ def convert_exception(error: Exception) -> SslcliError:
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return ResourceError("Too many files are open.", "Raise the limit with ulimit -n, or close other programs.")
     return SslcliError(
-        f"This is a fault of ours: {type(error).__name__}: {what.rstrip('.')}.",
+        f"This is a bug in sslcli: {type(error).__name__}: {what.rstrip('.')}.",
         "Run it again with --debug, and report what it shows.",
     )
 
@@ -136,7 +136,7 @@ EXIT_CODES: dict[int, str] = {
 }
 SHORT_CODES: dict[int, str] = {
     DONE: "done",
-    **dict(enumerate(("our fault", "usage", "data", "checkpoint", "memory or disk", "diverged", "in use"), 1)),
+    **dict(enumerate(("bug", "usage", "data", "checkpoint", "memory or disk", "diverged", "in use"), 1)),
     STOPPED: "stopped (resumable)",
     INTERRUPTED: "Ctrl-C",
 }

@@ -49,7 +49,7 @@ def choose(
         (graphs and not undivided, "CUDA graphs need all rows of a step in one micro-batch, and this batch is divided"),
         (
             auto and (device != "cuda" or world_size > 1),
-            "auto compiles on a single CUDA device; --compile on, here too",
+            "auto compiles only on a single CUDA GPU; --compile on compiles here",
         ),
         (auto and seconds is None, "the time of the run is not known; --compile on compiles it"),
         (auto and (seconds or 0) < LONG_RUN, f"takes longer than it saves; auto compiles runs of {long} and more"),

@@ -234,7 +234,7 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
         ("BatchNorm", f"{max(sizes)} rows a group", _why_groups(settings, objective, sizes)),
     ]
     if negatives is not None:
-        reason = f"chance loss {chance:.2f}: that of an encoder that distinguishes nothing" if chance else ""
+        reason = f"chance loss {chance:.2f}, that of random embeddings" if chance else ""
         rows.append(("negatives", f"{negatives:,} an anchor", reason))
     return _choices(rows)
 
@@ -297,7 +297,7 @@ def _memory_choices(fitted: Fit) -> list[tuple[str, str, str]]:
 def _why_device(settings: Settings) -> str:
     threads = torch.get_num_threads()
     found = "given" if settings.hardware.device != "auto" else "found"
-    return f"{found}; {threads} thread{'s' * (threads != 1)}, whose number decides the last bits of sums"
+    return f"{found}; {threads} thread{'s' * (threads != 1)}, whose number affects the last bits of sums"
 
 
 def _why_processes(groups: int, ranks: int) -> str:
