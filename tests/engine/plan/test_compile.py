@@ -20,6 +20,7 @@ from ssl_cli.objective import Objective
 from tests.engine.test_pretrain import COST, only, run, settings
 
 CPU = torch.device("cpu")
+COMPILE = nn.Module.compile
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +59,7 @@ def test_the_backbone_and_what_follows_it_are_compiled_and_no_name_changes() -> 
     assert all(network._compiled_call_impl is None for network in networks(net))
 
 
-@pytest.mark.parametrize("sizes", [(8,), (4, 4), (3, 5)])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("sizes", "precision"), [((8,), "bf16"), ((4, 4), "fp32"), ((3, 5), "bf16")])
 def test_compiled_is_eager(sizes: tuple[int, ...], precision: str) -> None:
     """Rows, gradients and BatchNorm's statistics, whoever shares them."""
     plain, fast = made("simclr"), made("simclr")
@@ -90,7 +90,12 @@ def test_a_network_is_one_graph_and_a_new_step_makes_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "hardware", [{}, {"mode": "cached", "micro_batch": 16}, {"mode": "tail-keep", "micro_batch": 16}]
+    "hardware",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"mode": "cached", "micro_batch": 16}, marks=pytest.mark.slow),
+        {"mode": "tail-keep", "micro_batch": 16},
+    ],
 )
 def test_a_compiled_run_follows_an_eager_one(tmp_path: Path, hardware: dict[str, Any]) -> None:
     gentle: dict[str, Any] = {"optim": {"lr": 1e-3}, "method": {"name": "moco-v2", "queue": 20}}
@@ -122,12 +127,11 @@ def test_a_resumed_run_is_compiled_too_and_equal_to_the_last_bit(tmp_path: Path)
 
 def failing(backend_fails: Exception) -> Any:
     """Return an `nn.Module.compile` whose backend raises."""
-    honest = nn.Module.compile
 
     def backend(*_: Any) -> Any:
         raise backend_fails
 
-    return lambda self, **_: honest(self, backend=backend)
+    return lambda self, **_: COMPILE(self, backend=backend)
 
 
 def test_where_the_compiler_fails_the_step_starts_over_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +272,9 @@ def test_every_step_with_graphs_is_marked(tmp_path: Path, recorded: list[str]) -
     assert not only(events, Warned)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no capture"), MemoryError("none left")])
+@pytest.mark.parametrize(
+    "error", [pytest.param(RuntimeError("no capture"), marks=pytest.mark.slow), MemoryError("none left")]
+)
 def test_where_graphs_fail_or_leave_no_memory_the_step_starts_over_without(
     error: Exception, tmp_path: Path, recorded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
