@@ -163,7 +163,7 @@ def test_bad_images_are_told_and_the_next_ones_take_their_place(tmp_path: Path) 
     assert found["images"] == 9
     assert [Path(bad["path"]).name for bad in found["skipped"]] == ["000.png", "003.png", "009.png"]
     assert [event.message for event in events if isinstance(event, Warned)] == [
-        "What could not be read is left out: 000.png, 003.png, 009.png."
+        "Files that could not be read are left out: 000.png, 003.png, 009.png."
     ]
 
 

@@ -188,13 +188,7 @@ def assemble(
 
 
 def _resumed_plan(
-    settings: Settings,
-    objective: Objective,
-    source: Source,
-    step: int,
-    steps: int,
-    earlier: Mapping[str, Any],
-    what: str,
+    settings: Settings, objective: Objective, source: Source, step: int, steps: int, earlier: dict[str, Any], what: str
 ) -> Planned:
     """Return the plan of a resumed run; its time is that of the remaining steps at the throughput planned before."""
     expected = {**earlier.get("expected", {}), "steps": steps}

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ssl_cli import distributed
 from ssl_cli.errors import UsageError
-from ssl_cli.nn.bn_groups import Groups, bn_groups, pack
+from ssl_cli.nn.bn_groups import Groups, bn_groups
+from ssl_cli.nn.group_sizes import pack
 
 # Streams of random numbers, distinct from each other and from those of the augmentation.
 QUERIES, TARGETS = 1, 2

@@ -5,7 +5,6 @@ Groups are part of the recipe: membership is a function of the seed and the step
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli import draws
+from ssl_cli.nn.group_sizes import group_sizes
 
 
 @dataclass(frozen=True)
@@ -26,26 +26,6 @@ class Groups:
 
     order: Tensor
     sizes: tuple[int, ...]
-
-
-def pack(sizes: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:
-    """Yield consecutive groups of these sizes, as many at a time as fit in `rows` but at least one."""
-    packed: list[int] = []
-    for size in sizes:
-        if packed and sum(packed) + size > rows:
-            yield tuple(packed)
-            packed = []
-        packed.append(size)
-    if packed:
-        yield tuple(packed)
-
-
-def group_sizes(images: int, views: int, group: int | Literal["global"]) -> tuple[int, ...]:
-    """Return the rows of each group: one group if all rows fit, else groups of one view, equal to within a row."""
-    if group == "global" or images * views <= group:
-        return (images * views,)
-    count = -(-images // group)
-    return tuple(images // count + (i < images % count) for i in range(count)) * views
 
 
 def bn_groups(images: int, views: int, group: int | Literal["global"], *stream: int) -> Groups:

@@ -171,7 +171,7 @@ def test_the_error_file_holds_sentence_code_and_hint(
         assert main(["pretrain"]) == code
         written = json.loads((tmp_path / "error.json").read_text())["message"]
         extra = written["extraInfo"]
-        assert (written["message"], extra["code"], extra["hint"]) == (error.message, code, error.hint)
+        assert (written["message"], written["errorCode"], extra["hint"]) == (error.message, code, error.hint)
         assert extra["out_of_memory"] == (code == 5)
         assert extra["timestamp"].isdigit()
 

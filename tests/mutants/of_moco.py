@@ -11,7 +11,7 @@ MUTANTS = [
     Mutant(
         1,
         "one-batchnorm-group-whatever-is-asked",
-        GROUPS,
+        "ssl_cli/nn/group_sizes.py",
         'if group == "global" or images * views <= group:',
         "if group:",
         ("tests/engine/test_rows.py",),
@@ -51,7 +51,7 @@ MUTANTS = [
     Mutant(
         2,
         "rows-beyond-equal-groups-are-lost",
-        GROUPS,
+        "ssl_cli/nn/group_sizes.py",
         "images // count + (i < images % count)",
         "images // count",
         ("tests/engine/test_rows.py",),

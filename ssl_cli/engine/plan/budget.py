@@ -2,10 +2,10 @@
 
 import torch
 
+from ssl_cli import memory
 from ssl_cli.augment.pipeline import GPU_CHUNK_BYTES as CHUNK_BYTES
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import cap_for
-from ssl_cli.memory import available, release, resident
 from ssl_cli.objective import Objective
 from ssl_cli.world import world
 
@@ -17,10 +17,10 @@ ADAM, MOMENTUM = 2, 1
 def free(asked: int | None, device: torch.device) -> int:
     """Return the bytes that a measurement may take now, within the budget `asked` for, if any."""
     if device.type == "cuda":
-        release()  # cached blocks of PyTorch's allocator count as used
+        memory.release()  # cached blocks of PyTorch's allocator count as used
         found = int(torch.cuda.mem_get_info(device)[0])
         return found if asked is None else min(found, asked)
-    return available() if asked is None else min(available(), asked - resident())
+    return memory.available() if asked is None else min(memory.available(), asked - memory.resident())
 
 
 def budget(asked: int | None, device: torch.device, process: int) -> tuple[int, str]:
@@ -29,7 +29,7 @@ def budget(asked: int | None, device: torch.device, process: int) -> tuple[int, 
         return asked, "given"
     if device.type == "cuda":
         return int(free(None, device) * 0.9), "nine tenths of the free GPU memory"
-    half = (available() + process) // 2 // world().local_size
+    half = (memory.available() + process) // 2 // world().local_size
     if half < AUTO_CPU:
         return half, "half of the free memory; --memory gives more"
     return AUTO_CPU, "leaves memory for other programs; --memory gives more"
@@ -38,7 +38,7 @@ def budget(asked: int | None, device: torch.device, process: int) -> tuple[int, 
 def cache_bytes(settings: Settings, objective: Objective, limit: int, process: int) -> int:
     """Return the RAM for decoded images: a quarter of what is free, on a CPU of what the budget `limit` leaves."""
     if next(objective.parameters()).device.type == "cuda":
-        return available() // 4 // world().local_size
+        return memory.available() // 4 // world().local_size
     image = settings.data.channels * cap_for(settings.data.size) ** 2
     return max(limit - fixed_bytes(settings, objective, "fp32", image, process), 0) // 4
 

@@ -18,7 +18,7 @@ from ssl_cli.engine.plan.measure import Arithmetic, Sample, StepCost, measure_st
 from ssl_cli.engine.rows import local_group_sizes
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.nn.activations import ActivationBytes, calibrate, count_activations
-from ssl_cli.nn.bn_groups import group_sizes
+from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.objective import Objective
 from ssl_cli.world import world
 

@@ -9,12 +9,16 @@ Three ways to hold less than all activations of a batch, none of which changes t
   and combines with either.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ssl_cli.nn.activations import ActivationBytes
-from ssl_cli.nn.bn_groups import pack
+from ssl_cli.nn.group_sizes import pack
+
+if TYPE_CHECKING:
+    from ssl_cli.nn.activations import ActivationBytes
 
 Mode = Literal["auto", "direct", "tail-keep", "cached", "checkpointed"]
 

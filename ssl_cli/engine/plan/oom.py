@@ -36,7 +36,7 @@ def retry_smaller(
         return smaller, Warned(step=step, message=f"{message} The batch is unchanged.", hint=hint)
     if resolved.compile == "off" or not (out_of_memory or is_compiler_error(error)):
         return None
-    reason = next(iter(str(error).splitlines()), type(error).__name__)[:150]
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
     message = f"Compiling failed in step {step + 1}, which starts over without: {reason}"
     warned = Warned(step=step, message=message, hint="With --compile off it is not tried.")
     return dataclasses.replace(resolved, compile="off"), warned

@@ -20,7 +20,7 @@ from ssl_cli.engine.plan.divide import Mode
 from ssl_cli.engine.plan.measure import Arithmetic, fastest
 from ssl_cli.engine.rows import splits_groups
 from ssl_cli.events import Choice
-from ssl_cli.nn.bn_groups import group_sizes
+from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.nn.precision import MEMORY_FORMATS
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import peak_rate

@@ -16,7 +16,7 @@ from ssl_cli.engine.plan.cost import CostModel, ImageCache, place_images
 from ssl_cli.engine.plan.divide import MicroBatchPlan
 from ssl_cli.engine.plan.measure import Sample
 from tests.engine.plan.test_plan import CPU, choice, make
-from tests.engine.test_pretrain import settings
+from tests.engine.test_pretrain import COST, settings
 
 GPU = torch.device("cuda")
 IMAGE = 3 * 10 * 10
@@ -105,6 +105,7 @@ def test_the_plan_states_the_cache_and_the_loader_gets_the_same_bytes(monkeypatc
     free = iter([10**9, 10**9, 1])  # before the measurement, for the budget; a third reading would be another's
     monkeypatch.setattr(memory, "available", lambda: next(free))
     monkeypatch.setattr(memory, "resident", lambda: 10**8)
+    monkeypatch.setattr("ssl_cli.engine.plan.cost.measure_step", lambda *_, **__: COST)
     found = make(settings(Path("nowhere")))
     assert choice(found, "image cache").value == "in RAM"
     assert "74 kB decoded" in choice(found, "image cache").reason

@@ -8,7 +8,7 @@ import pytest
 
 from ssl_cli.engine.plan.divide import MicroBatchPlan, Mode, divide, divide_further
 from ssl_cli.nn.activations import ActivationBytes
-from ssl_cli.nn.bn_groups import pack
+from ssl_cli.nn.group_sizes import pack
 
 PLAIN = ActivationBytes(saved=1000, peak=1200, fixed=50)
 CHECKPOINTED = ActivationBytes(saved=200, peak=500, fixed=50)

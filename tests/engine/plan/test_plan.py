@@ -26,7 +26,9 @@ CPU = torch.device("cpu")
 
 def make(chosen: Settings, out: Path = Path("nowhere")) -> plan.Plan:
     few = Shapes(32, chosen.data.size, 0)
-    return plan.make_plan(chosen, build_objective(chosen, CPU), chosen.data.images, "shapes", few, out)
+    return plan.make_plan(
+        chosen, build_objective(chosen, CPU, chosen.data.images), chosen.data.images, "shapes", few, out
+    )
 
 
 def choice(found: plan.Plan, name: str) -> Any:
