@@ -130,6 +130,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     assert first != other
 
 
+@pytest.mark.slow
 def test_same_bytes_from_another_process(tmp_path: Path) -> None:
     sheets = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, hash_seed in zip(sheets, ("1", "2"), strict=True):

@@ -68,7 +68,11 @@ def test_an_objective_is_a_function_of_the_seed_and_has_our_batchnorm(tmp_path: 
 
 @pytest.mark.usefixtures("small_swin")
 @pytest.mark.parametrize(
-    ("method", "name"), [("simclr", TRANSFORMER), pytest.param("moco-v2", TRANSFORMER, marks=pytest.mark.slow)]
+    ("method", "name"),
+    [
+        pytest.param("simclr", TRANSFORMER, marks=pytest.mark.slow),
+        pytest.param("moco-v2", TRANSFORMER, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_run_resumes_exactly(tmp_path: Path, method: str, name: str) -> None:
     """In micro-batches, with BatchNorm, dropout and dropped paths: four steps at once, or one and then three."""
@@ -152,7 +156,14 @@ def test_arithmetic_is_probed_at_the_one_size_that_a_network_takes(
     assert found.precision in {"fp32", "bf16"}
 
 
-@pytest.mark.parametrize("layout", ["auto", pytest.param("channels_last", marks=pytest.mark.slow), "contiguous"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "auto",
+        pytest.param("channels_last", marks=pytest.mark.slow),
+        pytest.param("contiguous", marks=pytest.mark.slow),
+    ],
+)
 def test_a_plan_in_any_layout(tmp_path: Path, layout: str) -> None:
     chosen = with_library_backbone(tmp_path, hardware={"memory_format": layout, "precision": "auto"})
     objective = build_objective(chosen, CPU)

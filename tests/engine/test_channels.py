@@ -63,7 +63,7 @@ def result(events: Any, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("channels", "kind"),
     [
-        (1, "float-nchw"),
+        pytest.param(1, "float-nchw", marks=pytest.mark.slow),
         (6, "uint8-nhwc"),
         pytest.param(1, "uint8-nhwc", marks=pytest.mark.slow),
         pytest.param(6, "float-nchw", marks=pytest.mark.slow),

@@ -104,7 +104,7 @@ def test_images_of_any_size_and_rows_of_length_one(settings: Settings, tmp_path:
     assert preprocessing["mean"] == [0.485, 0.456, 0.406]
 
 
-@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("kind", [pytest.param("float-nchw", marks=pytest.mark.slow), "uint8-nhwc"])
 def test_metadata_is_in_the_file_and_no_path_of_this_machine(
     run: Path, settings: Settings, tmp_path: Path, kind: str
 ) -> None:

@@ -59,7 +59,14 @@ def test_the_backbone_and_what_follows_it_are_compiled_and_no_name_changes() -> 
     assert all(network._compiled_call_impl is None for network in networks(net))
 
 
-@pytest.mark.parametrize(("sizes", "precision"), [((8,), "bf16"), ((4, 4), "fp32"), ((3, 5), "bf16")])
+@pytest.mark.parametrize(
+    ("sizes", "precision"),
+    [
+        pytest.param((8,), "bf16", marks=pytest.mark.slow),
+        ((4, 4), "fp32"),
+        pytest.param((3, 5), "bf16", marks=pytest.mark.slow),
+    ],
+)
 def test_compiled_is_eager(sizes: tuple[int, ...], precision: str) -> None:
     """Rows, gradients and BatchNorm's statistics, whoever shares them."""
     plain, fast = made("simclr"), made("simclr")
@@ -108,6 +115,7 @@ def test_a_compiled_run_follows_an_eager_one(tmp_path: Path, hardware: dict[str,
     assert state["resolved"]["compile"] == "on"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_compiled_too_and_equal_to_the_last_bit(tmp_path: Path) -> None:
     """The choice comes from the run, not from the command line, and nothing is chosen again."""
     compiled_run: dict[str, Any] = {"hardware": {"compile": "on"}, "schedule": {"epochs": 1}}
@@ -149,7 +157,7 @@ def test_where_the_compiler_fails_the_step_starts_over_without(tmp_path: Path, m
     assert state["resolved"]["compile"] == "off"
 
 
-@pytest.mark.parametrize("verb", ["forward", "loss"])
+@pytest.mark.parametrize("verb", ["forward", pytest.param("loss", marks=pytest.mark.slow)])
 def test_an_exception_of_the_user_s_method_is_not_taken_for_the_compiler_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
