@@ -5,7 +5,6 @@ from pathlib import Path
 
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import in_channels
-from ssl_cli.data.catalogue import open_named
 from ssl_cli.data.folder import open_folder
 from ssl_cli.data.places import folder_of, is_shapes, refuse_test_images, training_folder
 from ssl_cli.data.shapes import CLASSES, Shapes, Stream
@@ -76,7 +75,7 @@ def _training(settings: DataSettings, seed: int) -> Source:
         return open_folder(training_folder(folder), settings.channels)
     if is_shapes(settings.source):
         return in_channels(Shapes(settings.images, settings.size, seed), settings.channels)
-    return open_named(str(settings.source), settings)
+    return _open_named(settings)
 
 
 def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source | None, str]:
@@ -92,7 +91,7 @@ def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source
         return _training(settings, seed), queries, f"the embedded set's {stream} stream"
     if folder is None:
         # The bank is the training split, also of a name such as stl10:unlabeled.
-        bank: Source = open_named(str(settings.source), settings, "train")
+        bank: Source = _open_named(settings, "train")
     else:
         bank = _training(settings, seed)
     if split == "validation":
@@ -104,7 +103,7 @@ def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source
             f"the images of {shown(settings.test)}",
         )
     if folder is None:
-        return bank, open_named(str(settings.source), settings, "test"), "the data set's own test split"
+        return bank, _open_named(settings, "test"), "the data set's own test split"
     for name in _TESTS if is_folder(folder / "train") else ():
         if is_folder(folder / name):
             return bank, open_folder(folder / name, settings.channels), f"the folder's own {name}/"
@@ -119,3 +118,10 @@ def _labelled(source: Source, settings: DataSettings) -> Source:
             "Put them into one folder per class, or give a labelled folder as DATA.",
         )
     return source
+
+
+def _open_named(settings: DataSettings, split: str | None = None) -> Source:
+    """Open a torchvision data set; torchvision, which takes seconds to import, is needed for these only."""
+    from ssl_cli.data.catalogue import open_named
+
+    return open_named(str(settings.source), settings, *([split] if split else []))

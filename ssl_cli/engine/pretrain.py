@@ -3,11 +3,11 @@
 import contextlib
 import traceback
 from collections.abc import Generator, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import require_batch
@@ -156,7 +156,7 @@ def assemble(
         planned = Planned(choices=plan.choices, expected=plan.expected)
         notes += plan.warnings
         folder.write_plan(planned, resolved.as_dict())
-        folder.write_environment({"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)})
+        folder.write_environment({"torch": str(torch.__version__), "torchvision": version("torchvision")})
     else:
         before = resolved
         steps = len(source) // settings.run.batch * settings.schedule.epochs

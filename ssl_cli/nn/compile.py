@@ -8,7 +8,8 @@ With `graphs`, kernels are also recorded as CUDA graphs, which saves launch time
 lie in memory that the next replay overwrites, so every step is marked (`mark_step_begin`).
 """
 
-from contextlib import AbstractContextManager
+import sys
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -47,6 +48,8 @@ def mark_step_begin(mode: str) -> None:
 
 def eager() -> AbstractContextManager[None]:
     """Return a context in which nothing is compiled, and compiled networks run eagerly."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import would take seconds
+        return nullcontext()
     return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]
 
 

@@ -2,8 +2,6 @@
 
 import shutil
 
-from torch._inductor import config as inductor
-
 from ssl_cli.config.units import format_seconds
 
 LONG_RUN = 1800.0
@@ -37,7 +35,7 @@ def choose(
     """
     if asked == "off":
         return "off", "given"
-    found = device != "cpu" or any(name and shutil.which(name) for name in inductor.cpp.cxx)
+    found = device != "cpu" or asked == "auto" or _has_cpp_compiler()  # auto never compiles for a CPU
     graphs, auto, long = asked == "graphs", asked == "auto", format_seconds(LONG_RUN)
     obstacles = (
         (checkpointing, "activation checkpointing runs parts of the network one by one"),
@@ -47,10 +45,8 @@ def choose(
         (graphs and device != "cuda", "CUDA graphs need a CUDA device"),
         (graphs and world_size > 1, "CUDA graphs need a single process"),
         (graphs and not undivided, "CUDA graphs need all rows of a step in one micro-batch, and this batch is divided"),
-        (
-            auto and (device != "cuda" or world_size > 1),
-            "auto compiles only on a single CUDA GPU; --compile on compiles here",
-        ),
+        (auto and device != "cuda", "auto compiles only on a CUDA GPU; --compile on compiles here"),
+        (auto and world_size > 1, "auto compiles only on a single GPU; --compile on compiles here"),
         (auto and seconds is None, "the time of the run is not known; --compile on compiles it"),
         (auto and (seconds or 0) < LONG_RUN, f"takes longer than it saves; auto compiles runs of {long} and more"),
     )
@@ -58,3 +54,9 @@ def choose(
         if applies:
             return "off", reason
     return ("on", f"a run of {long} or more") if asked == "auto" else (asked, "given")
+
+
+def _has_cpp_compiler() -> bool:
+    from torch._inductor import config  # takes seconds to import
+
+    return any(name and shutil.which(name) for name in config.cpp.cxx)
