@@ -243,61 +243,9 @@ class ResNet(nn.Module):
         return x.mean((2, 3))
 
 
-def resnet18(
-    width: float = 1.0,
-    stem: str = "imagenet",
-    zero_init: bool = False,
-    sk: bool = False,
-    channels: int = 3,
-    init: Init = "kaiming",
-) -> ResNet:
-    """Create a ResNet-18: 11.2 M parameters at width 1. Raises UsageError with `sk`: it has no bottlenecks."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), width, stem, zero_init, sk, channels, init)
-
-
-def resnet34(
-    width: float = 1.0,
-    stem: str = "imagenet",
-    zero_init: bool = False,
-    sk: bool = False,
-    channels: int = 3,
-    init: Init = "kaiming",
-) -> ResNet:
-    """Create a ResNet-34: 21.3 M parameters at width 1. Raises UsageError with `sk`: it has no bottlenecks."""
-    return ResNet(BasicBlock, (3, 4, 6, 3), width, stem, zero_init, sk, channels, init)
-
-
-def resnet50(
-    width: float = 1.0,
-    stem: str = "imagenet",
-    zero_init: bool = False,
-    sk: bool = False,
-    channels: int = 3,
-    init: Init = "kaiming",
-) -> ResNet:
-    """Create a ResNet-50: 23.5 M parameters at width 1."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), width, stem, zero_init, sk, channels, init)
-
-
-def resnet101(
-    width: float = 1.0,
-    stem: str = "imagenet",
-    zero_init: bool = False,
-    sk: bool = False,
-    channels: int = 3,
-    init: Init = "kaiming",
-) -> ResNet:
-    """Create a ResNet-101: 42.5 M parameters at width 1."""
-    return ResNet(Bottleneck, (3, 4, 23, 3), width, stem, zero_init, sk, channels, init)
-
-
-def resnet152(
-    width: float = 1.0,
-    stem: str = "imagenet",
-    zero_init: bool = False,
-    sk: bool = False,
-    channels: int = 3,
-    init: Init = "kaiming",
-) -> ResNet:
-    """Create a ResNet-152: 58.1 M parameters at width 1."""
-    return ResNet(Bottleneck, (3, 8, 36, 3), width, stem, zero_init, sk, channels, init)
+# Parameters at width 1: 11.2, 21.3, 23.5, 42.5 and 58.1 M; the first two have no selective kernels.
+resnet18 = partial(ResNet, BasicBlock, (2, 2, 2, 2))
+resnet34 = partial(ResNet, BasicBlock, (3, 4, 6, 3))
+resnet50 = partial(ResNet, Bottleneck, (3, 4, 6, 3))
+resnet101 = partial(ResNet, Bottleneck, (3, 4, 23, 3))
+resnet152 = partial(ResNet, Bottleneck, (3, 8, 36, 3))
