@@ -97,8 +97,8 @@ class StepRows:
         return self._images([order[order // self.images == view] % self.images], view in target_views)
 
     def _images(self, wanted: list[Tensor], with_targets: bool) -> Tensor:
-        found: Tensor = torch.unique(torch.cat([*wanted, *([self.targets.local.order] if with_targets else [])]))
-        return found
+        targets = [self.targets.local.order] if with_targets else []
+        return torch.unique(torch.cat([*wanted, *targets]))  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=8)

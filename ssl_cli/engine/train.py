@@ -80,10 +80,8 @@ def train(run: "Trainer") -> Iterator[Event]:
         if not finite:
             yield run.skip_step(step)
         if logged:
-            epoch, lr = step / run.loader.steps_per_epoch, run.lr(number)
-            yield from metrics.report(
-                step, epoch=epoch, loss=float(loss), lr=lr, grad_norm=float(grad_norm), numbers=numbers
-            )
+            facts = {"loss": float(loss), "lr": run.lr(number), "grad_norm": float(grad_norm)}
+            yield from metrics.report(step, epoch=step / run.loader.steps_per_epoch, numbers=numbers, **facts)
         if run.folder is not None and (stopped or run.save_due(step)):
             yield run.save(step)
         if stopped and step < run.steps:

@@ -172,13 +172,13 @@ def test_out_of_memory_on_one_rank_makes_the_resumed_micro_batches_smaller(tmp_p
     extra = ["--epochs", "3", "--method", f"{method}:Short", "--set", "optim.name=sgd", "--lr", "0.002"]
     code, stderr = ended(start(out, *extra))
     assert code == 5
-    assert ("error: Rank 1 failed: Memory ran out in" if number else "error: Memory ran out in") in stderr
-    assert "Go on with --resume" in stderr
+    assert ("error: Rank 1 failed: Out of memory in" if number else "error: Out of memory in") in stderr
+    assert "Resume from the last checkpoint with --resume" in stderr
     assert status(out)["exit_code"] == 5
-    assert ("Rank 1 failed: Memory ran out" if number else "Memory ran out") in status(out)["reason"]
+    assert ("Rank 1 failed: Out of memory" if number else "Out of memory") in status(out)["reason"]
     code, stderr = ended(start(out, *extra))
     assert code == 0, stderr
-    assert "The run goes on with micro-batches of 16 rows. The batch is as it was." in stderr
+    assert "The run continues with micro-batches of 16 rows. The batch is unchanged." in stderr
     assert status(out)["state"] == "finished"
     steps: dict[int, list[float]] = {}
     for line in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()):

@@ -223,9 +223,8 @@ def _encode_both(
             for source in (data.bank, data.queries)
         )
     if not all(bool(rows.h[TRAINED].isfinite().all()) for rows in (bank, queries)):
-        raise DivergedError(
-            "The representation is not finite.", "Evaluate an earlier checkpoint: give its file as RUN."
-        )
+        hint = "Evaluate an earlier checkpoint: give its file as RUN."
+        raise DivergedError("The representation is not finite.", hint)
     return bank, queries
 
 

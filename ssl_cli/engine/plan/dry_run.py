@@ -23,8 +23,8 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     require_batch(seen.where, seen.images, settings.run.batch)
     settings, notes = plan.cap_queue(settings, seen.images)
     objective = build_objective(settings, resolve_device(settings.hardware.device), seen.images)
-    out = Path(settings.run.out or "runs")
-    found = plan.make_plan(settings, objective, seen.images, seen.where, seen.few, out, dry_run=True)
+    out, few = Path(settings.run.out or "runs"), seen.few
+    found = plan.make_plan(settings, objective, seen.images, seen.where, few, out, dry_run=True)
     yield Planned(choices=found.choices, expected=found.expected)
     for note in (*notes, *found.warnings, *filter(None, [seen.doubt])):
         yield Warned(message=note)

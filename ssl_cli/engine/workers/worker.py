@@ -17,7 +17,7 @@ from ssl_cli.engine.train import Trainer, train
 from ssl_cli.error_file import read_error_files
 from ssl_cli.errors import DONE, DataError, Interrupted, RankError
 from ssl_cli.events import Stopped
-from ssl_cli.signals import StopRequest, stop_request
+from ssl_cli.signals import StopRequest, exit_code, stop_reason, stop_request
 from ssl_cli.watchdog import Watchdog
 from ssl_cli.world import world
 
@@ -82,17 +82,20 @@ def process_group(device: torch.device, request: StopRequest) -> Iterator[None]:
             yield
         except (Exception, Interrupted) as error:
             with request.deferred():  # where a rank fails, its launcher sends the others a signal
-                cause = _cause(request.interrupt or error)  # an interrupt may have led to another exception
+                cause = _cause(request.interrupt or error, request.signal)
                 if cause is error:
                     raise
                 raise cause from error
         watchdog.close()
 
 
-def _cause(error: Exception | Interrupted) -> Exception | Interrupted:
-    """Return why this rank ends: its own error, or a `RankError` where another rank failed first."""
+def _cause(error: Exception | Interrupted, number: int | None) -> Exception | Interrupted:
+    """Return why this rank ends: its own error, the signal `number` that all ranks received, or another rank."""
     lost = distributed.is_connection_loss(error)
     if not lost and not isinstance(error, Interrupted):
         return error
-    failed = read_error_files()
-    return failed or (RankError("Another rank of this run was lost.") if lost else error)
+    if failed := read_error_files():
+        return failed
+    if lost and number is not None:  # the other rank was interrupted by it
+        return Interrupted(stop_reason(number), exit_code(number))
+    return RankError("Another rank of this run was lost.") if lost else error
