@@ -175,7 +175,7 @@ def assemble(
             notes += more
         what = "all choices unchanged" if resolved == before else "the batch is divided differently"
         planned = _resumed_plan(settings, objective, source, state["step"] if state else 0, steps, earlier, what)
-        folder.amend_plan(resolved=resolved.as_dict(), out_of_memory=None)
+        folder.amend_plan(resolved=resolved.as_dict(), **dict.fromkeys(("out_of_memory", "shortage")))
     folder.write_settings(settings)
     broadcast_run(settings, resolved.as_dict(), state)
     loader = build_loader(
