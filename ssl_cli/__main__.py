@@ -6,26 +6,28 @@ from pathlib import Path
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 """Whether the kernel gives transparent huge pages to all memory, on request (`madvise`), or never."""
+VARIABLE, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
 
 
 def request_huge_pages() -> None:
-    """Have PyTorch's CPU allocator request huge pages where the kernel gives them on request.
+    """Have the C library request huge pages for large allocations, where the kernel gives them on request.
 
-    Note: sets `THP_MEM_ALLOC_ENABLE`, which PyTorch reads at its first allocation, so call it before importing torch.
-    A value that the user has set is left.
+    Note: glibc reads the variable only when a process starts, so this one is executed again, under the same process
+    id. A value that the user has set is left. Other C libraries ignore the variable.
     """
     try:
-        on_request = "[madvise]" in HUGE_PAGES.read_text(encoding="ascii")
-    except (OSError, ValueError):  # not Linux, or a kernel without them
+        if VARIABLE in os.environ or "[madvise]" not in HUGE_PAGES.read_text(encoding="ascii"):
+            return
+        os.environ[VARIABLE] = TUNABLE
+        os.execv(sys.executable, sys.orig_argv)
+    except (OSError, ValueError):  # not Linux, a kernel without them, or a Python that cannot be executed again
         return
-    if on_request:
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def run() -> int:
     """Run the command line of this process; returns its exit code."""
     request_huge_pages()
-    from ssl_cli.cli import main  # imported late: its imports must find the variable set
+    from ssl_cli.cli import main  # imported late: the first process of two does not need it
 
     return main()
 

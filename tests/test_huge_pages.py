@@ -1,36 +1,49 @@
-"""The command asks for huge pages where the kernel gives them on request, and leaves what a user has set."""
+"""The command requests huge pages where the kernel gives them on request, and leaves what a user has set."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from ssl_cli import __main__
 
-NAME = "THP_MEM_ALLOC_ENABLE"
+NAME = "GLIBC_TUNABLES"
+
+
+class Executed(Exception):
+    """Stands for the process that exec replaces."""
 
 
 @pytest.fixture
 def switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A kernel's switch that stands at `madvise`; the variable is unset."""
+    """A kernel's switch that stands at `madvise`; the variable is unset, and an exec raises."""
+
+    def execv(path: str, words: list[str]) -> None:
+        assert (path, words) == (sys.executable, sys.orig_argv)
+        raise Executed
+
     monkeypatch.setenv(NAME, "")  # so that it is restored after the test
     monkeypatch.delenv(NAME)
+    monkeypatch.setattr(os, "execv", execv)
     monkeypatch.setattr(__main__, "HUGE_PAGES", tmp_path / "enabled")
     (tmp_path / "enabled").write_text("always [madvise] never\n")
     return tmp_path / "enabled"
 
 
 @pytest.mark.usefixtures("switch")
-def test_huge_pages_are_requested() -> None:
-    __main__.request_huge_pages()
-    assert os.environ[NAME] == "1"
+def test_huge_pages_are_requested_once() -> None:
+    with pytest.raises(Executed):
+        __main__.request_huge_pages()
+    assert os.environ[NAME] == "glibc.malloc.hugetlb=1"
+    __main__.request_huge_pages()  # the process executed again goes on
 
 
 @pytest.mark.usefixtures("switch")
 def test_a_value_that_a_user_has_set_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(NAME, "0")
+    monkeypatch.setenv(NAME, "glibc.malloc.hugetlb=0")
     __main__.request_huge_pages()
-    assert os.environ[NAME] == "0"
+    assert os.environ[NAME] == "glibc.malloc.hugetlb=0"
 
 
 @pytest.mark.parametrize("state", ["[always] madvise never\n", "always madvise [never]\n", None])

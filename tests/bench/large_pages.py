@@ -24,7 +24,7 @@ ARMS = {
 
 def rate(words: list[str], environment: dict[str, str]) -> float:
     """Images a second of a run of two epochs."""
-    fixed = ["--epochs", "2", "--precision", "bf16", "--set", "run.evaluate=false", "--set", "run.monitor=false"]
+    fixed = ["--epochs", "2", "--set", "run.evaluate=false", "--set", "run.monitor=false"]
     found = pretrained([*words, *fixed], environment)
     return float(found["plan_against_fact"]["rate"]["actual"])
 
