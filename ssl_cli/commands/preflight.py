@@ -17,7 +17,7 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
         LockedError: another process works in the run folder.
     """
     from ssl_cli.data.places import require_data
-    from ssl_cli.engine.run.folder import refuse_unfit
+    from ssl_cli.run_path import refuse_unfit
 
     if dry_run and resume:
         raise UsageError(
@@ -42,7 +42,7 @@ def evaluation(
     from ssl_cli.config.sources import settle_machine
     from ssl_cli.config.tree import DataSettings
     from ssl_cli.data.places import require_data
-    from ssl_cli.engine.run.folder import require_run
+    from ssl_cli.run_path import require_run
 
     flags = {"hardware": {"device": device}, "data": {"download": download}}
     settled = settle_machine(flags, flag_names=options.FLAG_NAMES, own_method=method is not None)

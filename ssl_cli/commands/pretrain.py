@@ -102,8 +102,8 @@ def _run_worker(settings: "Settings") -> int:
 
 def _launch(words: Sequence[str], settings: "Settings", processes: int) -> int:
     """Start the processes, and wait for them."""
-    from ssl_cli.engine.run.folder import default_path
     from ssl_cli.engine.workers.launch import launch
+    from ssl_cli.run_path import default_path
 
     out = Path(settings.run.out) if settings.run.out else default_path(settings.method.name)
     named = [*words, "--out", str(out)]  # the last one counts

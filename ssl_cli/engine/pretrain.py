@@ -19,15 +19,25 @@ from ssl_cli.engine.plan import oom
 from ssl_cli.engine.plan.cost import local_groups
 from ssl_cli.engine.plan.plan import Resolved, cache_bytes, cap_queue, describe, make_plan, replan
 from ssl_cli.engine.run import checkpoint
-from ssl_cli.engine.run.folder import RunFolder, default_path, refuse_unfit
+from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.resume import Continuation, continued
 from ssl_cli.engine.run.state import restore_state
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.engine.workers.worker import broadcast_run, process_group
-from ssl_cli.errors import DONE, STOPPED, DataError, Interrupted, SslcliError, UsageError, convert_exception
+from ssl_cli.errors import (
+    DONE,
+    STOPPED,
+    CheckpointError,
+    DataError,
+    Interrupted,
+    SslcliError,
+    UsageError,
+    convert_exception,
+)
 from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.logs import capture_logging
 from ssl_cli.objective import Objective
+from ssl_cli.run_path import default_path, refuse_unfit
 from ssl_cli.signals import StopRequest, exit_code, stop_reason, stop_request
 
 
@@ -55,12 +65,8 @@ def pretrain(
         started = False
         try:
             request.raise_if_signalled()
-            if resume and not folder.settings_file.is_file():
-                last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
-                folder.record(last)
-                yield last
             with capture_logging(folder.log), process_group(local_device(settings.hardware.device), request):
-                for last in _events(_with_absolute_paths(settings), origins, folder, request):
+                for last in _events(_with_absolute_paths(settings), origins, folder, request, resume=resume):
                     started |= isinstance(last, Started)
                     folder.record(last)
                     yield last
@@ -97,14 +103,10 @@ def _record_failure(folder: RunFolder, error: Exception, settings: Settings, *, 
         folder.discard()  # a folder of our own naming, in which nothing was started
 
 
-def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, request: StopRequest) -> Iterator[Event]:
-    state: dict[str, Any] | None = None
-    continuation = Continuation(settings, [], replan=False)
-    notes: list[str] = []
-    if folder.settings_file.is_file():
-        continuation = continued(settings, origins, folder)
-        state, damaged = checkpoint.newest(folder.checkpoints)
-        notes = [*continuation.notes, *(f"{sentence} The one before it is used." for sentence in damaged)]
+def _events(
+    settings: Settings, origins: Mapping[str, str], folder: RunFolder, request: StopRequest, *, resume: bool
+) -> Iterator[Event]:
+    continuation, state, notes = _reopen(settings, origins, folder, resume=resume)
     trainer, planned, more = assemble(continuation, folder, state, request)
     yield planned
     for note in (*notes, *more):
@@ -128,6 +130,30 @@ def _events(settings: Settings, origins: Mapping[str, str], folder: RunFolder, r
         yield finished
 
 
+def _reopen(
+    settings: Settings, origins: Mapping[str, str], folder: RunFolder, *, resume: bool
+) -> tuple[Continuation, dict[str, Any] | None, list[str]]:
+    """Return how the run continues, the checkpoint from which, if any, and what to warn of.
+
+    Raises:
+        CheckpointError: checkpoints were saved, and none of them is whole, or there: nothing starts over silently.
+    """
+    state, notes = checkpoint.newest(folder.checkpoints, folder.id)
+    if state is None and folder.has_saved():
+        raise CheckpointError(
+            f"The checkpoints of the run in {folder.path} are gone.",
+            "Restore them, or start over with --overwrite or with another --out.",
+        )
+    if resume and folder.died:
+        notes.insert(0, "The last process of this run died: it was killed, or the machine stopped.")
+    if resume and state is None:
+        notes.append(f"There is no checkpoint in {folder.path} yet: training starts from step 0.")
+    if state is None and not folder.settings_file.exists():
+        return Continuation(settings, [], replan=False), None, notes
+    continuation = continued(settings, origins, folder, state)
+    return continuation, state, [*continuation.notes, *notes]
+
+
 def assemble(
     continuation: Continuation, folder: RunFolder, state: dict[str, Any] | None, request: StopRequest
 ) -> tuple[Trainer, Planned, list[str]]:
@@ -137,9 +163,8 @@ def assemble(
     checkpoint; only the micro-batches are planned again where the settings say so, or after out of memory.
     """
     earlier = folder.read_plan()
-    recorded = earlier.get("resolved") or (state["resolved"] if state else None)
-    resolved = Resolved.from_dict(recorded) if recorded else None
-    settings = continuation.settings
+    resolved = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder)
+    asked = settings = continuation.settings
     source = open_pretraining(settings.data, settings.run.seed)
     settings, notes = cap_queue(settings, len(source))
     recorded_device = resolved.device if resolved else settings.hardware.device
@@ -176,7 +201,7 @@ def assemble(
         what = "all choices unchanged" if resolved == before else "the batch is divided differently"
         planned = _resumed_plan(settings, objective, source, state["step"] if state else 0, steps, earlier, what)
         folder.amend_plan(resolved=resolved.as_dict(), **dict.fromkeys(("out_of_memory", "shortage")))
-    folder.write_settings(settings)
+    folder.write_settings(asked)  # as the same command line gives them on a resume
     broadcast_run(settings, resolved.as_dict(), state)
     loader = build_loader(
         settings, objective, source, device, cache_bytes=ram, gpu_cache_bytes=resolved.gpu_cache_bytes
@@ -187,11 +212,27 @@ def assemble(
     return trainer, planned, notes
 
 
+def _recorded(planned: Any, saved: Any, folder: RunFolder) -> Resolved | None:
+    """Return the choices in `plan.json`, or where they are lost or damaged those in the checkpoint.
+
+    Raises:
+        CheckpointError: those of the checkpoint are damaged.
+    """
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        return Resolved.from_dict(planned)
+    try:
+        return None if saved is None else Resolved.from_dict(saved)
+    except ValueError as error:
+        raise CheckpointError(f"The plan in the checkpoint of {folder.path} is damaged.", str(error)) from error
+
+
 def _resumed_plan(
     settings: Settings, objective: Objective, source: Source, step: int, steps: int, earlier: dict[str, Any], what: str
 ) -> Planned:
     """Return the plan of a resumed run; its time is that of the remaining steps at the throughput planned before."""
-    expected = {**earlier.get("expected", {}), "steps": steps}
+    before = earlier.get("expected")
+    numbers = before.items() if isinstance(before, dict) else ()
+    expected = {**{key: value for key, value in numbers if isinstance(value, int | float)}, "steps": steps}
     if step == steps:
         expected = {"steps": steps}
     elif expected.get("rate"):

@@ -32,6 +32,7 @@ from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
 from ssl_cli.optim.schedule import peak_rate, rate, warmup_steps
 from ssl_cli.signals import StopRequest
+from ssl_cli.tensor_file import first_non_finite
 
 SAVE_SECONDS = 60.0
 MAX_NON_FINITE = 3
@@ -226,15 +227,15 @@ class Trainer:
         """Write a checkpoint.
 
         Raises:
-            DivergedError: a weight is not finite; nothing is written.
+            DivergedError: a weight, a statistic or a moment is not finite; nothing is written.
             ResourceError: the disk is full.
         """
         assert self.folder is not None
-        if not all(bool(torch.isfinite(p).all()) for p in self.objective.parameters()):
-            raise DivergedError(f"Weights are no longer finite at step {step}; they were not saved.", LOWER_RATE)
         per_epoch = self.loader.steps_per_epoch
         state = capture_state(self.settings, self.resolved, self.objective, self.optimiser, step, per_epoch)
-        path = checkpoint.save(self.folder.checkpoints, state, self.settings.run.keep)
+        if name := first_non_finite({part: state[part] for part in ("objective", "optimiser")}):
+            raise DivergedError(f"'{name}' is no longer finite at step {step}; it was not saved.", LOWER_RATE)
+        path = checkpoint.save(self.folder.checkpoints, state, self.settings.run.keep, self.folder.id)
         self._saved = time.monotonic()
         return Saved(step=step, path=str(path), size=path.stat().st_size)
 

@@ -2,11 +2,18 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from ssl_cli.config.tree import OptimSettings
 from ssl_cli.optim.lars import LARS
+from ssl_cli.tensor_file import require_tensor
+
+STATE_NAMES: dict[type[Optimizer], set[str]] = {
+    SGD: {"momentum_buffer"}, LARS: {"momentum"}, AdamW: {"step", "exp_avg", "exp_avg_sq"},
+}  # fmt: skip
+"""What each optimiser keeps of a parameter: tensors of its shape, but for the scalar `step`."""
 
 
 def build_optimiser(net: nn.Module, optim: OptimSettings, lr: float) -> Optimizer:
@@ -32,3 +39,25 @@ def set_rate(optimiser: Optimizer, lr: float) -> None:
     """Set the learning rate of every group."""
     for group in optimiser.param_groups:
         group["lr"] = lr
+
+
+def checked_state(found: dict[str, Any], optimiser: Optimizer) -> dict[int, dict[str, Any]]:
+    """Return the state of each parameter in a loaded state dict, once all of it has the parameter's shape and dtype.
+
+    Raises:
+        ValueError: the first difference.
+    """
+    params, names = [p for group in optimiser.param_groups for p in group["params"]], STATE_NAMES[type(optimiser)]
+    state = found.get("state")
+    if not isinstance(state, dict):
+        raise ValueError("the optimiser has no state")
+    for number, of_param in state.items():
+        if not isinstance(number, int) or not 0 <= number < len(params):
+            raise ValueError(f"the optimiser has no parameter {number!r:.40}")
+        if not isinstance(of_param, dict) or of_param.keys() - names:
+            raise ValueError(f"the state of parameter {number} is not one of {type(optimiser).__name__}")
+        for name, value in of_param.items():
+            shape = torch.Size() if name == "step" else params[number].shape
+            if value is not None:
+                require_tensor(value, shape, params[number].dtype, f"'{name}' of parameter {number}")
+    return state

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from ssl_cli import status
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
 from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.engine.run import checkpoint
-from ssl_cli.engine.run.folder import status
 from ssl_cli.errors import CheckpointError, DataError, UsageError
 from ssl_cli.events import Skipped
 from ssl_cli.nn.compile import eager
@@ -108,7 +108,7 @@ def _notes(run: str, path: Path, step: int) -> Iterator[str]:
         return
     for newer in checkpoint.newer_than(path):
         yield f"{newer.name} is damaged; {path.name} is used in its place."
-    state = status(Path(run))
+    state = status.state(Path(run))
     if state not in {None, "finished"}:
         yield f"The run has not finished ({state}): this is its step {step:,}."
 

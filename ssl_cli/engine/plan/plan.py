@@ -5,9 +5,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter
 
 from ssl_cli import memory
 from ssl_cli.config.augment import RGB
@@ -41,25 +42,30 @@ EARLIER: Mapping[str, Any] = {
 class Resolved:
     """The choices that a resumed run takes over; see `MicroBatchPlan` and `ImageCache` for those of memory."""
 
-    device: str
-    precision: str
-    memory_format: str
-    mode: str
-    micro_batch: int
-    kept_graphs: int
+    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda)(:\d+)?$")]
+    precision: Annotated[str, Field(pattern="^(fp32|bf16)$")]
+    memory_format: Annotated[str, Field(pattern="^(channels_last|contiguous)$")]
+    mode: Mode
+    micro_batch: PositiveInt
+    kept_graphs: NonNegativeInt
     checkpointing: bool
-    compile: str
-    images: int
-    gpu_cache_bytes: int = 0
+    compile: Annotated[str, Field(pattern="^(on|off|graphs)$")]
+    images: PositiveInt
+    gpu_cache_bytes: NonNegativeInt = 0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Resolved":
-        """Read the choices of `plan.json` or a checkpoint, also those of earlier versions."""
+        """Read the choices of `plan.json` or a checkpoint, also those of earlier versions.
+
+        Raises:
+            ValueError: one is missing, or has a value that no plan has.
+        """
         renamed = {"kept": "kept_graphs", "card_bytes": "gpu_cache_bytes"}
         found = {**EARLIER, **{renamed.get(name, name): value for name, value in values.items()}}
         if isinstance(found["compile"], bool):
             found["compile"] = "on" if found["compile"] else "off"
-        return cls(**{field.name: found[field.name] for field in fields(cls)})
+        choices = {field.name: found[field.name] for field in fields(cls) if field.name in found}
+        return TypeAdapter(cls).validate_python(choices)
 
     def as_dict(self) -> dict[str, Any]:
         """Return primitives, for `plan.json` and the checkpoint."""

@@ -1,64 +1,72 @@
 """Checkpoints: tensors and primitives in one file, its sha256 in a .json next to it; the newest undamaged is used."""
 
-import json
+import errno
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ssl_cli import __version__, disk
-from ssl_cli.engine.run.folder import require_run
-from ssl_cli.errors import CheckpointError
+from ssl_cli import __version__, disk, tensor_file
+from ssl_cli.errors import CheckpointError, ResourceError
 from ssl_cli.names import decode_paths, encode_paths
+from ssl_cli.run_path import require_run
 
 SCHEMA = 1
-PARTS = ("schema", "versions", "settings", "resolved", "objective", "optimiser", "step", "epoch", "cursor", "rng")
+PARTS = {
+    "schema": int, "versions": dict, "settings": dict, "resolved": dict, "objective": dict, "optimiser": dict,
+    "step": int, "epoch": int, "cursor": int, "rng": dict,
+}  # fmt: skip
+NOT_A_FILE = (errno.EINVAL, errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 
 
 class DamagedError(CheckpointError):
     """The content of a checkpoint differs from what was written."""
 
 
-def save(folder: Path, state: dict[str, Any], keep: int) -> Path:
-    """Write `folder/step_XXXXXXXX.pt` and its `.json`, then delete all but the newest `keep`.
+def save(folder: Path, state: dict[str, Any], keep: int, run: str = "") -> Path:
+    """Write `folder/step_XXXXXXXX.pt` and its `.json`, then delete all but the newest `keep` of this `run`.
 
     Raises:
-        ResourceError: the disk is full; earlier checkpoints are unchanged.
+        ResourceError: the disk is full, or does not return what was written; earlier checkpoints are unchanged.
     """
     path = folder / f"step_{state['step']:08d}.pt"
     versions = {"sslcli": __version__, "torch": str(torch.__version__)}
     content = {"schema": SCHEMA, "versions": versions, **state, "settings": encode_paths(state["settings"])}
     digest, size = disk.write_atomic(path, lambda file: torch.save(content, file))
-    disk.write_json(
-        path.with_suffix(".json"), {"schema": SCHEMA, "sha256": digest, "size": size, "step": state["step"]}
-    )
-    for old in _newest_first(folder)[keep:]:
-        old.unlink(missing_ok=True)
-        old.with_suffix(".json").unlink(missing_ok=True)
+    facts = {"schema": SCHEMA, "sha256": digest, "size": size, "step": state["step"], "run": run}
+    disk.write_json(path.with_suffix(".json"), facts)
+    if disk.sha256(path) != digest:
+        raise ResourceError(f"The disk did not keep {path} as it was written.", "Check the disk; use another --out.")
+    for old in _newest_first(folder, run)[keep:]:
+        if old.with_suffix(".json").is_file():  # others were never verified
+            old.unlink(missing_ok=True)
+            old.with_suffix(".json").unlink(missing_ok=True)
     return path
 
 
-def newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Load the newest undamaged checkpoint, None if there is none, and a sentence on each damaged one that is newer.
+def newest(folder: Path, run: str = "") -> tuple[dict[str, Any] | None, list[str]]:
+    """Load the newest undamaged checkpoint of `run`, None if there is none, and a sentence on what was wrong.
 
     Note:
-        A damaged file is renamed to `.corrupt`. One without its `.json` was not finished, and is deleted.
+        A damaged file is renamed to `.corrupt`; nothing is deleted.
 
     Raises:
         CheckpointError: all are damaged, where starting over silently would lose the run; or one cannot be read here.
     """
     warnings: list[str] = []
-    for path in _newest_first(folder):
-        if not path.with_suffix(".json").is_file():
-            path.unlink()
-            continue
+    for path in _newest_first(folder, run):
         try:
-            return load(path), warnings
+            state = load(path)
+            if not path.with_suffix(".json").exists():
+                warnings.append(f"{path.name} has no .json with its sha256; it is whole by its checksums, and is used.")
+            return state, warnings
         except DamagedError as error:
-            warnings.append(error.message)
-            path.rename(path.with_suffix(".corrupt"))
-    if any(folder.glob("*.corrupt")):
+            warnings.append(f"{error.message} The one before it is used.")
+            for wrong in (path, path.with_suffix(".json")):
+                _set_aside(wrong)
+    if any(folder.glob("*.corrupt*")):
         raise CheckpointError(
             f"None of the checkpoints in {folder} is whole.", "Start a new run with another --out, or with --overwrite."
         )
@@ -99,39 +107,59 @@ def load(path: Path) -> dict[str, Any]:
     """
     _verify(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the damage happens to break
+        state = tensor_file.load(path)
+    except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is not a checkpoint: it cannot be read as one.",
-            "Give a run folder, or a file that pretrain wrote.",
+            f"{path} is not a checkpoint: {error}.", "Give a run folder, or a file that pretrain wrote."
         ) from error
-    if not isinstance(state, dict) or not set(PARTS) <= state.keys():
+    if not isinstance(state, dict) or not PARTS.keys() <= state.keys():
         raise CheckpointError(f"{path} is not a checkpoint of sslcli.", "Give a file that pretrain wrote.")
     if state["schema"] != SCHEMA:
         raise CheckpointError(f"{path} has format {state['schema']}, this version reads {SCHEMA}.")
-    for name, tensor in state["objective"].items():
-        # a tiny file may claim a huge tensor by strides of zero
-        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-            raise CheckpointError(f"{path}: '{name}' claims more numbers than the file holds.")
+    for name, kind in PARTS.items():
+        if not isinstance(state[name], kind) or (kind is int and state[name] < 0):
+            raise CheckpointError(f"{path} is not a checkpoint of sslcli: its '{name}' is {state[name]!r:.40}.")
+    if wrong := tensor_file.first_non_finite({part: state[part] for part in ("objective", "optimiser")}):
+        raise CheckpointError(f"{path} holds numbers that are not finite, in '{wrong}'.", "Give an earlier checkpoint.")
     return {**state, "settings": decode_paths(state["settings"])}
 
 
 def _verify(path: Path) -> None:
-    """Compare the file with the sha256 in its `.json`; one without, outside of a run folder, is not checked."""
+    """Compare the file with the sha256 in its `.json`, or where that is gone with its own checksums."""
+    facts = path.with_suffix(".json")
     try:
-        facts = path.with_suffix(".json")
-        if not facts.is_file():
-            if path.parent.name == "checkpoints":
-                raise DamagedError(f"{path} was not finished.")
-            return
-        if disk.sha256(path) != json.loads(facts.read_text(encoding="utf-8"))["sha256"]:
+        disk.require_file(path)
+        if not os.path.lexists(facts):
+            tensor_file.require_intact(path)
+        elif disk.sha256(path) != disk.read_json(facts)["sha256"]:
             raise DamagedError(f"{path} is damaged: its sha256 differs from the one written with it.")
     except OSError as error:
+        if error.errno in NOT_A_FILE:
+            raise DamagedError(f"{path} is damaged: it, or its .json, is not a file.") from error
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{path} is damaged: its digest cannot be read.") from error
+    except (ValueError, KeyError) as error:
+        what = "its .json has no sha256" if isinstance(error, KeyError) else error
+        raise DamagedError(f"{path} is damaged: {what}.") from error
 
 
-def _newest_first(folder: Path) -> list[Path]:
-    named = [path for path in folder.iterdir() if re.fullmatch(r"step_\d{8,}\.pt", path.name)]
-    return sorted(named, key=lambda path: int(path.stem[5:]), reverse=True)
+def _newest_first(folder: Path, run: str = "") -> list[Path]:
+    """List what is named like a checkpoint, without those whose `.json` names another run."""
+    named = [path for path in folder.iterdir() if re.fullmatch(r"step_\d{8,18}\.pt", path.name)]
+    return [path for path in sorted(named, key=lambda path: int(path.stem[5:]), reverse=True) if _of_run(path, run)]
+
+
+def _of_run(path: Path, run: str) -> bool:
+    try:
+        found = disk.read_json(path.with_suffix(".json")).get("run")
+    except (OSError, ValueError):
+        return True
+    return not run or not found or found == run
+
+
+def _set_aside(path: Path) -> None:
+    """Rename part of a damaged checkpoint, whatever it is, to a free name with `.corrupt` in it."""
+    aside, count = path.with_name(f"{path.name}.corrupt"), 1
+    while os.path.lexists(aside):
+        aside, count = path.with_name(f"{path.name}.corrupt.{count}"), count + 1
+    if os.path.lexists(path):
+        path.rename(aside)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ssl_cli import disk
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import CheckpointError, UsageError
@@ -38,7 +39,9 @@ class Continuation:
     device: str | None = None
 
 
-def continued(settings: Settings, origins: Mapping[str, str], folder: RunFolder) -> Continuation:
+def continued(
+    settings: Settings, origins: Mapping[str, str], folder: RunFolder, state: Mapping[str, Any] | None = None
+) -> Continuation:
     """Read the settings of the run in `folder` and apply what the command line changes.
 
     Environment and files are for new runs and are ignored.
@@ -47,15 +50,21 @@ def continued(settings: Settings, origins: Mapping[str, str], folder: RunFolder)
         settings: as for a new run.
         origins: where each of their values comes from, by dotted key.
         folder: that holds the run.
+        state: its checkpoint, whose settings are used where `settings.toml` is gone.
 
     Raises:
         UsageError: the command line changes what would change the steps, or leaves out the run's own method class.
         CheckpointError: the settings of the run cannot be read.
     """
+    notes, replan, device = [], False, None
     try:
-        table = tomllib.loads(folder.settings_file.read_text(encoding="utf-8"))
-        before = Settings.model_validate(decode_paths(table))
-    except ValueError as error:
+        if state is not None and not folder.settings_file.exists():
+            notes.append(f"{folder.settings_file} is gone; the settings in the checkpoint are used.")
+            before = Settings.model_validate(state["settings"])
+        else:
+            table = tomllib.loads(disk.read_bytes(folder.settings_file).decode())
+            before = Settings.model_validate(decode_paths(table))
+    except (OSError, ValueError, RecursionError) as error:
         hint = "Restore it, or start again with --overwrite."
         raise CheckpointError(f"{folder.settings_file} is damaged.", hint) from error
     name = before.method.name
@@ -63,7 +72,6 @@ def continued(settings: Settings, origins: Mapping[str, str], folder: RunFolder)
         raise UsageError(f"This run was made by {name}, code of your own.", f"Add --method {name} to run it.")
     old, new = before.model_dump(), settings.model_dump()
     old["run"]["max_time"] = None  # it was the limit of an earlier process
-    notes, replan, device = [], False, None
     for key, origin in origins.items():
         value, wanted = _at(old, key), _at(new, key)
         if not (origin.startswith("--") or origin in {"DATA", "the command line"}):

@@ -4,10 +4,12 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from ssl_cli import tensor_file
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.errors import CheckpointError
 from ssl_cli.objective import Objective
+from ssl_cli.optim.build import checked_state
 
 
 def capture_state(
@@ -31,12 +33,14 @@ def restore_state(state: dict[str, Any], objective: Objective, optimiser: Optimi
     """Load a checkpoint into the objective and the optimiser; return the number of steps it has taken.
 
     Raises:
-        CheckpointError: its tensors do not fit the settings.
+        CheckpointError: its tensors differ in name, dtype or shape from those of the settings; nothing is loaded.
     """
     try:
-        objective.load_state_dict(state["objective"])
-        optimiser.load_state_dict(state["optimiser"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        what = str(error).splitlines()[0]
-        raise CheckpointError(f"The checkpoint does not fit its own settings: {what}") from error
+        tensor_file.require_like(state["objective"], objective.state_dict(), "the objective")
+        moments = checked_state(state["optimiser"], optimiser)
+    except ValueError as error:
+        raise CheckpointError(f"The checkpoint does not fit its own settings: {error}.") from error
+    objective.load_state_dict(state["objective"])
+    # the options of the groups are those of the settings
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     return int(state["step"])

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import signal
@@ -18,8 +17,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from ssl_cli import disk
-from ssl_cli.engine.run.folder import settle_status, status
+from ssl_cli import disk, status
 from ssl_cli.error_file import rank_error
 from ssl_cli.errors import DONE, INTERRUPTED, STOPPED, Interrupted, RankError, UsageError
 from ssl_cli.signals import exit_code, stop_reason
@@ -75,7 +73,7 @@ def launch(words: Sequence[str], ranks: int, *, device: str, out: Path) -> int:
         return _report(error.failures, ranks, out)
     except SignalException as error:
         code = exit_code(error.sigval)
-        if status(out) is None or settle_status(out, "stopped", code, stop_reason(error.sigval)):
+        if not status.read(out) or status.settle(out, "stopped", code, stop_reason(error.sigval)):
             raise Interrupted(stop_reason(error.sigval), code) from None
         return code
     finally:
@@ -109,13 +107,13 @@ def _report(failures: Mapping[int, ProcessFailure], ranks: int, out: Path) -> in
     error = rank_error(failure.error_file_data)
     if error is None:
         code = failure.exitcode
-        if code in (STOPPED, INTERRUPTED) and status(out) == "stopped":
+        if code in (STOPPED, INTERRUPTED) and status.state(out) == status.STOPPED:
             return code
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         error = RankError(f"Rank {rank} of {ranks} (from 0) {how}.", code=code if code >= 0 else STOPPED)
     elif rank == 0:
         return error.code
-    if settle_status(out, "failed", error.code, error.message) and error.out_of_memory:
+    if status.settle(out, "failed", error.code, error.message) and error.out_of_memory:
         _note_out_of_memory(out / "plan.json", error.message)
     raise error
 
@@ -129,4 +127,4 @@ def _order(item: tuple[int, ProcessFailure]) -> tuple[bool, bool, int]:
 def _note_out_of_memory(plan: Path, message: str) -> None:
     """Note in `plan.json` that the next `--resume` has to take smaller micro-batches."""
     with contextlib.suppress(OSError, ValueError):
-        disk.write_json(plan, {**json.loads(plan.read_text()), "out_of_memory": message})
+        disk.write_json(plan, {**disk.read_json(plan), "out_of_memory": message})

@@ -33,11 +33,17 @@ def test_the_newest_three_are_kept_and_the_newest_is_found(tmp_path: Path) -> No
     assert not warnings
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "no digest", "bad digest"])
+@pytest.mark.parametrize(
+    "damage",
+    ["flip", "truncate", "empty", "folder", "link to nothing", "pipe", "bad digest", "digest a folder", "deep digest"],
+)
 def test_the_newest_undamaged_checkpoint_is_loaded(tmp_path: Path, damage: str) -> None:
+    tmp_path = tmp_path / "checkpoints"
+    tmp_path.mkdir()
     checkpoint.save(tmp_path, state(5), keep=3)
     path = checkpoint.save(tmp_path, state(10), keep=3)
     data = bytearray(path.read_bytes())
+    digest = path.with_suffix(".json")
     if damage == "flip":
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
@@ -45,28 +51,57 @@ def test_the_newest_undamaged_checkpoint_is_loaded(tmp_path: Path, damage: str) 
         path.write_bytes(data[:-100])
     elif damage == "empty":
         path.write_bytes(b"")
-    elif damage == "no digest":
-        path.with_suffix(".json").unlink()
+    elif "digest" in damage:
+        digest.unlink()
+        digest.mkdir() if "folder" in damage else digest.write_text("[" * 200_000 if "deep" in damage else "{")
     else:
-        path.with_suffix(".json").write_text("{")
-    found, warnings = checkpoint.newest(tmp_path) if damage != "no digest" else _in_a_run(tmp_path)
+        path.unlink()
+        {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path)}.get(damage, lambda: path.symlink_to("nowhere"))()
+    assert checkpoint.find(str(tmp_path.parent)).stem == "step_00000005"
+    found, warnings = checkpoint.newest(tmp_path)
     assert found is not None
     assert found["step"] == 5
-    assert len(warnings) == (damage != "no digest")  # that one was not finished: nothing is lost
+    assert len(warnings) == 1
+    checkpoint.save(tmp_path, state(10), keep=3)  # nothing is in its way
 
 
-def _in_a_run(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Only in a run folder must a checkpoint have its digest."""
-    moved = folder.rename(folder.with_name("checkpoints"))
-    return checkpoint.newest(moved)
+def test_checkpoints_without_their_digests_are_used_and_kept(tmp_path: Path) -> None:
+    """As after a backup of `*.pt` alone, or a kill between a checkpoint and its digest."""
+    for step in (5, 10):
+        checkpoint.save(tmp_path, state(step), keep=3).with_suffix(".json").unlink()
+    found, warnings = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found["step"] == 10
+    assert "no .json" in warnings[0]
+    for step in (15, 20, 25):
+        checkpoint.save(tmp_path, state(step), keep=1)
+    assert [path.name for path in sorted(tmp_path.glob("*.pt"))] == [
+        "step_00000005.pt", "step_00000010.pt", "step_00000025.pt",
+    ]  # fmt: skip
 
 
-def test_a_first_checkpoint_without_a_digest_is_removed(tmp_path: Path) -> None:
-    """Where a run was killed between the file and its digest, it starts from step 0."""
-    path = checkpoint.save(tmp_path, state(5), keep=3)
+def test_a_damaged_checkpoint_without_its_digest_is_not_used(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, state(5), keep=3)
+    path = checkpoint.save(tmp_path, state(10), keep=3)
     path.with_suffix(".json").unlink()
-    assert checkpoint.newest(tmp_path) == (None, [])
-    assert not list(tmp_path.iterdir())
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\0\0\x20A" * 4)] ^= 1  # in a tensor, 10.0 in float32
+    path.write_bytes(data)
+    found, warnings = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found["step"] == 5
+    assert "damaged" in warnings[-1]
+
+
+def test_a_checkpoint_of_another_run_is_neither_used_nor_deleted(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, state(90), keep=1, run="other")
+    for step in (5, 10):
+        checkpoint.save(tmp_path, state(step), keep=1, run="own")
+    found, warnings = checkpoint.newest(tmp_path, "own")
+    assert found is not None
+    assert found["step"] == 10
+    assert not warnings
+    assert [path.name for path in sorted(tmp_path.glob("*.pt"))] == ["step_00000010.pt", "step_00000090.pt"]
 
 
 def test_a_checkpoint_of_another_format_is_an_error_and_not_touched(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ssl_cli.engine.run.folder import RunFolder, default_path
+from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import LockedError, UsageError
+from ssl_cli.run_path import default_path
 
 
 def test_a_folder_without_a_run_is_refused_and_not_touched(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 def test_out_may_not_be_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="is a file"):
+    with pytest.raises(UsageError, match="not a folder"):
         RunFolder(tmp_path / "file")
 
 

@@ -1,0 +1,90 @@
+"""Paths of run folders that a command line names, or not: checked without torch, so that a command can ask first."""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from ssl_cli import lock, status
+from ssl_cli.data.search import closest_path
+from ssl_cli.errors import CheckpointError, UsageError
+from ssl_cli.names import is_file, is_folder
+
+
+def default_path(method: str) -> Path:
+    """Return `runs/<date-time>-<method>`, with a number behind it where that exists."""
+    stem = time.strftime("%Y%m%d-%H%M%S") + "-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in method)
+    path, count = Path("runs") / stem, 1
+    while path.exists():
+        count += 1
+        path = Path("runs") / f"{stem}-{count}"
+    return path
+
+
+def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder as `RunFolder` would. None is a new folder.
+
+    Raises:
+        UsageError: the folder is not empty and neither applies, or it holds no run.
+        LockedError: another process uses it.
+    """
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other.", "Give one of them.")
+    if path is None:
+        if resume or overwrite:
+            flag = "--resume" if resume else "--overwrite"
+            raise UsageError(f"{flag} needs to know which run.", "Name its folder with --out.")
+        return
+    if os.path.lexists(path) and not is_folder(path):
+        what = "a link to nothing" if path.is_symlink() else "not a folder"
+        raise UsageError(f"--out {path} is {what}.", "Give a folder.")
+    try:
+        _refuse_filled(path, resume=resume, overwrite=overwrite)
+    except OSError as error:
+        raise UsageError(f"--out {path} cannot be used: {error.strerror}.", "Choose another --out.") from error
+
+
+def _refuse_filled(path: Path, *, resume: bool, overwrite: bool) -> None:
+    is_run = bool(status.read(path))
+    if is_run:
+        lock.require_free(path)
+        if not is_started(path) and not resume:
+            return  # a start that failed before its first step
+    if not path.is_dir() or all(entry.name.startswith(".") for entry in path.iterdir()):
+        return
+    if not is_run:
+        raise UsageError(f"{path} is not empty and holds no run.", "Choose another --out; nothing was touched.")
+    if not (resume or overwrite):
+        raise not_empty(path)
+
+
+def is_started(path: Path) -> bool:
+    """Whether the run in the folder got beyond its plan."""
+    return (path / "settings.toml").exists() or any((path / "checkpoints").glob("*"))
+
+
+def not_empty(path: Path) -> UsageError:
+    """Return the error about a folder that holds a run."""
+    hint = "Continue it with --resume, replace it with --overwrite, or choose another --out."
+    return UsageError(f"{path} is not empty.", hint)
+
+
+def require_run(run: str) -> None:
+    """Refuse a path that can hold no checkpoint.
+
+    Raises:
+        CheckpointError: there is no such file or folder, or a folder without a checkpoint.
+    """
+    path = Path(run)
+    if is_file(path):
+        return
+    if not is_folder(path):
+        near = closest_path(path)
+        hint = f"Did you mean '{near}'?" if near else "Give the folder that pretrain --out named."
+        raise CheckpointError(f"There is no run or checkpoint at {run}.", hint)
+    with contextlib.suppress(OSError):  # a folder without permission is reported where it is opened
+        if any((path / "checkpoints").glob("*.pt")):
+            return
+        inside = sorted(path.glob("*/checkpoints/*.pt"), key=lambda file: file.stat().st_mtime)
+        hint = f"Did you mean '{inside[-1].parents[1]}'?" if inside else "Give a run folder that pretrain wrote."
+        raise CheckpointError(f"There is no whole checkpoint in {run}.", hint)

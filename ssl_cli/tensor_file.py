@@ -1,0 +1,171 @@
+"""Files of tensors by torch.save: read within limits, without running code, and compared with what is expected."""
+
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_cli import disk
+
+MAX_RECORDS = 20_000
+"""Tensors of a file; the largest network here has 3,000 with its optimiser."""
+MAX_STRUCTURE = 4 << 20
+"""Bytes of the pickle that describes them, 200 for each."""
+MAX_NODES = 200_000
+DTYPES = {
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+}  # fmt: skip
+
+
+def load(path: Path) -> Any:
+    """Read nested dicts, lists, primitives and tensors to the CPU; no code in the file is executed.
+
+    Returns:
+        The content; every tensor a copy with memory of its own.
+
+    Raises:
+        OSError: no regular file, or one that cannot be read.
+        ValueError: not such a file, damaged, or beyond the limits of this module.
+    """
+    disk.require_file(path)
+    _require_plain_archive(path)
+    try:
+        with path.open("rb") as file:
+            # mapped, each tensor is a slice of the file, and cannot reach beyond it; torch maps by a UTF-8 name only
+            name = path if _is_utf8(path) else f"/dev/fd/{file.fileno()}"
+            return _copy(torch.load(name, map_location="cpu", weights_only=True, mmap=True), [0])
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch raises whatever the damage happens to break, some of it without words
+        words = " ".join(str(error).split())[:200]
+        raise ValueError(words or type(error).__name__) from error
+
+
+def require_intact(path: Path) -> None:
+    """Compare the content of a file with the CRC-32 that torch.save wrote of each tensor.
+
+    Raises:
+        OSError: no regular file, or one that cannot be read.
+        ValueError: one differs, or the file is not of torch.save.
+    """
+    disk.require_file(path)
+    _require_plain_archive(path)
+    with zipfile.ZipFile(path) as archive:
+        try:
+            damaged = archive.testzip()
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(str(error) or "it is cut off") from error
+    if damaged is not None:
+        raise ValueError(f"its record {damaged} is damaged")
+
+
+def require_like(found: Mapping[str, Any], expected: Mapping[str, Tensor], what: str) -> None:
+    """Refuse tensors that differ from `expected` in name, dtype or shape.
+
+    Raises:
+        ValueError: the first difference.
+    """
+    for name in expected.keys() ^ found.keys():
+        raise ValueError(f"{what} {'lacks' if name in expected else 'has an unknown'} '{name}'")
+    for name, tensor in expected.items():
+        require_tensor(found[name], tensor.shape, tensor.dtype, f"'{name}' of {what}")
+
+
+def require_tensor(found: Any, shape: torch.Size, dtype: torch.dtype, name: str) -> None:
+    """Refuse what is not a tensor of this shape and dtype.
+
+    Raises:
+        ValueError: the difference.
+    """
+    if not isinstance(found, Tensor):
+        raise ValueError(f"{name} is {type(found).__name__}, not a tensor")
+    if found.shape != shape or found.dtype != dtype:
+        pair = [f"{str(kind).removeprefix('torch.')} {tuple(form)}" for kind, form in
+                ((found.dtype, found.shape), (dtype, shape))]  # fmt: skip
+        raise ValueError(f"{name} is {pair[0]}, and {pair[1]} is expected")
+
+
+def tensors(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of nested dicts and lists with its dotted name."""
+    if isinstance(content, Tensor):
+        yield name, content
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, part in items:
+        yield from tensors(part, f"{name}.{key}" if name else str(key))
+
+
+def first_non_finite(content: Any) -> str | None:
+    """Return the dotted name of the first floating-point tensor with an infinite or NaN entry, None if all are finite.
+
+    Note: one host read for all tensors on a device.
+    """
+    floating = [(name, tensor) for name, tensor in tensors(content) if tensor.is_floating_point() and tensor.numel()]
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for _, tensor in floating:
+        by_device.setdefault(tensor.device, []).append(tensor)
+    # the largest magnitude of each: NaN and infinity survive it
+    largest = (torch.stack([norm.float() for norm in torch._foreach_norm(of, torch.inf)]) for of in by_device.values())
+    if all(bool(norms.isfinite().all()) for norms in largest):
+        return None
+    return next((name for name, tensor in floating if not bool(tensor.isfinite().all())), None)
+
+
+def _is_utf8(path: Path) -> bool:
+    return str(path).encode("utf-8", "replace") == os.fsencode(path)
+
+
+def _require_plain_archive(path: Path) -> None:
+    """Refuse compressed, repeated or too many records, whose size is not bounded by that of the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+        raise ValueError("it is not a file of tensors") from error
+    names = {record.filename for record in records}
+    structure = sum(record.file_size for record in records if record.filename.endswith(".pkl"))
+    if len(records) > MAX_RECORDS or structure > MAX_STRUCTURE:
+        raise ValueError(f"it has {len(records):,} records and {structure:,} bytes of structure, more than are read")
+    if len(names) < len(records):
+        raise ValueError("it has two records of one name")
+    if any(record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1 for record in records):
+        raise ValueError("it is compressed or encrypted, as torch.save never does")
+    if sum(record.file_size for record in records) > path.stat().st_size:
+        raise ValueError("its records claim more bytes than it has")
+
+
+def _copy(value: Any, count: list[int]) -> Any:
+    """Copy the content; refuse tensors of odd layout and other objects than torch.save wrote for us."""
+    count[0] += 1
+    if count[0] > MAX_NODES:
+        raise ValueError("it has more entries than are read")
+    if isinstance(value, Tensor):
+        return _copy_tensor(value)
+    if isinstance(value, dict):
+        if not all(isinstance(key, str | int) for key in value):
+            raise ValueError("it has a key that is neither a name nor a number")
+        return {key: _copy(part, count) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy(part, count) for part in value]
+    if value is not None and not isinstance(value, str | bool | int | float):
+        raise ValueError(f"it holds a {type(value).__name__}")
+    return value
+
+
+def _copy_tensor(tensor: Tensor) -> Tensor:
+    """Copy a dense tensor, in any order of dimensions; refuse any other, such as a huge one by strides of 0."""
+    if type(tensor) is not Tensor or tensor.dtype not in DTYPES or tensor.device.type != "cpu":
+        raise ValueError(f"it holds a tensor that is not plain: {tensor.dtype} on {tensor.device.type}")
+    if tensor.layout != torch.strided:
+        raise ValueError(f"it holds a tensor that is {tensor.layout}")
+    size = 1
+    for stride, length in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if tensor.numel() and length > 1:
+            if stride != size:
+                raise ValueError(f"it holds a tensor of shape {tuple(tensor.shape)} and strides {tensor.stride()}")
+            size *= length
+    return tensor.clone()  # in the same order of dimensions
