@@ -14,6 +14,7 @@ A run that is stopped by a signal or `--max-time` exits with `STOPPED` and can b
 """
 
 import errno
+import os
 from typing import ClassVar
 
 DONE = 0
@@ -104,6 +105,14 @@ class Interrupted(BaseException):
         self.code = code
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OF_THE_DISK = _FULL | {
+    errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE,
+    errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT,
+}  # fmt: skip
+"""Errors of files that are no bug: a disk that is full, read-only, failing or gone, or a folder that was deleted."""
+
+
 def convert_exception(error: Exception) -> SslcliError:
     """Convert any exception to an `SslcliError`: out of memory, disk full, too many open files, or a bug in sslcli."""
     if isinstance(error, SslcliError):
@@ -114,7 +123,12 @@ def convert_exception(error: Exception) -> SslcliError:
         return OutOfMemoryError(
             "There is not enough memory.", "Lower --memory or --micro-batch, or close other programs."
         )
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK and error.filename:
+        hint = (
+            "Free some space and try again." if error.errno in _FULL else "Check the disk, and the permissions on it."
+        )
+        return ResourceError(f"Cannot use {os.fsdecode(error.filename)}: {error.strerror}.", hint)
+    if isinstance(error, OSError) and error.errno in _FULL:
         return ResourceError("There is no room left on the disk.", "Free some space and try again.")
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return ResourceError("Too many files are open.", "Raise the limit with ulimit -n, or close other programs.")
