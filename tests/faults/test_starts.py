@@ -33,8 +33,11 @@ sys.stdin.read()
 """Opens the folder when the file `start` is there, and holds it until its standard input is closed."""
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(50, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("flag", ["", "resume", "overwrite"])
+@pytest.mark.parametrize(
+    ("count", "flag"),
+    [(6, ""), *(pytest.param(*case, marks=pytest.mark.slow) for case in [
+        (6, "resume"), (6, "overwrite"), (50, ""), (50, "resume"), (50, "overwrite")])],
+)  # fmt: skip
 def test_one_of_many_gets_the_folder(count: int, flag: str, tmp_path: Path) -> None:
     out, start = tmp_path / "run", tmp_path / "start"
     if flag:
