@@ -1,5 +1,6 @@
 """Runs of the real command in processes of their own, and how to tell that two ended alike."""
 
+import contextlib
 import json
 import os
 import signal
@@ -57,9 +58,15 @@ def finish(process: subprocess.Popen[str], timeout: float = 600) -> tuple[int, s
     return process.returncode, stderr
 
 
+def signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal to the whole group, unless it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
 def kill(process: subprocess.Popen[str]) -> None:
-    """Kill -9 from outside, the whole group."""
-    os.killpg(process.pid, signal.SIGKILL)
+    """Kill -9 from outside, the whole group, unless it has ended."""
+    signal_group(process, signal.SIGKILL)
     process.communicate()
 
 

@@ -1,6 +1,5 @@
 """Kill -9 from outside at random moments: the resumed run ends with the same bits."""
 
-import os
 import random
 import signal
 import subprocess
@@ -23,10 +22,10 @@ def stop_within_a_write(process: subprocess.Popen[str], out: Path) -> bool:
     """Stop the process while it writes a checkpoint; False where it ended first."""
     while process.poll() is None:
         if is_writing(out):
-            os.killpg(process.pid, signal.SIGSTOP)
+            runs.signal_group(process, signal.SIGSTOP)
             if is_writing(out):
                 return True
-            os.killpg(process.pid, signal.SIGCONT)  # it had just ended
+            runs.signal_group(process, signal.SIGCONT)  # it had just ended
         time.sleep(0.0005)
     return False
 
