@@ -147,7 +147,8 @@ def _reopen(
     if resume and folder.died:
         notes.insert(0, "The last process of this run died: it was killed, or the machine stopped.")
     if resume and state is None:
-        notes.append(f"There is no checkpoint in {folder.path} yet: training starts from step 0.")
+        what = "checkpoint" if folder.settings_file.exists() else "run"
+        notes.append(f"There is no {what} in {folder.path} to resume yet: training starts from step 0.")
     if state is None and not folder.settings_file.exists():
         return Continuation(settings, [], replan=False), None, notes
     continuation = continued(settings, origins, folder, state)
@@ -169,8 +170,10 @@ def assemble(
     settings, notes = cap_queue(settings, len(source))
     recorded_device = resolved.device if resolved else settings.hardware.device
     device = local_device(continuation.device or recorded_device)
+    steps = len(source) // settings.run.batch * settings.schedule.epochs
+    if resolved:
+        _refuse_other_run(resolved, state, len(source), steps)
     if resolved and torch.device(resolved.device).type != device.type:
-        _refuse_other_run(resolved, state, len(source), len(source) // settings.run.batch * settings.schedule.epochs)
         notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
         resolved = None
     require_batch(source.name, len(source), settings.run.batch)
@@ -184,8 +187,6 @@ def assemble(
         folder.write_environment({"torch": str(torch.__version__), "torchvision": version("torchvision")})
     else:
         before = resolved
-        steps = len(source) // settings.run.batch * settings.schedule.epochs
-        _refuse_other_run(resolved, state, len(source), steps)
         if continuation.replan:
             resolved, ram = replan(settings, objective, resolved, source)
             notes.append(

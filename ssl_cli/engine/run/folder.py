@@ -22,8 +22,6 @@ from ssl_cli.names import encode_paths, is_folder, shown
 from ssl_cli.run_path import is_started, not_empty, refuse_unfit
 
 SCHEMA = 1
-LONGEST_LINE = 1 << 20
-"""Bytes; no event is that long."""
 FILES = ("plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "settings.toml")
 CHECKPOINT_FILES = r"step_\d{8,}\.(pt|json|corrupt)(\.corrupt)?(\.\d+)?"
 
@@ -62,7 +60,7 @@ class RunFolder:
             for folder in (path, self.checkpoints):
                 disk.remove_temporary_files(folder)
             for name in ("metrics.jsonl", "bad_images.jsonl"):
-                _truncate_partial_line(path / name)
+                disk.drop_partial_line(path / name)
             self._metrics = disk.open_append(path / "metrics.jsonl")
             self._log = disk.open_append(path / "train.log")
         except OSError as error:
@@ -152,16 +150,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         return disk.read_json(path)
     except (OSError, ValueError):
         return {}
-
-
-def _truncate_partial_line(path: Path) -> None:
-    """Drop a last line without an end, which a killed process may have left."""
-    if not path.is_file():
-        return
-    with path.open("r+b") as file:
-        start = max(file.seek(0, os.SEEK_END) - LONGEST_LINE, 0)
-        file.seek(start)
-        file.truncate(start + file.read().rfind(b"\n") + 1)
 
 
 def _delete_run(path: Path) -> None:
