@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.loader import require_batch
+from ssl_cli.data.glance import constant_images
+from ssl_cli.data.loader import cap_for, require_batch
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
@@ -182,7 +183,7 @@ def assemble(
         plan = make_plan(settings, objective, len(source), source.name, source, folder.path)
         resolved, ram = plan.resolved, plan.cache_bytes
         planned = Planned(choices=plan.choices, expected=plan.expected)
-        notes += plan.warnings
+        notes += [*plan.warnings, *filter(None, [constant_images(source, cap_for(settings.data.size))])]
         folder.write_plan(planned, resolved.as_dict())
         folder.write_environment({"torch": str(torch.__version__), "torchvision": version("torchvision")})
     else:
