@@ -84,12 +84,13 @@ def constant_images(source: Source, cap: int) -> str | None:
     """
     seen: list[Tensor] = []
     with contextlib.suppress(DataError):
-        for images, _, _ in read_all(source, torch.linspace(0, len(source) - 1, SAMPLED).long().unique(), cap=cap):
+        spread = torch.tensor(sorted({k * (len(source) - 1) // (SAMPLED - 1) for k in range(SAMPLED)}))
+        for images, _, _ in read_all(source, spread, cap=cap):
             seen += images
     if seen and all(bool((x == x[:, :1, :1]).all()) for x in seen):
         return f"All of {len(seen)} images that were looked at are of one color each: there is nothing to learn."
     if len(seen) > 1 and all(torch.equal(x, seen[0]) for x in seen):
-        return f"All of {len(seen)} images that were looked at are the same: there is nothing to tell apart."
+        return f"All of {len(seen)} images that were looked at are the same: there is nothing to learn."
     return None
 
 

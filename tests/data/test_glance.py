@@ -80,7 +80,8 @@ def test_nothing_there(tmp_path: Path) -> None:
 )
 def test_images_from_which_nothing_can_be_learned_are_warned_of(images: list[Tensor | None], words: str | None) -> None:
     class Images:
-        name, classes, labels = "images", (), torch.full((len(images),), -1)
+        name, labels = "images", torch.full((len(images),), -1)
+        classes: tuple[str, ...] = ()
 
         def __len__(self) -> int:
             return len(images)

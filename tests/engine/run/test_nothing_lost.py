@@ -242,7 +242,7 @@ def test_out_that_is_no_folder_is_refused_and_left(tmp_path: Path, kind: str) ->
 
 
 def test_a_run_of_the_first_format_is_evaluated_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It was written by version 0.1.0 before runs had an id; where the format changes, it stays, and a new one joins."""
+    """It was written before runs had an id. Where the format changes, it stays, and a new one joins."""
     out = shutil.copytree(Path(__file__).parent / "format_1", tmp_path / "run")
     before = checkpoint.load(checkpoint.find(str(out)))
     assert main(["knn-eval", str(out), "--device", "cpu", "--json"]) == 0
