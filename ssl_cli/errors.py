@@ -14,6 +14,7 @@ A run that is stopped by a signal or `--max-time` exits with `STOPPED` and can b
 """
 
 import errno
+import re
 from typing import ClassVar
 
 DONE = 0
@@ -104,15 +105,27 @@ class Interrupted(BaseException):
         self.code = code
 
 
+# torch, oneDNN and the system raise RuntimeErrors and OSErrors, and this module does not import torch
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can(no|')t allocate memory|bad_?alloc|could not create a (primitive|memory object)$|failed to map",
+    re.IGNORECASE,
+)
+
+
 def convert_exception(error: Exception) -> SslcliError:
     """Convert any exception to an `SslcliError`: out of memory, disk full, too many open files, or a bug in sslcli."""
     if isinstance(error, SslcliError):
         return error
     what = " ".join(str(error).split()) or "no further words"
-    # torch's allocators raise RuntimeErrors, and this module does not import torch
-    if isinstance(error, MemoryError) or "out of memory" in what.lower() or "can't allocate memory" in what:
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(what):
         return OutOfMemoryError(
-            "There is not enough memory.", "Lower --memory or --micro-batch, or close other programs."
+            "There is not enough memory.",
+            "Lower --memory or --micro-batch, close other programs, or raise a limit (ulimit, container, job).",
+        )
+    if "can't start new thread" in what:
+        return ResourceError(
+            "A thread could not be started.",
+            "Raise the limit of processes or memory (ulimit -u, ulimit -v), or pass --set data.threads=1.",
         )
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return ResourceError("There is no room left on the disk.", "Free some space and try again.")

@@ -17,9 +17,9 @@ LINES = {"engine/train.py": 280, "engine": 4000, "bench": 500}
 """Most lines of a file, or of all files of a folder."""
 
 WORDS = {"config", "recipes", "registry", "error_file", "events", "errors", "logs", "names", "signals", "world"}
-FILES_AND_RANKS = {"disk", "distributed", "draws", "lock", "status", "tensor_file"}
+SHARED = {"cgroups", "disk", "distributed", "draws", "lock", "memory", "status", "tensor_file"}
 """Single modules that the other parts may use."""
-PARTS = FILES_AND_RANKS | {"memory", "watchdog", "nn", "losses", "augment", "optim", "data", "export"}
+PARTS = SHARED | {"watchdog", "nn", "losses", "augment", "optim", "data", "export"}
 CONTRACT = {"objective"}  # what a batch and a method are: parts are handed batches, so it lies below them
 OBJECTIVES = {"methods", "transfer"}
 SURFACE = {"commands", "ui", "cli", "__main__", "__init__"}
@@ -90,7 +90,7 @@ def test_imports_go_down(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in FILES if home(path) in PARTS], ids=relative)
 def test_parts_do_not_import_one_another(path: Path) -> None:
-    sideways = neighbours(path) & PARTS - FILES_AND_RANKS
+    sideways = neighbours(path) & PARTS - SHARED
     assert not sideways, f"{relative(path)} imports {sideways}"
 
 

@@ -91,7 +91,11 @@ class Reader:
         now = time.monotonic()
         for place, worker in enumerate(self._workers):
             pending = worker.pending
-            if pending is not None and now - pending.started > self.deadline:
+            if not worker.is_alive():  # out of memory outside of a read
+                if pending is not None:
+                    pending.finish(MemoryError())
+                self._workers[place] = _Worker(self.source, self.cap, self._requests)
+            elif pending is not None and now - pending.started > self.deadline:
                 worker.abandoned = True
                 pending.finish(DataError(f"reading it took longer than {self.deadline:g} seconds"))
                 self._workers[place] = _Worker(self.source, self.cap, self._requests)

@@ -17,8 +17,7 @@ from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
 from ssl_cli.engine.evaluation.evaluate import quality
 from ssl_cli.engine.plan import oom
-from ssl_cli.engine.plan.cost import local_groups
-from ssl_cli.engine.plan.plan import Resolved, cache_bytes, cap_queue, describe, make_plan, replan
+from ssl_cli.engine.plan.plan import Resolved, cap_queue, describe, make_plan, replan
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.resume import Continuation, continued
@@ -194,10 +193,9 @@ def assemble(
                 f"As asked, the run continues with {oom.describe_micro_batches(resolved)}. The batch is unchanged."
             )
         else:
-            ram = cache_bytes(settings, objective, device)
-            sizes = local_groups(settings, objective)
-            resolved, more = oom.resume_smaller(
-                resolved, sizes, earlier.get("out_of_memory") or earlier.get("shortage")
+            note = earlier.get("out_of_memory") or earlier.get("shortage")
+            resolved, ram, more = oom.resume_smaller(
+                settings, objective, resolved, source, note=note, killed=folder.killed
             )
             notes += more
         what = "all choices unchanged" if resolved == before else "the batch is divided differently"

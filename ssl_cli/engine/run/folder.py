@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import tomli_w
 
-from ssl_cli import __version__, disk, events, lock, status
+from ssl_cli import __version__, cgroups, disk, events, lock, status
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import ResourceError
 from ssl_cli.names import encode_paths, is_folder, shown
@@ -51,6 +51,7 @@ class RunFolder:
             before = {} if overwrite else status.read(path)
             self.id = str(before.get("run") or uuid.uuid4().hex)
             self.died = before.get("state") == status.RUNNING
+            self.killed = self.died and cgroups.killed_since(before.get("oom_kills"))
             if is_started(path) and not (resume or overwrite):  # since it was looked at, by a process that has ended
                 raise not_empty(path)
             if overwrite:
