@@ -59,7 +59,7 @@ def pretrain(
                 last = Warned(message=f"There is no run in {out} to resume yet: a new one starts.")
                 folder.record(last)
                 yield last
-            with capture_logging(folder.log), process_group(local_device(settings.hardware.device), request):
+            with capture_logging(folder.log, out), process_group(local_device(settings.hardware.device), request):
                 for last in _events(_with_absolute_paths(settings), origins, folder, request):
                     started |= isinstance(last, Started)
                     folder.record(last)
