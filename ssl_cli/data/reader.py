@@ -7,6 +7,7 @@ from types import TracebackType
 
 from torch import Tensor
 
+from ssl_cli.data.gate import DECODING
 from ssl_cli.data.source import Source
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
@@ -91,8 +92,11 @@ class Reader:
         now = time.monotonic()
         for place, worker in enumerate(self._workers):
             pending = worker.pending
-            if pending is not None and now - pending.started > self.deadline:
+            if pending is None or DECODING.waits(worker.ident):  # for large images that others decode
+                continue
+            if now - max(pending.started, DECODING.began(worker.ident)) > self.deadline:
                 worker.abandoned = True
+                DECODING.forget(worker.ident)
                 pending.finish(DataError(f"reading it took longer than {self.deadline:g} seconds"))
                 self._workers[place] = _Worker(self.source, self.cap, self._requests)
 
