@@ -194,7 +194,7 @@ def _limits(lowest: float, highest: float) -> tuple[float, float]:
     """Return what is black and what is white in an image of no standard range: 0 and 1 if all values are between."""
     if min(lowest, 0.0) == 0.0 and max(highest, 1.0) == 1.0:
         return 0.0, 1.0
-    return lowest, max(highest, lowest + 1e-12)
+    return lowest, max(highest, lowest + 1e-12, float(np.nextafter(lowest, np.inf)))
 
 
 def _limits_by_tiles(picture: Image.Image) -> tuple[float, float]:
