@@ -65,7 +65,7 @@ def pretrain(
         started = False
         try:
             request.raise_if_signalled()
-            with capture_logging(folder.log), process_group(local_device(settings.hardware.device), request):
+            with capture_logging(folder.log, out), process_group(local_device(settings.hardware.device), request):
                 for last in _events(_with_absolute_paths(settings), origins, folder, request, resume=resume):
                     started |= isinstance(last, Started)
                     folder.record(last)
