@@ -1,14 +1,19 @@
-"""Atomic file writes: a reader finds the old file or the new one, never half of one."""
+"""Files: atomic writes, of which a reader finds the old file or the new one, and reads within limits."""
 
 import errno
 import hashlib
 import json
 import os
+import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from ssl_cli.errors import ResourceError
+
+LARGEST_TEXT = 1 << 20
+"""Bytes of a file of settings or facts; a larger one is a mistake, or hostile."""
 
 
 class _HashingWriter:
@@ -81,7 +86,61 @@ def write_json(path: Path, facts: Mapping[str, Any]) -> None:
 def remove_temporary_files(folder: Path) -> None:
     """Remove the temporary files of processes that were killed while writing."""
     for path in folder.glob(".*.tmp.*"):
-        path.unlink(missing_ok=True)
+        if re.search(r"\.tmp\.\d+$", path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is no regular file: opening a pipe would wait for ever, and a device has no end.
+
+    Raises:
+        OSError: nothing is there, or it is a folder, pipe, socket or device.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
+
+
+def read_bytes(path: Path, limit: int = LARGEST_TEXT) -> bytes:
+    """Read a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: no regular file, or one that cannot be read.
+        ValueError: it is larger.
+    """
+    require_file(path)
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {limit / 2**20:g} MB")
+    return data
+
+
+def open_append(path: Path) -> TextIO:
+    """Open a text file to append to, created if it is not there.
+
+    Raises:
+        OSError: there is no regular file, or it cannot be written.
+    """
+    if os.path.lexists(path):
+        require_file(path)
+    return path.open("a", encoding="utf-8", errors="backslashreplace")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the object in a small JSON file.
+
+    Raises:
+        OSError: as `read_bytes`.
+        ValueError: too large, not JSON, nested too deeply, or not an object.
+    """
+    try:
+        found = json.loads(read_bytes(path))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
 
 
 def sha256(path: Path) -> str:
