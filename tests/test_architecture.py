@@ -16,8 +16,8 @@ LONGEST_FILE, LONGEST_CLASS, LONGEST_FUNCTION = 350, 150, 60
 LINES = {"engine/train.py": 280, "engine": 4000, "bench": 500}
 """Most lines of a file, or of all files of a folder."""
 
-WORDS = {"config", "recipes", "registry", "error_file", "events", "errors", "logs", "names", "signals", "world"}
-SHARED = {"cgroups", "disk", "distributed", "draws", "lock", "memory", "status", "tensor_file"}
+WORDS = {"config", "disk", "recipes", "registry", "error_file", "events", "errors", "logs", "names", "signals", "world"}
+SHARED = {"cgroups", "distributed", "draws", "lock", "memory", "status", "tensor_file"}
 """Single modules that the other parts may use."""
 PARTS = SHARED | {"watchdog", "nn", "losses", "augment", "optim", "data", "export"}
 CONTRACT = {"objective"}  # what a batch and a method are: parts are handed batches, so it lies below them

@@ -16,13 +16,17 @@ EPILOG = options.examples(
     "Other images, one folder a class: sslcli knn-eval runs/photos birds/ -k 20 --temperature 0.07",
 )
 Neighbours = Annotated[
-    int, typer.Option("--k", "-k", metavar="N", min=1, help="Neighbours that vote.", rich_help_panel=options.SCORE)
+    int,
+    typer.Option(
+        "--k", "-k", metavar="N", min=1, max=10**9, help="Neighbours that vote.", rich_help_panel=options.SCORE
+    ),
 ]
 Temperature = Annotated[
     float,
     typer.Option(
         metavar="T",
         min=1e-6,
+        max=1e6,
         callback=options.finite,
         help="A vote weighs exp(similarity / T).",
         rich_help_panel=options.SCORE,
