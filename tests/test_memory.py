@@ -2,15 +2,20 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from ssl_cli import cgroups, memory
+from ssl_cli.data import reader
+from ssl_cli.errors import convert_exception
 
 GB = 10**9
 UNLIMITED = "9223372036854771712"
@@ -166,16 +171,16 @@ def test_what_limits_leave_bounds_what_is_available(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cgroups, "free", lambda: 5)
     assert memory.available() == memory.within_limits() == 5
     monkeypatch.setattr(cgroups, "free", lambda: None)
-    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: (memory.resource.RLIM_INFINITY,) * 2)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     assert memory.within_limits() is None
     assert memory.available() > 5
 
 
-@pytest.mark.parametrize("kind", [memory.resource.RLIMIT_AS, memory.resource.RLIMIT_DATA])
+@pytest.mark.parametrize("kind", [resource.RLIMIT_AS, resource.RLIMIT_DATA])
 def test_a_limit_of_what_the_process_maps_bounds_what_is_available(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {kind: 1 << 50}
     monkeypatch.setattr(cgroups, "free", lambda: None)
-    monkeypatch.setattr(memory.resource, "getrlimit", lambda asked: (limits.get(asked, memory.resource.RLIM_INFINITY),))
+    monkeypatch.setattr(resource, "getrlimit", lambda asked: (limits.get(asked, resource.RLIM_INFINITY),))
     found = memory.within_limits()
     assert found is not None
     assert 0 < (1 << 50) - found < 1 << 46
@@ -262,6 +267,40 @@ def test_threads_that_cannot_start_are_told_before_openmp_ends_the_process() -> 
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
     assert "can't start new thread" in done.stderr
     assert "libgomp" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError(), 5),
+        (RuntimeError("std::bad_alloc"), 5),
+        (RuntimeError("could not create a primitive"), 5),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"), 5),
+        (OSError(12, "Cannot allocate memory"), 5),
+        (ImportError("libx.so: failed to map segment from shared object"), 5),
+        (RuntimeError("can't start new thread"), 5),
+        (RuntimeError("could not create a primitive descriptor for a convolution"), 1),
+        (RuntimeError("the sizes differ"), 1),
+    ],
+    ids=str,
+)
+def test_every_way_of_being_out_of_memory_is_told(error: Exception, code: int) -> None:
+    assert convert_exception(error).code == code
+
+
+def test_an_image_is_read_though_its_thread_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that is out of memory outside of a read ends without an outcome."""
+    honest, died = reader._Worker.run, list[object]()
+
+    def run(worker: reader._Worker) -> None:
+        if died:
+            honest(worker)
+        died.append(worker)
+
+    monkeypatch.setattr(reader._Worker, "run", run)
+    image: Any = SimpleNamespace(read=lambda index, cap: torch.full((1, 1, 1), index))
+    with reader.Reader(image, threads=1, deadline=0.1) as opened:
+        assert int(opened.result(opened.submit(7))) == 7
 
 
 @pytest.fixture
