@@ -47,17 +47,21 @@ def within_limits() -> int | None:
 
 @functools.cache
 def require_threads(count: int) -> None:
-    """Start so many threads and end them: where OpenMP cannot start its own later, it ends the process at once.
+    """Start so many threads and end them, then those of OpenMP: where it cannot start one, it ends the process.
 
     Raises:
         RuntimeError: they cannot be started.
     """
     ended = threading.Event()
+    threads = [threading.Thread(target=ended.wait, daemon=True) for _ in range(count)]
     try:
-        for _ in range(count):
-            threading.Thread(target=ended.wait, daemon=True).start()
+        for thread in threads:
+            thread.start()
     finally:
         ended.set()
+    for thread in threads:
+        thread.join()
+    torch.ones(1 << 16).neg()  # OpenMP keeps the threads that it starts here
 
 
 def resident() -> int:
