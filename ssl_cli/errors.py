@@ -113,7 +113,7 @@ _OUT_OF_MEMORY = re.compile(
 
 
 def convert_exception(error: Exception) -> SslcliError:
-    """Convert any exception to an `SslcliError`: out of memory, disk full, too many open files, or a bug in sslcli."""
+    """Convert any exception to an `SslcliError`: out of memory, disk full, too many files or threads, or a bug in sslcli."""
     if isinstance(error, SslcliError):
         return error
     what = " ".join(str(error).split()) or "no further words"
@@ -131,6 +131,8 @@ def convert_exception(error: Exception) -> SslcliError:
         return ResourceError("There is no room left on the disk.", "Free some space and try again.")
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return ResourceError("Too many files are open.", "Raise the limit with ulimit -n, or close other programs.")
+    if "can't start new thread" in what:
+        return ResourceError("No more threads can be started.", "Lower data.threads, or raise ulimit -u.")
     return SslcliError(
         f"This is a bug in sslcli: {type(error).__name__}: {what.rstrip('.')}.",
         "Run it again with --debug, and report what it shows.",

@@ -57,7 +57,7 @@ class InstDiscSettings(MethodSettings):
     name: Literal["instdisc"] = "instdisc"
     temperature: Factor = 0.07
     head_layers: int = Field(1, ge=0, le=3, description="0: none (h itself), 1: linear, 2 and 3: with hidden layers")
-    noise: int = Field(4096, ge=0, le=2**24, description="m, noise rows per image in NCE; 0: softmax over the bank")
+    noise: int = Field(4096, ge=0, le=2**16, description="m, noise rows per image in NCE; 0: softmax over the bank")
     bank_momentum: float = Field(
         0.5, ge=0, lt=1, description="weight of a row's old value; 0.5 in the code, 0 in the paper"
     )
