@@ -1,5 +1,6 @@
 """Files: atomic writes, of which a reader finds the old file or the new one, and reads within limits."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -60,14 +61,16 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> tuple[str, 
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be deleted either, the first error is the one to report
+            temporary.unlink(missing_ok=True)
         fault = error if isinstance(error, OSError) else stream.fault if stream else None
         if fault is None:
             raise
         full = fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-        what = "there is no room left for it" if full else str(fault.strerror)
+        size = f" ({stream.size:,} bytes so far)" if stream else ""
+        what = f"there is no room left for it{size}" if full else str(fault.strerror)
         hint = "Free some space and try again; a run continues with --resume." if full else "Choose another place."
         raise ResourceError(f"Cannot write {path}: {what}.", hint) from error
     return stream.digest.hexdigest(), stream.size
@@ -159,10 +162,26 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable: it is an entry of the folder, which is cached separately."""
+def make_folder(path: Path) -> None:
+    """Create a folder, and those above it, unless it is there; a power loss does not undo it.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+    with contextlib.suppress(PermissionError):  # a folder above it that may not be listed
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was created, renamed and deleted in the folder durable: its entries are cached separately."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network file systems sync no folders
+            raise
     finally:
         os.close(descriptor)

@@ -14,6 +14,7 @@ A run that is stopped by a signal or `--max-time` exits with `STOPPED` and can b
 """
 
 import errno
+import os
 import re
 from typing import ClassVar
 
@@ -105,6 +106,12 @@ class Interrupted(BaseException):
         self.code = code
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OF_THE_DISK = _FULL | {
+    errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE,
+    errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT,
+}  # fmt: skip
+"""Errors of files that are no bug: a disk that is full, read-only, failing or gone, or a folder that was deleted."""
 # torch, oneDNN and the system raise RuntimeErrors and OSErrors, and this module does not import torch
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can(no|')t allocate memory|bad_?alloc|could not create a (primitive|memory object)$|failed to map",
@@ -127,7 +134,12 @@ def convert_exception(error: Exception) -> SslcliError:
             "A thread could not be started.",
             "Raise the limit of processes or memory (ulimit -u, ulimit -v), or pass --set data.threads=1.",
         )
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK and error.filename:
+        hint = (
+            "Free some space and try again." if error.errno in _FULL else "Check the disk, and the permissions on it."
+        )
+        return ResourceError(f"Cannot use {os.fsdecode(error.filename)}: {error.strerror}.", hint)
+    if isinstance(error, OSError) and error.errno in _FULL:
         return ResourceError("There is no room left on the disk.", "Free some space and try again.")
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return ResourceError("Too many files are open.", "Raise the limit with ulimit -n, or close other programs.")

@@ -37,8 +37,11 @@ def save(folder: Path, state: dict[str, Any], keep: int, run: str = "") -> Path:
     digest, size = disk.write_atomic(path, lambda file: torch.save(content, file))
     facts = {"schema": SCHEMA, "sha256": digest, "size": size, "step": state["step"], "run": run}
     disk.write_json(path.with_suffix(".json"), facts)
-    if disk.sha256(path) != digest:
-        raise ResourceError(f"The disk did not keep {path} as it was written.", "Check the disk; use another --out.")
+    try:
+        _verify(path)
+    except CheckpointError as error:
+        hint = "Check the disk; use another --out."
+        raise ResourceError(f"The disk did not keep {path} as it was written.", hint) from error
     for old in _newest_first(folder, run)[keep:]:
         if old.with_suffix(".json").is_file():  # others were never verified
             old.unlink(missing_ok=True)

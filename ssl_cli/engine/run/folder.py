@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import tomli_w
@@ -44,10 +44,11 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.settings_file = path / "settings.toml"
+        self._files: list[IO[str]] = []
         refuse_unfit(path, resume=resume, overwrite=overwrite)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = lock.acquire(path)
+            disk.make_folder(path)
+            self._files.append(lock.acquire(path))
             before = {} if overwrite else status.read(path)
             self.id = str(before.get("run") or uuid.uuid4().hex)
             self.died = before.get("state") == status.RUNNING
@@ -57,17 +58,20 @@ class RunFolder:
             if overwrite:
                 _delete_run(path)
             self.write_status(status.RUNNING)  # before all else: it marks the folder as a run, should we be killed
-            self.checkpoints.mkdir(exist_ok=True)
+            disk.make_folder(self.checkpoints)
             for folder in (path, self.checkpoints):
                 disk.remove_temporary_files(folder)
             for name in ("metrics.jsonl", "bad_images.jsonl"):
                 disk.drop_partial_line(path / name)
-            self._metrics = disk.open_append(path / "metrics.jsonl")
-            self._log = disk.open_append(path / "train.log")
-        except OSError as error:
-            raise ResourceError(
-                f"Cannot write in {path}: {error.strerror or error}.", "Choose another --out."
-            ) from error
+            for name in ("metrics.jsonl", "train.log"):
+                self._files.append(disk.open_append(path / name))
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, OSError):
+                raise
+            why = error.strerror or error
+            raise ResourceError(f"Cannot write in {path}: {why}.", "Choose another --out.") from error
+        _, self._metrics, self._log = self._files
 
     def write_settings(self, settings: Settings) -> None:
         """Write `settings.toml`: every value of the tree but None, paths by `encode_paths`."""
@@ -142,8 +146,9 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the files and release the lock."""
-        for file in (self._metrics, self._log, self._lock):
-            file.close()
+        for file in reversed(self._files):
+            with contextlib.suppress(OSError):  # a full disk, which `record` has reported
+                file.close()
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -163,9 +168,10 @@ def _delete_run(path: Path) -> None:
             continue
         disk.remove_temporary_files(folder)
         is_ours = _is_checkpoint if folder.name == "checkpoints" else _is_result
-        for file in filter(is_ours, folder.iterdir()):
+        for file in sorted(filter(is_ours, folder.iterdir())):  # the newest checkpoint last
             if not is_folder(file):
                 file.unlink()
+        disk.sync_folder(folder)  # no checkpoint may come back, and be taken for one of the new run
         with contextlib.suppress(OSError):  # a file of the user's is left in it
             folder.rmdir()
 

@@ -1,0 +1,65 @@
+"""The power is lost after any operation: whatever is left of what was not synced, a state that was saved loads."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.operations import Disk, write_tree
+from tests.faults.scripts import SCRIPTS, Life, assert_intact, record
+
+Tree = dict[str, bytes | None]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sync nothing while the folder is reopened: the recorded operations are what counts."""
+    monkeypatch.setattr(os, "fsync", lambda number: None)
+
+
+@pytest.fixture(scope="module", params=SCRIPTS)
+def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Life:
+    return record(SCRIPTS[request.param], tmp_path_factory.mktemp("life"))
+
+
+def states(life: Life) -> Iterator[tuple[Tree, set[int | None]]]:
+    """Yield what a power loss may leave after each operation, and the steps of which one must load; each once."""
+    disk, seen = Disk(life.before), set()
+    for number, operation in enumerate(life.log):
+        disk.apply(operation)
+        allowed = life.allowed(number + 1)
+        for tree in disk.states():
+            files = {path: content for path, content in tree.items() if not path.endswith(".lock")}
+            key = hash((frozenset(files.items()), frozenset(allowed)))
+            if key not in seen:
+                seen.add(key)
+                yield tree, allowed
+
+
+def check(life: Life, folder: Path, stride: int) -> int:
+    found = list(states(life))[stride // 2 :: stride]
+    for tree, allowed in found:
+        write_tree(tree, folder)
+        assert_intact(folder / "run", allowed, life)
+    return len(found)
+
+
+def test_a_sample_of_what_a_power_loss_leaves(life: Life, tmp_path: Path) -> None:
+    assert check(life, tmp_path / "left", 4) > 50
+
+
+@pytest.mark.slow
+def test_all_that_a_power_loss_leaves(life: Life, tmp_path: Path) -> None:
+    assert check(life, tmp_path / "left", 1) > 200
+
+
+def test_the_disk_that_is_simulated_ends_as_the_real_one(life: Life) -> None:
+    disk = Disk(life.before)
+    for operation in life.log:
+        disk.apply(operation)
+    real = life.before.parent / "recorded"
+    files = {path.relative_to(real).as_posix(): path for path in real.rglob("*")}
+    everything = next(tree for tree in disk.states() if tree.keys() == files.keys())
+    for path, content in everything.items():
+        assert content == (None if files[path].is_dir() else files[path].read_bytes())

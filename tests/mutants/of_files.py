@@ -1,0 +1,93 @@
+"""Mistakes that lose work or let code in: what is not synced, renamed, hashed or verified, and the loader."""
+
+from tests.mutants.mutant import Mutant
+
+DISK, CHECKPOINT, FOLDER = "ssl_cli/disk.py", "ssl_cli/engine/run/checkpoint.py", "ssl_cli/engine/run/folder.py"
+LOCK, TENSOR_FILE = "ssl_cli/lock.py", "ssl_cli/tensor_file.py"
+POWER_LOSS = ("tests/faults/test_power_loss.py::test_a_sample_of_what_a_power_loss_leaves",)
+ENDS = ("tests/faults/test_operations.py::test_the_process_ends_at_any_operation",)
+FAILS = ("tests/faults/test_operations.py::test_any_operation_fails",)
+ALTERED = ("tests/faults/test_operations.py::test_a_disk_that_alters_what_is_written_costs_no_checkpoint",)
+
+MUTANTS = [
+    Mutant(
+        None,
+        "files-are-not-synced",
+        DISK,
+        "            os.fsync(file.fileno())\n",
+        "",
+        POWER_LOSS,
+    ),
+    Mutant(
+        None,
+        "renames-are-not-synced",
+        DISK,
+        "        temporary.replace(path)\n        sync_folder(path.parent)\n",
+        "        temporary.replace(path)\n",
+        POWER_LOSS,
+    ),
+    Mutant(
+        None,
+        "new-folders-are-not-synced",
+        DISK,
+        "        sync_folder(path.parent)\n\n\ndef sync_folder",
+        "        pass\n\n\ndef sync_folder",
+        POWER_LOSS,
+    ),
+    Mutant(
+        None,
+        "deleted-checkpoints-are-not-synced",
+        FOLDER,
+        "        disk.sync_folder(folder)  # no checkpoint may come back, and be taken for one of the new run\n",
+        "",
+        POWER_LOSS,
+    ),
+    Mutant(
+        None,
+        "files-are-copied-over-the-old-ones",
+        DISK,
+        "        temporary.replace(path)\n",
+        "        path.write_bytes(temporary.read_bytes())\n        temporary.unlink()\n",
+        ENDS,
+    ),
+    Mutant(
+        None,
+        "files-are-written-in-place",
+        DISK,
+        'temporary = path.with_name(f".{path.name}.tmp.{os.getpid()}")',
+        "temporary = path",
+        ENDS,
+    ),
+    Mutant(
+        None,
+        "temporary-files-stay",
+        DISK,
+        "        if re.search(",
+        "        if False and re.search(",
+        ENDS,
+    ),
+    Mutant(
+        None,
+        "only-the-newest-checkpoint-is-kept-and-deleted-before-it-is-written",
+        CHECKPOINT,
+        "    digest, size = disk.write_atomic(path,",
+        "    for old in _newest_first(folder, run):\n        old.unlink()\n    digest, size = disk.write_atomic(path,",
+        ENDS,
+    ),
+    Mutant(
+        None,
+        "closing-a-file-on-a-full-disk-hides-the-error",
+        FOLDER,
+        "            with contextlib.suppress(OSError):  # a full disk, which `record` has reported",
+        "            with contextlib.suppress(KeyError):  # a full disk, which `record` has reported",
+        FAILS,
+    ),
+    Mutant(
+        None,
+        "older-checkpoints-are-deleted-before-the-new-one-is-verified",
+        CHECKPOINT,
+        "    try:\n        _verify(path)\n    except CheckpointError as error:\n",
+        "    try:\n        pass\n    except CheckpointError as error:\n",
+        ALTERED,
+    ),
+]
