@@ -99,7 +99,7 @@ def _mounts(root: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _evictable(group: Path) -> int:
-    """Return the bytes of a group that the kernel takes back on demand: cached files that no process maps."""
+    """Return the bytes of a group that the kernel evicts on demand: cached files that no process maps."""
     stat = _table(group / "memory.stat")
     cached, mapped = ("inactive_file", "active_file"), "file_mapped"
     if f"total_{cached[0]}" in stat:  # version 1: those without `total_` leave out the groups below
