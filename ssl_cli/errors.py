@@ -120,7 +120,7 @@ _OUT_OF_MEMORY = re.compile(
 
 
 def convert_exception(error: Exception) -> SslcliError:
-    """Convert any exception to an `SslcliError`: out of memory, disk full, too many files or threads, or a bug in sslcli."""
+    """Convert any exception to an `SslcliError`: no more memory, disk, files or threads, or a bug in sslcli."""
     if isinstance(error, SslcliError):
         return error
     what = " ".join(str(error).split()) or "no further words"

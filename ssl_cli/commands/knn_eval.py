@@ -26,7 +26,6 @@ Temperature = Annotated[
     typer.Option(
         metavar="T",
         min=1e-6,
-        max=1e6,
         callback=options.finite,
         help="A vote weighs exp(similarity / T).",
         rich_help_panel=options.SCORE,

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ssl_cli.config.toml_file import DEEPEST
+
 LARGEST_NUMBER = 2**63
 LONGEST_TEXT = 4096
 """Characters of a text, and entries of a list; Linux takes no longer path."""
-DEEPEST = 8
-"""Lists and tables within one another, in a value or in a dotted key."""
-
 Count = Annotated[int, Field(gt=0, le=10**9)]
 """Steps, images or rows."""
 Rows = Annotated[int, Field(gt=0, le=2**24)]

@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ssl_cli.config.section import DEEPEST
 from ssl_cli.disk import read_bytes
 from ssl_cli.errors import UsageError
 from ssl_cli.names import shown
 
+DEEPEST = 8
+"""Lists and tables within one another, in a value or in a dotted key."""
 _LONGEST_KEY = 200
 _MOST_SETTINGS = 1000
 """Settings of a file; a run has a hundred, and a method of one's own may have more."""

@@ -78,7 +78,7 @@ TABLE = [
         toml='run.out = "a\\u0000b"\n',
     ),
     Wrong("pretrain --config none.toml", 2, "none.toml: No such file", "TOML file"),
-    Wrong("pretrain --config photos", 2, "Is a directory", "TOML file"),
+    Wrong("pretrain --config photos", 2, "it is a folder", "TOML file"),
     Wrong("pretrain --recipe none.toml", 2, "none.toml: No such file", "TOML file"),
     Wrong("pretrain --device gpu", 2, "no device 'gpu'", "--device cpu"),
     Wrong("bench setp", 2, "no benchmark 'setp'", "Did you mean 'step'?"),
