@@ -22,7 +22,7 @@ CONTRACT = {"objective"}  # what a batch and a method are: parts are handed batc
 OBJECTIVES = {"methods", "transfer"}
 SURFACE = {"commands", "ui", "cli", "__main__", "__init__"}
 FLOORS = [WORDS, CONTRACT, PARTS, OBJECTIVES, {"engine"}, {"bench", "sheet"}, SURFACE]
-EVERYWHERE = {"disk", "distributed", "draws"}  # single modules of floor 1 that its folders may use
+EVERYWHERE = {"disk", "distributed", "draws", "memory"}  # single modules of floor 1 that its folders may use
 ENGINE = [
     "rows",
     "gradient",
