@@ -79,7 +79,7 @@ def array_shape(file: BinaryIO, channels: int, max_pixels: int) -> tuple[int, ..
     height, width = (shape[axis] for axis in _axes(shape, channels)[:2])
     if not 0 < height * width <= max_pixels:
         raise DataError(f"it has {width} x {height} pixels; 1 to {max_pixels} are read")
-    start = file.tell()
+    start = file.seek(0, io.SEEK_CUR)
     if file.seek(0, io.SEEK_END) - start < height * width * channels:  # before memory is allocated for them
         raise DataError("it is damaged (it ends early)")
     return tuple(shape)
@@ -98,7 +98,7 @@ def _axes(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
 
 def read_array(file: BinaryIO, channels: int, max_pixels: int) -> np.ndarray:
     """Read a uint8 array `(H,W,C)` from a .npy file, see `array_shape`; nothing is unpickled."""
-    start = file.tell()
+    start = file.seek(0, io.SEEK_CUR)
     axes = _axes(array_shape(file, channels, max_pixels), channels)
     file.seek(start)
     array: np.ndarray = np.load(file, allow_pickle=False).transpose(axes)

@@ -3,6 +3,7 @@
 By Pillow: torchvision's decoders are a fifth faster on photographs, but deprecated, and do not read all formats.
 """
 
+import contextlib
 import io
 import math
 import warnings
@@ -17,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from ssl_cli.data import bands, tiles
-from ssl_cli.data.gate import DECODING
+from ssl_cli.data.decoding import DECODING
 from ssl_cli.data.regular import open_regular
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
@@ -117,7 +118,8 @@ def _decode(file: BinaryIO, cap: int | None, max_pixels: int, channels: int) -> 
             picture.draft(None, (math.ceil(width * scale), math.ceil(height * scale)))
         mode = "RGBA" if "transparency" in picture.info else picture.mode
         result = math.prod(tiles.shrunk_size(picture.size, cap)) * channels
-        with DECODING.hold(peak_bytes(*picture.size, mode, picture.format or "") + scans + result):
+        needed = peak_bytes(*picture.size, mode, picture.format or "") + scans + result
+        with DECODING.hold(needed), contextlib.closing(picture):  # which frees the raster now
             picture.load()
             if channels not in (1, bands.RGB):
                 return bands.of_picture(picture, channels, cap)
@@ -165,7 +167,7 @@ def _several_scans(picture: Image.Image) -> bool:
     if not isinstance(picture, JpegImageFile):
         return False
     first = 6 + 2 * picture.layers  # bytes of the header of a first scan that has all channels
-    position = picture.fp.tell() if picture.fp else 0
+    position = picture.fp.seek(0, io.SEEK_CUR) if picture.fp else 0
     if "progressive" in picture.info or position < first or picture.fp is None:
         return True
     picture.fp.seek(position - first)
@@ -190,11 +192,11 @@ def _finite(picture: Image.Image) -> np.ndarray:
     return np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)
 
 
-def _limits(lowest: float, highest: float) -> tuple[float, float]:
+def _limits(smallest: float, largest: float) -> tuple[float, float]:
     """Return what is black and what is white in an image of no standard range: 0 and 1 if all values are between."""
-    if min(lowest, 0.0) == 0.0 and max(highest, 1.0) == 1.0:
+    if min(smallest, 0.0) == 0.0 and max(largest, 1.0) == 1.0:
         return 0.0, 1.0
-    return lowest, max(highest, lowest + 1e-12, float(np.nextafter(lowest, np.inf)))
+    return smallest, max(largest, smallest + 1e-12, float(np.nextafter(smallest, np.inf)))
 
 
 def _limits_by_tiles(picture: Image.Image) -> tuple[float, float]:

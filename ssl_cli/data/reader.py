@@ -7,7 +7,7 @@ from types import TracebackType
 
 from torch import Tensor
 
-from ssl_cli.data.gate import DECODING
+from ssl_cli.data.decoding import DECODING
 from ssl_cli.data.source import Source
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown

@@ -24,7 +24,7 @@ class _Bounded(io.FileIO):
 
     def readall(self) -> bytes:
         """Read what is left."""
-        return self.read(max(0, self.size - self.tell())) or b""
+        return self.read(max(0, self.size - self.seek(0, io.SEEK_CUR))) or b""
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""Large images tile by tile: beside the decoder's own raster no second one is made."""
+"""Large images tile by tile: no second raster is made next to the decoder's."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator

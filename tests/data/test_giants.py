@@ -20,7 +20,7 @@ from ssl_cli import memory
 from ssl_cli.data import decode as module
 from ssl_cli.data import tiles
 from ssl_cli.data.decode import decode, peak_bytes
-from ssl_cli.data.gate import SMALL, Gate
+from ssl_cli.data.decoding import SMALL, DecodingMemory
 from ssl_cli.data.reader import Reader
 from ssl_cli.errors import DataError
 from tests.data.as_a_whole import decode_whole
@@ -156,7 +156,7 @@ print(memory("VmHWM") - before)
     ],
 )
 def test_the_memory_is_what_is_counted(tmp_path: Path, name: str, channels: int) -> None:
-    """What is counted for a large image, beside its file, is neither less than it takes nor three times as much."""
+    """What is counted for a large image, without its file, is neither less than it takes nor three times as much."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("the system does not report the peak")
     mode, form, given = CASES[name]
@@ -207,10 +207,10 @@ def test_more_than_the_memory_allows_is_a_bad_image(monkeypatch: pytest.MonkeyPa
 
 
 def test_large_reads_wait_for_one_another() -> None:
-    gate, most, inside, lock = Gate(limit=3 * SMALL), [0], [0], threading.Lock()
+    shared, most, inside, lock = DecodingMemory(limit=3 * SMALL), [0], [0], threading.Lock()
 
     def read(size: int) -> None:
-        with gate.hold(size):
+        with shared.hold(size):
             with lock:
                 inside[0] += size
                 most[0] = max(most[0], inside[0])
@@ -228,33 +228,65 @@ def test_large_reads_wait_for_one_another() -> None:
     assert most[0] == 5 * SMALL  # which was alone
 
 
+ALL_AT_ONCE = """
+import re, sys
+from pathlib import Path
+import torch
+from ssl_cli.data.decode import peak_bytes
+from ssl_cli.data.decoding import DECODING
+from ssl_cli.data.folder import Files
+from ssl_cli.data.reader import Reader
+def memory(key): return int(re.search(key + r":\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+DECODING.limit = 1
+source = Files("large", [sys.argv[1]] * 8, torch.full((8,), -1), ())
+before = memory("VmRSS")
+with Reader(source, 4, 64) as reader:
+    for pending in [reader.submit(k) for k in range(8)]:
+        reader.result(pending)
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_the_memory_of_all_threads_is_that_of_one(tmp_path: Path, mode: str) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the system does not report the peak")
+    Image.new(mode, (4100, 4100)).save(tmp_path / "large.png")
+    done = subprocess.run(
+        [sys.executable, "-c", ALL_AT_ONCE, str(tmp_path / "large.png")],
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    assert int(done.stdout) <= peak_bytes(4100, 4100, mode, "PNG") + 30 * 2**20
+
+
 def test_a_read_that_hangs_is_counted_no_longer() -> None:
-    gate, hung, release = Gate(limit=SMALL, expiry=0.05), threading.Event(), threading.Event()
+    shared, hung, release = DecodingMemory(limit=SMALL, expiry=0.05), threading.Event(), threading.Event()
 
     def hang() -> None:
-        with gate.hold(SMALL):
+        with shared.hold(SMALL):
             hung.set()
             release.wait()
 
     thread = threading.Thread(target=hang, daemon=True)
     thread.start()
     hung.wait()
-    with gate.hold(SMALL):
-        assert gate.began(threading.get_ident()) > 0
+    with shared.hold(SMALL):
+        assert shared.began(threading.get_ident()) > 0
     release.set()
     thread.join()
-    gate.expiry = 1e9
-    with gate.hold(SMALL):
+    shared.expiry = 1e9
+    with shared.hold(SMALL):
         pass
 
 
 class Large:
     """Three large images, the first of which never ends."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, shared: DecodingMemory) -> None:
         self.name, self.labels = "large", torch.full((3,), -1)
         self.classes: tuple[str, ...] = ()
-        self.gate, self.release = gate, threading.Event()
+        self.shared, self.release = shared, threading.Event()
 
     def __len__(self) -> int:
         return 3
@@ -263,20 +295,20 @@ class Large:
         return str(index)
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        with self.gate.hold(SMALL):
+        with self.shared.hold(SMALL):
             if index == 0:
                 self.release.wait()
             return torch.full((3, 2, 2), index, dtype=torch.uint8)
 
 
 def test_those_that_wait_are_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(limit=SMALL)
-    monkeypatch.setattr("ssl_cli.data.reader.DECODING", gate)
-    source = Large(gate)
+    shared = DecodingMemory(limit=SMALL)
+    monkeypatch.setattr("ssl_cli.data.reader.DECODING", shared)
+    source = Large(shared)
     try:
         with Reader(source, 3, deadline=0.3) as reader:
             first = reader.submit(0)
-            while not any(gate.began(worker.ident) for worker in reader._workers):
+            while not any(shared.began(worker.ident) for worker in reader._workers):
                 time.sleep(0.01)
             others = [reader.submit(k) for k in (1, 2)]
             with pytest.raises(DataError, match=r"longer than 0.3 seconds"):

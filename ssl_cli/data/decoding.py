@@ -1,5 +1,7 @@
 """The memory that decoding takes, over all threads of the process: large images wait for one another."""
 
+import contextlib
+import ctypes
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ EXPIRY = 180.0
 """Seconds after which a read counts as hung, and its bytes no longer."""
 
 
-class Gate:
+class DecodingMemory:
     """Let reads decode at once as long as their bytes are within `limit`; a larger one decodes alone.
 
     Args:
@@ -67,6 +69,7 @@ class Gate:
         except MemoryError:
             raise DataError(f"decoding it takes {format_bytes(needed)}, which are not free") from None
         finally:
+            _trim()
             self.forget(thread)
 
     def waits(self, thread: int | None) -> bool:
@@ -89,8 +92,14 @@ class Gate:
         return not held or sum(held) + needed <= self.limit
 
 
-DECODING = Gate()
-"""The gate of this process."""
+DECODING = DecodingMemory()
+"""What the reads of this process share."""
+
+
+def _trim() -> None:
+    """Return freed memory to the system: the C library would keep that of a large image for the thread's next one."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _available() -> int:
