@@ -147,8 +147,7 @@ def _reopen(
     if resume and folder.died:
         notes.insert(0, "The last process of this run died: it was killed, or the machine stopped.")
     if resume and state is None:
-        what = "checkpoint" if folder.settings_file.exists() else "run"
-        notes.append(f"There is no {what} in {folder.path} to resume yet: training starts from step 0.")
+        notes.append(f"There is nothing in {folder.path} to resume yet: training starts from step 0.")
     if state is None and not folder.settings_file.exists():
         return Continuation(settings, [], replan=False), None, notes
     continuation = continued(settings, origins, folder, state)

@@ -246,7 +246,7 @@ def test_a_failed_start_leaves_no_folder_nobody_asked_for(tmp_path: Path, monkey
 
 def test_resuming_where_there_is_no_run_says_so(tmp_path: Path) -> None:
     events = run(settings(tmp_path / "run"), resume=True)
-    assert "no run" in only(events, Warned)[0].message
+    assert "nothing in" in only(events, Warned)[0].message
 
 
 def test_a_class_that_is_no_objective(tmp_path: Path) -> None:
