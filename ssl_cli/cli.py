@@ -104,7 +104,7 @@ def root(
     ] = False,
 ) -> None:
     """Contrastive self-supervised pretraining of image encoders."""
-    if not {"--help", "-h"} & {*ctx.obj} and ctx.invoked_subcommand is not None:
+    if not {"--help", "-h"} & {*(ctx.obj or ())} and ctx.invoked_subcommand is not None:
         _require_current_directory()
     if not world().is_rank_zero and ctx.invoked_subcommand != "pretrain":
         raise typer.Exit  # of several processes, only training is for more than the first

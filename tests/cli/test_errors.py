@@ -222,7 +222,7 @@ def test_a_run_ends_whatever_becomes_of_its_streams(tmp_path: Path, display: str
     assert done.returncode == code
     assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "finished"
     if result == ">out":
-        assert "knn-eval run" in (tmp_path / "out").read_text(encoding="utf-8")
+        assert "sslcli export run" in (tmp_path / "out").read_text(encoding="utf-8")
 
 
 def test_a_traceback_is_in_the_log_of_the_run_and_harmless(
