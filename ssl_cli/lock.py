@@ -1,7 +1,10 @@
 """Lock of a folder: held by one process until it ends, however it ends."""
 
+import contextlib
+import errno
 import fcntl
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -10,6 +13,8 @@ from typing import IO
 from ssl_cli.errors import LockedError
 
 NAME = ".lock"
+PAUSE, TRIES, LONGEST = 0.02, 3, 100
+"""Seconds between tries; tries at least, since `require_free` holds the lock for a moment; and at most."""
 
 
 def acquire(folder: Path) -> IO[str]:
@@ -60,9 +65,32 @@ def is_held(folder: Path) -> bool:
 
 
 def _hold(file: IO[str], folder: Path) -> None:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    """Lock the file, or name who has: where that process has only just started, as soon as it has written its name."""
+    holder = ""
+    for attempt in range(LONGEST):
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in {errno.EACCES, errno.EAGAIN}:  # such as a network file system without locks
+                raise
         file.seek(0)
-        holder = file.read(200).strip() or "another process"
-        raise LockedError(f"{folder} is in use by {holder}.", "Wait for it to end, or choose another --out.") from error
+        holder = file.read(200).strip()
+        if attempt + 1 >= TRIES and _is_alive(holder):
+            break
+        time.sleep(PAUSE)
+    hint = "Wait for it to end, or choose another --out."
+    raise LockedError(f"{folder} is in use by {holder or 'another process'}.", hint)
+
+
+def _is_alive(holder: str) -> bool:
+    """Whether the process is there that the file of a lock names; on another machine it is taken to be."""
+    found = re.match(r"process (\d{1,9}) on (\S+)", holder)
+    if found is None:
+        return False
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(int(found[1]), 0)
+        except ProcessLookupError:
+            return found[2] != socket.gethostname()
+    return True

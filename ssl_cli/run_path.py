@@ -45,12 +45,14 @@ def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
 
 
 def _refuse_filled(path: Path, *, resume: bool, overwrite: bool) -> None:
+    # listed first: a run that starts there at this moment writes its status before all that is listed
+    filled = path.is_dir() and not all(entry.name.startswith(".") for entry in path.iterdir())
     is_run = bool(status.read(path))
     if is_run:
         lock.require_free(path)
         if not is_started(path) and not resume:
             return  # a start that failed before its first step
-    if not path.is_dir() or all(entry.name.startswith(".") for entry in path.iterdir()):
+    if not filled:
         return
     if not is_run:
         raise UsageError(f"{path} is not empty and holds no run.", "Choose another --out; nothing was touched.")

@@ -1,6 +1,7 @@
 """Files of tensors by torch.save: read within limits, without running code, and compared with what is expected."""
 
 import os
+import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,15 @@ MAX_RECORDS = 20_000
 MAX_STRUCTURE = 4 << 20
 """Bytes of the pickle that describes them, 200 for each."""
 MAX_NODES = 200_000
+MAX_OPERATIONS = 1_000_000
+"""Of that pickle, 40 for each tensor."""
+KINDS = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+CONSTRUCTORS = {
+    "torch._utils _rebuild_tensor_v2",
+    "collections OrderedDict",
+    *(f"torch {kind}Storage" for kind in KINDS),
+}
+"""What the pickle of nested dicts, lists, primitives and dense tensors names; each is small until the file is read."""
 DTYPES = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
@@ -34,6 +44,7 @@ def load(path: Path) -> Any:
     """
     disk.require_file(path)
     _require_plain_archive(path)
+    _require_plain_structure(path)
     try:
         with path.open("rb") as file:
             # mapped, each tensor is a slice of the file, and cannot reach beyond it; torch maps by a UTF-8 name only
@@ -43,6 +54,8 @@ def load(path: Path) -> Any:
         raise
     except Exception as error:  # torch raises whatever the damage happens to break, some of it without words
         words = " ".join(str(error).split())[:200]
+        if "eights only" in words or "weights_only" in words:  # torch's advice is to load it without that protection
+            words = "it holds more than tensors, numbers and text"
         raise ValueError(words or type(error).__name__) from error
 
 
@@ -135,10 +148,31 @@ def _require_plain_archive(path: Path) -> None:
         raise ValueError(f"it has {len(records):,} records and {structure:,} bytes of structure, more than are read")
     if len(names) < len(records):
         raise ValueError("it has two records of one name")
+    if any(name.startswith("/") or ".." in name.split("/") for name in names):
+        raise ValueError("it has a record with a path to elsewhere")
     if any(record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1 for record in records):
         raise ValueError("it is compressed or encrypted, as torch.save never does")
     if sum(record.file_size for record in records) > path.stat().st_size:
         raise ValueError("its records claim more bytes than it has")
+
+
+def _require_plain_structure(path: Path) -> None:
+    """Refuse a pickle that names anything but `CONSTRUCTORS`, before it is run: code, or `bytearray(10**12)`."""
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            if not record.filename.endswith(".pkl"):
+                continue
+            try:
+                data = archive.read(record)
+            except (zipfile.BadZipFile, EOFError) as error:
+                raise ValueError(str(error) or "it is cut off") from error
+            for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
+                if operation.name == "GLOBAL" and argument in CONSTRUCTORS:
+                    continue
+                if operation.name in {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"}:
+                    raise ValueError(f"it names {argument or 'something'}, and no file of tensors does")
+                if count > MAX_OPERATIONS:
+                    raise ValueError("it has more entries than are read")
 
 
 def _copy(value: Any, count: list[int]) -> Any:

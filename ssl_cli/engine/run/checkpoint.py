@@ -59,7 +59,11 @@ def newest(folder: Path, run: str = "") -> tuple[dict[str, Any] | None, list[str
         CheckpointError: all are damaged, where starting over silently would lose the run; or one cannot be read here.
     """
     warnings: list[str] = []
-    for path in _newest_first(folder, run):
+    ours = _newest_first(folder, run)
+    warnings += [
+        f"{path.name} is of another run, says its .json." for path in _newest_first(folder) if path not in ours
+    ]
+    for path in ours:
         try:
             state = load(path)
             if not path.with_suffix(".json").exists():
@@ -118,9 +122,9 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not PARTS.keys() <= state.keys():
         raise CheckpointError(f"{path} is not a checkpoint of sslcli.", "Give a file that pretrain wrote.")
     if state["schema"] != SCHEMA:
-        raise CheckpointError(f"{path} has format {state['schema']}, this version reads {SCHEMA}.")
+        raise CheckpointError(f"{path} has format {state['schema']!r:.40}, this version reads {SCHEMA}.")
     for name, kind in PARTS.items():
-        if not isinstance(state[name], kind) or (kind is int and state[name] < 0):
+        if type(state[name]) is not kind or (kind is int and state[name] < 0):
             raise CheckpointError(f"{path} is not a checkpoint of sslcli: its '{name}' is {state[name]!r:.40}.")
     if wrong := tensor_file.first_non_finite({part: state[part] for part in ("objective", "optimiser")}):
         raise CheckpointError(f"{path} holds numbers that are not finite, in '{wrong}'.", "Give an earlier checkpoint.")

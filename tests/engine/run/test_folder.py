@@ -1,11 +1,14 @@
 """Run folders: locking, resume and overwrite, and files that are never deleted."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ssl_cli import lock
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import LockedError, UsageError
 from ssl_cli.run_path import default_path
@@ -58,6 +61,24 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
             RunFolder(out, resume=True)
         holder.kill()
     RunFolder(out, resume=True).close()
+
+
+def test_a_child_process_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """As a decode worker or a shell that outlives a killed run would."""
+    code = (
+        "import os, sys, time; from pathlib import Path; from ssl_cli import lock;"
+        "held = lock.acquire(Path(sys.argv[1])); child = os.fork();"
+        "child or time.sleep(60); print(child, flush=True); os.kill(os.getpid(), 9)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        child = int(holder.stdout.readline())
+        holder.wait()
+        try:
+            lock.acquire(tmp_path).close()
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_out_may_not_be_a_file(tmp_path: Path) -> None:
