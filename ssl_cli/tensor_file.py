@@ -169,7 +169,7 @@ def _require_plain_structure(path: Path) -> None:
             for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
                 if operation.name == "GLOBAL" and argument in CONSTRUCTORS:
                     continue
-                if operation.name in {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"}:
+                if operation.name in {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX"}:
                     raise ValueError(f"it names {argument or 'something'}, and no file of tensors does")
                 if count > MAX_OPERATIONS:
                     raise ValueError("it has more entries than are read")

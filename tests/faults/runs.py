@@ -22,12 +22,24 @@ COMMON = [
     "--micro-batch", "16", "--set", "model.bn_group=16", "--set", "data.images=384", "--set", "run.log_every=1",
     "--set", "run.checkpoint_every=5", "--set", "run.evaluate=false",
 ]  # fmt: skip
-METHODS = {"simclr": [], "moco-v2": ["--set", "method.queue=100"]}
+DIRECT, CACHED = ["--micro-batch", "64", "--set", "hardware.mode=direct"], ["--set", "hardware.mode=cached"]
+METHODS: dict[str, list[str]] = {
+    "simclr": [],
+    "moco-v2": ["--set", "method.queue=100"],
+    "simclr, direct": DIRECT,
+    "moco-v2, cached": [*CACHED, "--set", "method.queue=100"],
+    "instdisc": [],
+    "invaspread": CACHED,
+    "simclr-v2": ["--set", "method.memory=100"],
+    "moco-v1": ["--set", "method.queue=100"],
+}
+"""Flags by name of a method, with what else is special behind a comma."""
 
 
 def start(method: str, out: Path, *extra: str) -> subprocess.Popen[str]:
     """Start, or go on, in a process group of its own, so that it can be killed whole."""
-    command = [sys.executable, "-m", "ssl_cli", "pretrain", "--method", method, "--out", str(out), "--resume"]
+    name = method.partition(",")[0]
+    command = [sys.executable, "-m", "ssl_cli", "pretrain", "--method", name, "--out", str(out), "--resume"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "true"}
     return subprocess.Popen(
         [*command, *COMMON, *METHODS[method], *extra],
