@@ -193,9 +193,7 @@ def assemble(
             )
         else:
             note = earlier.get("out_of_memory") or earlier.get("shortage")
-            resolved, ram, more = oom.resume_smaller(
-                settings, objective, resolved, source, note=note, killed=folder.killed
-            )
+            resolved, ram, more = oom.resume_smaller(settings, objective, resolved, source, note, killed=folder.killed)
             notes += more
         what = "all choices unchanged" if resolved == before else "the batch is divided differently"
         planned = _resumed_plan(settings, objective, source, state["step"] if state else 0, steps, earlier, what)
@@ -229,8 +227,7 @@ def _resumed_plan(
     settings: Settings, objective: Objective, source: Source, step: int, steps: int, earlier: dict[str, Any], what: str
 ) -> Planned:
     """Return the plan of a resumed run; its time is that of the remaining steps at the throughput planned before."""
-    before = earlier.get("expected")
-    numbers = before.items() if isinstance(before, dict) else ()
+    numbers = before.items() if isinstance(before := earlier.get("expected"), dict) else ()
     expected = {**{key: value for key, value in numbers if isinstance(value, int | float)}, "steps": steps}
     if step == steps:
         expected = {"steps": steps}

@@ -47,7 +47,7 @@ def retry_smaller(
 
 
 def resume_smaller(
-    settings: Settings, objective: Objective, resolved: Resolved, source: Source | None, *, note: str | None,
+    settings: Settings, objective: Objective, resolved: Resolved, source: Source | None, note: str | None, *,
     killed: bool = False,
 ) -> tuple[Resolved, int, list[str]]:  # fmt: skip
     """Divide the batch further where the run ended; return the choices, the RAM for images, and what to warn of.
