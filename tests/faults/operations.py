@@ -127,9 +127,10 @@ class Recorder:
 
         replaced = {name: one(name, getattr(os, name)) for name in ("unlink", "mkdir", "rmdir")}
         renames = {name: renaming(getattr(os, name)) for name in ("rename", "replace")}
+        changed: dict[str, Any] = {"open": descriptor, "fsync": sync, **replaced, **renames}
         with (
             mock.patch.object(io, "open", opened),
-            mock.patch.multiple(os, open=descriptor, fsync=sync, **replaced, **renames),
+            mock.patch.multiple(os, **changed),
         ):
             yield
 

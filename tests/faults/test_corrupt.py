@@ -59,6 +59,14 @@ def both(path: Path) -> None:
     path.with_suffix(".json").unlink()
 
 
+def without_digest(damage: Damage) -> Damage:
+    def damaged(path: Path) -> None:
+        damage(path)
+        path.with_suffix(".json").unlink()
+
+    return damaged
+
+
 CHANCE = random.Random(1)
 DAMAGES: dict[str, Damage] = {
     **{f"flip {n}": flip(CHANCE.random(), CHANCE.randrange(8)) for n in range(FLIPS)},
@@ -81,8 +89,8 @@ DAMAGES: dict[str, Damage] = {
     "json of 2 MB": digest(b"[" + b"0," * (1 << 20)),
     "json a list": digest(b"[]"),
     "both gone": both,
-    "cut without its digest": lambda path: (cut(0.7)(path), path.with_suffix(".json").unlink()),
-    "flip without its digest": lambda path: (at(b"\0\0\0\x40\0\0\x40\x40")(path), path.with_suffix(".json").unlink()),
+    "cut without its digest": without_digest(cut(0.7)),
+    "flip without its digest": without_digest(at(b"\0\0\0\x40\0\0\x40\x40")),
 }
 
 

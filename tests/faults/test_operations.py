@@ -45,9 +45,9 @@ def fail(life: Life, number: int, kind: str, root: Path) -> None:
             life.script.act(root / "run", recorder.commit)
     except Exception as error:
         found.append(convert_exception(error))
-    for error in found:
-        assert error.code == 5, (life.log[number], error)
-        assert str(root) in error.message, (life.log[number], error.message)
+    for failure in found:
+        assert failure.code == 5, (life.log[number], failure)
+        assert str(root) in failure.message, (life.log[number], failure.message)
     commits = [n for n, operation in enumerate(life.log) if operation.kind == "commit"]
     committed = sum(operation.kind == "commit" for operation in recorder.log)
     assert_intact(root / "run", life.allowed(commits[committed - 1] + 1 if committed else 0), life)

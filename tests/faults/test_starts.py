@@ -83,5 +83,4 @@ def test_two_commands_on_one_run(flag: str, tmp_path: Path) -> None:
         for process in both:
             process.kill()
             process.communicate()
-    process = runs.start("simclr", out, "--max-time", "1s") if flag == "--resume" else None
-    assert process is None or runs.finish(process)[0] in {0, 75}
+    RunFolder(out, resume=True).close()

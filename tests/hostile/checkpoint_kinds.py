@@ -20,7 +20,7 @@ import torch
 
 CANARY = "canary"
 TOUCH = f"open({CANARY!r}, 'w').close()"
-Write = Callable[[Path], None]
+Write = Callable[[Path], object]
 
 
 def content(**parts: Any) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def storage(count: int = 64, key: str = "0", kind: Any = torch.FloatStorage, whe
 
 
 def rebuilt(of: Any, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> Call:
-    rebuild = torch._utils._rebuild_tensor_v2  # type: ignore[attr-defined]
+    rebuild = torch._utils._rebuild_tensor_v2
     return Call(rebuild, of, offset, shape, stride, False, collections.OrderedDict())
 
 
@@ -258,7 +258,7 @@ KINDS: dict[str, Write] = {
     "id of three words": tensor(Storage("storage", torch.FloatStorage, "0")),
     "sparse": holding(lambda: {"w": torch.eye(3).to_sparse()}, "objective"),
     "sparse beyond its shape": lambda path: archive(path, content(objective={"w": Call(
-        torch._utils._rebuild_sparse_tensor, torch.sparse_coo,  # type: ignore[attr-defined]
+        torch._utils._rebuild_sparse_tensor, torch.sparse_coo,
         (rebuilt(storage(kind=torch.LongStorage, count=32), 0, (1, 8), (8, 1)), rebuilt(storage(), 0, (8,), (1,)),
          torch.Size([10**12]), True))})),
     "sparse rows": holding(lambda: {"w": torch.eye(3).to_sparse_csr()}, "objective"),
