@@ -9,7 +9,7 @@ EVIDENCE ?= gpu-evidence.json
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all soak bench gpu-evidence format
+.PHONY: help demo test check test-all soak bench gpu-evidence audit format
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test-all: $(READY) ## Everything: slow tests and faults too, then known mistakes
 
 soak: $(READY) ## Kill runs with -9 and resume them, ROUNDS=20 times ten kills for each method
 	@SOAK_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest -m soak
+
+audit: $(READY) ## Look for known vulnerabilities of the installed packages with pip-audit; needs the network
+	@$(BIN)/python -m pip_audit --local --skip-editable --progress-spinner off
 
 format: $(READY) ## Format the code as check expects it
 	@$(BIN)/ruff format .

@@ -27,7 +27,7 @@ def request_huge_pages() -> None:
 def run() -> int:
     """Run the command line of this process; returns its exit code."""
     request_huge_pages()
-    from ssl_cli.cli import main  # imported late: the first process of two does not need it
+    from ssl_cli.cli import main  # imported late: a process that is executed again does not need it
 
     return main()
 

@@ -26,6 +26,7 @@ from ssl_cli.errors import (
     UsageError,
     convert_exception,
 )
+from ssl_cli.ui.stream import DisplayStream, discard, write_result
 from ssl_cli.world import world
 
 AFTERWORD = (
@@ -103,10 +104,20 @@ def root(
     ] = False,
 ) -> None:
     """Contrastive self-supervised pretraining of image encoders."""
+    if not {"--help", "-h"} & {*(ctx.obj or ())} and ctx.invoked_subcommand is not None:
+        _require_current_directory()
     if not world().is_rank_zero and ctx.invoked_subcommand != "pretrain":
         raise typer.Exit  # of several processes, only training is for more than the first
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
+
+
+def _require_current_directory() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        message = f"The current directory cannot be found: {error.strerror}."
+        raise UsageError(message, "Change to one that exists, such as: cd ~") from error
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -114,30 +125,23 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     _open_streams()
     try:
-        return _outcome(typer.main.get_command(app)(words, prog_name="sslcli", standalone_mode=False, obj=words))
+        returned = typer.main.get_command(app)(words, prog_name="sslcli", standalone_mode=False, obj=words)
+        write_result("")  # flushes here, where a failure can still be reported
+        return returned if isinstance(returned, int) else DONE
     except BrokenPipeError:
         return _reader_left()
     except SystemExit as end:  # typer ends so when a pipe breaks, and after shell completion
         if isinstance(end.__context__, BrokenPipeError):
             return _reader_left()
-        return _outcome(end.code)
+        return end.code if isinstance(end.code, int) else DONE
     except KeyboardInterrupt:
         return INTERRUPTED
     except Interrupted as stop:
         return _stopped(stop, as_json="--json" in words)
     except Exception as error:
-        try:
-            if "--debug" in words or os.environ.get("SSLCLI_DEBUG", "0") != "0":
-                _show_traceback()
-            code = _report(_converted(error, words), as_json="--json" in words)
-            sys.stdout.flush()  # what a full disk did not take is tried once more
-            return code
-        except BrokenPipeError:
-            _reader_left()
-            return _converted(error, words).code
-        except OSError:  # a full disk behind stdout
-            _reader_left()
-            return ResourceError.code
+        if "--debug" in words or os.environ.get("SSLCLI_DEBUG", "0") != "0":
+            _show_traceback()
+        return _report(_converted(error, words), as_json="--json" in words)
 
 
 def _open_streams() -> None:
@@ -150,29 +154,21 @@ def _open_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
         if hasattr(getattr(sys, name), "reconfigure"):  # a name that the terminal cannot show must not end a run
             getattr(sys, name).reconfigure(errors="backslashreplace")
-
-
-def _outcome(returned: Any) -> int:
-    sys.stdout.flush()  # here, where a failure can still be reported
-    return returned if isinstance(returned, int) else DONE
+    if not isinstance(sys.stderr, DisplayStream):
+        sys.stderr = DisplayStream(sys.stderr)
 
 
 def _reader_left() -> int:
     """End without an error where the reader of our output has closed it (`sslcli --help | head`)."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    for number in (1, 2):
-        os.dup2(nothing, number)
+    discard(1)
     return DONE
 
 
 def _stopped(stop: Interrupted, *, as_json: bool) -> int:
     """Report a run that was stopped before its first step, or twice; at a step's end the run reports it itself."""
     if as_json and world().is_rank_zero:
-        from ssl_cli.ui.sinks import write_json
-
-        hint = "Continue with --resume."
-        write_json({"error": {"code": stop.code, "message": f"Stopped: {stop.reason}.", "hint": hint}})
-    elif world().is_rank_zero:
+        return _write_error(stop.code, f"Stopped: {stop.reason}.", "Continue with --resume.")
+    if world().is_rank_zero:
         sys.stderr.write(f"stopped: {stop.reason}\n")
     return stop.code
 
@@ -232,21 +228,30 @@ def _setting_called(flag: str, context: Any) -> str | None:
     return keys[0] if keys else None
 
 
+def _write_error(code: int, message: str, hint: str) -> int:
+    """Write the error as JSON; return its exit code, or that of a full disk where stdout does not take it."""
+    from ssl_cli.ui.sinks import write_json
+
+    try:
+        write_json({"error": {"code": code, "message": message, "hint": hint}})
+    except ResourceError as full:
+        return full.code
+    return code
+
+
 def _report(error: SslcliError, *, as_json: bool) -> int:
     from ssl_cli.error_file import write_error_file
     from ssl_cli.ui.text import safe
 
-    message, hint = safe(error.message), safe(error.hint or error.otherwise)
+    code, message, hint = error.code, safe(error.message), safe(error.hint or error.otherwise)
     caused = isinstance(error, RankError)  # another rank is the cause
     if world().launched and (caused or not world().is_rank_zero):
         pass  # the launcher reports it
     elif as_json and world().is_rank_zero:
-        from ssl_cli.ui.sinks import write_json
-
-        write_json({"error": {"code": error.code, "message": message, "hint": hint}})
+        code = _write_error(code, message, hint)
     elif not caused or world().is_rank_zero:
         who = "" if world().is_rank_zero else f"rank {world().rank}: "
         sys.stderr.write(f"{who}error: {message}\n  {hint}\n")
         sys.stderr.flush()
     write_error_file(error)
-    return error.code
+    return code

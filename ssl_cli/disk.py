@@ -130,6 +130,16 @@ def open_append(path: Path) -> TextIO:
     return path.open("a", encoding="utf-8", errors="backslashreplace")
 
 
+def drop_partial_line(path: Path) -> None:
+    """Drop a last line without an end, which a killed process may have left."""
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        start = max(file.seek(0, os.SEEK_END) - LARGEST_TEXT, 0)
+        file.seek(start)
+        file.truncate(start + file.read().rfind(b"\n") + 1)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a small JSON file.
 

@@ -15,6 +15,7 @@ A run that is stopped by a signal or `--max-time` exits with `STOPPED` and can b
 
 import errno
 import os
+import re
 from typing import ClassVar
 
 DONE = 0
@@ -111,17 +112,27 @@ _OF_THE_DISK = _FULL | {
     errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT,
 }  # fmt: skip
 """Errors of files that are no bug: a disk that is full, read-only, failing or gone, or a folder that was deleted."""
+# torch, oneDNN and the system raise RuntimeErrors and OSErrors, and this module does not import torch
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can(no|')t allocate memory|bad_?alloc|could not create a (primitive|memory object)$|failed to map",
+    re.IGNORECASE,
+)
 
 
 def convert_exception(error: Exception) -> SslcliError:
-    """Convert any exception to an `SslcliError`: out of memory, disk full, too many open files, or a bug in sslcli."""
+    """Convert any exception to an `SslcliError`: no more memory, disk, files or threads, or a bug in sslcli."""
     if isinstance(error, SslcliError):
         return error
     what = " ".join(str(error).split()) or "no further words"
-    # torch's allocators raise RuntimeErrors, and this module does not import torch
-    if isinstance(error, MemoryError) or "out of memory" in what.lower() or "can't allocate memory" in what:
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(what):
         return OutOfMemoryError(
-            "There is not enough memory.", "Lower --memory or --micro-batch, or close other programs."
+            "There is not enough memory.",
+            "Lower --memory or --micro-batch, close other programs, or raise a limit (ulimit, container, job).",
+        )
+    if "can't start new thread" in what:
+        return ResourceError(
+            "A thread could not be started.",
+            "Raise the limit of processes or memory (ulimit -u, ulimit -v), or pass --set data.threads=1.",
         )
     if isinstance(error, OSError) and error.errno in _OF_THE_DISK and error.filename:
         hint = (
@@ -132,6 +143,8 @@ def convert_exception(error: Exception) -> SslcliError:
         return ResourceError("There is no room left on the disk.", "Free some space and try again.")
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return ResourceError("Too many files are open.", "Raise the limit with ulimit -n, or close other programs.")
+    if "can't start new thread" in what:
+        return ResourceError("No more threads can be started.", "Lower data.threads, or raise ulimit -u.")
     return SslcliError(
         f"This is a bug in sslcli: {type(error).__name__}: {what.rstrip('.')}.",
         "Run it again with --debug, and report what it shows.",

@@ -2,35 +2,66 @@
 
 import contextlib
 import ctypes
+import functools
 import re
 import resource
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import torch
 
-_CGROUPS = (
-    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
-    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
-)
+from ssl_cli import cgroups
+
 _PROCESS = Path("/proc/self")
 
 
 def available() -> int:
-    """Return the bytes of RAM free to this process: of the machine, or of its container where that is less."""
-    free = int(psutil.virtual_memory().available)
-    for folder, limit_name, used_name in _CGROUPS:
-        try:
-            limit, used = (folder / limit_name).read_text().strip(), int((folder / used_name).read_text())
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        if limit.isdigit():
-            used -= int(stat.get("inactive_file", 0))  # cached files are evicted on demand
-            free = min(free, max(int(limit) - used, 0))
-    return free
+    """Return the bytes of RAM free to this process: of the machine, within the limits that it runs under."""
+    on_machine, allowed = int(psutil.virtual_memory().available), within_limits()
+    return on_machine if allowed is None else min(on_machine, allowed)
+
+
+def free(device: torch.device) -> int:
+    """Return the bytes that are free now: of GPU memory on a GPU, else of RAM for this process."""
+    if device.type != "cuda":
+        return available()
+    release()  # cached blocks of PyTorch's allocator count as used
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+def within_limits() -> int | None:
+    """Return the bytes that control groups and `ulimit` leave to this process; None where nothing limits it.
+
+    Swap is not counted. Linux does not enforce a limit of resident memory, so none is read.
+    """
+    info = psutil.Process().memory_info()
+    found = [cgroups.free()]
+    for kind, used in ((resource.RLIMIT_AS, info.vms), (resource.RLIMIT_DATA, getattr(info, "data", 0))):
+        limit = resource.getrlimit(kind)[0]
+        found.append(None if limit == resource.RLIM_INFINITY else max(limit - used, 0))
+    return min((bytes_left for bytes_left in found if bytes_left is not None), default=None)
+
+
+@functools.cache
+def require_threads(count: int) -> None:
+    """Start so many threads and end them, then those of OpenMP: where it cannot start one, it ends the process.
+
+    Raises:
+        RuntimeError: they cannot be started.
+    """
+    ended = threading.Event()
+    threads = [threading.Thread(target=ended.wait, daemon=True) for _ in range(count)]
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        ended.set()
+    for thread in threads:
+        thread.join()
+    torch.ones(1 << 16).neg()  # OpenMP keeps the threads that it starts here
 
 
 def resident() -> int:

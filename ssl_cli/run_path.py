@@ -36,7 +36,7 @@ def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
             raise UsageError(f"{flag} needs to know which run.", "Name its folder with --out.")
         return
     if os.path.lexists(path) and not is_folder(path):
-        what = "a link to nothing" if path.is_symlink() else "not a folder"
+        what = "a file" if is_file(path) else "a link to nothing" if path.is_symlink() else "not a folder"
         raise UsageError(f"--out {path} is {what}.", "Give a folder.")
     try:
         _refuse_filled(path, resume=resume, overwrite=overwrite)

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from ssl_cli import disk, lock
+from ssl_cli import cgroups, disk, lock
 
 SCHEMA = 1
 RUNNING, FINISHED, STOPPED, FAILED = STATES = ("running", "finished", "stopped", "failed")
@@ -37,14 +37,15 @@ def state(folder: Path) -> str | None:
 
 
 def write(folder: Path, run: str, state: str, exit_code: int | None, reason: str) -> None:
-    """Write the state of the run with this id.
+    """Write the state of the run with this id; while it runs, also how many processes were killed out of memory so far.
 
     Raises:
         ResourceError: the disk is full, or cannot be written.
     """
     facts = {"schema": SCHEMA, "run": run, "state": state, "exit_code": exit_code, "reason": reason}
     process = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
-    disk.write_json(folder / "status.json", {**facts, **process})
+    killed = {"oom_kills": cgroups.oom_kills()} if state == RUNNING else {}
+    disk.write_json(folder / "status.json", {**facts, **process, **killed})
 
 
 def settle(folder: Path, state: str, exit_code: int, reason: str) -> bool:

@@ -115,9 +115,12 @@ def tensors(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 def first_non_finite(content: Any) -> str | None:
     """Return the dotted name of the first floating-point tensor with an infinite or NaN entry, None if all are finite.
 
+    A scalar is not looked at: NaN stands for one that is not known yet.
+
     Note: one host read for all tensors on a device.
     """
-    floating = [(name, tensor) for name, tensor in tensors(content) if tensor.is_floating_point() and tensor.numel()]
+    known = ((name, tensor) for name, tensor in tensors(content) if tensor.ndim and tensor.numel())
+    floating = [(name, tensor) for name, tensor in known if tensor.is_floating_point()]
     by_device: dict[torch.device, list[Tensor]] = {}
     for _, tensor in floating:
         by_device.setdefault(tensor.device, []).append(tensor)

@@ -11,7 +11,7 @@ from ssl_cli import __main__
 NAME = "GLIBC_TUNABLES"
 
 
-class Executed(Exception):
+class ExecutedError(Exception):
     """Stands for the process that exec replaces."""
 
 
@@ -21,7 +21,7 @@ def switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
     def execv(path: str, words: list[str]) -> None:
         assert (path, words) == (sys.executable, sys.orig_argv)
-        raise Executed
+        raise ExecutedError
 
     monkeypatch.setenv(NAME, "")  # so that it is restored after the test
     monkeypatch.delenv(NAME)
@@ -33,7 +33,7 @@ def switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("switch")
 def test_huge_pages_are_requested_once() -> None:
-    with pytest.raises(Executed):
+    with pytest.raises(ExecutedError):
         __main__.request_huge_pages()
     assert os.environ[NAME] == "glibc.malloc.hugetlb=1"
     __main__.request_huge_pages()  # the process executed again goes on

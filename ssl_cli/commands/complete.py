@@ -1,6 +1,5 @@
 """Shell completion of values; imports no torch, and reads a bounded number of folders."""
 
-import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from ssl_cli.disk import read_json
 from ssl_cli.names import is_file, is_folder, shown
 from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, BENCHES, FAMILIES, METHODS
 
@@ -92,8 +92,8 @@ def _folders(path: str) -> list[str]:
 def _state(status: Path) -> str | None:
     """Return the state in a run's `status.json`, or None if there is no such file."""
     try:
-        return shown(str(json.loads(status.read_text(encoding="utf-8"))["state"]), 20)
+        return shown(str(read_json(status)["state"]), 20)
     except OSError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError):
         return "damaged"

@@ -16,7 +16,10 @@ EPILOG = options.examples(
     "Other images, one folder a class: sslcli knn-eval runs/photos birds/ -k 20 --temperature 0.07",
 )
 Neighbours = Annotated[
-    int, typer.Option("--k", "-k", metavar="N", min=1, help="Neighbours that vote.", rich_help_panel=options.SCORE)
+    int,
+    typer.Option(
+        "--k", "-k", metavar="N", min=1, max=10**9, help="Neighbours that vote.", rich_help_panel=options.SCORE
+    ),
 ]
 Temperature = Annotated[
     float,

@@ -1,6 +1,5 @@
 """`sslcli methods`: list methods, backbones and recipes; show a recipe with the source of every value."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from ssl_cli.commands import complete, options
 from ssl_cli.errors import UsageError
 from ssl_cli.names import shown
 from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, FAMILIES, METHODS, did_you_mean, method_path
+from ssl_cli.ui.stream import write_result
 
 EPILOG = options.examples(
     "What there is: sslcli methods",
@@ -86,7 +86,7 @@ def methods(
 
         write_json({"schema": 1, "command": "methods", **document})
     else:
-        sys.stdout.writelines(f"{line}\n" for line in lines)
+        write_result("".join(f"{line}\n" for line in lines))
     return 0
 
 

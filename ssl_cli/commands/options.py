@@ -109,7 +109,9 @@ ImageSize = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="First N images of each class (default: all)", rich_help_panel=DATA),
+    typer.Option(
+        metavar="N", min=1, max=10**9, help="First N images of each class (default: all)", rich_help_panel=DATA
+    ),
 ]
 Method = Annotated[
     str | None,
@@ -195,7 +197,9 @@ Memory = Annotated[
 ]
 Devices = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="GPUs or processes for one step (default: 1)", rich_help_panel=HARDWARE),
+    typer.Option(
+        metavar="N", min=1, max=1024, help="GPUs or processes for one step (default: 1)", rich_help_panel=HARDWARE
+    ),
 ]
 Out = Annotated[
     str | None, typer.Option(metavar="DIR", help="Run folder (default: runs/<time>-<method>)", rich_help_panel=OUTPUT)

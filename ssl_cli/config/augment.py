@@ -4,13 +4,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from ssl_cli.config.section import Section
+from ssl_cli.config.section import Factor, Section
+from ssl_cli.names import shown
 from ssl_cli.registry import OPS, did_you_mean
 
 
 def _rising(ends: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < ends[0] <= ends[1]:
-        raise ValueError("a range is two positive numbers, the smaller one first")
+    if not 1e-6 <= ends[0] <= ends[1] <= 1000:
+        raise ValueError("a range is two positive numbers, the smaller one first, from 0.000001 to 1,000")
     return ends
 
 
@@ -21,7 +22,8 @@ def _fractions(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 RGB = 3
-Positive = Annotated[float, Field(gt=0)]
+Offset = Annotated[float, Field(ge=-1e6, le=1e6)]
+Strength = Annotated[float, Field(ge=0, le=10)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 Fractions = Annotated[Range, AfterValidator(_fractions)]
@@ -63,11 +65,11 @@ class JitterSettings(Section):
     """Brightness, contrast, saturation and hue in each image's own random order; `strength` scales all four."""
 
     p: Probability = 0.8
-    brightness: float = Field(0.4, ge=0)
-    contrast: float = Field(0.4, ge=0)
-    saturation: float = Field(0.4, ge=0)
+    brightness: Strength = 0.4
+    contrast: Strength = 0.4
+    saturation: Strength = 0.4
     hue: float = Field(0.1, ge=0, le=0.5)
-    strength: float = Field(1.0, ge=0)
+    strength: Strength = 1.0
 
 
 class GraySettings(Section):
@@ -107,8 +109,8 @@ class SobelSettings(Section):
 class NormalizeSettings(Section):
     """Subtract `mean`, divide by `std`, per channel of an image in [0, 1]."""
 
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[Offset, ...] = (0.485, 0.456, 0.406)
+    std: tuple[Factor, ...] = (0.229, 0.224, 0.225)
 
     @model_validator(mode="after")
     def _as_many(self) -> Self:
@@ -145,7 +147,7 @@ class AugmentSettings(Section):
             return None
         for name in order:
             if name not in OPS:
-                raise ValueError(f"there is no operation '{name}'. {did_you_mean(name, OPS)}")
+                raise ValueError(f"there is no operation '{shown(name)}'. {did_you_mean(name, OPS)}")
         if len(set(order)) != len(order):
             raise ValueError("an operation stands twice")
         if not order or order[0] != "crop":

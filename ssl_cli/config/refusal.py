@@ -56,7 +56,7 @@ def refusal(error: ValidationError, sources: "Sequence[Source]") -> UsageError:
     words = re.findall(r"'([^']+)'", " ".join(str(detail.get("ctx", {}).get("expected", "")) for detail in own))
     meant = closest(value, words) if isinstance(value, str) else None
     hint = f"Did you mean '{meant}'?" if meant else source.remedy.format(origin=origin, key=given)
-    what = f"{key} = {reprlib.repr(value)}" if key in known else f"The combination of settings in '{key}'"
+    what = f"{key} = {reprlib.repr(value)}" if key in known else f"The combination of settings in '{shown(key)}'"
     return UsageError(f"{what} (from {origin}) is refused: {must}.", tip[0] if tip else hint)
 
 
@@ -69,7 +69,7 @@ def unknown(key: str, origin: str, known: Sequence[str]) -> UsageError:
     hint = f"Known: {', '.join(near or sorted({other.partition('.')[0] for other in known}))}."
     if close:
         hint = f"Did you mean '{env_name(close[0]) if origin.startswith(ENV) else close[0]}'?"
-    return UsageError(f"There is no setting '{key}' (from {origin}).", hint)
+    return UsageError(f"There is no setting '{shown(key)}' (from {origin}).", hint)
 
 
 def _key(detail: ErrorDetails, known: Collection[str]) -> str:

@@ -1,10 +1,28 @@
-"""The base of every settings model: frozen, and strict about names."""
+"""The base of every settings model: frozen, strict about names, and of values that a file can hold."""
 
-from typing import Any
+import datetime
+import math
+import re
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-_LARGEST_NUMBER = 2**63
+from ssl_cli.config.toml_file import DEEPEST
+
+LARGEST_NUMBER = 2**63
+LONGEST_TEXT = 4096
+"""Characters of a text, and entries of a list; Linux takes no longer path."""
+Count = Annotated[int, Field(gt=0, le=10**9)]
+"""Steps, images or rows."""
+Rows = Annotated[int, Field(gt=0, le=2**24)]
+"""Rows of a matrix in memory, as a queue's."""
+Dimensions = Annotated[int, Field(gt=0, le=2**14)]
+"""The width of a layer."""
+Rate = Annotated[float, Field(gt=0, le=1e12)]
+"""A learning rate: one that is far too high diverges, but is finite in float32."""
+Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
+"""A positive factor or divisor: neither it nor its reciprocal leaves the range of float32."""
+Epochs = Annotated[int, Field(gt=0, le=10**6)]
 
 
 class Section(BaseModel):
@@ -15,9 +33,40 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _storable(cls, value: Any) -> Any:
-        """Refuse what neither a tensor, a file name nor a checkpoint can hold."""
-        if isinstance(value, int) and abs(value) >= _LARGEST_NUMBER:
+        return storable(value)
+
+
+def storable(value: Any, depth: int = 0) -> Any:
+    """Return the value; refuse what neither a tensor, a file name nor `settings.toml` can hold.
+
+    Raises:
+        ValueError: such a number or text, also inside of a list or table, or too many of these in one another.
+    """
+    match value:
+        case float() if not math.isfinite(value):
+            raise ValueError("it should be a finite number")
+        case int() if abs(value) >= LARGEST_NUMBER:
             raise ValueError("the number is too large")
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError("it holds a zero byte")
-        return value
+        case datetime.date() | datetime.time():
+            raise ValueError("it should be text, a number, a list or a table")
+        case str():
+            _refuse_text(value)
+        case list() | tuple() | dict():
+            if depth == DEEPEST:
+                raise ValueError("it is nested too deeply")
+            if len(value) > LONGEST_TEXT:
+                raise ValueError(f"it has more than {LONGEST_TEXT:,} entries")
+            for part in value:
+                storable(part, depth + 1)
+            for part in value.values() if isinstance(value, dict) else ():
+                storable(part, depth + 1)
+    return value
+
+
+def _refuse_text(text: str) -> None:
+    if "\0" in text:
+        raise ValueError("it holds a zero byte")
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"it is longer than {LONGEST_TEXT:,} characters")
+    if re.search("[\ud800-\udc7f\udd00-\udfff]", text):  # the others stand for bytes of a path
+        raise ValueError("it holds half of a character")

@@ -5,7 +5,6 @@ Flag > --set > SSLCLI_SECTION__KEY > --config > ./sslcli.toml > user file > reci
 
 import contextlib
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ from pydantic_settings import EnvSettingsSource, PydanticBaseSettingsSource
 from ssl_cli.config.methods import MethodSettings, method_settings
 from ssl_cli.config.recipe import family_of, read_recipe
 from ssl_cli.config.refusal import ENV, refusal, unknown
-from ssl_cli.config.toml_file import TomlFile, flatten, nest, read_toml
+from ssl_cli.config.toml_file import TomlFile, flatten, is_name, nest, parse_toml, read_toml
 from ssl_cli.config.tree import SHAPING, Settings, leaves
 from ssl_cli.errors import UsageError
-from ssl_cli.names import is_file
+from ssl_cli.names import is_there, shown
 from ssl_cli.registry import FAMILIES, METHODS, is_library_backbone, method_path
 
 DEFAULT_METHOD = "simclr"
@@ -75,8 +74,11 @@ class Sets(Source):
         for item in items:
             key, equals, text = (part.strip() for part in item.partition("="))
             if not (key and equals):
-                raise UsageError(f"Cannot read --set {item}.", "Write it as --set section.key=value.")
+                raise UsageError(f"Cannot read --set {shown(item)}.", "Write it as --set section.key=value.")
+            _require_name(key, "--set")
             self.values |= flatten(nest({key: _parsed(key, text)}))
+        for key in self.values:
+            _require_name(key, "--set")
         self.origins = dict.fromkeys(self.values, "--set")
 
 
@@ -91,6 +93,8 @@ class Environment(EnvSettingsSource, Source):
 
     def __init__(self, env: Mapping[str, str]) -> None:
         ours = sorted(name for name in env if name.startswith(ENV) and name not in SWITCHES)
+        for name in ours:
+            _require_name(name.removeprefix(ENV).lower().replace("__", "."), name)
         self._given = {name.lower(): env[name] for name in ours}
         super().__init__(Settings, env_prefix=ENV, env_nested_delimiter="__")
         names = {name.removeprefix(ENV).lower().replace("__", "."): name for name in ours}
@@ -98,6 +102,8 @@ class Environment(EnvSettingsSource, Source):
         found = [*flatten(EnvSettingsSource.__call__(self)), *strays.items()]
         self.values = {key: _parsed(key, value) if isinstance(value, str) else value for key, value in found}
         self.origins = {}
+        for key in self.values:
+            _require_name(key, f"a variable {ENV}")
         for start, name in names.items():  # a variable of a whole table before those of its settings
             self.origins |= {key: name for key in self.values if f"{key}.".startswith(f"{start}.")}
 
@@ -159,11 +165,21 @@ class Recipe(Source):
         return nest(self.values)
 
 
+def _require_name(key: str, origin: str) -> None:
+    """Refuse a key that no setting can have, before tables are made of it.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not is_name(key):
+        raise unknown(shown(key), shown(origin), list(leaves(MethodSettings)))
+
+
 def _parsed(key: str, text: str) -> Any:
     """Read a value as typed in a shell: as TOML where the setting can hold what that gives, else as text."""
     try:
-        parsed = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
+        parsed = parse_toml(f"value = {text}")
+    except ValueError:
         return text
     kinds = str if key in _TEXT else (str, bool, int, float, list, dict)
     return parsed["value"] if parsed.keys() == {"value"} and isinstance(parsed["value"], kinds) else text
@@ -215,7 +231,7 @@ def settle(
     """
     project = (cwd or Path()) / PROJECT_FILE
     sources: list[Source] = [Flags(flags, flag_names), Sets(sets), Environment(env)]
-    sources += [File(read_toml(path)) for path in (config, project) if path and (path is config or is_file(path))]
+    sources += [File(read_toml(path)) for path in (config, project) if path and (path is config or is_there(path))]
     sources += _preferences(user_file)
     sources.append(Recipe(tuple(sources)))
     settings = _validated(sources)
@@ -264,7 +280,7 @@ def _preferences(path: Path | None) -> list[File]:
     from platformdirs import user_config_path
 
     path = path or user_config_path("sslcli") / "config.toml"
-    if not is_file(path):
+    if not is_there(path):
         return []
     file = File(read_toml(path))
     for key in file.values.keys() - set(MACHINE_KEYS):

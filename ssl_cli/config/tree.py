@@ -9,8 +9,9 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.config.methods import MethodSettings, of_its_method
-from ssl_cli.config.section import Section
+from ssl_cli.config.section import Count, Epochs, Factor, Rate, Section
 from ssl_cli.config.units import Bytes, Seconds
+from ssl_cli.names import shown
 from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, did_you_mean, is_library_backbone
 
 SELECTIVE = ("resnet50", "resnet101", "resnet152")
@@ -24,7 +25,7 @@ CIFAR_UP_TO = 64
 def _known_backbone(name: str) -> str:
     if name not in BACKBONES and not is_library_backbone(name):
         words = (*BACKBONES, *(f"{library}:NAME" for library in BACKBONE_LIBRARIES))
-        raise ValueError(f"there is no backbone '{name}'. {did_you_mean(name, words)}")
+        raise ValueError(f"there is no backbone '{shown(name)}'. {did_you_mean(name, words)}")
     return name
 
 
@@ -32,7 +33,7 @@ class ModelSettings(Section):
     """The backbone f, and which rows share BatchNorm statistics."""
 
     backbone: Annotated[str, AfterValidator(_known_backbone)] = "resnet18"
-    width: float = Field(1.0, gt=0, le=8, description="width multiplier")
+    width: float = Field(1.0, ge=1e-3, le=8, description="width multiplier")
     stem: Literal["auto", "cifar", "imagenet"] = Field("auto", description="auto: cifar up to 64 pixels")
     sk: bool = Field(False, description="selective kernels, with ResNet-D's stem and shortcuts (SimCLR v2)")
     zero_init: bool = Field(False, description="last BatchNorm gamma of each block starts at 0")
@@ -41,7 +42,9 @@ class ModelSettings(Section):
         description="kaiming: fan-out normal as in torchvision; default: PyTorch's own initialisation of convolutions, "
         "as in the official InstDisc and InvaSpread code",
     )
-    bn_group: Annotated[int, Field(ge=2)] | Literal["global"] = Field(512, description="rows per BatchNorm group")
+    bn_group: Annotated[int, Field(ge=2, le=10**9)] | Literal["global"] = Field(
+        512, description="rows per BatchNorm group"
+    )
 
     @model_validator(mode="after")
     def _selective_kernels_need_bottlenecks(self) -> Self:
@@ -70,13 +73,13 @@ class DataSettings(Section):
     source: str | None = Field(None, description="folder or NAME[:SPLIT] of a torchvision data set; absent: shapes")
     test: str | None = Field(None, description="folder of test images")
     folder: str = Field("data", description="where torchvision data sets are found")
-    images: int = Field(16384, gt=0, description="training images of the embedded set")
+    images: int = Field(16384, gt=0, le=10**7, description="training images of the embedded set")
     size: int = Field(224, ge=8, le=4096, description="side of a view in pixels")
     channels: int = Field(
         3, ge=1, le=16, description="3: colour; 1: gray; others from .npy files (H,W,C) or (C,H,W), RGBA, TIFF pages"
     )
-    limit: int | None = Field(None, gt=0, description="first N images of each class, or of an unlabelled set")
-    threads: int | None = Field(None, gt=0, description="decode threads; default: one per processor")
+    limit: Count | None = Field(None, description="first N images of each class, or of an unlabelled set")
+    threads: int | None = Field(None, gt=0, le=1024, description="decode threads; default: one per processor")
     cache: Literal["auto", "ram", "none"] = Field(
         "auto", description="keep decoded images in memory; auto: if they fit"
     )
@@ -90,15 +93,15 @@ class OptimSettings(Section):
     """The optimiser and its learning rate: `lr` as it is, or `base_lr` scaled by `lr_rule` with the batch."""
 
     name: Literal["lars", "sgd", "adamw"] = "sgd"
-    lr: float | None = Field(None, gt=0, description="final rate; default: base_lr by lr_rule")
-    base_lr: float = Field(0.03, gt=0)
+    lr: Rate | None = Field(None, description="final rate; default: base_lr by lr_rule")
+    base_lr: Rate = 0.03
     lr_rule: Literal["linear", "sqrt", "none"] = Field("linear", description="x batch/256, x sqrt(batch), or as it is")
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(1e-4, ge=0, le=1e6)
     decay_norm_bias: bool = Field(True, description="weight decay also on BatchNorm parameters and biases")
     adapt_norm_bias: bool = Field(False, description="LARS trust ratio also on BatchNorm parameters and biases")
-    trust: float = Field(0.001, gt=0, description="LARS coefficient eta")
+    trust: Factor = Field(0.001, description="LARS coefficient eta")
     betas: tuple[Beta, Beta] = (0.9, 0.999)
 
     @model_validator(mode="after")
@@ -111,14 +114,16 @@ class OptimSettings(Section):
 class ScheduleSettings(Section):
     """The learning rate over time."""
 
-    epochs: int = Field(200, gt=0)
-    warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up from 0")
+    epochs: Epochs = 200
+    warmup: float = Field(0.0, ge=0, le=10**6, description="epochs of linear warm-up from 0")
     kind: Literal["cosine", "step", "constant"] = "cosine"
     every: Literal["step", "epoch"] = Field(
         "step", description="when the rate moves: each step, or each epoch as in MoCo"
     )
-    milestones: tuple[int, ...] = Field((), description="epochs after which the step schedule multiplies by gamma")
-    gamma: float = Field(0.1, gt=0)
+    milestones: tuple[Epochs, ...] = Field(
+        (), max_length=32, description="epochs after which the step schedule multiplies by gamma"
+    )
+    gamma: Factor = 0.1
 
 
 class RunSettings(Section):
@@ -127,11 +132,11 @@ class RunSettings(Section):
     out: str | None = Field(None, description="run folder; default: runs/<date-time>-<method>")
     recipe: str | None = Field(None, description="family (shapes, cifar, stl10, imagenet) or a TOML file")
     seed: int = Field(0, ge=0, lt=2**31)
-    batch: int = Field(256, ge=2, description="images per optimiser step; never changed silently")
-    max_time: Seconds | None = Field(None, gt=0, description="stop, resumable, after this time")
-    checkpoint_every: int | None = Field(None, gt=0, description="steps between checkpoints; default: once a minute")
-    keep: int = Field(3, ge=2, description="checkpoints kept")
-    log_every: int = Field(10, gt=0, description="steps between log lines")
+    batch: int = Field(256, ge=2, le=2**20, description="images per optimiser step; never changed silently")
+    max_time: Seconds | None = Field(None, gt=0, le=10**9, description="stop, resumable, after this time")
+    checkpoint_every: Count | None = Field(None, description="steps between checkpoints; default: once a minute")
+    keep: int = Field(3, ge=2, le=10**6, description="checkpoints kept")
+    log_every: Count = Field(10, description="steps between log lines")
     evaluate: bool = Field(True, description="kNN at the end, where there are labels")
     monitor: bool = Field(True, description="kNN while training, where there are labels")
     stop_on_collapse: bool = Field(False, description="end with exit code 6 when the representation has collapsed")
@@ -151,8 +156,10 @@ class HardwareSettings(Section):
         "auto",
         description="activations kept: all, of some micro-batches, none (gradient caching), checkpoints alone",
     )
-    micro_batch: int | None = Field(None, gt=0, description="rows through the network at once")
-    memory: Annotated[Bytes | None, BeforeValidator(_memory)] = Field(None, gt=0, description="budget, e.g. 8GB")
+    micro_batch: Count | None = Field(None, description="rows through the network at once")
+    memory: Annotated[Bytes | None, BeforeValidator(_memory)] = Field(
+        None, gt=0, le=10**15, description="budget, e.g. 8GB"
+    )
     compile: Literal["auto", "on", "off", "graphs"] = Field(
         "auto", description="torch.compile, with CUDA graphs too; auto: by a rule, without a trial"
     )

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from ssl_cli.names import shown
+
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -15,7 +17,7 @@ def _amount(value: object, units: dict[str, int], example: str) -> object:
         return value
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
     if match is None or match[2].lower() not in units:
-        raise ValueError(f"cannot read '{value}' as an amount, write it like {example}")
+        raise ValueError(f"cannot read '{shown(value, 40)}' as an amount, write it like {example}")
     amount = float(match[1]) * units[match[2].lower()]
     if not math.isfinite(amount):
         raise ValueError("that is too much")

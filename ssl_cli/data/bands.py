@@ -1,5 +1,8 @@
 """Images with other than three channels: numpy arrays, TIFF pages, RGBA; and conversion of RGB to gray."""
 
+import io
+import math
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -7,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ssl_cli.data import tiles
 from ssl_cli.data.source import BatchedSource
 from ssl_cli.errors import DataError
 
@@ -58,11 +62,11 @@ def in_channels(source: BatchedSource, channels: int) -> BatchedSource:
     )
 
 
-def read_array(file: BinaryIO, channels: int, max_pixels: int) -> np.ndarray:
-    """Read a uint8 array `(H,W,C)` from a .npy file of shape `(H,W,C)`, `(C,H,W)`, or for one channel `(H,W)`.
+def array_shape(file: BinaryIO, channels: int, max_pixels: int) -> tuple[int, ...]:
+    """Read the shape of a .npy file that holds an image: `(H,W,C)`, `(C,H,W)`, or for one channel `(H,W)`.
 
     Raises:
-        DataError: another type or shape, or too large; nothing is unpickled.
+        DataError: another type or shape, too large, or less in the file.
         ValueError: the file is damaged.
     """
     read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
@@ -72,21 +76,33 @@ def read_array(file: BinaryIO, channels: int, max_pixels: int) -> np.ndarray:
     shape, _, dtype = read_header[version](file)
     if dtype != np.uint8:
         raise DataError(f"its numbers are {dtype}; uint8, from 0 to 255, is read")
-    form: tuple[int, ...]
-    if len(shape) == 2 and channels == 1:
-        form = (0, 1)
-    elif len(shape) == 3 and shape[2] == channels:
-        form = (0, 1, 2)
-    elif len(shape) == 3 and shape[0] == channels:
-        form = (1, 2, 0)
-    else:
-        raise DataError(f"its shape is {shape}, and data.channels is {channels}")
-    height, width = (shape[axis] for axis in form[:2])
+    height, width = (shape[axis] for axis in _axes(shape, channels)[:2])
     if not 0 < height * width <= max_pixels:
         raise DataError(f"it has {width} x {height} pixels; 1 to {max_pixels} are read")
-    file.seek(0)
-    array: np.ndarray = np.load(file, allow_pickle=False).transpose(form)
-    return array.reshape(height, width, channels)
+    start = file.seek(0, io.SEEK_CUR)
+    if file.seek(0, io.SEEK_END) - start < height * width * channels:  # before memory is allocated for them
+        raise DataError("it is damaged (it ends early)")
+    return tuple(shape)
+
+
+def _axes(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
+    """Return which axes are height, width and channels."""
+    if len(shape) == 2 and channels == 1:
+        return 0, 1
+    if len(shape) == 3 and shape[2] == channels:
+        return 0, 1, 2
+    if len(shape) == 3 and shape[0] == channels:
+        return 1, 2, 0
+    raise DataError(f"its shape is {shape}, and data.channels is {channels}")
+
+
+def read_array(file: BinaryIO, channels: int, max_pixels: int) -> np.ndarray:
+    """Read a uint8 array `(H,W,C)` from a .npy file, see `array_shape`; nothing is unpickled."""
+    start = file.seek(0, io.SEEK_CUR)
+    axes = _axes(array_shape(file, channels, max_pixels), channels)
+    file.seek(start)
+    array: np.ndarray = np.load(file, allow_pickle=False).transpose(axes)
+    return array.reshape(*array.shape[:2], channels)
 
 
 def of_picture(picture: Image.Image, channels: int, cap: int | None) -> np.ndarray:
@@ -96,29 +112,46 @@ def of_picture(picture: Image.Image, channels: int, cap: int | None) -> np.ndarr
         DataError: the file has another number of channels.
     """
     layers = {2: "LA", 4: "RGBA"}.get(channels)
-    if layers and getattr(picture, "n_frames", 1) == 1 and picture.has_transparency_data:
-        return capped(np.array(picture.convert(layers)), cap)
     pages = getattr(picture, "n_frames", 1)
+    if layers and pages == 1 and picture.has_transparency_data:
+        if math.prod(picture.size) > tiles.GIANT:
+            return _shrunk(lambda box: picture.crop(box).convert(layers).split(), picture.size, channels, cap)
+        return capped(np.array(picture.convert(layers)), cap)
     if picture.format != "TIFF" or pages != channels:
         found = f"{pages} pages" if pages > 1 else f"{len(picture.getbands())} channels"
         raise DataError(f"it has {found}, and data.channels is {channels}")
-    page = []
+    size = picture.size
+    width, height = tiles.shrunk_size(size, cap)
+    whole = np.empty((height, width, pages), np.uint8)
     for k in range(pages):
         picture.seek(k)
         if picture.mode != "L":
             raise DataError(f"page {k + 1} is {picture.mode}; pages of 8 bits are read")
-        page.append(np.array(picture))
-    if len({each.shape for each in page}) > 1:
-        raise DataError("its pages differ in size")
-    return capped(np.stack(page, -1), cap)
+        if picture.size != size:
+            raise DataError("its pages differ in size")
+        whole[:, :, k] = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    return whole
 
 
 def capped(x: np.ndarray, cap: int | None) -> np.ndarray:
     """Shrink an image `(H,W,C)` to a short side of at most `cap`."""
-    height, width = x.shape[:2]
-    short = min(height, width)
-    if cap is None or short <= cap:
+    height, width, channels = x.shape
+    size = tiles.shrunk_size((width, height), cap)
+    if size == (width, height):
         return x
-    size = (round(width * cap / short), round(height * cap / short))
-    bands = [Image.fromarray(np.ascontiguousarray(x[:, :, k])) for k in range(x.shape[2])]
-    return np.stack([np.array(band.resize(size, Image.Resampling.BILINEAR)) for band in bands], -1)
+    if height * width > tiles.GIANT:
+        return _shrunk(lambda box: _layers(x, box), (width, height), channels, cap)
+    return np.stack([np.array(each.resize(size, Image.Resampling.BILINEAR)) for each in _layers(x)], -1)
+
+
+def _layers(x: np.ndarray, box: tiles.Box | None = None) -> Iterator[Image.Image]:
+    """Yield the channels of an array `(H,W,C)`, or of a box of it, as images."""
+    left, top, right, bottom = box or (0, 0, x.shape[1], x.shape[0])
+    return (Image.fromarray(np.ascontiguousarray(x[top:bottom, left:right, k])) for k in range(x.shape[2]))
+
+
+def _shrunk(tile: tiles.Tile, size: tuple[int, int], channels: int, cap: int | None) -> np.ndarray:
+    width, height = tiles.shrunk_size(size, cap)
+    out = np.empty((height, width, channels), np.uint8)
+    tiles.shrink(tile, size, out)
+    return out

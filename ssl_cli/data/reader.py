@@ -7,6 +7,7 @@ from types import TracebackType
 
 from torch import Tensor
 
+from ssl_cli.data.decoding import DECODING
 from ssl_cli.data.source import Source
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
@@ -91,8 +92,17 @@ class Reader:
         now = time.monotonic()
         for place, worker in enumerate(self._workers):
             pending = worker.pending
-            if pending is not None and now - pending.started > self.deadline:
+            if not worker.is_alive():  # out of memory outside of a read
+                if pending is not None:
+                    pending.finish(MemoryError())
+                DECODING.forget(worker.ident)
+                self._workers[place] = _Worker(self.source, self.cap, self._requests)
+                continue
+            if pending is None or DECODING.waits(worker.ident):  # for large images that others decode
+                continue
+            if now - max(pending.started, DECODING.began(worker.ident)) > self.deadline:
                 worker.abandoned = True
+                DECODING.forget(worker.ident)
                 pending.finish(DataError(f"reading it took longer than {self.deadline:g} seconds"))
                 self._workers[place] = _Worker(self.source, self.cap, self._requests)
 

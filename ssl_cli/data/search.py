@@ -117,17 +117,25 @@ def _kind(entry: os.DirEntry[str]) -> str | None:
 
 
 def _new(links: Iterable[str], files: Iterable[str]) -> list[str]:
+    """Return the links to other files than `files`, one for each; none of a link whose file is gone meanwhile."""
     links = sorted(links)
     if not links:
         return []
-    seen = {_identity(path) for path in files}
+    seen = {_identity_or_none(path) for path in files} | {None}
     new = []
     for link in links:
-        identity = _identity(link)
+        identity = _identity_or_none(link)
         if identity not in seen:
             seen.add(identity)
             new.append(link)
     return new
+
+
+def _identity_or_none(path: str) -> tuple[int, int] | None:
+    try:
+        return _identity(path)
+    except OSError:
+        return None
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ The class of an image is the shape of its nine glyphs. Position, rotation, colou
 that neither pixels nor colours predict the class, and two crops of an image have only the shape in common.
 """
 
+import functools
 import math
 from typing import Literal, NamedTuple
 
@@ -144,13 +145,11 @@ def _noise(seed: int, epoch: int, index: Tensor, values: int) -> Tensor:
     """Draw normal noise `(N, values)`: each 64-bit hash gives four 16-bit indices into a table of quantiles."""
     words = (index[:, None] << 26) + torch.arange(math.ceil(values / 4))
     hashed = draws.bits(seed, epoch, words.flatten(), 1, _SLOTS[0]).view(len(index), -1)
-    return _QUANTILES[hashed.view(torch.int16)[:, :values].int() + 2**15]
+    return _quantiles()[hashed.view(torch.int16)[:, :values].int() + 2**15]
 
 
+@functools.cache
 def _quantiles() -> Tensor:
     middle = (torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16
     quantiles: Tensor = torch.special.ndtri(middle)
     return (NOISE * quantiles).float()
-
-
-_QUANTILES = _quantiles()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ssl_cli import distributed, registry
+from ssl_cli import distributed, memory, registry
 from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
 from ssl_cli.data.loader import Loader, cap_for
 from ssl_cli.data.source import Source
@@ -54,6 +54,7 @@ def local_device(name: str) -> torch.device:
 
 
 def _select(device: torch.device) -> torch.device:
+    memory.require_threads(torch.get_num_threads() - 1)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every step has the same shapes
         if device.index is not None:

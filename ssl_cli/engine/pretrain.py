@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.loader import require_batch
+from ssl_cli.data.glance import constant_images
+from ssl_cli.data.loader import cap_for, require_batch
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
 from ssl_cli.engine.evaluation.evaluate import quality
 from ssl_cli.engine.plan import oom
-from ssl_cli.engine.plan.cost import local_groups
-from ssl_cli.engine.plan.plan import Resolved, cache_bytes, cap_queue, describe, make_plan, replan
+from ssl_cli.engine.plan.plan import Resolved, cap_queue, describe, make_plan, replan
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.resume import Continuation, continued
@@ -65,7 +65,7 @@ def pretrain(
         started = False
         try:
             request.raise_if_signalled()
-            with capture_logging(folder.log), process_group(local_device(settings.hardware.device), request):
+            with capture_logging(folder.log, out), process_group(local_device(settings.hardware.device), request):
                 for last in _events(_with_absolute_paths(settings), origins, folder, request, resume=resume):
                     started |= isinstance(last, Started)
                     folder.record(last)
@@ -147,7 +147,7 @@ def _reopen(
     if resume and folder.died:
         notes.insert(0, "The last process of this run died: it was killed, or the machine stopped.")
     if resume and state is None:
-        notes.append(f"There is no checkpoint in {folder.path} yet: training starts from step 0.")
+        notes.append(f"There is nothing in {folder.path} to resume yet: training starts from step 0.")
     if state is None and not folder.settings_file.exists():
         return Continuation(settings, [], replan=False), None, notes
     continuation = continued(settings, origins, folder, state)
@@ -169,8 +169,10 @@ def assemble(
     settings, notes = cap_queue(settings, len(source))
     recorded_device = resolved.device if resolved else settings.hardware.device
     device = local_device(continuation.device or recorded_device)
+    steps = len(source) // settings.run.batch * settings.schedule.epochs
+    if resolved:
+        _refuse_other_run(resolved, state, len(source), steps)
     if resolved and torch.device(resolved.device).type != device.type:
-        _refuse_other_run(resolved, state, len(source), len(source) // settings.run.batch * settings.schedule.epochs)
         notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
         resolved = None
     require_batch(source.name, len(source), settings.run.batch)
@@ -179,24 +181,19 @@ def assemble(
         plan = make_plan(settings, objective, len(source), source.name, source, folder.path)
         resolved, ram = plan.resolved, plan.cache_bytes
         planned = Planned(choices=plan.choices, expected=plan.expected)
-        notes += plan.warnings
+        notes += [*plan.warnings, *filter(None, [constant_images(source, cap_for(settings.data.size))])]
         folder.write_plan(planned, resolved.as_dict())
         folder.write_environment({"torch": str(torch.__version__), "torchvision": version("torchvision")})
     else:
         before = resolved
-        steps = len(source) // settings.run.batch * settings.schedule.epochs
-        _refuse_other_run(resolved, state, len(source), steps)
         if continuation.replan:
             resolved, ram = replan(settings, objective, resolved, source)
             notes.append(
                 f"As asked, the run continues with {oom.describe_micro_batches(resolved)}. The batch is unchanged."
             )
         else:
-            ram = cache_bytes(settings, objective, device)
-            sizes = local_groups(settings, objective)
-            resolved, more = oom.resume_smaller(
-                resolved, sizes, earlier.get("out_of_memory") or earlier.get("shortage")
-            )
+            note = earlier.get("out_of_memory") or earlier.get("shortage")
+            resolved, ram, more = oom.resume_smaller(settings, objective, resolved, source, note, killed=folder.killed)
             notes += more
         what = "all choices unchanged" if resolved == before else "the batch is divided differently"
         planned = _resumed_plan(settings, objective, source, state["step"] if state else 0, steps, earlier, what)
@@ -230,8 +227,7 @@ def _resumed_plan(
     settings: Settings, objective: Objective, source: Source, step: int, steps: int, earlier: dict[str, Any], what: str
 ) -> Planned:
     """Return the plan of a resumed run; its time is that of the remaining steps at the throughput planned before."""
-    before = earlier.get("expected")
-    numbers = before.items() if isinstance(before, dict) else ()
+    numbers = before.items() if isinstance(before := earlier.get("expected"), dict) else ()
     expected = {**{key: value for key, value in numbers if isinstance(value, int | float)}, "steps": steps}
     if step == steps:
         expected = {"steps": steps}

@@ -1,5 +1,6 @@
 """Write events to a live panel on a terminal or as plain lines elsewhere, and the result to stdout."""
 
+import io
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from ssl_cli.events import Evaluated, Event, Measured, Pictured, Saved, Skipped,
 from ssl_cli.logs import capture_logging
 from ssl_cli.ui import bench, report, view
 from ssl_cli.ui.screen import ONLINE, Screen, fold
+from ssl_cli.ui.stream import DisplayStream, write_result
 from ssl_cli.ui.text import per_step, percent, safe
 
 REFRESH = 4
@@ -136,10 +138,10 @@ def _one_line(event: Event) -> Iterator[str]:
 
 
 class DeferredPlan:
-    """Holds back a plan until training starts, as a plan alone is a result; ignores a broken pipe."""
+    """Holds back a plan until training starts, as a plan alone is a result."""
 
     def __init__(self, sink: Sink) -> None:
-        self._sink, self._watched = sink, True
+        self._sink = sink
         self._waiting: list[tuple[Screen, Event]] = []
 
     def __enter__(self) -> Self:
@@ -161,11 +163,8 @@ class DeferredPlan:
 
     def _pass_on(self) -> None:
         waiting, self._waiting = self._waiting, []
-        try:
-            for screen, event in waiting if self._watched else ():
-                self._sink.show(screen, event)
-        except OSError:  # the pipe's reader has left, or the terminal was closed: training continues and saves
-            self._watched = False
+        for screen, event in waiting:
+            self._sink.show(screen, event)
 
 
 def _step_line(screen: Screen, event: Stepped) -> str:
@@ -218,8 +217,8 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
         as_json: write the result as one JSON document instead of for people.
     """
     screen = Screen()
-    live = can_redraw(sys.stderr, os.environ)
-    sink = DeferredPlan(LiveSink(command, sys.stderr) if live else PlainSink(sys.stderr))
+    stream: TextIO = DisplayStream(sys.stderr)  # type: ignore[assignment]
+    sink = DeferredPlan(LiveSink(command, stream) if can_redraw(stream, os.environ) else PlainSink(stream))
     with capture_logging(lambda line: None), sink:
         for event in events:
             screen = fold(screen, event)
@@ -227,37 +226,37 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
     if as_json:
         write_json(report.document(command, screen))
         return screen.exit_code
-    if screen.plan_alone:
-        _write_plan(screen)
-    if screen.measured:
-        _write_tables(screen)
-    _write_lines(report.lines(command, screen))
+    write_result(_result(command, screen))
     return screen.exit_code
 
 
 def write_json(document: Mapping[str, object]) -> None:
-    """Write one JSON document to stdout, in ASCII, so that any file name is valid in it."""
-    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
-    sys.stdout.flush()
+    """Write one JSON document to stdout, in ASCII, so that any file name is valid in it; what is not finite as null.
+
+    Raises:
+        ResourceError: as `write_result`.
+    """
+    finite = json.loads(json.dumps(document, default=str), parse_constant=lambda _: None)
+    write_result(json.dumps(finite, indent=2) + "\n")
 
 
-def _write_plan(screen: Screen) -> None:
-    console = Console(file=sys.stdout, highlight=False)
-    if console.is_terminal:
+def _result(command: str, screen: Screen) -> str:
+    """Return the result for people, as stdout shows it: with colours on a terminal, as wide as that is."""
+    stdout, text = Console(file=sys.stdout), io.StringIO()
+    console = Console(file=text, highlight=False, force_terminal=stdout.is_terminal, width=stdout.width)
+    if screen.plan_alone and console.is_terminal:
         console.print(view.plan(screen.choices, console.width))
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in view.plan_lines(screen.choices, console.width))
+    elif screen.plan_alone:
+        text.writelines(f"{line}\n" for line in view.plan_lines(screen.choices, console.width))
+    if screen.measured:
+        with console.capture() as written:
+            console.print(bench.tables(screen, console.width))
+        text.writelines(f"{line.rstrip()}\n" for line in written.get().splitlines())
+    _print_lines(console, report.lines(command, screen))
+    return text.getvalue()
 
 
-def _write_tables(screen: Screen) -> None:
-    console = Console(file=sys.stdout, highlight=False)
-    with console.capture() as written:
-        console.print(bench.tables(screen, console.width))
-    sys.stdout.writelines(f"{line.rstrip()}\n" for line in written.get().splitlines())
-
-
-def _write_lines(lines: Iterable[report.Line]) -> None:
-    console = Console(file=sys.stdout, highlight=False)
+def _print_lines(console: Console, lines: Iterable[report.Line]) -> None:
     for label, words in lines:
         line = Text(f"{label:<{LABEL}}", "dim")
         line.append(words, "bold" if label in {"kNN", "linear"} else "not dim")
@@ -268,4 +267,3 @@ def _write_lines(lines: Iterable[report.Line]) -> None:
             console.print(row)
         else:
             console.print(line, soft_wrap=True)  # a path or a command must stay whole to be copied
-    sys.stdout.flush()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_cli import status
 from ssl_cli.cli import main
 from ssl_cli.commands import options
 from ssl_cli.config.methods import MethodSettings
@@ -122,8 +123,8 @@ def test_evaluations_refuse_a_variable_that_is_none(
 
 def test_a_dry_run_is_refused_what_its_run_would_be(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     Path("runs/old").mkdir()
-    for name in ("status.json", "settings.toml"):
-        Path("runs/old", name).write_text("{}", encoding="utf-8")
+    status.write(Path("runs/old"), "its id", "finished", 0, "")
+    Path("runs/old/settings.toml").touch()
     assert main(["pretrain", "--dry-run", "--out", "runs/old"]) == 2
     assert main(["pretrain", "--dry-run", "--out", "runs/old", "--resume"]) == 2
     assert engine.calls == []

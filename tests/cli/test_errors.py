@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,6 +95,7 @@ ERRORS = [
     (OSError(errno.ENOSPC, "full"), 5),
     (OSError(errno.EMFILE, "too many"), 5),
     (EOFError(), 1),
+    (RuntimeError("can't start new thread"), 5),
 ]
 
 
@@ -185,6 +187,12 @@ STREAMS = {
     "sslcli pretrian --json <&- >&- 2>&-; echo $? >&3": 2,
     "sslcli pretrain --help >/dev/full; echo $? >&3": 5,
     "sslcli pretrian --json >/dev/full; echo $? >&3": 5,
+    "(sslcli methods; echo $? >&3) | true": 0,
+    "(sslcli methods --json; echo $? >&3) | head -1 >/dev/null": 0,
+    "sslcli methods 2>/dev/full; echo $? >&3": 0,
+    "sslcli methods --json >/dev/full 2>/dev/full; echo $? >&3": 5,
+    "sslcli pretrian 2>/dev/full; echo $? >&3": 2,
+    "sslcli pretrian --json 2>/dev/full; echo $? >&3": 2,
 }
 
 
@@ -195,6 +203,26 @@ def test_streams_that_are_closed_or_full_end_with_a_code(line: str) -> None:
     assert done.stderr.split()[-1] == str(STREAMS[line])
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+BRIEF = (
+    "pretrain --out run --epochs 1 --batch 16 --image-size 8 --width 0.0625 --precision fp32 --set data.images=64"
+    " --set hardware.memory_format=contiguous --compile off"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("display", ["2>/dev/full", "2>&-", "2> >(true)"])
+@pytest.mark.parametrize(("result", "code"), [(">out", 0), ("> >(true)", 0), (">/dev/full", 5), (">&-", 0)])
+def test_a_run_ends_whatever_becomes_of_its_streams(tmp_path: Path, display: str, result: str, code: int) -> None:
+    script = f'"{sys.executable}" -m ssl_cli {BRIEF} {result} {display}'
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, timeout=300, check=False)
+    assert done.returncode == code
+    assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "finished"
+    if result == ">out":
+        assert "sslcli export run" in (tmp_path / "out").read_text(encoding="utf-8")
 
 
 def test_a_traceback_is_in_the_log_of_the_run_and_harmless(

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
+from ssl_cli import status
 from ssl_cli.cli import app, main
 from tests.cli.engine import FakeEngine
 from tests.test_docs import SMALL
@@ -29,8 +30,8 @@ def test_the_examples_are_accepted(engine: FakeEngine, monkeypatch: pytest.Monke
     for name in ("birds/train/a.png", "birds/test/a.png", "mine.toml"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
-    for name in ("status.json", "settings.toml"):
-        Path("runs/x", name).write_text("{}", encoding="utf-8")
+    status.write(Path("runs/x"), "its id", "finished", 0, "")
+    Path("runs/x/settings.toml").touch()
     for run in ("first", "photos"):
         shutil.copytree("runs/x", f"runs/{run}")
     lines = examples()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ssl_cli import status
 from ssl_cli.cli import main
 
 
@@ -78,7 +79,7 @@ TABLE = [
         toml='run.out = "a\\u0000b"\n',
     ),
     Wrong("pretrain --config none.toml", 2, "none.toml: No such file", "TOML file"),
-    Wrong("pretrain --config photos", 2, "Is a directory", "TOML file"),
+    Wrong("pretrain --config photos", 2, "it is a folder", "TOML file"),
     Wrong("pretrain --recipe none.toml", 2, "none.toml: No such file", "TOML file"),
     Wrong("pretrain --device gpu", 2, "no device 'gpu'", "--device cpu"),
     Wrong("bench setp", 2, "no benchmark 'setp'", "Did you mean 'step'?"),
@@ -153,8 +154,8 @@ def furnish(place: Path) -> None:
     (place / "mine.py").write_text("class Mine:\n    pass\n", encoding="utf-8")
     (place / "bad.py").write_text("1 / 0\n", encoding="utf-8")
     for run in ("old", "used"):
-        for name in ("status.json", "settings.toml"):
-            (place / run / name).write_text("", encoding="utf-8")
+        status.write(place / run, "its id", "stopped", 75, "SIGTERM was received")
+        (place / run / "settings.toml").touch()
     small = (
         "data.images=32 data.size=16 model.width=0.0625 schedule.epochs=1 hardware.precision=fp32 run.evaluate=false"
     )

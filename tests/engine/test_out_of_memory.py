@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,12 +10,17 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from ssl_cli import memory
+from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.features import fingerprint, open_run
+from ssl_cli.engine.plan import oom
+from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.events import Finished, Stepped, Warned
 from ssl_cli.methods.simclr import SimCLR
 from tests.engine.test_pretrain import COST, only, run, settings
+from tests.engine.toy_run import RESOLVED
 
 GENTLE = {"lr": 1e-3}
 
@@ -159,6 +165,61 @@ def test_a_division_that_cannot_be_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="smaller than a BatchNorm group"):
         run(settings(out, hardware={"micro_batch": 8}), resume=True, hardware__micro_batch="--micro-batch")
     assert before == [(out / name).read_bytes() for name in ("settings.toml", "plan.json")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (None, {"mode": "cached", "micro_batch": 16, "kept_graphs": 0, "checkpointing": False}),
+        ("900TB", {"mode": "cached", "micro_batch": 16, "kept_graphs": 0, "checkpointing": False}),
+    ],
+    ids=["by default", "with more memory than there is"],
+)
+def test_a_run_that_the_kernel_killed_is_divided_further_whatever_is_free(
+    tmp_path: Path, asked: str | None, found: dict[str, Any]
+) -> None:
+    resolved, notes = resumed_after_a_kill(tmp_path, {"memory": asked})
+    assert resolved.items() >= found.items()
+    assert "The kernel killed this run" in notes[0]
+    assert "micro-batches of 16 rows" in notes[0]
+
+
+def test_a_run_that_the_kernel_killed_is_planned_in_the_memory_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = memory.resident()
+    monkeypatch.setattr("ssl_cli.cgroups.free", lambda: 0)
+    monkeypatch.setattr("ssl_cli.memory.resident", lambda: real)
+    with pytest.raises(ResourceError, match="limits here leave"):
+        resumed_after_a_kill(tmp_path, {"memory": "900TB"})
+
+
+def test_a_killed_run_is_divided_no_less_than_what_fits_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oom, "replan", lambda *_: (replan_to(8, checkpointing=True), 77))
+    resolved, _ = resumed_after_a_kill(tmp_path, {})
+    assert (resolved["mode"], resolved["micro_batch"], resolved["checkpointing"]) == ("checkpointed", 8, True)
+
+
+def test_on_a_gpu_a_kill_leaves_the_micro_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oom, "cache_bytes", lambda *_: 77)
+    on_gpu: Any = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=torch.device("cuda"))]))
+    before = replan_to(64)
+    after, ram, notes = oom.resume_smaller(settings(tmp_path), on_gpu, before, None, note=None, killed=True)
+    assert (after, ram, len(notes)) == (before, 77, 1)
+
+
+def replan_to(rows: int, *, checkpointing: bool = False) -> Resolved:
+    return Resolved.from_dict({**RESOLVED, "micro_batch": rows, "checkpointing": checkpointing, "images": 64})
+
+
+def resumed_after_a_kill(folder: Path, hardware: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return how a run of 32 rows, undivided, is divided after the kernel killed it, and what is warned of."""
+    chosen = settings(folder, hardware=hardware, model={"bn_group": 4}, run={"batch": 16})
+    objective = build_objective(chosen, torch.device("cpu"))
+    before = Resolved.from_dict({**RESOLVED, "micro_batch": 32, "kept_graphs": 1, "images": 64})
+    after, _, notes = oom.resume_smaller(chosen, objective, before, None, note=None, killed=True)
+    assert oom.resume_smaller(chosen, objective, before, None, note=None)[::2] == (before, [])
+    return after.as_dict(), notes
 
 
 def plan_of(out: Path) -> dict[str, Any]:

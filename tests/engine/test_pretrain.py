@@ -94,7 +94,7 @@ def test_resuming_before_the_first_checkpoint_takes_what_was_resolved(
 ) -> None:
     out = tmp_path / "run"
     run(settings(out))
-    for path in (out / "checkpoints").iterdir():
+    for path in (*(out / "checkpoints").iterdir(), out / "metrics.jsonl"):
         path.unlink()
     monkeypatch.setattr("ssl_cli.engine.plan.cost.measure_step", None)  # a second probe would fail
     again = run(settings(out), resume=True)
@@ -130,7 +130,7 @@ def test_fewer_images_than_the_batch(tmp_path: Path) -> None:
 def test_a_long_queue_is_capped_aloud(tmp_path: Path) -> None:
     events = run(settings(tmp_path / "run", method={"name": "moco-v2"}))
     assert any("capped from 65,536 to 48" in event.message for event in only(events, Warned))
-    assert "queue = 48" in (tmp_path / "run" / "settings.toml").read_text()
+    assert "queue = 65536" in (tmp_path / "run" / "settings.toml").read_text()
 
 
 def test_time_is_up_and_the_run_goes_on_later(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_failed_start_leaves_no_folder_nobody_asked_for(tmp_path: Path, monkey
 
 def test_resuming_where_there_is_no_run_says_so(tmp_path: Path) -> None:
     events = run(settings(tmp_path / "run"), resume=True)
-    assert "no run" in only(events, Warned)[0].message
+    assert "nothing in" in only(events, Warned)[0].message
 
 
 def test_a_class_that_is_no_objective(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_trying_a_size_moves_nothing() -> None:
         ("torchvision:fcn_resnet50", 32, "no network 'fcn_resnet50'", "resnet50"),  # a segmentation network
         ("torchvision:vit_b_16", 40, "of 40 pixels: .*patch size", "--image-size 224"),
         ("torchvision:maxvit_t", 32, "of 32 pixels: .*partition size 7", "--image-size 224"),
-        ("torchvision:inception_v3", 32, "of 32 pixels: .*[Kk]ernel", "--image-size 224"),
+        ("torchvision:inception_v3", 32, "of 32 pixels: .*([Kk]ernel|[Oo]utput size)", "--image-size 224"),
     ],
 )
 def test_what_cannot_work_is_refused(name: str, size: int, sentence: str, hint: str) -> None:

@@ -1,6 +1,7 @@
 """Displays: a panel only where it can be redrawn, plain lines elsewhere, results on stdout alone."""
 
 import dataclasses
+import errno
 import io
 import json
 import sys
@@ -10,9 +11,10 @@ from types import ModuleType
 
 import pytest
 
+from ssl_cli.errors import ResourceError
 from ssl_cli.events import Choice, Event, Pictured, Planned, Saved, Skipped, Started, Tile, Warned
 from ssl_cli.ui.screen import Screen, fold
-from ssl_cli.ui.sinks import LONGEST_LINE, SKIPS_SHOWN, LiveSink, PlainSink, can_redraw, present
+from ssl_cli.ui.sinks import LONGEST_LINE, SKIPS_SHOWN, LiveSink, PlainSink, can_redraw, present, write_json
 from tests.ui.events import HOSTILE, START, knn, stepped, stopped, training
 
 
@@ -185,6 +187,45 @@ def test_the_work_goes_on_when_nobody_reads_along(
     monkeypatch.setattr(sys, "stderr", Gone())
     assert present("pretrain", training(), as_json=False) == 0
     assert "top-1 81.0 %" in capsys.readouterr().out
+
+
+class Full(io.StringIO):
+    """Takes what is written, as Python's buffer does, and fails when that is flushed."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_behind_stderr_ends_no_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert present("pretrain", training(), as_json=False) == 0
+    assert "top-1 81.0 %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_result_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPatch, as_json: bool) -> None:
+    monkeypatch.setattr("ssl_cli.ui.stream.discard", lambda number: None)
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(ResourceError, match="Cannot write the result: No space left"):
+        present("pretrain", training(), as_json=as_json)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_stopped_run_keeps_its_exit_code_without_a_reader(monkeypatch: pytest.MonkeyPatch, as_json: bool) -> None:
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("ssl_cli.ui.stream.discard", lambda number: None)
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert present("pretrain", stopped(75), as_json=as_json) == 75
+
+
+def test_json_holds_no_number_that_json_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    write_json({"loss": float("nan"), "rates": [float("inf"), 1.5]})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"loss": None, "rates": [None, 1.5]}
 
 
 def test_hostile_words_never_reach_a_terminal_as_they_are() -> None:

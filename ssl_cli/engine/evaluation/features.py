@@ -97,7 +97,8 @@ def open_run(run: str, device: str = "auto", method: str | None = None, *, proje
         raise CheckpointError(f"The {name} in {path} does not fit its settings.", str(error)) from error
     resolved = state["resolved"]
     # a precision that was measured to be fast on one device says nothing about another
-    precision = resolved["precision"] if torch.device(resolved["device"]).type == where.type else "fp32"
+    same = str(resolved.get("device")).partition(":")[0] == where.type
+    precision = "bf16" if same and resolved.get("precision") == "bf16" else "fp32"
     step = int(state["step"])
     return Trained(objective, settings, precision, step, str(path), tuple(_notes(run, path, step)))
 

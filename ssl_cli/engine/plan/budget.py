@@ -16,23 +16,23 @@ ADAM, MOMENTUM = 2, 1
 
 def free(asked: int | None, device: torch.device) -> int:
     """Return the bytes that a measurement may take now, within the budget `asked` for, if any."""
-    if device.type == "cuda":
-        memory.release()  # cached blocks of PyTorch's allocator count as used
-        found = int(torch.cuda.mem_get_info(device)[0])
-        return found if asked is None else min(found, asked)
-    return memory.available() if asked is None else min(memory.available(), asked - memory.resident())
+    found, held = memory.free(device), 0 if device.type == "cuda" else memory.resident()
+    return found if asked is None else min(found, asked - held)
 
 
 def budget(asked: int | None, device: torch.device, process: int) -> tuple[int, str]:
     """Return the bytes that a run may take, and why; `process` is what `resident` returns."""
-    if asked is not None:
-        return asked, "given"
+    found, ranks, limited = memory.free(device), world().local_size, memory.within_limits()
     if device.type == "cuda":
-        return int(free(None, device) * 0.9), "nine tenths of the free GPU memory"
-    half = (memory.available() + process) // 2 // world().local_size
-    if half < AUTO_CPU:
-        return half, "half of the free memory; --memory gives more"
-    return AUTO_CPU, "leaves memory for other programs; --memory gives more"
+        return (int(found * 0.9), "nine tenths of the free GPU memory") if asked is None else (asked, "given")
+    choices = [(AUTO_CPU, "leaves memory for other programs; --memory gives more")]
+    if limited is not None:
+        choices.append((int((limited + process) * 0.9) // ranks, "nine tenths of what the limits here leave"))
+    if asked is None and (limited is None or limited > 1.1 * found):  # the machine has less than the limits allow
+        choices.append(((found + process) // 2 // ranks, "half of the free memory; --memory gives more"))
+    if asked is not None:
+        choices[0] = asked, "given"
+    return min(choices, key=lambda choice: choice[0])
 
 
 def cache_bytes(settings: Settings, objective: Objective, limit: int, process: int) -> int:

@@ -11,10 +11,11 @@ from ssl_cli import memory
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.config.units import format_bytes
+from ssl_cli.data.sample import Sample, read_sample
 from ssl_cli.data.source import Source
 from ssl_cli.engine.plan import budget
 from ssl_cli.engine.plan.divide import MicroBatchPlan, Mode, divide, saturating_rows
-from ssl_cli.engine.plan.measure import Arithmetic, Sample, StepCost, measure_step, read_sample
+from ssl_cli.engine.plan.measure import Arithmetic, StepCost, measure_step
 from ssl_cli.engine.rows import local_group_sizes
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.nn.activations import ActivationBytes, calibrate, count_activations
@@ -160,7 +161,7 @@ def fit(settings: Settings, objective: Objective, arithmetic: Arithmetic, images
         cached, micro_batches = place_images(model, images, most, ram)
         if micro_batches is not None:
             return Fit(model, micro_batches, cached, ram, limit, reason)
-    raise _too_small(model, model.fixed + cached.held, limit)
+    raise _too_small(model, model.fixed + cached.held, limit, reason)
 
 
 def place_images(model: CostModel, images: int, limit: int, ram: int) -> tuple[ImageCache, MicroBatchPlan | None]:
@@ -218,7 +219,7 @@ def _measure(settings: Settings, objective: Objective, arithmetic: Arithmetic, s
     return CostModel(settings, objective, arithmetic.precision, sample, cost, activations, memory.resident())
 
 
-def _too_small(model: CostModel, fixed: int, limit: int) -> ResourceError:
+def _too_small(model: CostModel, fixed: int, limit: int, reason: str) -> ResourceError:
     """Return the error where nothing fits: how much memory would do, and which settings need less."""
     hardware, sizes = model.settings.hardware, local_groups(model.settings, model.objective)
     mode, rows = hardware.mode, hardware.micro_batch or max(sizes)
@@ -230,7 +231,8 @@ def _too_small(model: CostModel, fixed: int, limit: int) -> ResourceError:
     what = "the whole batch in mode direct" if mode == "direct" else f"one BatchNorm group of {max(sizes)} rows"
     if mode not in ("auto", "checkpointed"):
         smaller += ", or --set hardware.mode=auto"
+    more = "Raise the limit (container, job, ulimit)" if "limits" in reason else f"Pass --memory {total:.1f}GB"
     return ResourceError(
-        f"The views of a batch and {what} need {total:.1f} GB, the budget is {format_bytes(limit)}.",
-        f"Pass --memory {total:.1f}GB, --recipe shapes, a smaller --backbone or --image-size, or {smaller}.",
+        f"The views of a batch and {what} need {total:.1f} GB, the budget is {format_bytes(limit)} ({reason}).",
+        f"{more}, --recipe shapes, a smaller --backbone or --image-size, or {smaller}.",
     )

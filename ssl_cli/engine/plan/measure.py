@@ -1,6 +1,5 @@
 """Measure on this device: the fastest precision, and the time and memory of a step's parts."""
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,9 +10,8 @@ from torch import Tensor
 
 from ssl_cli import memory
 from ssl_cli.augment.pipeline import Pipeline
-from ssl_cli.data.loader import cap_for
-from ssl_cli.data.source import BatchedSource, Source
-from ssl_cli.errors import DataError, convert_exception
+from ssl_cli.data.sample import Sample
+from ssl_cli.errors import convert_exception
 from ssl_cli.nn.activations import AllocationCounter
 from ssl_cli.nn.batchnorm import grouped
 from ssl_cli.nn.heads import unit
@@ -30,7 +28,7 @@ FAR, WORTHWHILE = 3.0, 1.1
 """Candidates slower by the first factor are dropped; a candidate has to be faster than the default by the second."""
 MIN_WEIGHED, MAX_WEIGHED = 8, 64
 """Rows whose memory is measured: with fewer, what kernels need for any number of rows hides the slope."""
-SAMPLE_IMAGES, AUGMENTED, LOSS_IMAGES = 32, 256, 1024
+AUGMENTED, LOSS_IMAGES = 256, 1024
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,6 @@ class Arithmetic:
         slowest = max(self.times.values())
         ranked = sorted(self.times.items(), key=lambda item: item[1])
         return "probed: " + ", ".join(f"{name} {slowest / seconds:.2f} x" for name, seconds in ranked)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A few images of the data set; seconds to read one and its bytes, on average."""
-
-    images: list[Tensor]
-    read_seconds: float
-    image_bytes: float
 
 
 @dataclass(frozen=True)
@@ -138,26 +127,6 @@ def has_bf16(device: torch.device) -> bool:
 def power_of_two(rows: float) -> int:
     """Return the largest power of two up to `rows`, at least 2."""
     return max(FIRST_ROWS, 1 << max(int(rows), 1).bit_length() - 1)
-
-
-def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
-    """Read a few images as the loader would for views of `size` pixels; noise where none can be read."""
-    images: list[Tensor] = []
-    start = time.perf_counter()
-    if source is not None and len(source):
-        indices = torch.linspace(0, len(source) - 1, min(SAMPLE_IMAGES, len(source))).long()
-        if isinstance(source, BatchedSource):
-            images = list(source.read_many(indices))
-        else:
-            for index in indices.tolist():
-                with contextlib.suppress(DataError):
-                    images.append(source.read(index, cap_for(size)))
-    seconds = time.perf_counter() - start
-    if not images:
-        side = cap_for(size)
-        noise = torch.arange(channels * side**2).view(channels, side, side).to(torch.uint8)
-        return Sample([noise] * SAMPLE_IMAGES, 0.0, noise.numel())
-    return Sample(images, seconds / len(images), sum(image.numel() for image in images) / len(images))
 
 
 def measure_step(

@@ -7,12 +7,16 @@ ends with a note in `plan.json`, and whoever resumes it finds the note.
 import dataclasses
 from collections.abc import Sequence
 
+from ssl_cli.config.tree import Settings
+from ssl_cli.data.source import Source
 from ssl_cli.engine.plan.compile import allowed
+from ssl_cli.engine.plan.cost import local_groups
 from ssl_cli.engine.plan.divide import divide_further
-from ssl_cli.engine.plan.plan import Resolved
+from ssl_cli.engine.plan.plan import Resolved, cache_bytes, replan
 from ssl_cli.errors import OutOfMemoryError, convert_exception
 from ssl_cli.events import Warned
 from ssl_cli.nn.compile import is_compiler_error
+from ssl_cli.objective import Objective
 
 
 def retry_smaller(
@@ -42,12 +46,31 @@ def retry_smaller(
     return dataclasses.replace(resolved, compile="off"), warned
 
 
-def resume_smaller(resolved: Resolved, sizes: Sequence[int], note: str | None) -> tuple[Resolved, list[str]]:
-    """Divide the batch further where the run ended out of memory, with this `note`; return what to warn of, too."""
-    smaller = _divided_further(resolved, sizes) if note else None
-    if smaller is None:
-        return resolved, []
-    return smaller, [f"{note} The run continues with {describe_micro_batches(smaller)}. The batch is unchanged."]
+def resume_smaller(
+    settings: Settings, objective: Objective, resolved: Resolved, source: Source | None, note: str | None, *,
+    killed: bool = False,
+) -> tuple[Resolved, int, list[str]]:  # fmt: skip
+    """Divide the batch further where the run ended; return the choices, the RAM for images, and what to warn of.
+
+    `note`, of `plan.json`, says that a step was out of memory. Where the kernel `killed` the run it is planned again
+    with the memory that is free now, and divided one step further at least; on a GPU only the images in RAM change.
+
+    Raises:
+        ResourceError: as `make_plan`, where it was killed.
+    """
+    device, smaller = next(objective.parameters()).device, resolved
+    if killed:
+        note = "The kernel killed this run, out of memory."
+    if note and not (killed and device.type == "cuda"):
+        smaller = _divided_further(resolved, local_groups(settings, objective)) or resolved
+    if killed and device.type != "cuda":
+        planned, ram = replan(settings, objective, resolved, source)
+        rows, graphs = (min(getattr(smaller, name), getattr(planned, name)) for name in ("micro_batch", "kept_graphs"))
+        smaller = _divided(smaller, rows, graphs, smaller.checkpointing or planned.checkpointing)
+    else:
+        ram = cache_bytes(settings, objective, device)
+    words = f"{note} The run continues with {describe_micro_batches(smaller)}. The batch is unchanged."
+    return smaller, ram, [words] if note else []
 
 
 def out_of_memory_error(resolved: Resolved, sizes: Sequence[int], step: int, rank: int) -> OutOfMemoryError:
@@ -67,9 +90,10 @@ def describe_micro_batches(resolved: Resolved) -> str:
 
 def _divided_further(resolved: Resolved, sizes: Sequence[int]) -> Resolved | None:
     smaller = divide_further(sizes, resolved.micro_batch, resolved.kept_graphs, resolved.checkpointing)
-    if smaller is None:
-        return None
-    micro_batch, kept_graphs, checkpointing = smaller
+    return None if smaller is None else _divided(resolved, *smaller)
+
+
+def _divided(resolved: Resolved, micro_batch: int, kept_graphs: int, checkpointing: bool) -> Resolved:
     compile_mode = allowed(resolved.compile, checkpointing=checkpointing, undivided=False)
     return dataclasses.replace(
         resolved, mode="checkpointed" if checkpointing else "cached", micro_batch=micro_batch, kept_graphs=kept_graphs,

@@ -18,6 +18,7 @@ PARTS = {
     "schema": int, "versions": dict, "settings": dict, "resolved": dict, "objective": dict, "optimiser": dict,
     "step": int, "epoch": int, "cursor": int, "rng": dict,
 }  # fmt: skip
+OURS = "Give a run folder, or a file that pretrain wrote."
 NOT_A_FILE = (errno.EINVAL, errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 
 
@@ -116,9 +117,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state = tensor_file.load(path)
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint: {error}.", "Give a run folder, or a file that pretrain wrote."
-        ) from error
+        raise CheckpointError(f"{path} is not a checkpoint: {error}.", OURS) from error
     if not isinstance(state, dict) or not PARTS.keys() <= state.keys():
         raise CheckpointError(f"{path} is not a checkpoint of sslcli.", "Give a file that pretrain wrote.")
     if state["schema"] != SCHEMA:
@@ -146,7 +145,7 @@ def _verify(path: Path) -> None:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError) as error:
         what = "its .json has no sha256" if isinstance(error, KeyError) else error
-        raise DamagedError(f"{path} is damaged: {what}.") from error
+        raise DamagedError(f"{path} is damaged, or not a checkpoint: {what}.", OURS) from error
 
 
 def _newest_first(folder: Path, run: str = "") -> list[Path]:

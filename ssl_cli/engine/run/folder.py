@@ -15,15 +15,13 @@ from typing import IO, Any
 import psutil
 import tomli_w
 
-from ssl_cli import __version__, disk, events, lock, status
+from ssl_cli import __version__, cgroups, disk, events, lock, status
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import ResourceError
 from ssl_cli.names import encode_paths, is_folder, shown
 from ssl_cli.run_path import is_started, not_empty, refuse_unfit
 
 SCHEMA = 1
-LONGEST_LINE = 1 << 20
-"""Bytes; no event is that long."""
 FILES = ("plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "settings.toml")
 CHECKPOINT_FILES = r"step_\d{8,}\.(pt|json|corrupt)(\.corrupt)?(\.\d+)?"
 
@@ -54,6 +52,7 @@ class RunFolder:
             before = {} if overwrite else status.read(path)
             self.id = str(before.get("run") or uuid.uuid4().hex)
             self.died = before.get("state") == status.RUNNING
+            self.killed = self.died and cgroups.killed_since(before.get("oom_kills"))
             if is_started(path) and not (resume or overwrite):  # since it was looked at, by a process that has ended
                 raise not_empty(path)
             if overwrite:
@@ -63,7 +62,7 @@ class RunFolder:
             for folder in (path, self.checkpoints):
                 disk.remove_temporary_files(folder)
             for name in ("metrics.jsonl", "bad_images.jsonl"):
-                _truncate_partial_line(path / name)
+                disk.drop_partial_line(path / name)
             for name in ("metrics.jsonl", "train.log"):
                 self._files.append(disk.open_append(path / name))
         except BaseException as error:
@@ -157,16 +156,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         return disk.read_json(path)
     except (OSError, ValueError):
         return {}
-
-
-def _truncate_partial_line(path: Path) -> None:
-    """Drop a last line without an end, which a killed process may have left."""
-    if not path.is_file():
-        return
-    with path.open("r+b") as file:
-        start = max(file.seek(0, os.SEEK_END) - LONGEST_LINE, 0)
-        file.seek(start)
-        file.truncate(start + file.read().rfind(b"\n") + 1)
 
 
 def _delete_run(path: Path) -> None:

@@ -1,11 +1,11 @@
 """The settings of a resumed run: its own, except for what the command line may change."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ssl_cli import disk
+from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import CheckpointError, UsageError
@@ -62,9 +62,9 @@ def continued(
             notes.append(f"{folder.settings_file} is gone; the settings in the checkpoint are used.")
             before = Settings.model_validate(state["settings"])
         else:
-            table = tomllib.loads(disk.read_bytes(folder.settings_file).decode())
+            table = parse_toml(disk.read_bytes(folder.settings_file).decode())
             before = Settings.model_validate(decode_paths(table))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         hint = "Restore it, or start again with --overwrite."
         raise CheckpointError(f"{folder.settings_file} is damaged.", hint) from error
     name = before.method.name

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssl_cli import status
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
@@ -126,7 +127,7 @@ def test_a_damaged_newer_checkpoint_and_an_unfinished_run_are_noted(settings: Se
     good = tmp_path / "checkpoints" / "step_00000007.pt"
     for suffix in (".pt", ".json"):
         good.with_name("step_00000009" + suffix).write_bytes(good.with_suffix(suffix).read_bytes()[:-9])
-    (tmp_path / "status.json").write_text('{"state": "stopped"}')
+    status.write(tmp_path, "its id", "stopped", 75, "SIGTERM was received")
     damaged, unfinished = open_run(str(tmp_path), "cpu").notes
     assert "step_00000009.pt is damaged" in damaged
     assert "not finished (stopped): this is its step 7" in unfinished

@@ -32,6 +32,25 @@ def test_a_budget_is_what_was_asked_for_or_half_of_what_is_free(monkeypatch: pyt
     assert budget.budget(None, CPU, process=10**10)[0] == budget.AUTO_CPU
 
 
+@pytest.mark.parametrize(
+    ("asked", "limit", "found"),
+    [
+        (None, 10**9, int(1.5e9 * 0.9)),
+        (5 * 10**9, 10**9, int(1.5e9 * 0.9)),
+        (10**9, 10**9, 10**9),
+        (None, 6 * 10**9, budget.AUTO_CPU),
+        (None, 9 * 10**12, (6 * 10**9 + 5 * 10**8) // 2),
+        (7 * 10**9, 9 * 10**12, 7 * 10**9),
+    ],
+)
+def test_the_limits_of_the_process_bound_the_budget(
+    asked: int | None, limit: int, found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "within_limits", lambda: limit)
+    monkeypatch.setattr(memory, "available", lambda: min(limit, 6 * 10**9))
+    assert budget.budget(asked, CPU, process=5 * 10**8)[0] == found
+
+
 @pytest.mark.parametrize(("precision", "size"), [("fp32", 4), ("bf16", 2)])
 def test_views_of_two_steps_and_a_batch_of_images_are_counted_on_a_gpu(precision: str, size: int) -> None:
     chosen = settings(Path("nowhere"))

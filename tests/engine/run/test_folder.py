@@ -83,7 +83,7 @@ def test_a_child_process_does_not_keep_the_lock(tmp_path: Path) -> None:
 
 def test_out_may_not_be_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="not a folder"):
+    with pytest.raises(UsageError, match="is a file"):
         RunFolder(tmp_path / "file")
 
 

@@ -187,7 +187,7 @@ def test_numbers_that_are_not_finite_are_not_evaluated_or_exported(
 def test_statistics_that_are_not_finite_are_not_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At such a rate the running variance overflows while loss and gradient are finite."""
     out = tmp_path / "run"
-    words = ["--method", "simclr", "--lr", "1e19", "--set", "schedule.warmup=0", "--set", "optim.name=sgd"]
+    words = ["--method", "simclr", "--lr", "1e6", "--set", "schedule.warmup=0", "--set", "optim.name=sgd"]
     assert pretrain(out, *words, *SMALL, *EVERY, "--epochs", "9") == 6
     found = [torch.load(path, weights_only=True) for path in (out / "checkpoints").glob("*.pt")]
     assert all(bool(tensor.isfinite().all()) for state in found for tensor in state["objective"].values())
@@ -239,3 +239,15 @@ def test_out_that_is_no_folder_is_refused_and_left(tmp_path: Path, kind: str) ->
     assert pretrain(out, *SMALL, *EVERY) == 2
     assert os.path.lexists(out)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_run_of_the_first_format_is_evaluated_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was written before runs had an id. Where the format changes, it stays, and a new one joins."""
+    out = shutil.copytree(Path(__file__).parent / "format_1", tmp_path / "run")
+    before = checkpoint.load(checkpoint.find(str(out)))
+    assert main(["knn-eval", str(out), "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == before["step"] == 2
+    assert resume(out) == 0
+    after = checkpoint.load(checkpoint.find(str(out)))
+    assert after["step"] == 4
+    assert after["objective"].keys() == before["objective"].keys()
