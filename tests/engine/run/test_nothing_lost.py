@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssl_cli.cli import main
 from ssl_cli.engine.run import checkpoint
+from ssl_cli.registry import METHODS
 from tests.engine.run.test_paths import SMALL
 
 EVERY = ["--set", "run.checkpoint_every=1", "--set", "data.images=32", "--seed", "1"]
@@ -168,6 +169,14 @@ def test_a_checkpoint_of_other_content_is_refused_before_it_is_used(
     assert resume(run) == 4
     assert "error: " in capsys.readouterr().err
     assert files(run / "checkpoints") == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_saves_and_resumes_from_its_first_step_on(method: str, tmp_path: Path) -> None:
+    words = ["--method", method, *SMALL, *EVERY, *(["--set", "method.queue=16"] if "moco" in method else [])]
+    assert pretrain(tmp_path / "run", *words) == 0
+    (tmp_path / "run" / "checkpoints" / "step_00000004.pt").unlink()
+    assert pretrain(tmp_path / "run", *words, "--resume") == 0
 
 
 def test_numbers_that_are_not_finite_are_not_evaluated_or_exported(
