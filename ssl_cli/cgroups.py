@@ -61,8 +61,8 @@ def killed_since(before: object, root: Path = ROOT) -> bool:
         return False
     then = {key: count for key, count in before.items() if isinstance(key, str) and type(count) is int}
     now = oom_kills(root)
-    groups = {key for key in then if not key.startswith(_MACHINE)}
-    decisive = groups if groups and groups <= now.keys() else then.keys() & now.keys()
+    own = next((key for key in then if not key.startswith(_MACHINE)), "")  # those above count other processes, too
+    decisive = [own] if own in now else [key for key in then if key.startswith(_MACHINE) and key in now]
     return any(now[key] > then[key] for key in decisive)
 
 

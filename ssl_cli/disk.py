@@ -93,6 +93,16 @@ def remove_temporary_files(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def set_aside(*paths: Path) -> None:
+    """Rename what is at each path, file or folder or link, to a free name with `.corrupt` in it; none need be there."""
+    for path in paths:
+        aside, count = path.with_name(f"{path.name}.corrupt"), 1
+        while os.path.lexists(aside):
+            aside, count = path.with_name(f"{path.name}.corrupt.{count}"), count + 1
+        if os.path.lexists(path):
+            path.rename(aside)
+
+
 def require_file(path: Path) -> None:
     """Refuse what is no regular file: opening a pipe would wait for ever, and a device has no end.
 

@@ -114,7 +114,8 @@ _OF_THE_DISK = _FULL | {
 """Errors of files that are no bug: a disk that is full, read-only, failing or gone, or a folder that was deleted."""
 # torch, oneDNN and the system raise RuntimeErrors and OSErrors, and this module does not import torch
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|can(no|')t allocate memory|bad_?alloc|could not create a (primitive|memory object)$|failed to map",
+    r"out of memory|can(no|')t allocate memory|bad_?alloc|could not create a (primitive|memory object)$"
+    r"|failed to map (segment|.*memory)",
     re.IGNORECASE,
 )
 
@@ -143,8 +144,6 @@ def convert_exception(error: Exception) -> SslcliError:
         return ResourceError("There is no room left on the disk.", "Free some space and try again.")
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return ResourceError("Too many files are open.", "Raise the limit with ulimit -n, or close other programs.")
-    if "can't start new thread" in what:
-        return ResourceError("No more threads can be started.", "Lower data.threads, or raise ulimit -u.")
     return SslcliError(
         f"This is a bug in sslcli: {type(error).__name__}: {what.rstrip('.')}.",
         "Run it again with --debug, and report what it shows.",

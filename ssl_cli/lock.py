@@ -16,6 +16,9 @@ NAME = ".lock"
 PAUSE, TRIES, LONGEST = 0.02, 3, 100
 """Seconds between tries; tries at least, since `require_free` holds the lock for a moment; and at most."""
 
+_own: dict[Path, IO[str]] = {}
+"""Files of the locks that this process holds or held."""
+
 
 def acquire(folder: Path) -> IO[str]:
     """Lock the folder until the returned file is closed or this process ends.
@@ -36,17 +39,19 @@ def acquire(folder: Path) -> IO[str]:
     except BaseException:
         file.close()
         raise
+    _own[folder.resolve()] = file
     return file
 
 
 def require_free(folder: Path) -> None:
-    """Refuse a folder that another process has locked; one that cannot be opened is not refused.
-
-    Note: closing any file of a lock releases it, so do not call this in the process that holds it.
+    """Refuse a folder that a process has locked; one that cannot be opened is not refused.
 
     Raises:
-        LockedError: another process holds it.
+        LockedError: another process holds it, or this one.
     """
+    own = _own.get(folder.resolve())
+    if own is not None and not own.closed:  # closing any file of a lock would release it
+        raise LockedError(f"{folder} is in use by this process.", "Close its run first.")
     try:
         file = (folder / NAME).open("r+", encoding="utf-8")
     except OSError:
@@ -56,10 +61,10 @@ def require_free(folder: Path) -> None:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether another process has locked the folder."""
+    """Whether a process has locked the folder; where the file system has no locks, it is not known, and True."""
     try:
         require_free(folder)
-    except LockedError:
+    except (LockedError, OSError):
         return True
     return False
 

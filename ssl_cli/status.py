@@ -29,8 +29,6 @@ def state(folder: Path) -> str | None:
     """Return the state of the run, one of `STATES`; None if there is no run.
 
     A state `running` is `DIED` where no process holds the lock: it was killed, or the machine stopped.
-
-    Note: do not call this in the process that holds the lock; see `lock.require_free`.
     """
     found = read(folder).get("state")
     return DIED if found == RUNNING and not lock.is_held(folder) else found

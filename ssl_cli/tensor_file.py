@@ -2,8 +2,10 @@
 
 import os
 import pickletools
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,20 @@ MAX_STRUCTURE = 4 << 20
 MAX_NODES = 200_000
 MAX_OPERATIONS = 1_000_000
 """Of that pickle, 40 for each tensor."""
-KINDS = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+KINDS = (
+    "Double",
+    "Float",
+    "Half",
+    "BFloat16",
+    "Long",
+    "Int",
+    "Short",
+    "Char",
+    "Byte",
+    "Bool",
+    "ComplexFloat",
+    "ComplexDouble",
+)
 CONSTRUCTORS = {
     "torch._utils _rebuild_tensor_v2",
     "collections OrderedDict",
@@ -29,6 +44,7 @@ CONSTRUCTORS = {
 DTYPES = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+    torch.complex64, torch.complex128,
 }  # fmt: skip
 
 
@@ -48,8 +64,7 @@ def load(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             # mapped, each tensor is a slice of the file, and cannot reach beyond it; torch maps by a UTF-8 name only
-            name = path if _is_utf8(path) else f"/dev/fd/{file.fileno()}"
-            return _copy(torch.load(name, map_location="cpu", weights_only=True, mmap=True), [0])
+            return _map(path if _is_utf8(path) else Path(f"/dev/fd/{file.fileno()}"))
     except (OSError, MemoryError):
         raise
     except Exception as error:  # torch raises whatever the damage happens to break, some of it without words
@@ -112,23 +127,34 @@ def tensors(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
         yield from tensors(part, f"{name}.{key}" if name else str(key))
 
 
-def first_non_finite(content: Any) -> str | None:
-    """Return the dotted name of the first floating-point tensor with an infinite or NaN entry, None if all are finite.
+def non_finite(*contents: Any, known: Collection[str] = ()) -> list[str]:
+    """List the dotted names of floating-point tensors with an infinite or NaN entry, without those `known` to have one.
 
     A scalar is not looked at: NaN stands for one that is not known yet.
-
-    Note: one host read for all tensors on a device.
     """
-    known = ((name, tensor) for name, tensor in tensors(content) if tensor.ndim and tensor.numel())
-    floating = [(name, tensor) for name, tensor in known if tensor.is_floating_point()]
-    by_device: dict[torch.device, list[Tensor]] = {}
-    for _, tensor in floating:
-        by_device.setdefault(tensor.device, []).append(tensor)
-    # the largest magnitude of each: NaN and infinity survive it
-    largest = (torch.stack([norm.float() for norm in torch._foreach_norm(of, torch.inf)]) for of in by_device.values())
-    if all(bool(norms.isfinite().all()) for norms in largest):
-        return None
-    return next((name for name, tensor in floating if not bool(tensor.isfinite().all())), None)
+    found = ((name, tensor) for content in contents for name, tensor in tensors(content) if tensor.ndim)
+    floating = {name: tensor for name, tensor in found if tensor.is_floating_point() and tensor.numel()}
+    if not floating:
+        return []
+    # the extremes of each show NaN and infinity; they are read from a device all at once
+    finite = torch.stack([torch.stack(torch.aminmax(tensor)).isfinite().all() for tensor in floating.values()])
+    return [name for name, fine in zip(floating, finite.tolist(), strict=True) if not fine and name not in known]
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """Return the tensor, or a contiguous copy of one that has gaps or overlaps, such as a slice or an expanded one."""
+    return tensor if _is_dense(tensor) else tensor.contiguous()
+
+
+def _map(path: Path, *, again: bool = True) -> Any:
+    try:
+        return _copy(torch.load(path, map_location="cpu", weights_only=True, mmap=True), [0])
+    except RuntimeError as error:
+        if not again or "mmap" not in str(error):
+            raise
+        with tempfile.NamedTemporaryFile() as copy:  # a file system that cannot map files, as some of networks
+            shutil.copyfile(path, copy.name)
+            return _map(Path(copy.name), again=False)
 
 
 def _is_utf8(path: Path) -> bool:
@@ -199,10 +225,17 @@ def _copy_tensor(tensor: Tensor) -> Tensor:
         raise ValueError(f"it holds a tensor that is not plain: {tensor.dtype} on {tensor.device.type}")
     if tensor.layout != torch.strided:
         raise ValueError(f"it holds a tensor that is {tensor.layout}")
+    if not _is_dense(tensor):
+        raise ValueError(f"it holds a tensor of shape {tuple(tensor.shape)} and strides {tensor.stride()}")
+    return tensor.clone()  # in the same order of dimensions
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill a range of memory, in any order of dimensions."""
     size = 1
     for stride, length in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if tensor.numel() and length > 1:
             if stride != size:
-                raise ValueError(f"it holds a tensor of shape {tuple(tensor.shape)} and strides {tensor.stride()}")
+                return False
             size *= length
-    return tensor.clone()  # in the same order of dimensions
+    return True

@@ -162,7 +162,8 @@ def assemble(
     Choices that an earlier process resolved are used unchanged, from `plan.json` or, where that is lost, from the
     checkpoint; only the micro-batches are planned again where the settings say so, or after out of memory.
     """
-    earlier = folder.read_plan()
+    started = state is not None or folder.settings_file.exists()
+    earlier = folder.read_plan() if started else {}  # else of a start that was given up
     resolved = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder)
     asked = settings = continuation.settings
     source = open_pretraining(settings.data, settings.run.seed)

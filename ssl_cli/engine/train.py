@@ -32,7 +32,7 @@ from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
 from ssl_cli.optim.schedule import peak_rate, rate, warmup_steps
 from ssl_cli.signals import StopRequest
-from ssl_cli.tensor_file import first_non_finite
+from ssl_cli.tensor_file import non_finite
 
 SAVE_SECONDS = 60.0
 MAX_NON_FINITE = 3
@@ -133,6 +133,7 @@ class Trainer:
         )
         self.start = self.non_finite = 0
         self._saved = time.monotonic()
+        self._masks = non_finite(objective.state_dict())  # infinite from the start, such as that of causal attention
         rows = self.rows(0)
         mode = allowed(resolved.compile, world_size=distributed.world_size(), split_groups=rows.across_ranks)
         set_compile(objective, mode)
@@ -233,7 +234,8 @@ class Trainer:
         assert self.folder is not None
         per_epoch = self.loader.steps_per_epoch
         state = capture_state(self.settings, self.resolved, self.objective, self.optimiser, step, per_epoch)
-        if name := first_non_finite({part: state[part] for part in ("objective", "optimiser")}):
+        state["non_finite"] = self._masks
+        for name in non_finite(state["objective"], state["optimiser"], known=self._masks):
             raise DivergedError(f"'{name}' is no longer finite at step {step}; it was not saved.", LOWER_RATE)
         path = checkpoint.save(self.folder.checkpoints, state, self.settings.run.keep, self.folder.id)
         self._saved = time.monotonic()

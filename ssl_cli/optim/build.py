@@ -57,7 +57,7 @@ def checked_state(found: dict[str, Any], optimiser: Optimizer) -> dict[int, dict
         if not isinstance(of_param, dict) or of_param.keys() - names:
             raise ValueError(f"the state of parameter {number} is not one of {type(optimiser).__name__}")
         for name, value in of_param.items():
-            shape = torch.Size() if name == "step" else params[number].shape
+            like = torch.zeros(()) if name == "step" else params[number]
             if value is not None:
-                require_tensor(value, shape, params[number].dtype, f"'{name}' of parameter {number}")
+                require_tensor(value, like.shape, like.dtype, f"'{name}' of parameter {number}")
     return state

@@ -18,7 +18,7 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> References:
 
     @functools.cache
     def reference(method: str) -> Path:
-        code, stderr = runs.finish(runs.start(method, folder / method))
+        code, stderr = runs.finish(runs.Life(method, folder / method))
         assert code == 0, stderr
         return folder / method
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -37,6 +38,10 @@ METHODS: dict[str, list[str]] = {
 """Flags by name of a method, with what else is special behind a comma."""
 
 
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["ssl_cli.engine.pretrain", "ssl_cli.commands.pretrain", "ssl_cli.methods"])
+
+
 def start(method: str, out: Path, *extra: str) -> subprocess.Popen[str]:
     """Start, or go on, in a process group of its own, so that it can be killed whole."""
     name = method.partition(",")[0]
@@ -52,19 +57,66 @@ def start(method: str, out: Path, *extra: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 600) -> tuple[int, str]:
+class Life:
+    """A run in a process forked from one that has imported everything, which starts in a tenth of the time.
+
+    As a `subprocess.Popen`, as far as the tests need.
+    """
+
+    def __init__(self, method: str, out: Path, *extra: str) -> None:
+        self.stderr = out.with_name("stderr")
+        words = ["pretrain", "--method", method.partition(",")[0], "--out", str(out), "--resume"]
+        words += [*COMMON, *METHODS[method], *extra]
+        self._process = FORKED.Process(target=_live, args=(words, self.stderr))
+        self._process.start()
+        self.pid: int = self._process.pid or 0
+
+    @property
+    def returncode(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end; return what stood on both streams, as the second."""
+        self._process.join(timeout)
+        return "", self.stderr.read_text()
+
+
+Process = subprocess.Popen[str] | Life
+
+
+def _live(words: list[str], log: Path) -> None:
+    os.setsid()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    torch.set_num_threads(1)
+    from ssl_cli.cli import main
+
+    sys.exit(main(words))
+
+
+def finish(process: Process, timeout: float = 600) -> tuple[int, str]:
     """Exit code and what stood on stderr."""
     _, stderr = process.communicate(timeout=timeout)
+    assert process.returncode is not None, "it does not end"
     return process.returncode, stderr
 
 
-def signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
+def signal_group(process: Process, number: signal.Signals) -> None:
     """Send a signal to the whole group, unless it has ended."""
-    with contextlib.suppress(ProcessLookupError):
+    try:
         os.killpg(process.pid, number)
+    except ProcessLookupError:  # a forked one has no group of its own yet
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: Process) -> None:
     """Kill -9 from outside, the whole group, unless it has ended."""
     signal_group(process, signal.SIGKILL)
     process.communicate()
@@ -76,7 +128,7 @@ def steps_logged(out: Path) -> int:
     return path.read_text().count('"event": "stepped"') if path.exists() else 0
 
 
-def wait_for_steps(process: subprocess.Popen[str], out: Path, count: int, timeout: float = 600) -> None:
+def wait_for_steps(process: Process, out: Path, count: int, timeout: float = 600) -> None:
     """Return once `count` more steps are logged, or the process ended."""
     target, deadline = steps_logged(out) + count, time.monotonic() + timeout
     while steps_logged(out) < target and process.poll() is None and time.monotonic() < deadline:

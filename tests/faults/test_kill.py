@@ -2,7 +2,6 @@
 
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -18,7 +17,7 @@ def is_writing(out: Path) -> bool:
     return any((out / "checkpoints").glob(".*.tmp.*"))
 
 
-def stop_within_a_write(process: subprocess.Popen[str], out: Path) -> bool:
+def stop_within_a_write(process: runs.Process, out: Path) -> bool:
     """Stop the process while it writes a checkpoint; False where it ended first."""
     while process.poll() is None:
         if is_writing(out):
@@ -38,18 +37,18 @@ def run_with_kills(method: str, out: Path, kills: int, seed: int) -> int:
     chance = random.Random(seed)
     struck = 0
     for number in range(kills):
-        process = runs.start(method, out, "--set", f"data.threads={1 + number % 3}")
+        process = runs.Life(method, out, "--set", f"data.threads={1 + number % 3}")
         if number % 3 == 2:
             stop_within_a_write(process, out)
         elif number % 5 == 4:
-            time.sleep(chance.uniform(0, 4))
+            time.sleep(chance.uniform(0, 1))
         else:
             # few enough steps a life that the run outlasts all of them; some lives end before their first checkpoint
             runs.wait_for_steps(process, out, chance.randint(1, max(2, 2 * runs.STEPS // kills)))
             time.sleep(chance.uniform(0, 0.03))
         struck += process.poll() is None
         runs.kill(process)
-    code, stderr = runs.finish(runs.start(method, out))
+    code, stderr = runs.finish(runs.Life(method, out))
     assert code == 0, stderr
     return struck
 
@@ -61,16 +60,10 @@ def test_three_kills(method: str, references: References, tmp_path: Path) -> Non
     runs.assert_ended_alike(tmp_path / "run", references(method))
 
 
-def test_a_kill_within_a_write(references: References, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    process = runs.start("moco-v2", out)
-    runs.wait_for_steps(process, out, 7)
-    assert stop_within_a_write(process, out)
-    runs.kill(process)
-    assert is_writing(out)
-    assert runs.finish(runs.start("moco-v2", out, "--set", "data.threads=2"))[0] == 0
-    assert not is_writing(out)
-    runs.assert_ended_alike(out, references("moco-v2"))
+@pytest.mark.parametrize("method", ["simclr", "moco-v2, cached"])
+def test_five_kills(method: str, references: References, tmp_path: Path) -> None:
+    assert run_with_kills(method, tmp_path / "run", kills=5, seed=1) >= 4
+    runs.assert_ended_alike(tmp_path / "run", references(method))
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ssl_cli import status
@@ -76,10 +75,7 @@ def open_run(run: str, device: str = "auto", method: str | None = None, *, proje
     """
     path = checkpoint.find(run)
     state = checkpoint.load(path)
-    try:
-        settings = Settings.model_validate(state["settings"])
-    except ValidationError as error:
-        raise CheckpointError(f"The settings in {path} cannot be read.", str(error).replace("\n", " ")) from error
+    settings = checkpoint.settings_of(state)
     if ":" in settings.method.name and method != settings.method.name:
         raise UsageError(
             f"This run was trained by '{settings.method.name}', which is not part of sslcli.",

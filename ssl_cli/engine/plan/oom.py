@@ -60,7 +60,7 @@ def resume_smaller(
     """
     device, smaller = next(objective.parameters()).device, resolved
     if killed:
-        note = "The kernel killed this run, out of memory."
+        note = "The kernel may have killed this run, out of memory."
     if note and not (killed and device.type == "cuda"):
         smaller = _divided_further(resolved, local_groups(settings, objective)) or resolved
     if killed and device.type != "cuda":

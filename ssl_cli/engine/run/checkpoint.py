@@ -3,12 +3,14 @@
 import errno
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ssl_cli import __version__, disk, tensor_file
+from ssl_cli.config.tree import Settings
 from ssl_cli.errors import CheckpointError, ResourceError
 from ssl_cli.names import decode_paths, encode_paths
 from ssl_cli.run_path import require_run
@@ -33,11 +35,12 @@ def save(folder: Path, state: dict[str, Any], keep: int, run: str = "") -> Path:
         ResourceError: the disk is full, or does not return what was written; earlier checkpoints are unchanged.
     """
     path = folder / f"step_{state['step']:08d}.pt"
+    if not _of_run(path, run):
+        disk.set_aside(path, path.with_suffix(".json"))
     versions = {"sslcli": __version__, "torch": str(torch.__version__)}
     content = {"schema": SCHEMA, "versions": versions, **state, "settings": encode_paths(state["settings"])}
     digest, size = disk.write_atomic(path, lambda file: torch.save(content, file))
-    facts = {"schema": SCHEMA, "sha256": digest, "size": size, "step": state["step"], "run": run}
-    disk.write_json(path.with_suffix(".json"), facts)
+    _write_facts(path, digest, size, state["step"], run)
     try:
         _verify(path)
     except CheckpointError as error:
@@ -69,11 +72,11 @@ def newest(folder: Path, run: str = "") -> tuple[dict[str, Any] | None, list[str
             state = load(path)
             if not path.with_suffix(".json").exists():
                 warnings.append(f"{path.name} has no .json with its sha256; it is whole by its checksums, and is used.")
+                _write_facts(path, disk.sha256(path), path.stat().st_size, state["step"], run)
             return state, warnings
         except DamagedError as error:
             warnings.append(f"{error.message} The one before it is used.")
-            for wrong in (path, path.with_suffix(".json")):
-                _set_aside(wrong)
+            disk.set_aside(path, path.with_suffix(".json"))
     if any(folder.glob("*.corrupt*")):
         raise CheckpointError(
             f"None of the checkpoints in {folder} is whole.", "Start a new run with another --out, or with --overwrite."
@@ -125,9 +128,28 @@ def load(path: Path) -> dict[str, Any]:
     for name, kind in PARTS.items():
         if type(state[name]) is not kind or (kind is int and state[name] < 0):
             raise CheckpointError(f"{path} is not a checkpoint of sslcli: its '{name}' is {state[name]!r:.40}.")
-    if wrong := tensor_file.first_non_finite({part: state[part] for part in ("objective", "optimiser")}):
-        raise CheckpointError(f"{path} holds numbers that are not finite, in '{wrong}'.", "Give an earlier checkpoint.")
+    known = list(state["non_finite"]) if isinstance(state.get("non_finite"), list) else []
+    for name in tensor_file.non_finite(state["objective"], state["optimiser"], known=known):
+        raise DamagedError(f"{path} holds numbers that are not finite, in '{name}'.", "Give an earlier checkpoint.")
     return {**state, "settings": decode_paths(state["settings"])}
+
+
+def settings_of(state: Mapping[str, Any]) -> Settings:
+    """Return the settings in a checkpoint.
+
+    Raises:
+        CheckpointError: they are not valid.
+    """
+    try:
+        return Settings.model_validate(state["settings"])
+    except ValueError as error:
+        words = str(error).replace("\n", " ")
+        raise CheckpointError("The settings in the checkpoint cannot be read.", words) from error
+
+
+def _write_facts(path: Path, digest: str, size: int, step: int, run: str) -> None:
+    facts = {"schema": SCHEMA, "sha256": digest, "size": size, "step": step, "run": run}
+    disk.write_json(path.with_suffix(".json"), facts)
 
 
 def _verify(path: Path) -> None:
@@ -160,12 +182,3 @@ def _of_run(path: Path, run: str) -> bool:
     except (OSError, ValueError):
         return True
     return not run or not found or found == run
-
-
-def _set_aside(path: Path) -> None:
-    """Rename part of a damaged checkpoint, whatever it is, to a free name with `.corrupt` in it."""
-    aside, count = path.with_name(f"{path.name}.corrupt"), 1
-    while os.path.lexists(aside):
-        aside, count = path.with_name(f"{path.name}.corrupt.{count}"), count + 1
-    if os.path.lexists(path):
-        path.rename(aside)

@@ -7,6 +7,7 @@ from typing import Any
 from ssl_cli import disk
 from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.config.tree import Settings
+from ssl_cli.engine.run.checkpoint import settings_of
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.names import decode_paths
@@ -58,15 +59,13 @@ def continued(
     """
     notes, replan, device = [], False, None
     try:
-        if state is not None and not folder.settings_file.exists():
-            notes.append(f"{folder.settings_file} is gone; the settings in the checkpoint are used.")
-            before = Settings.model_validate(state["settings"])
-        else:
-            table = parse_toml(disk.read_bytes(folder.settings_file).decode())
-            before = Settings.model_validate(decode_paths(table))
+        table = parse_toml(disk.read_bytes(folder.settings_file).decode())
+        before = Settings.model_validate(decode_paths(table))
     except (OSError, ValueError) as error:
-        hint = "Restore it, or start again with --overwrite."
-        raise CheckpointError(f"{folder.settings_file} is damaged.", hint) from error
+        if state is None:
+            raise CheckpointError(f"{folder.settings_file} is damaged: {error}.", "Restore it.") from error
+        notes.append(f"{folder.settings_file} is gone or damaged; the settings in the checkpoint are used.")
+        before = settings_of(state)
     name = before.method.name
     if ":" in name and settings.method.name != name:  # code is not run because a file names it
         raise UsageError(f"This run was made by {name}, code of your own.", f"Add --method {name} to run it.")

@@ -19,7 +19,8 @@ def capture_state(
     return {
         "settings": settings.model_dump(mode="json"),
         "resolved": resolved.as_dict(),
-        "objective": objective.state_dict(),
+        # dense, as they are read: a buffer may be a slice, or expanded
+        "objective": {name: tensor_file.dense(tensor) for name, tensor in objective.state_dict().items()},
         "optimiser": optimiser.state_dict(),
         "step": step,
         "epoch": step // steps_per_epoch,
