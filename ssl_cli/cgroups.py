@@ -61,7 +61,7 @@ def killed_since(before: object, root: Path = ROOT) -> bool:
         return False
     then = {key: count for key, count in before.items() if isinstance(key, str) and type(count) is int}
     now = oom_kills(root)
-    own = next((key for key in then if not key.startswith(_MACHINE)), "")  # those above count other processes, too
+    own = next((key for key in then if not key.startswith(_MACHINE)), "")  # those above it also count what else runs
     decisive = [own] if own in now else [key for key in then if key.startswith(_MACHINE) and key in now]
     return any(now[key] > then[key] for key in decisive)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ssl_cli.config.resume import Continuation, continued
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.glance import constant_images
 from ssl_cli.data.loader import cap_for, require_batch
@@ -20,7 +21,6 @@ from ssl_cli.engine.plan import oom
 from ssl_cli.engine.plan.plan import Resolved, cap_queue, describe, make_plan, replan
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
-from ssl_cli.engine.run.resume import Continuation, continued
 from ssl_cli.engine.run.state import restore_state
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.engine.workers.worker import broadcast_run, process_group
@@ -150,7 +150,7 @@ def _reopen(
         notes.append(f"There is nothing in {folder.path} to resume yet: training starts from step 0.")
     if state is None and not folder.settings_file.exists():
         return Continuation(settings, [], replan=False), None, notes
-    continuation = continued(settings, origins, folder, state)
+    continuation = continued(settings, origins, folder.settings_file, state and state["settings"])
     return continuation, state, [*continuation.notes, *notes]
 
 

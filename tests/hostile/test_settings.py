@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from ssl_cli.cli import app
 from ssl_cli.config.methods import CustomMethodSettings, MethodSettings, method_settings
 from ssl_cli.config.refusal import env_name
+from ssl_cli.config.resume import continued
 from ssl_cli.config.sources import settle
 from ssl_cli.config.toml_file import nest
 from ssl_cli.config.tree import leaves
 from ssl_cli.engine.run.folder import RunFolder
-from ssl_cli.engine.run.resume import continued
 from ssl_cli.errors import UsageError
 from ssl_cli.registry import METHODS
 
@@ -352,7 +352,7 @@ def check(folder: RunFolder, method: str, pairs: list[tuple[str, Any]], place: s
     event("accepted")
     folder.write_settings(settled.settings)
     before = settled.settings.model_copy(update={"run": settled.settings.run.model_copy(update={"max_time": None})})
-    assert continued(settled.settings, {}, folder).settings == before
+    assert continued(settled.settings, {}, folder.settings_file).settings == before
 
 
 def limits(examples: int) -> settings:
@@ -395,4 +395,4 @@ def test_a_method_of_ones_own_keeps_what_it_was_given(folder: RunFolder) -> None
     settled = settle(flags, ("method.deep=[[1.5,'é'],{a=[true]}]",), env={}, cwd=home, user_file=home / "none")
     assert isinstance(settled.settings.method, CustomMethodSettings)
     folder.write_settings(settled.settings)
-    assert continued(settled.settings, {}, folder).settings == settled.settings
+    assert continued(settled.settings, {}, folder.settings_file).settings == settled.settings

@@ -166,8 +166,8 @@ MUTANTS = [
         8,
         "a-checkpoint-without-the-momentum-encoder",
         "ssl_cli/engine/run/state.py",
-        '"objective": objective.state_dict(),',
-        '"objective": {k: v for k, v in objective.state_dict().items() if not k.startswith("key.")},',
+        "in objective.state_dict().items()},",
+        'in objective.state_dict().items() if not name.startswith("key.")},',
         (RUN,),
     ),
     Mutant(

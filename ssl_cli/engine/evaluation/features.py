@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssl_cli import status
 from ssl_cli.augment import evaluation
+from ssl_cli.config.resume import settings_of
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
@@ -75,7 +76,7 @@ def open_run(run: str, device: str = "auto", method: str | None = None, *, proje
     """
     path = checkpoint.find(run)
     state = checkpoint.load(path)
-    settings = checkpoint.settings_of(state)
+    settings = settings_of(state["settings"])
     if ":" in settings.method.name and method != settings.method.name:
         raise UsageError(
             f"This run was trained by '{settings.method.name}', which is not part of sslcli.",

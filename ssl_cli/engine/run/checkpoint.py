@@ -3,14 +3,12 @@
 import errno
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ssl_cli import __version__, disk, tensor_file
-from ssl_cli.config.tree import Settings
 from ssl_cli.errors import CheckpointError, ResourceError
 from ssl_cli.names import decode_paths, encode_paths
 from ssl_cli.run_path import require_run
@@ -132,19 +130,6 @@ def load(path: Path) -> dict[str, Any]:
     for name in tensor_file.non_finite(state["objective"], state["optimiser"], known=known):
         raise DamagedError(f"{path} holds numbers that are not finite, in '{name}'.", "Give an earlier checkpoint.")
     return {**state, "settings": decode_paths(state["settings"])}
-
-
-def settings_of(state: Mapping[str, Any]) -> Settings:
-    """Return the settings in a checkpoint.
-
-    Raises:
-        CheckpointError: they are not valid.
-    """
-    try:
-        return Settings.model_validate(state["settings"])
-    except ValueError as error:
-        words = str(error).replace("\n", " ")
-        raise CheckpointError("The settings in the checkpoint cannot be read.", words) from error
 
 
 def _write_facts(path: Path, digest: str, size: int, step: int, run: str) -> None:

@@ -75,9 +75,8 @@ def test_checkpoints_without_their_digests_are_used_and_kept(tmp_path: Path) -> 
     assert "no .json" in warnings[0]
     for step in (15, 20, 25):
         checkpoint.save(tmp_path, state(step), keep=1)
-    assert [path.name for path in sorted(tmp_path.glob("*.pt"))] == [
-        "step_00000005.pt", "step_00000010.pt", "step_00000025.pt",
-    ]  # fmt: skip
+    # the newest of them was verified when it was used, so it is pruned like any other
+    assert [path.name for path in sorted(tmp_path.glob("*.pt"))] == ["step_00000005.pt", "step_00000025.pt"]
 
 
 def test_a_damaged_checkpoint_without_its_digest_is_not_used(tmp_path: Path) -> None:

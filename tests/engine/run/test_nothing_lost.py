@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_cli import status
 from ssl_cli.cli import main
 from ssl_cli.engine.run import checkpoint
+from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.registry import METHODS
 from tests.engine.run.test_paths import SMALL
 
@@ -71,12 +75,14 @@ def rewrite(out: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     assert path.stem == f"step_{step:08d}"
 
 
-@pytest.mark.parametrize("gone", ["*.json", "settings", "plan", "newest", "metrics"])
+@pytest.mark.parametrize("gone", ["*.json", "settings", "emptied settings", "plan", "newest", "metrics"])
 def test_a_resume_needs_one_whole_checkpoint_and_nothing_else(run: Path, continued: Path, gone: str) -> None:
     (run / "checkpoints" / "step_00000002.json").rename(run / "second.json")  # is another's affair
     if gone == "*.json":
         for path in (run / "checkpoints").glob(gone):
             path.unlink()
+    elif gone == "emptied settings":
+        (run / "settings.toml").write_bytes(b"")
     elif gone == "newest":
         (run / "checkpoints" / "step_00000004.pt").write_bytes(b"")
     else:
@@ -86,6 +92,48 @@ def test_a_resume_needs_one_whole_checkpoint_and_nothing_else(run: Path, continu
     # from an earlier checkpoint, the fourth step has the learning rate of the longer schedule
     assert gone == "newest" or all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert (run / "checkpoints" / "step_00000002.pt").exists()  # it was never verified, so it is never deleted
+
+
+METHOD = """
+import torch
+from ssl_cli.methods.simclr import SimCLR
+
+class Odd(SimCLR):
+    def __init__(self, *args, **words):
+        super().__init__(*args, **words)
+        self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+        self.register_buffer("part", torch.zeros(4, 4)[:, 1:3])
+        self.register_buffer("rotation", torch.ones(2, 2, dtype=torch.complex64))
+"""
+
+
+def test_a_method_with_odd_buffers_is_saved_resumed_and_evaluated(tmp_path: Path) -> None:
+    """An infinite mask, a slice and complex numbers."""
+    (tmp_path / "odd.py").write_text(METHOD)
+    method = ["--method", f"{tmp_path}/odd.py:Odd"]
+    words = [*method, "--set", "optim.name=adamw", *SMALL, *EVERY]
+    assert pretrain(tmp_path / "run", *words) == 0
+    assert pretrain(tmp_path / "run", *words, "--resume", "--epochs", "2") == 0
+    assert main(["knn-eval", str(tmp_path / "run"), "--device", "cpu", *method]) == 0
+
+
+def test_a_checkpoint_of_another_run_is_not_overwritten(run: Path) -> None:
+    foreign = run / "checkpoints" / "step_00000006.pt"
+    shutil.copy(run / "checkpoints" / "step_00000004.pt", foreign)
+    facts = json.loads((run / "checkpoints" / "step_00000004.json").read_text())
+    foreign.with_suffix(".json").write_text(json.dumps({**facts, "run": "another"}))
+    data = foreign.read_bytes()
+    assert resume(run) == 0
+    assert foreign.with_name("step_00000006.pt.corrupt").read_bytes() == data
+
+
+def test_reading_a_run_in_its_own_process_does_not_release_its_lock(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert status.state(tmp_path / "run") == "running"
+    code = "import sys; from pathlib import Path; from ssl_cli import lock; sys.exit(lock.is_held(Path(sys.argv[1])))"
+    assert subprocess.run([sys.executable, "-c", code, tmp_path / "run"], check=False).returncode == 1
+    folder.close()
+    assert status.state(tmp_path / "run") == "died"
 
 
 @pytest.mark.parametrize("gone", ["checkpoints", "checkpoints and settings", "contents", "truncated"])
@@ -143,7 +191,6 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "objective lacks": lambda state: state["objective"].popitem(),
     "objective has more": lambda state: state["objective"].update(more=torch.zeros(1)),
     "no tensor": lambda state: state["objective"].update({"queue.rows": "text"}),
-    "not finite": lambda state: state["objective"]["queue.rows"].fill_(torch.nan),
     "step": lambda state: state.update(step=4, epoch="one"),
     "versions": lambda state: state.update(versions=[]),
     "settings": lambda state: state.update(settings=[1]),
@@ -177,6 +224,12 @@ def test_every_method_saves_and_resumes_from_its_first_step_on(method: str, tmp_
     assert pretrain(tmp_path / "run", *words) == 0
     (tmp_path / "run" / "checkpoints" / "step_00000004.pt").unlink()
     assert pretrain(tmp_path / "run", *words, "--resume") == 0
+
+
+def test_a_newest_checkpoint_that_is_not_finite_is_passed_over(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite(run, lambda state: state["objective"]["queue.rows"].fill_(torch.nan))
+    assert resume(run) == 0
+    assert "not finite, in 'queue.rows'. The one before it is used." in " ".join(capsys.readouterr().err.split())
 
 
 def test_numbers_that_are_not_finite_are_not_evaluated_or_exported(

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_cli.config.resume import continued
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
-from ssl_cli.engine.run.resume import continued
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.events import Finished, Warned
 from tests.engine.toy_run import toy_settings
@@ -30,17 +30,22 @@ def folder(tmp_path: Path) -> Iterator[RunFolder]:
     found.close()
 
 
-def test_without_changes_it_is_the_run_s_own(folder: RunFolder) -> None:
+@pytest.fixture
+def file(folder: RunFolder) -> Path:
+    return folder.settings_file
+
+
+def test_without_changes_it_is_the_run_s_own(file: Path) -> None:
     other = changed(toy_settings(images=100), run={"seed": 9}, hardware={"device": "cpu"})
     origins = {"run.seed": "sslcli.toml", "data.images": "SSLCLI_DATA__IMAGES", "hardware.device": "the user file"}
-    found = continued(other, origins, folder)
+    found = continued(other, origins, file)
     assert (found.settings.run.seed, found.settings.data.images, found.settings.hardware.device) == (0, 64, "cuda")
     assert (found.notes, found.replan, found.device) == ([], False, None)
 
 
-def test_what_does_not_change_a_step_may_change(folder: RunFolder) -> None:
+def test_what_does_not_change_a_step_may_change(file: Path) -> None:
     other = changed(toy_settings(), schedule={"epochs": 300}, hardware={"micro_batch": 16})
-    found = continued(other, {"schedule.epochs": "--epochs", "hardware.micro_batch": "--micro-batch"}, folder)
+    found = continued(other, {"schedule.epochs": "--epochs", "hardware.micro_batch": "--micro-batch"}, file)
     assert (found.settings.schedule.epochs, found.settings.hardware.micro_batch) == (300, 16)
     assert found.replan
     assert "300 epochs" in found.notes[0]
@@ -50,34 +55,34 @@ def test_what_does_not_change_a_step_may_change(folder: RunFolder) -> None:
     ("section", "name", "value", "origin"),
     [("run", "seed", 9, "--seed"), ("hardware", "precision", "bf16", "--precision"), ("data", "limit", 3, "--set")],
 )
-def test_what_changes_a_step_is_refused(folder: RunFolder, section: str, name: str, value: object, origin: str) -> None:
+def test_what_changes_a_step_is_refused(file: Path, section: str, name: str, value: object, origin: str) -> None:
     other = changed(toy_settings(), **{section: {name: value}})
     with pytest.raises(UsageError, match=f"{section}.{name} is .* and cannot become {value}"):
-        continued(other, {f"{section}.{name}": origin}, folder)
+        continued(other, {f"{section}.{name}": origin}, file)
 
 
-def test_a_setting_three_tables_deep_is_refused_too(folder: RunFolder) -> None:
+def test_a_setting_three_tables_deep_is_refused_too(file: Path) -> None:
     crop = toy_settings().augment.crop.model_copy(update={"scale": (0.1, 1.0)})
     with pytest.raises(UsageError, match=r"augment\.crop\.scale is"):
-        continued(changed(toy_settings(), augment={"crop": crop}), {"augment.crop.scale": "--set"}, folder)
+        continued(changed(toy_settings(), augment={"crop": crop}), {"augment.crop.scale": "--set"}, file)
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
-def test_another_device_may_be_given(folder: RunFolder, device: str) -> None:
+def test_another_device_may_be_given(file: Path, device: str) -> None:
     """The machine may have no GPU any more; `--device cpu` is what the error advises then."""
-    found = continued(changed(toy_settings(), hardware={"device": device}), {"hardware.device": "--device"}, folder)
+    found = continued(changed(toy_settings(), hardware={"device": device}), {"hardware.device": "--device"}, file)
     assert (found.device, found.settings.hardware.device) == (device, device)
 
 
-def test_auto_may_be_given_where_it_was_auto_before(folder: RunFolder) -> None:
+def test_auto_may_be_given_where_it_was_auto_before(folder: RunFolder, file: Path) -> None:
     folder.write_settings(toy_settings())
-    assert continued(toy_settings(), {"hardware.device": "--device"}, folder).device == "auto"
+    assert continued(toy_settings(), {"hardware.device": "--device"}, file).device == "auto"
 
 
-def test_settings_that_are_damaged(folder: RunFolder) -> None:
-    folder.settings_file.write_bytes(b"\xff")
+def test_settings_that_are_damaged(file: Path) -> None:
+    file.write_bytes(b"\xff")
     with pytest.raises(CheckpointError, match="damaged"):
-        continued(toy_settings(), {}, folder)
+        continued(toy_settings(), {}, file)
 
 
 def test_a_run_of_a_gpu_continues_without_one(tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ssl_cli import disk
 from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.config.tree import Settings
-from ssl_cli.engine.run.checkpoint import settings_of
-from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.names import decode_paths
 
@@ -41,17 +40,17 @@ class Continuation:
 
 
 def continued(
-    settings: Settings, origins: Mapping[str, str], folder: RunFolder, state: Mapping[str, Any] | None = None
+    settings: Settings, origins: Mapping[str, str], file: Path, saved: Mapping[str, Any] | None = None
 ) -> Continuation:
-    """Read the settings of the run in `folder` and apply what the command line changes.
+    """Read the settings of the run and apply what the command line changes.
 
     Environment and files are for new runs and are ignored.
 
     Args:
         settings: as for a new run.
         origins: where each of their values comes from, by dotted key.
-        folder: that holds the run.
-        state: its checkpoint, whose settings are used where `settings.toml` is gone.
+        file: `settings.toml` of the run.
+        saved: the settings in its checkpoint, which are used where the file is gone or damaged.
 
     Raises:
         UsageError: the command line changes what would change the steps, or leaves out the run's own method class.
@@ -59,13 +58,14 @@ def continued(
     """
     notes, replan, device = [], False, None
     try:
-        table = parse_toml(disk.read_bytes(folder.settings_file).decode())
+        table = parse_toml(disk.read_bytes(file).decode())
         before = Settings.model_validate(decode_paths(table))
     except (OSError, ValueError) as error:
-        if state is None:
-            raise CheckpointError(f"{folder.settings_file} is damaged: {error}.", "Restore it.") from error
-        notes.append(f"{folder.settings_file} is gone or damaged; the settings in the checkpoint are used.")
-        before = settings_of(state)
+        if saved is None:
+            words = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{file} is damaged: {words}.", "Restore it.") from error
+        notes.append(f"{file} is gone or damaged; the settings in the checkpoint are used.")
+        before = settings_of(saved)
     name = before.method.name
     if ":" in name and settings.method.name != name:  # code is not run because a file names it
         raise UsageError(f"This run was made by {name}, code of your own.", f"Add --method {name} to run it.")
@@ -90,6 +90,19 @@ def continued(
         if key == "schedule.epochs":
             notes.append(f"The run now has {wanted} epochs instead of {value}; its learning rates are recomputed.")
     return Continuation(Settings.model_validate(old), notes, replan, device)
+
+
+def settings_of(saved: Mapping[str, Any]) -> Settings:
+    """Return the settings that a checkpoint holds.
+
+    Raises:
+        CheckpointError: they are not valid.
+    """
+    try:
+        return Settings.model_validate(saved)
+    except ValueError as error:
+        words = str(error).replace("\n", " ")
+        raise CheckpointError("The settings in the checkpoint cannot be read.", words) from error
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:
