@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import re
 import time
 from pathlib import Path
 
-from ssl_cli import lock, status
+from ssl_cli import disk, lock, status
 from ssl_cli.data.search import closest_path
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.names import is_file, is_folder
@@ -47,7 +48,7 @@ def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
 def _refuse_filled(path: Path, *, resume: bool, overwrite: bool) -> None:
     # listed first: a run that starts there at this moment writes its status before all that is listed
     filled = path.is_dir() and not all(entry.name.startswith(".") for entry in path.iterdir())
-    is_run = bool(status.read(path))
+    is_run = bool(status.read(path)) or (resume and bool(run_of_checkpoints(path)))
     if is_run:
         lock.require_free(path)
         if not is_started(path) and not resume:
@@ -58,6 +59,16 @@ def _refuse_filled(path: Path, *, resume: bool, overwrite: bool) -> None:
         raise UsageError(f"{path} is not empty and holds no run.", "Choose another --out; nothing was touched.")
     if not (resume or overwrite):
         raise not_empty(path)
+
+
+def run_of_checkpoints(path: Path) -> str:
+    """Return the id of the run in the newest checkpoint's `.json`, for where `status.json` is lost; empty if none has."""
+    for file in sorted((path / "checkpoints").glob("step_*.json"), reverse=True):
+        with contextlib.suppress(OSError, ValueError):
+            found = disk.read_json(file).get("run")
+            if isinstance(found, str) and re.fullmatch("[0-9a-f]{32}", found):
+                return found
+    return ""
 
 
 def is_started(path: Path) -> bool:

@@ -19,7 +19,7 @@ from ssl_cli import __version__, cgroups, disk, events, lock, status
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import ResourceError
 from ssl_cli.names import encode_paths, is_folder, shown
-from ssl_cli.run_path import is_started, not_empty, refuse_unfit
+from ssl_cli.run_path import is_started, not_empty, refuse_unfit, run_of_checkpoints
 
 SCHEMA = 1
 FILES = ("plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "settings.toml")
@@ -50,7 +50,7 @@ class RunFolder:
             disk.make_folder(path)
             self._files.append(lock.acquire(path))
             before = {} if overwrite else status.read(path)
-            self.id = str(before.get("run") or uuid.uuid4().hex)
+            self.id = str(before.get("run") or (resume and run_of_checkpoints(path)) or uuid.uuid4().hex)
             self.died = before.get("state") == status.RUNNING
             self.killed = self.died and cgroups.killed_since(before.get("oom_kills"))
             if is_started(path) and not (resume or overwrite):  # since it was looked at, by a process that has ended

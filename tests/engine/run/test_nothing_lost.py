@@ -75,7 +75,7 @@ def rewrite(out: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     assert path.stem == f"step_{step:08d}"
 
 
-@pytest.mark.parametrize("gone", ["*.json", "settings", "emptied settings", "plan", "newest", "metrics"])
+@pytest.mark.parametrize("gone", ["*.json", "status", "settings", "emptied settings", "plan", "newest", "metrics"])
 def test_a_resume_needs_one_whole_checkpoint_and_nothing_else(run: Path, continued: Path, gone: str) -> None:
     (run / "checkpoints" / "step_00000002.json").rename(run / "second.json")  # is another's affair
     if gone == "*.json":
@@ -86,7 +86,12 @@ def test_a_resume_needs_one_whole_checkpoint_and_nothing_else(run: Path, continu
     elif gone == "newest":
         (run / "checkpoints" / "step_00000004.pt").write_bytes(b"")
     else:
-        (run / {"settings": "settings.toml", "plan": "plan.json", "metrics": "metrics.jsonl"}[gone]).unlink()
+        (
+            run
+            / {"status": "status.json", "settings": "settings.toml", "plan": "plan.json", "metrics": "metrics.jsonl"}[
+                gone
+            ]
+        ).unlink()
     assert resume(run) == 0
     ours, theirs = weights(run, 8), weights(continued, 8)
     # from an earlier checkpoint, the fourth step has the learning rate of the longer schedule
