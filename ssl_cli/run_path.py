@@ -62,7 +62,7 @@ def _refuse_filled(path: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def run_of_checkpoints(path: Path) -> str:
-    """Return the id of the run in the newest checkpoint's `.json`, for where `status.json` is lost; empty if none has."""
+    """Return the run's id by the newest `.json` of a checkpoint, where `status.json` is lost; empty if none has it."""
     for file in sorted((path / "checkpoints").glob("step_*.json"), reverse=True):
         with contextlib.suppress(OSError, ValueError):
             found = disk.read_json(file).get("run")
