@@ -3,6 +3,7 @@
 Nothing here imports torch: a command's body does, once its arguments are validated.
 """
 
+import contextlib
 import os
 import sys
 import traceback
@@ -141,7 +142,10 @@ def main(args: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in words or os.environ.get("SSLCLI_DEBUG", "0") != "0":
             _show_traceback()
-        return _report(_converted(error, words), as_json="--json" in words)
+        code = _report(_converted(error, words), as_json="--json" in words)
+        with contextlib.suppress(ResourceError):
+            write_result("")  # what stdout could not take would fail once more where Python ends
+        return code
 
 
 def _open_streams() -> None:

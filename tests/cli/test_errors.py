@@ -186,6 +186,7 @@ STREAMS = {
     "sslcli pretrian 2>&-; echo $? >&3": 2,
     "sslcli pretrian --json <&- >&- 2>&-; echo $? >&3": 2,
     "sslcli pretrain --help >/dev/full; echo $? >&3": 5,
+    "COLUMNS=30 sslcli pretrain --help >/dev/full; echo $? >&3": 5,
     "sslcli pretrian --json >/dev/full; echo $? >&3": 5,
     "(sslcli methods; echo $? >&3) | true": 0,
     "(sslcli methods --json; echo $? >&3) | head -1 >/dev/null": 0,

@@ -23,6 +23,7 @@ COMMON = [
     "--set", "hardware.memory_format=channels_last",
     "--micro-batch", "16", "--set", "model.bn_group=16", "--set", "data.images=384", "--set", "run.log_every=1",
     "--set", "run.checkpoint_every=5", "--set", "run.evaluate=false",
+    "--set", "run.monitor=false",
 ]  # fmt: skip
 DIRECT, CACHED = ["--micro-batch", "64", "--set", "hardware.mode=direct"], ["--set", "hardware.mode=cached"]
 METHODS: dict[str, list[str]] = {
@@ -39,7 +40,9 @@ METHODS: dict[str, list[str]] = {
 
 
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["ssl_cli.engine.pretrain", "ssl_cli.commands.pretrain", "ssl_cli.methods"])
+FORKED.set_forkserver_preload(
+    ["torch._dynamo", "ssl_cli.engine.pretrain", "ssl_cli.commands.pretrain", "ssl_cli.methods"]
+)
 
 
 def start(method: str, out: Path, *extra: str) -> subprocess.Popen[str]:
