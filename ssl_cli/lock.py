@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from ssl_cli import disk
 from ssl_cli.errors import LockedError
 
 NAME = ".lock"
@@ -53,11 +54,12 @@ def require_free(folder: Path) -> None:
     if own is not None and not own.closed:  # closing any file of a lock would release it
         raise LockedError(f"{folder} is in use by this process.", "Close its run first.")
     try:
-        file = (folder / NAME).open("r+", encoding="utf-8")
+        disk.require_file(folder / NAME)
+        file = (folder / NAME).open(encoding="utf-8")  # to read: it may be another user's, or on a read-only disk
     except OSError:
         return
     with file:
-        _hold(file, folder)
+        _hold(file, folder, fcntl.LOCK_SH)
 
 
 def is_held(folder: Path) -> bool:
@@ -69,12 +71,12 @@ def is_held(folder: Path) -> bool:
     return False
 
 
-def _hold(file: IO[str], folder: Path) -> None:
+def _hold(file: IO[str], folder: Path, kind: int = fcntl.LOCK_EX) -> None:
     """Lock the file, or name who has: where that process has only just started, as soon as it has written its name."""
     holder = ""
     for attempt in range(LONGEST):
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, kind | fcntl.LOCK_NB)
             return
         except OSError as error:
             if error.errno not in {errno.EACCES, errno.EAGAIN}:  # such as a network file system without locks

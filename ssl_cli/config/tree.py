@@ -121,7 +121,7 @@ class ScheduleSettings(Section):
         "step", description="when the rate moves: each step, or each epoch as in MoCo"
     )
     milestones: tuple[Epochs, ...] = Field(
-        (), max_length=32, description="epochs after which the step schedule multiplies by gamma"
+        (), max_length=10_000, description="epochs after which the step schedule multiplies by gamma"
     )
     gamma: Factor = 0.1
 

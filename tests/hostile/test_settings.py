@@ -73,7 +73,7 @@ CASES = [
     *of_sets("run.batch", "run.batch=", "run.batch=''", "run.batch=[[1,[2]]]", "run.batch={a=1}"),
     *of_sets("run.batch", f"run.batch={'9' * 5000}"),
     *of_sets("milestones", "schedule.milestones=[1,[2,[3]]]", "schedule.milestones=[-1]"),
-    *of_sets("milestones", f"schedule.milestones=[{'1,' * 100}]"),
+    *of_sets("milestones", f"schedule.milestones=[{'1,' * 20_000}]"),
     *of_sets("zero byte", 'run.out="a\\u0000b"', "data.source='a\0b'", 'hardware.device="\\u0000"'),
     *of_sets("longer than 4,096", f"run.out={LONG}", f"data.source={LONG}", f"hardware.device={LONG}"),
     *of_sets("amount", "hardware.memory=\udcff", "run.max_time=\udcff"),
