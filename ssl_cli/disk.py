@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from ssl_cli.errors import ResourceError
+from ssl_cli.errors import DISK_FULL, ResourceError
 
 LARGEST_TEXT = 1 << 20
 """Bytes of a file of settings or facts; a larger one is a mistake, or hostile."""
@@ -68,7 +68,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> tuple[str, 
         fault = error if isinstance(error, OSError) else stream.fault if stream else None
         if fault is None:
             raise
-        full = fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        full = fault.errno in DISK_FULL
         size = f" ({stream.size:,} bytes so far)" if stream else ""
         what = f"there is no room left for it{size}" if full else str(fault.strerror)
         hint = "Free some space and try again; a run continues with --resume." if full else "Choose another place."

@@ -106,8 +106,9 @@ class Interrupted(BaseException):
         self.code = code
 
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_OF_THE_DISK = _FULL | {
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a write for which there is no room: on the disk, in a quota, or by the limit of a file's size."""
+_OF_THE_DISK = DISK_FULL | {
     errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE,
     errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT,
 }  # fmt: skip
@@ -136,11 +137,11 @@ def convert_exception(error: Exception) -> SslcliError:
             "Raise the limit of processes or memory (ulimit -u, ulimit -v), or pass --set data.threads=1.",
         )
     if isinstance(error, OSError) and error.errno in _OF_THE_DISK and error.filename:
-        hint = (
-            "Free some space and try again." if error.errno in _FULL else "Check the disk, and the permissions on it."
-        )
+        hint = "Check the disk, and the permissions on it."
+        if error.errno in DISK_FULL:
+            hint = "Free some space and try again."
         return ResourceError(f"Cannot use {os.fsdecode(error.filename)}: {error.strerror}.", hint)
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return ResourceError("There is no room left on the disk.", "Free some space and try again.")
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return ResourceError("Too many files are open.", "Raise the limit with ulimit -n, or close other programs.")

@@ -72,9 +72,14 @@ def resident() -> int:
 
 def release() -> None:
     """Return freed memory to the system: of the C library, and of PyTorch's CUDA allocator."""
+    trim()
+    torch.cuda.empty_cache()  # without CUDA nothing happens
+
+
+def trim() -> None:
+    """Return the C library's freed memory to the system."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-    torch.cuda.empty_cache()  # without CUDA nothing happens
 
 
 def in_use(device: torch.device) -> int:

@@ -1,7 +1,5 @@
 """The memory that decoding takes, over all threads of the process: large images wait for one another."""
 
-import contextlib
-import ctypes
 import threading
 import time
 from collections.abc import Iterator
@@ -69,7 +67,7 @@ class DecodingMemory:
         except MemoryError:
             raise DataError(f"decoding it takes {format_bytes(needed)}, which are not free") from None
         finally:
-            _trim()
+            _trim()  # the C library would keep a large image's memory for the thread's next one
             self.forget(thread)
 
     def waits(self, thread: int | None) -> bool:
@@ -96,13 +94,13 @@ DECODING = DecodingMemory()
 """What the reads of this process share."""
 
 
-def _trim() -> None:
-    """Return freed memory to the system: the C library would keep that of a large image for the thread's next one."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def _available() -> int:
     from ssl_cli.memory import available  # imports torch, which a listing of the images does without
 
     return available()
+
+
+def _trim() -> None:
+    from ssl_cli.memory import trim
+
+    trim()

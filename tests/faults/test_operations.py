@@ -11,7 +11,7 @@ import pytest
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import ResourceError, SslcliError, convert_exception
 from tests.faults.operations import KILLED, Alters, Ends, Fault, Raises, Recorder, Short
-from tests.faults.scripts import SCRIPTS, Life, assert_intact, begin, record
+from tests.faults.scripts import Life, assert_intact, begin
 
 WRITING = ("open", "write", "mkdir")
 CHANGING = (*WRITING, "truncate", "rename", "unlink", "rmdir")
@@ -24,15 +24,7 @@ ERRORS: dict[str, Callable[[int, Path], Fault]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sync nothing: no power is lost here."""
-    monkeypatch.setattr(os, "fsync", lambda number: None)
-
-
-@pytest.fixture(scope="module", params=SCRIPTS)
-def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Life:
-    return record(SCRIPTS[request.param], tmp_path_factory.mktemp("life"))
+pytestmark = pytest.mark.usefixtures("unsynced")  # no power is lost here
 
 
 def fail(life: Life, number: int, kind: str, root: Path) -> None:

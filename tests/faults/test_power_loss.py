@@ -1,26 +1,17 @@
 """The power is lost after any operation: whatever is left of what was not synced, a state that was saved loads."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.operations import Disk, write_tree
-from tests.faults.scripts import SCRIPTS, Life, assert_intact, record
+from tests.faults.scripts import Life, assert_intact
 
 Tree = dict[str, bytes | None]
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sync nothing while the folder is reopened: the recorded operations are what counts."""
-    monkeypatch.setattr(os, "fsync", lambda number: None)
-
-
-@pytest.fixture(scope="module", params=SCRIPTS)
-def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Life:
-    return record(SCRIPTS[request.param], tmp_path_factory.mktemp("life"))
+pytestmark = pytest.mark.usefixtures("unsynced")  # while a folder is reopened; the recorded operations count
 
 
 def states(life: Life) -> Iterator[tuple[Tree, set[int | None]]]:

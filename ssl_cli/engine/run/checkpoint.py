@@ -60,11 +60,9 @@ def newest(folder: Path, run: str = "") -> tuple[dict[str, Any] | None, list[str
     Raises:
         CheckpointError: all are damaged, where starting over silently would lose the run; or one cannot be read here.
     """
-    warnings: list[str] = []
-    ours = _newest_first(folder, run)
-    warnings += [
-        f"{path.name} is of another run, says its .json." for path in _newest_first(folder) if path not in ours
-    ]
+    found = _newest_first(folder)
+    ours = [path for path in found if _of_run(path, run)]
+    warnings = [f"{path.name} is of another run, says its .json." for path in found if path not in ours]
     for path in ours:
         try:
             state = load(path)
