@@ -7,6 +7,8 @@ from pathlib import Path
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 """Whether the kernel gives transparent huge pages to all memory, on request (`madvise`), or never."""
 VARIABLE, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
+COMPUTING = {"pretrain", "knn-eval", "linear-eval", "bench"}
+"""Commands that allocate so much that a second start of the process pays."""
 
 
 def request_huge_pages() -> None:
@@ -16,6 +18,8 @@ def request_huge_pages() -> None:
     id. A value that the user has set is left. Other C libraries ignore the variable.
     """
     try:
+        if not COMPUTING & {*sys.argv[1:2]} or "--help" in sys.argv:
+            return
         if VARIABLE in os.environ or "[madvise]" not in HUGE_PAGES.read_text(encoding="ascii"):
             return
         os.environ[VARIABLE] = TUNABLE
@@ -27,8 +31,12 @@ def request_huge_pages() -> None:
 def run() -> int:
     """Run the command line of this process; returns its exit code."""
     request_huge_pages()
+    from ssl_cli.spinning import cores_in_use, cpu_time, limit_spinning
+
+    before = cpu_time()
     from ssl_cli.cli import main  # imported late: a process that is executed again does not need it
 
+    limit_spinning(cores_in_use(before, cpu_time()))
     return main()
 
 

@@ -26,6 +26,7 @@ def switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv(NAME, "")  # so that it is restored after the test
     monkeypatch.delenv(NAME)
     monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(sys, "argv", ["sslcli", "pretrain", "photos"])
     monkeypatch.setattr(__main__, "HUGE_PAGES", tmp_path / "enabled")
     (tmp_path / "enabled").write_text("always [madvise] never\n")
     return tmp_path / "enabled"
@@ -49,5 +50,13 @@ def test_a_value_that_a_user_has_set_is_left(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("state", ["[always] madvise never\n", "always madvise [never]\n", None])
 def test_nothing_is_requested_where_all_memory_has_them_or_none(switch: Path, state: str | None) -> None:
     switch.unlink() if state is None else switch.write_text(state)
+    __main__.request_huge_pages()
+    assert NAME not in os.environ
+
+
+@pytest.mark.usefixtures("switch")
+@pytest.mark.parametrize("words", [[], ["methods"], ["export", "pretrain"], ["pretrain", "--help"], ["--version"]])
+def test_what_computes_little_is_not_executed_again(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["sslcli", *words])
     __main__.request_huge_pages()
     assert NAME not in os.environ

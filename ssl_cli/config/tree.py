@@ -111,8 +111,14 @@ class OptimSettings(Section):
         return self
 
 
+def _fractions(pair: tuple[float, float]) -> tuple[float, float]:
+    if not all(0 < part <= 1 for part in pair):
+        raise ValueError("both numbers are fractions, above 0 and at most 1")
+    return pair
+
+
 class ScheduleSettings(Section):
-    """The learning rate over time."""
+    """The learning rate and the size of views over time."""
 
     epochs: Epochs = 200
     warmup: float = Field(0.0, ge=0, le=10**6, description="epochs of linear warm-up from 0")
@@ -124,6 +130,9 @@ class ScheduleSettings(Section):
         (), max_length=10_000, description="epochs after which the step schedule multiplies by gamma"
     )
     gamma: Factor = 0.1
+    resolution: Annotated[tuple[float, float], AfterValidator(_fractions)] | None = Field(
+        None, description="[0.5, 0.8]: views start at half the size, and grow to all of it in 0.8 of the steps"
+    )
 
 
 class RunSettings(Section):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from ssl_cli import distributed, memory
-from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.gradient import MicroBatched, compute_gradient
@@ -21,7 +21,7 @@ from ssl_cli.engine.rows import QUERIES, TARGETS, Shard, StepRows, step_rows
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.state import capture_state
-from ssl_cli.engine.views import ViewLoader, Views
+from ssl_cli.engine.views import ViewLoader, Views, pipeline_by_step
 from ssl_cli.engine.workers.exchange import Exchange
 from ssl_cli.errors import DivergedError, convert_exception
 from ssl_cli.events import Event, Finished, Saved, Started, Warned
@@ -30,7 +30,7 @@ from ssl_cli.nn.compile import disable_compile, mark_step_begin, set_compile
 from ssl_cli.nn.precision import MEMORY_FORMATS, autocast, view_dtype
 from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
-from ssl_cli.optim.schedule import peak_rate, rate, warmup_steps
+from ssl_cli.optim.schedule import peak_rate, rate, view_size, warmup_steps
 from ssl_cli.signals import StopRequest
 from ssl_cli.tensor_file import non_finite
 
@@ -126,7 +126,8 @@ class Trainer:
         self.peak_lr = peak_rate(settings.optim, settings.run.batch)
         self.optimiser = build_optimiser(objective, settings.optim, self.peak_lr)
         self.moments = Moments()
-        pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
+        size_at = partial(view_size, settings.schedule.resolution, settings.data.size, self.steps)
+        pipeline = pipeline_by_step(settings.views, settings.run.seed, size_at)
         dtype = view_dtype(resolved.precision)
         self.views = ViewLoader(
             loader, pipeline, objective, self.rows, device=self.device, memory_format=memory_format, dtype=dtype
@@ -134,9 +135,8 @@ class Trainer:
         self.start = self.non_finite = 0
         self._saved = time.monotonic()
         self._masks = non_finite(objective.state_dict())  # infinite from the start, such as that of causal attention
-        rows = self.rows(0)
-        mode = allowed(resolved.compile, world_size=distributed.world_size(), split_groups=rows.across_ranks)
-        set_compile(objective, mode)
+        split = self.rows(0).across_ranks
+        set_compile(objective, allowed(resolved.compile, world_size=distributed.world_size(), split_groups=split))
 
     def rows(self, step: int) -> StepRows:
         """Return which rows of a step this rank runs."""

@@ -9,6 +9,7 @@ Note:
     is; `record_stream` could not guarantee that.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ssl_cli import distributed
 from ssl_cli.augment.pipeline import Pipeline
+from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.rows import StepRows
 from ssl_cli.objective import Batch, Objective
@@ -55,7 +57,7 @@ class ViewLoader:
 
     Args:
         loader: batches of images.
-        pipeline: the augmentation.
+        pipeline: step to the augmentation of its views.
         objective: says how many views there are, and which of them `targets` reads.
         rows: step to the rows of that step; see `step_rows`.
         device: where views are made.
@@ -66,7 +68,7 @@ class ViewLoader:
     def __init__(
         self,
         loader: Loader,
-        pipeline: Pipeline,
+        pipeline: Callable[[int], Pipeline],
         objective: Objective,
         rows: Callable[[int], StepRows],
         *,
@@ -150,8 +152,9 @@ class ViewLoader:
     def augment(self, batch: Batch) -> Views:
         """Return the views of a batch that this rank runs."""
         rows, count, batch = self.rows(batch.step), self.objective.views, batch.to(self.device)
+        pipeline = self.pipeline(batch.step)
         if rows.single_rank:
-            x = self.pipeline.stacked(batch, count, self.dtype)
+            x = pipeline.stacked(batch, count, self.dtype)
             return Views(x.contiguous(memory_format=self.memory_format), None, rows.images)
         target_views = self.objective.target_views
         read = rows.images_to_read(target_views)
@@ -160,7 +163,7 @@ class ViewLoader:
             images = rows.images_of_view(view, target_views)
             if len(images):
                 selected = batch.select(torch.searchsorted(read, images))
-                x = self.pipeline.apply(selected.image, self.pipeline.draw(selected, view))
+                x = pipeline.apply(selected.image, pipeline.draw(selected, view))
                 parts.append((view, images, x.to(self.dtype).contiguous(memory_format=self.memory_format)))
         return concatenate(parts, count, rows.images)
 
@@ -175,6 +178,12 @@ class ViewLoader:
         index = distributed.gather_rows(batch.index[torch.searchsorted(read, images)], images, rows.images)
         label = self.loader.source.labels[index]
         return Batch([], label, index, batch.epoch, batch.step, order.to(self.device, non_blocking=True))
+
+
+def pipeline_by_step(settings: AugmentSettings, seed: int, size_at: Callable[[int], int]) -> Callable[[int], Pipeline]:
+    """Return the function that gives the augmentation of a step, whose views have `size_at(step)` pixels a side."""
+    of_size = functools.cache(lambda size: Pipeline(settings, size, seed))
+    return lambda step: of_size(size_at(step))
 
 
 def concatenate(parts: list[tuple[int, Tensor, Tensor]], views: int, images: int) -> Views:

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step."""
+"""The learning rate and the size of views as functions of the step."""
 
 import math
 
@@ -39,3 +39,17 @@ def rate(schedule: ScheduleSettings, peak: float, step: int, steps_per_epoch: in
     if schedule.kind == "step":
         return float(peak * schedule.gamma ** sum(step >= epoch * steps_per_epoch for epoch in schedule.milestones))
     return peak
+
+
+def view_size(resolution: tuple[float, float] | None, size: int, steps: int, step: int) -> int:
+    """Return the side in pixels of the views of `step` (from 0) of `steps`; `size` is the last one.
+
+    It rises from the first fraction of `size` to all of it, in eighths of `size` (at least 4 pixels), evenly until the
+    second fraction of the schedule: progressive resizing, as in Touvron et al. 2019, arXiv 1906.06423.
+    """
+    if resolution is None:
+        return size
+    first, until = resolution
+    unit = max(4, size // 8)
+    fraction = first + (1 - first) * min(step / (until * steps), 1.0)
+    return min(size, max(int(fraction * size / unit + 1e-9) * unit, 8))

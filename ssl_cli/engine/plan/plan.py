@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter
 
-from ssl_cli import memory
+from ssl_cli import memory, spinning
 from ssl_cli.config.augment import RGB
 from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_seconds
@@ -303,7 +303,8 @@ def _memory_choices(fitted: Fit) -> list[tuple[str, str, str]]:
 def _why_device(settings: Settings) -> str:
     threads = torch.get_num_threads()
     found = "given" if settings.hardware.device != "auto" else "found"
-    return f"{found}; {threads} thread{'s' * (threads != 1)}, whose number affects the last bits of sums"
+    number = f"{threads} thread{'s' * (threads != 1)}, whose number affects the last bits of sums"
+    return "; ".join(filter(None, (found, number, spinning.described())))
 
 
 def _why_processes(groups: int, ranks: int) -> str:
