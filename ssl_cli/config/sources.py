@@ -30,7 +30,8 @@ SWITCHES = {"SSLCLI_DEBUG"}
 """Variables of ours that are no settings."""
 _TEXT = {key for key, field in leaves(MethodSettings).items() if field.annotation in (str, str | None)}
 """Settings that are text: `--set run.out=1e3` names a folder, not a number."""
-_SHAPING = {f"model.{name}" for name in SHAPING}
+_GROWING = "schedule.resolution"
+_SHAPING = {_GROWING, *(f"model.{name}" for name in SHAPING)}
 
 
 class Source(PydanticBaseSettingsSource):
@@ -239,6 +240,10 @@ def settle(
     for source in reversed(sources):
         keys = [key for key in source.values if key in origins or key.startswith("method.")]
         origins |= {key: source.origins.get(key, "default") for key in keys}
+    if settings.schedule.resolution and is_library_backbone(settings.model.backbone):
+        name = settings.model.backbone
+        what = f"{_GROWING} (from {origins[_GROWING]}) is for our own ResNets: {name} has views of one size."
+        raise UsageError(what, f"Leave {_GROWING} out, or take another --backbone.")
     return Settled(settings, origins)
 
 

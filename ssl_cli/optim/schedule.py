@@ -53,3 +53,12 @@ def view_size(resolution: tuple[float, float] | None, size: int, steps: int, ste
     unit = max(4, size // 8)
     fraction = first + (1 - first) * min(step / (until * steps), 1.0)
     return min(size, max(int(fraction * size / unit + 1e-9) * unit, 8))
+
+
+def mean_area(resolution: tuple[float, float] | None, size: int, steps: int) -> float:
+    """Return the mean area of the views of a schedule, as a fraction of that of the last ones."""
+    if resolution is None:
+        return 1.0
+    part = max(1, steps // 1000)  # a thousand steps give it to a thousandth
+    sides = [view_size(resolution, size, steps, step) for step in range(0, steps, part)]
+    return sum(side**2 for side in sides) / (len(sides) * size**2)

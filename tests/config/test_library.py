@@ -53,6 +53,12 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
         settled(tmp_path, f"run.recipe={recipe}")
 
 
+def test_views_that_grow_are_for_our_own_networks(tmp_path: Path) -> None:
+    settled(tmp_path, "schedule.resolution=[0.5,0.8]", flags={"model": {"backbone": "resnet18"}})
+    with pytest.raises(UsageError, match="views of one size"):
+        settled(tmp_path, "schedule.resolution=[0.5,0.8]", flags={"model": {"backbone": NAME}})
+
+
 @pytest.mark.parametrize("name", ["torchvision", "torchvision:", "timm", "tim:resnet18", "torchvison:resnet18"])
 def test_half_a_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="there is no backbone") as caught:

@@ -12,8 +12,9 @@ from torch import Tensor
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.train import Trainer
+from ssl_cli.engine.views import ViewLoader, Views
 from ssl_cli.errors import DataError
-from ssl_cli.events import Finished, Saved, Stepped, Warned
+from ssl_cli.events import Finished, Planned, Saved, Stepped, Warned
 from ssl_cli.objective import Batch
 from tests.engine.side_stream import side_stream
 from tests.engine.test_pretrain import only, run, settings
@@ -166,8 +167,8 @@ def make_logging(method: str) -> Trainer:
     return trainer
 
 
-def losses(out: Path, **more: Any) -> list[float]:
-    events = run(settings(out), **more)
+def losses(out: Path, *, resume: bool = False, **sections: Any) -> list[float]:
+    events = run(settings(out, **sections), resume=resume)
     assert isinstance(events[-1], Finished)
     return [event.loss for event in only(events, Stepped)]
 
@@ -180,3 +181,23 @@ def test_a_run_with_prefetching_is_the_same_and_so_is_one_that_was_stopped(tmp_p
         early = [event.loss for event in only(first, Stepped)]
         assert 0 < len(early) < STEPS
         assert early + losses(tmp_path / "stopped", resume=True) == wanted
+
+
+def test_views_grow_over_a_run_and_over_one_that_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides, augment = [], ViewLoader.augment
+
+    def recorded(loader: ViewLoader, batch: Batch) -> Views:
+        views = augment(loader, batch)
+        sides.append(views.x.shape[-1])
+        return views
+
+    monkeypatch.setattr(ViewLoader, "augment", recorded)
+    growing = {"resolution": (0.5, 0.9)}
+    wanted = losses(tmp_path / "whole", schedule=growing)
+    assert sides == [8, 8, 8, 8, 8, 8, 12, 12, 12, 12, 12, 16]
+    stopped = run(settings(tmp_path / "stopped", schedule=growing, run={"max_time": 1e-3}))
+    early = [event.loss for event in only(stopped, Stepped)]
+    assert 0 < len(early) < STEPS
+    assert early + losses(tmp_path / "stopped", resume=True, schedule=growing) == wanted
+    planned = only(stopped, Planned)[0]
+    assert next(choice.value for choice in planned.choices if choice.name == "images") == "96, views of 8 to 16 pixels"

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from ssl_cli.config.tree import OptimSettings, ScheduleSettings
-from ssl_cli.optim.schedule import peak_rate, rate
+from ssl_cli.optim.schedule import mean_area, peak_rate, rate, view_size
 
 
 def test_rules() -> None:
@@ -36,3 +36,32 @@ def test_milestones() -> None:
     rates = [rate(schedule, 0.03, epoch * 7, 7) for epoch in (0, 119, 120, 159, 160, 199)]
     assert rates == pytest.approx([0.03, 0.03, 0.003, 0.003, 0.0003, 0.0003])
     assert rate(ScheduleSettings(epochs=2, kind="constant"), 0.1, 13, 7) == 0.1
+
+
+@pytest.mark.parametrize("size", [8, 12, 32, 48, 64, 96, 224])
+@pytest.mark.parametrize("resolution", [(0.5, 0.8), (0.25, 1.0), (1.0, 0.5), (0.01, 0.01)])
+def test_views_grow_to_their_size_in_few_steps(size: int, resolution: tuple[float, float]) -> None:
+    first, until = resolution
+    sides = [view_size(resolution, size, 200, step) for step in range(200)]
+    assert sides == sorted(sides)
+    assert all(side >= 8 for side in sides)
+    assert {*sides[math.ceil(until * 200) :]} <= {size}
+    assert len({*sides}) <= 8
+    assert sides[0] <= max(first * size, 8)
+    assert sides[0] > first * size - max(4, size / 8)
+
+
+def test_views_of_half_the_size_grow_evenly() -> None:
+    sides = [view_size((0.5, 0.8), 32, 100, step) for step in range(100)]
+    assert sides == [16] * 20 + [20] * 20 + [24] * 20 + [28] * 20 + [32] * 20
+    assert mean_area((0.5, 0.8), 32, 100) == sum(side**2 for side in sides) / (100 * 32**2)
+
+
+def test_views_have_one_size_unless_they_grow() -> None:
+    assert {view_size(None, 30, 10, step) for step in range(10)} == {30}
+    assert mean_area(None, 30, 10) == 1
+
+
+def test_a_single_step_has_a_size() -> None:
+    assert view_size((0.5, 0.8), 32, 1, 0) == 16
+    assert mean_area((0.5, 0.8), 32, 1) == 0.25

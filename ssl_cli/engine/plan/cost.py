@@ -21,6 +21,7 @@ from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.nn.activations import ActivationBytes, calibrate, count_activations
 from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.objective import Objective
+from ssl_cli.optim.schedule import mean_area
 from ssl_cli.world import world
 
 MARGIN = 1.05
@@ -83,7 +84,8 @@ class CostModel:
         run, threads = self.settings.run, self.settings.data.threads or torch.get_num_threads()
         steps, batch = images // run.batch * self.settings.schedule.epochs, run.batch / world().size
         reading = self.cost.read * (min(steps * batch, images) if decoded_once else steps * batch) / threads
-        computing = steps * (batch * self.cost.image(self.objective, recomputed) + self.cost.loss)
+        area = mean_area(self.settings.schedule.resolution, self.settings.data.size, steps)
+        computing = steps * (batch * area * self.cost.image(self.objective, recomputed) + self.cost.loss)
         # a GPU computes while the CPU decodes; on a CPU one takes time from the other
         return max(reading, computing) if self.device.type == "cuda" else reading + computing
 

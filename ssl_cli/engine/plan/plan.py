@@ -24,7 +24,7 @@ from ssl_cli.events import Choice
 from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.nn.precision import MEMORY_FORMATS
 from ssl_cli.objective import Objective
-from ssl_cli.optim.schedule import peak_rate
+from ssl_cli.optim.schedule import peak_rate, view_size
 from ssl_cli.registry import is_library_backbone
 from ssl_cli.world import world
 
@@ -229,7 +229,7 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
         ("method", settings.method.name, f"recipe {settings.run.recipe}"),
         ("backbone", model.title, f"{_parameters(objective) / 1e6:.2f} M parameters trained with the head"),
         *([] if is_library_backbone(model.backbone) else [("stem", stem, why_stem)]),
-        ("images", f"{images:,}, views of {settings.data.size} pixels", where),
+        ("images", f"{images:,}, views of {_sides(settings)} pixels", where),
         *_channels(settings),
         ("steps", f"{steps * epochs:,}", f"{epochs:,} epoch{'s' * (epochs != 1)} of {steps:,}, batch {batch:,}"),
         (
@@ -247,6 +247,13 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
 
 def _choices(rows: Sequence[tuple[str, str, str]]) -> list[Choice]:
     return [Choice(name=name, value=value, reason=reason) for name, value, reason in rows]
+
+
+def _sides(settings: Settings) -> str:
+    """Return the side of views, and of the first ones where they grow."""
+    size, resolution = settings.data.size, settings.schedule.resolution
+    first = view_size(resolution, size, 1, 0)
+    return str(size) if resolution is None or first == size else f"{first} to {size}"
 
 
 def _channels(settings: Settings) -> list[tuple[str, str, str]]:
