@@ -2,8 +2,8 @@
 
 Run by hand, one thread each: OMP_NUM_THREADS=1 python -m tests.bench.tune_own METHOD DATA [section.key=value ...]
 
-DATA holds `train/` and `val/`, both of training images (never of a test set), a folder for each class. Prints one JSON
-line: the settings, kNN (k 20, T 0.1) and linear accuracy on `val/`, losses, seconds.
+DATA holds `train/` and `val/`, both of training images (never of a test set), a folder for each class; or it is
+`shapes`, which are measured on their validation stream. Prints one JSON line: the settings, kNN (k 20, T 0.1) and linear accuracy on `val/`, losses, seconds.
 """
 
 import json
@@ -41,7 +41,9 @@ def main() -> None:
     objective.load_state_dict(
         {key: value for key, value in state["objective"].items() if key in objective.state_dict()}, strict=False
     )
-    found, precision = open_evaluation(settled.settings.data, settled.settings.run.seed), state["resolved"]["precision"]
+    split = "validation" if data == "shapes" else "test"
+    found = open_evaluation(settled.settings.data, settled.settings.run.seed, split)
+    precision = state["resolved"]["precision"]
     knn = knn_of(objective, settled.settings, precision, found, k=K, baselines=True)
     linear = linear_of(objective, settled.settings, precision, found, baselines=True)
     record = {
