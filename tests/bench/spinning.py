@@ -17,7 +17,6 @@ RUN = ["--batch", "256", "--epochs", "2", "--set", "data.images=1536", "--set", 
 DEFAULT = "as the plan chooses"
 ARMS = {
     DEFAULT: {},
-    "libgomp's default": {"OMP_WAIT_POLICY": ""},
     **{count: {"GOMP_SPINCOUNT": count} for count in ("0", "1000", "10000", "100000", "300000")},
 }
 

@@ -3,7 +3,8 @@
 Run by hand, one thread each: OMP_NUM_THREADS=1 python -m tests.bench.tune_own METHOD DATA [section.key=value ...]
 
 DATA holds `train/` and `val/`, both of training images (never of a test set), a folder for each class; or it is
-`shapes`, which are measured on their validation stream. Prints one JSON line: the settings, kNN (k 20, T 0.1) and linear accuracy on `val/`, losses, seconds.
+`shapes`, which are measured on their validation stream. Prints one JSON line: the settings, kNN (k 20, T 0.1) and
+linear accuracy on `val/`, losses, seconds.
 """
 
 import json
