@@ -86,6 +86,40 @@ def stratified(source: Source, seed: int, fraction: float = 0.2) -> tuple[Source
     return subset(source, torch.cat(rest).sort().values), subset(source, torch.cat(held_out).sort().values)
 
 
+def part_of(source: Source, count: int, seed: int) -> Source:
+    """Select about `count` images: the same share of each class, one at least of two; or all, if there are no more."""
+    return source if len(source) <= count else stratified(source, seed, count / len(source))[1]
+
+
+def spread(source: Source, count: int) -> Tensor:
+    """Return the order int64 `(N,)` of all images in which the first `count` are as different as labels can say.
+
+    One image of each class comes before the second of any; of more classes than `count` those evenly apart come first.
+    Images without any label are taken evenly apart from the whole set.
+    """
+    classes = source.labels + 1
+    sizes = classes.bincount()
+    classes = (sizes > 0).cumsum(0)[classes] - 1  # numbered without gaps
+    sizes = sizes[sizes > 0]
+    if len(sizes) < 2:
+        return _evenly_apart(len(source), count)
+    place = torch.empty(len(sizes), dtype=torch.int64)
+    place[_evenly_apart(len(sizes), count)] = torch.arange(len(sizes))
+    by_class = classes.argsort(stable=True)
+    rank = torch.arange(len(source)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    order: Tensor = by_class[(rank * len(sizes) + place[classes[by_class]]).argsort()]
+    return order
+
+
+def _evenly_apart(length: int, count: int) -> Tensor:
+    """Return the order of `length` places that begins with `count` of them evenly apart."""
+    count = min(count, length)
+    first = torch.arange(count) * length // max(count, 1)
+    others = torch.ones(length, dtype=torch.bool)
+    others[first] = False
+    return torch.cat([first, others.nonzero()[:, 0]])
+
+
 def relabelled(source: Source, classes: tuple[str, ...]) -> Source:
     """Renumber the labels of a source as in `classes`; its further classes come after them."""
     if source.classes == classes:

@@ -15,13 +15,14 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.evaluation.evaluate import conclude
-from ssl_cli.engine.evaluation.features import Trained, fingerprint, open_run
+from ssl_cli.engine.evaluation.features import Trained, open_run
 from ssl_cli.errors import DataError, ResourceError, SslcliError
 from ssl_cli.events import Event, Warned
 from ssl_cli.export.description import as_text, describe_input, describe_preprocessing, rounded
 from ssl_cli.export.onnx import INPUT, OUTPUT, compare, convert, stamp
 from ssl_cli.export.preprocessing import Preprocessing, prepend
 from ssl_cli.export.request import FLOAT, UINT8, check
+from ssl_cli.nn.evaluating import fingerprint
 
 RANDOM_BATCHES = (1, 2, 5)
 REAL_IMAGES = 8

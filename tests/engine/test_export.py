@@ -15,7 +15,6 @@ from ssl_cli import __version__
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine import export
-from ssl_cli.engine.evaluation.features import fingerprint
 from ssl_cli.engine.export import export_run
 from ssl_cli.errors import CheckpointError, DataError, ResourceError
 from ssl_cli.events import Evaluated, Event, Warned
@@ -23,6 +22,7 @@ from ssl_cli.export.onnx import convert
 from ssl_cli.export.preprocessing import Preprocessing
 from ssl_cli.export.request import INPUTS
 from ssl_cli.export.runtime import import_onnxruntime
+from ssl_cli.nn.evaluating import fingerprint
 from tests.engine.toy_run import toy_settings, write_run
 
 onnxruntime = import_onnxruntime()

@@ -105,7 +105,7 @@ MUTANTS = [
     Mutant(
         32,
         "evaluation-in-training-mode",
-        FEATURES,
+        "ssl_cli/nn/evaluating.py",
         "        module.eval()\n",
         "        module.train()\n",
         EVALUATION_TESTS,

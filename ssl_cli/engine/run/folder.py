@@ -107,9 +107,9 @@ class RunFolder:
         facts = {"schema": SCHEMA, **versions, "system": platform.platform(), **machine}
         disk.write_json(self.path / "env.json", facts)
 
-    def write_status(self, state: str, exit_code: int | None = None, reason: str = "") -> None:
+    def write_status(self, state: str, exit_code: int | None = None, reason: str = "", quality: Any = None) -> None:
         """Write `status.json`; `state` is one of `status.STATES`."""
-        status.write(self.path, self.id, state, exit_code, reason)
+        status.write(self.path, self.id, state, exit_code, reason, quality)
 
     def record(self, event: events.Event) -> None:
         """Append the event to `metrics.jsonl` and `train.log`, and a skipped file to `bad_images.jsonl`.

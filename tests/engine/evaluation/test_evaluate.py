@@ -11,13 +11,15 @@ from torch import Tensor
 
 from ssl_cli.augment import evaluation
 from ssl_cli.config.methods import method_settings
+from ssl_cli.config.other_data import with_data
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.data.split import subset
-from ssl_cli.engine.evaluation import evaluate, features
+from ssl_cli.engine.evaluation import evaluate
 from ssl_cli.engine.evaluation.evaluate import knn_eval, linear_eval, quality
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import CheckpointError, DataError, DivergedError, SslcliError
 from ssl_cli.events import Evaluated, Event, Warned
+from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.transfer import linear
 from ssl_cli.transfer.knn import knn
 from tests.engine.toy_run import toy_settings, write_run
@@ -116,12 +118,12 @@ def test_with_a_checkpoint_file_nothing_is_written(run: Path) -> None:
 def test_quality_does_not_change_the_objective(tmp_path: Path) -> None:
     settings = toy_settings()
     objective = write_run(tmp_path, settings).train()
-    before = features.fingerprint(objective)
+    before = fingerprint(objective)
     (event,) = quality(objective, settings, "fp32", step=3)
     assert isinstance(event, Evaluated)
     assert event.step == 3
     assert event.result["baselines"].keys() == {"pixels", "untrained"}
-    assert features.fingerprint(objective) == before
+    assert fingerprint(objective) == before
     assert all(part.training for part in objective.modules())
 
 
@@ -174,7 +176,7 @@ def test_a_backbone_that_changes_is_an_error(tmp_path: Path) -> None:
 
 def test_other_data_replace_those_of_the_run() -> None:
     settings = toy_settings(source="old", test="old-test", limit=3)
-    swapped = evaluate._with_data(settings, "new", None, None).data
+    swapped = with_data(settings, "new", None, None).data
     assert (swapped.source, swapped.test, swapped.limit, swapped.size) == ("new", None, None, 16)
-    kept = evaluate._with_data(settings, None, None, 5).data
+    kept = with_data(settings, None, None, 5).data
     assert (kept.source, kept.test, kept.limit) == ("old", "old-test", 5)
