@@ -77,8 +77,8 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
         elif name == "sheet":
             yield "sheet", safe(result["path"])
             yield "shows", _sheet(result)
-            if result.get("note"):
-                yield "task", safe(result["note"])
+            if matched := result.get("matched"):
+                yield "task", _task(matched, result["note"])
     for warning in screen.warnings if command != "pretrain" or screen.plan_alone else ():
         yield "warning", f"{safe(warning.message)} {safe(warning.hint)}".rstrip()
 
@@ -87,6 +87,11 @@ def _sheet(result: Mapping[str, Any]) -> str:
     images, views = result["images"], result["views"]
     each = f"{views} steps of {safe(result['op'])}, from low to high" if result.get("op") else f"{views} views"
     return f"{images} image{'s' * (images != 1)} and {each}{' of each' * (images != 1)}"
+
+
+def _task(matched: Mapping[str, Any], note: str) -> str:
+    shares = f"colours alone match {percent(matched['colour'])} of the views, pixels alone {percent(matched['pixels'])}"
+    return f"{shares} ({matched['images']} images). {safe(note)}".rstrip()
 
 
 def _pretrain(screen: Screen) -> Iterator[Line]:
@@ -186,7 +191,7 @@ def _advice(screen: Screen) -> Advice:
         return _as_advice(given)
     epochs = max(1, math.ceil(screen.latest.epoch)) if screen.latest else 1
     out, knn = screen.started.out if screen.started else "", screen.results.get("knn")
-    score = Score("kNN", knn["top1"], knn["queries"], knn.get("baselines", {})) if knn else None
+    score = Score("kNN top-1", knn["top1"], knn["queries"], knn.get("baselines", {})) if knn else None
     found = advise(Training(screen.steps, screen.steps, epochs, run=out), score)
     note, alarming = screen.chance_note()
     return found if found.message or knn or not alarming else Advice(f"The loss is {note}.")

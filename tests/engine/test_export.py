@@ -121,7 +121,13 @@ def test_metadata_is_in_the_file_and_no_path_of_this_machine(
     verification, preprocessing = json.loads(facts.pop("verification")), json.loads(facts.pop("preprocessing"))
     assert verification["max_error"] < 1e-5
     assert (verification["batch_sizes"], verification["real_images"]) == ([1, 2, 5, 8], 8)
-    assert [preprocessing[key] for key in ("size", "resize_short_side", "mean")] == [16, 16, None]
+    graph = kind == "uint8-nhwc"
+    assert preprocessing == {
+        "schema": 1, "in_graph": graph, "size": 16, "skip_if_size": True, "resize_short_side": 16,
+        "resize_rounding": "floor", "interpolation": "bilinear", "antialias": True, "crop": "center",
+        "crop_rounding": "half_even", "scale": 1 / 255, "mean": None, "std": None, "channels": 3,
+        "channel_order": "RGB", "layout": "NHWC" if graph else "NCHW", "dtype": "uint8" if graph else "float32",
+    }  # fmt: skip
     assert facts == {
         "method": "simclr",
         "backbone": "resnet18, width 0.0625",
