@@ -1,4 +1,9 @@
-"""A live display that leaves nothing behind when its terminal is made narrower."""
+"""A live display that leaves nothing behind when its terminal is made narrower, or Ctrl-C is pressed."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TextIO
 
 from rich.console import ConsoleRenderable
 from rich.control import Control
@@ -27,3 +32,33 @@ def wrapped_rows(shape: tuple[int, int] | None, width: int) -> int:
         return 0
     columns, lines = shape
     return lines * (-(-columns // width) - 1) if columns else 0
+
+
+@contextlib.contextmanager
+def without_caret_echo(stream: TextIO) -> Iterator[None]:
+    """Keep the terminal of `stream` from writing `^C` into a display within the block, which would move its cursor."""
+    before = _echo_carets(stream, on=False)
+    try:
+        yield
+    finally:
+        if before:
+            _echo_carets(stream, on=True)
+
+
+def _echo_carets(stream: TextIO, *, on: bool) -> bool:
+    """Switch the echo of control characters; return whether it was on. Without a terminal of ours do nothing."""
+    try:
+        import termios
+    except ImportError:  # on Windows
+        return False
+    try:
+        number = stream.fileno()
+        if os.tcgetpgrp(number) != os.getpgrp():  # a process in the background would be stopped
+            return False
+        modes = termios.tcgetattr(number)
+        was = bool(modes[3] & termios.ECHOCTL)
+        modes[3] = modes[3] | termios.ECHOCTL if on else modes[3] & ~termios.ECHOCTL
+        termios.tcsetattr(number, termios.TCSANOW, modes)
+    except (OSError, ValueError, termios.error):
+        return False
+    return was

@@ -19,7 +19,7 @@ from ssl_cli.events import Evaluated, Event, Measured, Pictured, Saved, Skipped,
 from ssl_cli.logs import capture_logging
 from ssl_cli.signals import STOPPING_SOON, on_interrupt
 from ssl_cli.ui import bench, report, view
-from ssl_cli.ui.live import ResizedLive
+from ssl_cli.ui.live import ResizedLive, without_caret_echo
 from ssl_cli.ui.screen import ONLINE, Screen, fold
 from ssl_cli.ui.stream import DisplayStream, write_result
 from ssl_cli.ui.text import per_step, percent, safe
@@ -53,7 +53,7 @@ class LiveSink:
 
     def __init__(self, command: str, stream: TextIO) -> None:
         self._command, self._screen, self._began = command, Screen(), time.time()
-        self._stopping = False
+        self._stopping, self._terminal = False, without_caret_echo(stream)
         self._console = Console(file=stream, highlight=False)
         self._live = ResizedLive(
             console=self._console,
@@ -65,6 +65,7 @@ class LiveSink:
         )
 
     def __enter__(self) -> Self:
+        self._terminal.__enter__()
         self._live.start()
         return self
 
@@ -72,6 +73,7 @@ class LiveSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        self._terminal.__exit__(kind, error, trace)
 
     def show(self, screen: Screen, event: Event) -> None:
         """Print the plan and pictures above the panel; all other events are shown in the panel."""

@@ -1,12 +1,17 @@
 """A live display whose terminal is made narrower leaves nothing of its old picture behind."""
 
 import io
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.text import Text
 
-from ssl_cli.ui.live import ResizedLive, wrapped_rows
+from ssl_cli.ui.live import ResizedLive, without_caret_echo, wrapped_rows
 
 
 @pytest.mark.parametrize(
@@ -79,3 +84,30 @@ def test_nothing_is_left_behind(widths: tuple[int, ...]) -> None:
             file.truncate()
             rows = [row for row in terminal.rows if row]
             assert rows == ["plan", *(letter * (width - 1) for letter in "ABC")]
+
+
+SWITCHED = """
+import fcntl, os, sys, termios
+from ssl_cli.ui.live import without_caret_echo
+number = int(sys.argv[1])
+fcntl.ioctl(number, termios.TIOCSCTTY, 0)
+echoes = lambda: bool(termios.tcgetattr(number)[3] & termios.ECHOCTL)
+seen = [echoes()]
+with without_caret_echo(os.fdopen(number, "w", closefd=False)):
+    seen.append(echoes())
+sys.exit([*seen, echoes()] != [True, False, True])
+"""
+
+
+def test_control_characters_are_not_echoed_into_the_display() -> None:
+    leader, follower = pty.openpty()
+    words = [sys.executable, "-c", SWITCHED, str(follower)]
+    done = subprocess.run(words, pass_fds=[follower], start_new_session=True, timeout=60, check=False)
+    os.close(leader)
+    os.close(follower)
+    assert done.returncode == 0
+
+
+def test_where_there_is_no_terminal_nothing_is_switched(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file, without_caret_echo(file), without_caret_echo(io.StringIO()):
+        pass

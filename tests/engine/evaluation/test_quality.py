@@ -9,7 +9,7 @@ import torch
 
 from ssl_cli.augment.sheet import png
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.sources import open_pretraining
+from ssl_cli.data.sources import open_evaluation, open_pretraining
 from ssl_cli.engine.evaluation import quality as module
 from ssl_cli.engine.evaluation.quality import quality
 from ssl_cli.errors import DataError
@@ -77,6 +77,13 @@ def test_a_view_that_is_the_image_is_always_found(tmp_path: Path) -> None:
     assert last(measured(tmp_path / "run", still))["trained"]["consistency"] == 1.0
 
 
+def test_a_view_that_hides_the_image_is_seldom_found(tmp_path: Path) -> None:
+    settings = toy_settings(source=str(photos(tmp_path / "photos")))
+    crop = settings.augment.crop.model_copy(update={"scale": (0.02, 0.03)})
+    hidden = settings.model_copy(update={"augment": settings.augment.model_copy(update={"crop": crop})})
+    assert last(measured(tmp_path / "run", hidden))["trained"]["consistency"] < 0.7
+
+
 def test_one_class_says_nothing_by_labels(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for name in ("train", "test"):
@@ -92,7 +99,7 @@ def test_the_cost_is_bounded_by_what_training_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: int, bank: int, queries: int
 ) -> None:
     asked: list[tuple[int, int]] = []
-    honest = module.open_evaluation
+    honest = open_evaluation
 
     class Watched:
         def __init__(self, *args: Any) -> None:
