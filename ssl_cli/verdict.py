@@ -22,7 +22,7 @@ SMALL_GAIN, LITTLE_ROOM = 0.05, 0.9
 """Gain over the untrained network that is hardly one; and that network's share, above which no more can be asked."""
 EASY, NEAR_CHANCE = 0.97, 10
 """Contrastive top-1 in the first third that is near 100 %; top-1 over that of chance, up to which it is near chance."""
-STILL_FALLING = 0.15
+STILL_FALLING = 0.1
 """Share of the whole fall of the loss that the last third of a schedule has where it ended too soon."""
 STRONG_CROP, WIDE_CROP = 0.4, 0.1
 """Smallest area of a crop, below which `--gentle` changes it; and up to which there are no stronger ones to ask for."""
@@ -152,7 +152,7 @@ def advise(training: Training, score: Score | None = None) -> Advice:
     if easy or hard:
         return Advice(easy or hard, _remedy(training))
     if not cut and still_falling(training):
-        what = "The loss was still falling when the schedule ended: a longer --time, or more --epochs, will give more."
+        what = "The loss was still falling when the schedule ended: a longer --time, or more --epochs, would give more."
         return Advice(what, _longer(training))
     return Advice()
 

@@ -10,12 +10,12 @@ WEIGHTS = (
 VECTORS = f"sslcli export RUN -o encoder.onnx writes a model that turns images into vectors h; in Python: {LOAD}"
 RESULTS = "what a run did is in RUN/metrics.jsonl, how good it is in RUN/eval/"
 SUGGESTIONS = {
-    "embed": f"{VECTORS}.",
-    "features": f"{VECTORS}.",
+    "embed": VECTORS,
+    "features": VECTORS,
     "finetune": "sslcli linear-eval RUN DATA trains a classifier on the frozen encoder; to train all of it, take the "
     f"weights in RUN/checkpoints/: {WEIGHTS}",
     "predict": "An encoder gives vectors, not classes: sslcli linear-eval RUN DATA says how well a linear classifier "
-    f"does on them. {VECTORS}.",
+    f"does on them. {VECTORS}",
     "compare": f"sslcli knn-eval RUN --baselines compares it with raw pixels and the network untrained; {RESULTS}.",
     "show": f"sslcli inspect-augs DATA shows the views of training; {RESULTS}.",
 }

@@ -10,6 +10,7 @@ import torch
 from ssl_cli import memory
 from ssl_cli.augment.sheet import png
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.folder import Files
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.plan import plan
@@ -228,13 +229,19 @@ def test_a_resumed_run_s_batch_is_divided_as_the_settings_ask(tmp_path: Path) ->
     assert weight.is_contiguous(memory_format=torch.contiguous_format)
 
 
-def test_images_from_which_nothing_can_be_learnt_are_warned_of_by_a_dry_run_and_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_from_which_nothing_can_be_learnt_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gray").mkdir()
     for k in range(40):
         (tmp_path / "gray" / f"{k}.png").write_bytes(png(torch.full((3, 16, 16), k, dtype=torch.uint8)))
     chosen = settings(tmp_path / "run", data={"source": str(tmp_path / "gray")}, schedule={"epochs": 1})
-    for events in (list(dry_run(chosen)), run(chosen)):
-        warned = [event.message for event in only(events, Warned)]
-        assert sum("of one colour each: there is nothing to learn" in message for message in warned) == 1
+    read: list[int] = []
+    decode = Files.read
+
+    def counted(self: Files, index: int, cap: int | None = None) -> torch.Tensor:
+        read.append(index)
+        return decode(self, index, cap)
+
+    monkeypatch.setattr(Files, "read", counted)
+    warned = [event.message for event in only(list(dry_run(chosen)), Warned)]
+    assert sum("of one colour each: there is nothing to learn" in message for message in warned) == 1
+    assert len(read) == len(set(read)) == 32  # those of the plan's sample, each once
