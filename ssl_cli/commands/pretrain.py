@@ -19,7 +19,7 @@ EPILOG = options.examples(
     "The embedded shapes, about three minutes on two cores: sslcli pretrain",
     "A batch of any size, on any machine: sslcli pretrain --method simclr --batch 4096",
     "A folder of photographs: sslcli pretrain photos/ --method moco-v2 --epochs 100 --out runs/photos",
-    "Pictures that strong crops or flips would spoil: sslcli pretrain signs/ --gentle",
+    "Pictures that strong crops or flips would spoil: sslcli pretrain photos/ --gentle",
     "Continue after an interruption: sslcli pretrain --resume --out runs/photos",
     "On two GPUs, or in two processes: sslcli pretrain photos/ --devices 2 --batch 512",
     "The plan, with its time and memory, without training: sslcli pretrain photos/ --batch 4096 --dry-run",
