@@ -263,7 +263,6 @@ KINDS: dict[str, Write] = {
          torch.Size([10**12]), True))})),
     "sparse rows": holding(lambda: {"w": torch.eye(3).to_sparse_csr()}, "objective"),
     "meta": holding(lambda: {"w": torch.empty(10**12, device="meta")}, "objective"),
-    "complex": holding(lambda: {"w": torch.zeros(3, dtype=torch.complex64)}, "objective"),
     "float8": holding(lambda: {"w": torch.zeros(3, dtype=torch.float8_e5m2)}, "objective"),
     "conjugate": holding(lambda: {"w": torch.ones(3, dtype=torch.complex64).conj()}, "objective"),
     "not finite": holding(lambda: {"w": torch.full((4,), torch.nan)}, "objective"),
