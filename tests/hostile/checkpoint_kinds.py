@@ -264,7 +264,6 @@ KINDS: dict[str, Write] = {
     "sparse rows": holding(lambda: {"w": torch.eye(3).to_sparse_csr()}, "objective"),
     "meta": holding(lambda: {"w": torch.empty(10**12, device="meta")}, "objective"),
     "float8": holding(lambda: {"w": torch.zeros(3, dtype=torch.float8_e5m2)}, "objective"),
-    "conjugate": holding(lambda: {"w": torch.ones(3, dtype=torch.complex64).conj()}, "objective"),
     "not finite": holding(lambda: {"w": torch.full((4,), torch.nan)}, "objective"),
     "a tensor as a key": holding(lambda: {torch.ones(1): 1}, "objective"),
     "300,000 keys": holding(lambda: dict.fromkeys(map(str, range(300_000)), 0), "objective"),
