@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from ssl_cli.commands import bench, export, inspect_augs, knn_eval, linear_eval, methods, options, pretrain
+from ssl_cli.commands.suggestions import SUGGESTIONS
 from ssl_cli.errors import (
     DONE,
     INTERRUPTED,
@@ -201,6 +202,8 @@ def _command_line(error: TyperException, words: Sequence[str]) -> UsageError:
             meant = rest.removesuffix(after).strip("'")
     sentence = sentence.replace("Input should be", "it should be").partition(", unable to")[0].rstrip(".")
     meant = next(iter(getattr(error, "possibilities", None) or ()), meant)  # the closest of several
+    if words and words[0] in SUGGESTIONS:
+        return UsageError(f"{sentence}.", SUGGESTIONS[words[0]])
     return UsageError(f"{sentence}.", f"Did you mean {meant}?" if meant else _advice(error, words))
 
 

@@ -52,6 +52,10 @@ class DataError(SslcliError):
     otherwise = "Give other images."
 
 
+class NoLabelsError(DataError):
+    """Images without labels, where an evaluation needs them."""
+
+
 class CheckpointError(SslcliError):
     """A checkpoint or model file that is damaged, foreign or fails its check."""
 

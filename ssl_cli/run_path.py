@@ -1,9 +1,11 @@
 """Paths of run folders that a command line names, or not: checked without torch, so that a command can ask first."""
 
 import contextlib
+import hashlib
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_cli import disk, lock, status
@@ -80,6 +82,20 @@ def not_empty(path: Path) -> UsageError:
     """Return the error about a folder that holds a run."""
     hint = "Continue it with --resume, replace it with --overwrite, or choose another --out."
     return UsageError(f"{path} is not empty.", hint)
+
+
+def result_file(name: str, step: str, data: Sequence[object], words: Sequence[str]) -> str:
+    """Name the file in `eval/` of one evaluation, such as `knn-h-k200-T0.1-step_00000448-photos-3f2a91c0.json`.
+
+    Args:
+        name: of the evaluation.
+        step: the checkpoint's name.
+        data: what identifies the images, the bank's name first: other images have another file.
+        words: the evaluation's settings.
+    """
+    short = re.sub(r"[^\w.]+", "-", Path(str(data[0])).name).strip("-")[:40]
+    digest = hashlib.sha256(os.fsencode("\n".join(map(str, data)))).hexdigest()[:8]
+    return "-".join(filter(None, (name, *words, step, short, digest))) + ".json"
 
 
 def require_run(run: str) -> None:

@@ -1,4 +1,4 @@
-"""A contact sheet: the first images of the data and the views that pretraining would make of them."""
+"""A contact sheet: images of all classes of the data and the views that pretraining would make of them."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -18,12 +18,18 @@ from ssl_cli.data.bad import FEW, FRACTION
 from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
+from ssl_cli.data.split import spread
 from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Warned
 from ssl_cli.names import shown
 from ssl_cli.objective import Batch
+from ssl_cli.transfer.label_free import consistency
+from ssl_cli.transfer.pixels import colours, low_resolution
+from ssl_cli.verdict import views_note
 
 ROWS = 8  # images read and augmented together
+COMPARED = 64
+"""Images on which it is measured how hard the task is."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,11 @@ class _Row:
 def augmentation_sheet(
     settings: Settings, output: Path, images: int = 8, views: int = 2, *, op: str | None = None
 ) -> Iterator[Event]:
-    """Make `views` views of the first readable images, as in pretraining's first epoch, and write them as a PNG.
+    """Make `views` views of images of all classes, as in pretraining's first epoch, and write them as a PNG.
 
     Yields a `Pictured` for each row, and at the end `Evaluated(name="sheet")` with the operations of every view and
-    their parameters; boxes are in pixels of the image as it was read, whose `size` is height and width.
+    their parameters; boxes are in pixels of the image as it was read, whose `size` is height and width. Without `op`
+    it has `matched`, the shares of views that colours and pixels alone match, and a `note` if those are extreme.
 
     Args:
         settings: of the pretraining run.
@@ -77,9 +84,8 @@ def augmentation_sheet(
     if skipped:
         names = ", ".join(shown(_relative(bad.path, source), 100) for bad in skipped)
         yield Warned(message=f"Files that could not be read are left out: {names}.")
-    picture = sheet.contact_sheet(
-        _head(settings, op), [row.picture for row in rows], sheet.tile_side(settings.data.size)
-    )
+    pictures = [row.picture for row in rows]
+    picture = sheet.contact_sheet(_head(settings, op), pictures, sheet.tile_side(settings.data.size))
     _write(output, sheet.png(picture))
     records = [row.record for row in rows]
     result: dict[str, Any] = {
@@ -91,19 +97,21 @@ def augmentation_sheet(
         **({"op": op} if op else {}),
         "skipped": [{"path": bad.path, "reason": bad.reason} for bad in skipped],
         "rows": records,
+        **({} if op else _difficulty(source, settings)),
     }
     yield Evaluated(name="sheet", result=result)
 
 
 def _first(source: Source, settings: Settings, count: int) -> Iterator[Batch | Skipped]:
-    """Read the first `count` readable images, in batches, with a `Skipped` for each unreadable file among them.
+    """Read `count` readable images of all classes, in batches, with a `Skipped` for each unreadable file among them.
 
     It stops where pretraining would, after too many unreadable files.
     """
     bad: dict[str, Skipped] = {}
     good = start = 0
+    order = spread(source, count)
     while good < count and start < len(source) and len(bad) <= max(FEW, FRACTION * len(source)):
-        wanted = torch.arange(start, min(start + min(ROWS, count - good), len(source)))
+        wanted = order[start : start + min(ROWS, count - good)]
         start += len(wanted)
         found: list[Skipped] = []
         cap = cap_for(settings.data.size)
@@ -113,6 +121,22 @@ def _first(source: Source, settings: Settings, count: int) -> Iterator[Batch | S
         new = {skipped.path: skipped for skipped in found if skipped.path not in bad}
         bad |= new
         yield from new.values()
+
+
+def _difficulty(source: Source, settings: Settings) -> dict[str, Any]:
+    """Measure, on a few images, how many of two views of an image are matched by colours or pixels alone."""
+    first, second = (list[Tensor]() for _ in range(2))
+    pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
+    for part in _first(source, settings, COMPARED):
+        if isinstance(part, Batch):
+            for view, rows in enumerate((first, second)):
+                rows.append(_view(pipeline, part, pipeline.draw(part, view)).clamp(0, 1))
+    if not first:
+        return {}
+    views = torch.cat(first), torch.cat(second)
+    shares = {name: consistency(*map(rows, views)) for name, rows in (("colour", colours), ("pixels", low_resolution))}
+    images = len(views[0])
+    return {"matched": {**shares, "images": images}, "note": views_note(**shares, images=images)}
 
 
 def _rows(batch: Batch, source: Source, settings: Settings, views: int, op: str | None) -> Iterator[_Row]:

@@ -1,7 +1,9 @@
 """Stop requests: in training a signal sets a flag that is read at the end of each step, otherwise it ends the run."""
 
 import signal
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -9,6 +11,7 @@ from ssl_cli.errors import INTERRUPTED, STOPPED, Interrupted
 
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 """Signals that ask a run to stop and save; SIGHUP is a terminal that was closed."""
+STOPPING_SOON = "stopping after this step; Ctrl-C again stops now"
 
 
 class StopRequest:
@@ -42,6 +45,37 @@ class StopRequest:
         if self.signal is not None and (self.interrupt is None or not self._deferred):
             self.interrupt = Interrupted(stop_reason(self.signal), exit_code(self.signal))
             raise self.interrupt
+
+
+@contextmanager
+def on_interrupt(call: Callable[[], None]) -> Iterator[None]:
+    """Call `call` at once at a Ctrl-C within the block, from a thread of its own; only in the main thread.
+
+    Python runs a handler such as `StopRequest` only between two instructions of the main thread, so after what native
+    code computes there, which may take seconds. What C receives is written to a socket at once.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+
+    def wait() -> None:
+        while numbers := reader.recv(64):
+            if signal.SIGINT in numbers:
+                call()
+
+    thread = threading.Thread(target=wait, name="on_interrupt", daemon=True)
+    try:
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    except ValueError:  # not the main thread
+        before = None
+    thread.start()
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.set_wakeup_fd(before)
+        writer.close()
+        thread.join()
+        reader.close()
 
 
 def exit_code(number: int) -> int:

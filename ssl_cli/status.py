@@ -4,6 +4,7 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,12 @@ def state(folder: Path) -> str | None:
     return DIED if found == RUNNING and not lock.is_held(folder) else found
 
 
-def write(folder: Path, run: str, state: str, exit_code: int | None, reason: str) -> None:
+def write(
+    folder: Path, run: str, state: str, exit_code: int | None, reason: str, quality: Mapping[str, Any] | None = None
+) -> None:
     """Write the state of the run with this id; while it runs, also how many processes were killed out of memory so far.
+
+    `quality` is what was measured when training ended.
 
     Raises:
         ResourceError: the disk is full, or cannot be written.
@@ -43,7 +48,8 @@ def write(folder: Path, run: str, state: str, exit_code: int | None, reason: str
     facts = {"schema": SCHEMA, "run": run, "state": state, "exit_code": exit_code, "reason": reason}
     process = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
     killed = {"oom_kills": cgroups.oom_kills()} if state == RUNNING else {}
-    disk.write_json(folder / "status.json", {**facts, **process, **killed})
+    measured = {} if quality is None else {"quality": quality}
+    disk.write_json(folder / "status.json", {**facts, **process, **killed, **measured})
 
 
 def settle(folder: Path, state: str, exit_code: int, reason: str) -> bool:

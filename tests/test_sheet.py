@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ from torch import Tensor
 
 from ssl_cli.augment.sheet import png
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.sources import open_pretraining
+from ssl_cli.data.split import spread
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.views import ViewLoader, Views
 from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Tile, Warned
 from ssl_cli.objective import Batch
 from ssl_cli.sheet import augmentation_sheet
+from ssl_cli.verdict import HARD
 from tests.engine.toy_run import toy_settings
 
 HOSTILE = "a\x1b]0;PWN\x07[red].png"
@@ -68,7 +71,8 @@ def test_rows_then_the_result(tmp_path: Path) -> None:
     found = result(events)
     assert [type(event) for event in events] == [Pictured, Pictured, Pictured, Evaluated]
     assert (found["path"], found["images"], found["views"], found["order"][0]) == (str(out), 3, 4, "crop")
-    assert [row["image"] for row in found["rows"]] == [f"shapes:train[{k}]" for k in range(3)]
+    first = spread(open_pretraining(toy_settings().data, 0), 3)[:3].tolist()
+    assert [row["image"] for row in found["rows"]] == [f"shapes:train[{k}]" for k in first]
     for event, row in zip(pictured(events), found["rows"], strict=True):
         assert [tile.title for tile in event.tiles] == ["original", "view 1", "view 2", "view 3", "view 4"]
         assert row["size"] == [event.tiles[0].height, event.tiles[0].width]
@@ -103,10 +107,13 @@ def test_the_views_are_those_that_pretraining_trains_on(
     monkeypatch.setattr(ViewLoader, "take", recorded)
     list(pretrain(settings, origins={}, resume=False, overwrite=False))
     events = list(augmentation_sheet(settings, tmp_path / "a.png", images=8, views=3))
-    rows = pictured(events)
-    assert len(rows) == 8
-    assert all((index, 0) in trained for index in range(8))
-    for index, row in enumerate(rows):
+    rows, source = pictured(events), open_pretraining(settings.data, 5)
+    places = {source.path(index): index for index in range(len(source))}
+    indices = [places[row["image"]] for row in result(events)["rows"]]
+    assert len(set(indices)) == len(rows) == 8
+    trained_all = {index for index, _ in trained}
+    assert {*indices} <= trained_all
+    for index, row in zip(indices, rows, strict=True):
         for view in range(2):
             x = trained[index, view]
             if "normalize" in order:
@@ -158,7 +165,7 @@ def test_bad_images_are_told_and_the_next_ones_take_their_place(tmp_path: Path) 
         "009.png",
     ]
     assert [event.name for event in pictured(events)] == [
-        "001.png", "002.png", "004.png", "005.png", "006.png", "007.png", "008.png", "010.png", "011.png",
+        "001.png", "004.png", "006.png", "007.png", "010.png", "012.png", "002.png", "005.png", "008.png",
     ]  # fmt: skip
     found = result(events)
     assert found["images"] == 9
@@ -166,6 +173,62 @@ def test_bad_images_are_told_and_the_next_ones_take_their_place(tmp_path: Path) 
     assert [event.message for event in events if isinstance(event, Warned)] == [
         "Files that could not be read are left out: 000.png, 003.png, 009.png."
     ]
+
+
+def test_images_of_all_classes_are_shown(tmp_path: Path) -> None:
+    for name in ("ant", "bee", "cow"):
+        photos(tmp_path / "photos" / name, 5)
+    events = list(augmentation_sheet(toy_settings(source=str(tmp_path / "photos")), tmp_path / "a.png", images=4))
+    assert [event.name for event in pictured(events)] == ["ant/000.png", "bee/000.png", "cow/000.png", "ant/001.png"]
+
+
+@pytest.fixture
+def difficulty(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """What the sheet says of images and a crop."""
+
+    def measure(images: Tensor, low: float, high: float, *order: str) -> dict[str, Any]:
+        (tmp_path / "photos").mkdir()
+        for k, image in enumerate(images):
+            (tmp_path / "photos" / f"{k:03}.png").write_bytes(png(image))
+        settings = settings_of(("crop", *order), source=str(tmp_path / "photos"), size=32)
+        crop = settings.augment.crop.model_copy(update={"scale": (low, high)})
+        settings = settings.model_copy(update={"augment": settings.augment.model_copy(update={"crop": crop})})
+        return result(list(augmentation_sheet(settings, tmp_path / "a.png", images=2, views=2)))
+
+    return measure
+
+
+def test_images_known_by_their_colour_are_too_easy(difficulty: Callable[..., dict[str, Any]]) -> None:
+    values = torch.tensor([20, 95, 170, 240])
+    colours = torch.cartesian_prod(values, values, values)  # 64, in bins of their own
+    images = colours[:, :, None, None].expand(-1, -1, 40, 40).to(torch.uint8)
+    found = difficulty(images, 0.1, 1.0)
+    assert found["matched"]["colour"] == 1.0
+    assert "too easy: where colours match" in found["note"]
+
+
+def test_views_that_are_nearly_the_image_are_too_easy(difficulty: Callable[..., dict[str, Any]]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    coarse = torch.randint(256, (64, 1, 5, 5), generator=draw).repeat_interleave(10, 2).repeat_interleave(10, 3)
+    same_colours = torch.stack([image.flatten()[:2500].view(1, 50, 50) for image in coarse]).expand(-1, 3, -1, -1)
+    found = difficulty(same_colours.to(torch.uint8), 0.95, 1.0)
+    assert found["matched"]["pixels"] >= 0.9
+    assert "too easy" in found["note"]
+
+
+def test_small_pieces_of_noise_are_hard(difficulty: Callable[..., dict[str, Any]]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (64, 3, 64, 64), dtype=torch.uint8, generator=draw)
+    found = difficulty(images, 0.003, 0.005, "flip", "jitter", "gray")
+    assert max(found["matched"]["colour"], found["matched"]["pixels"]) <= HARD
+    assert "Looks hard" in found["note"]
+    assert "--gentle" in found["note"]
+
+
+def test_the_embedded_set_is_neither(tmp_path: Path) -> None:
+    found = result(list(augmentation_sheet(toy_settings(), tmp_path / "a.png", images=2)))
+    assert (found["note"], found["matched"]["images"]) == ("", 64)
+    assert "matched" not in result(list(augmentation_sheet(settings_of(), tmp_path / "a.png", images=2, op="crop")))
 
 
 def test_where_too_much_is_bad(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from ssl_cli.errors import Interrupted
-from ssl_cli.signals import StopRequest, stop_request
+from ssl_cli.signals import StopRequest, on_interrupt, stop_request
 
 
 @pytest.fixture
@@ -51,3 +52,42 @@ def test_a_signal_interrupts_at_once_where_no_step_is_running() -> None:
     request = StopRequest()
     with pytest.raises(Interrupted, match="SIGTERM was received"):
         request(signal.SIGTERM, None)
+
+
+def test_an_interrupt_is_noticed_while_the_main_thread_computes() -> None:
+    """It is called from a thread of its own, which needs no instruction of the main thread."""
+    names: list[str] = []
+    noticed = threading.Event()
+
+    def notice() -> None:
+        names.append(threading.current_thread().name)
+        noticed.set()
+
+    before = signal.set_wakeup_fd(-1)
+    with stop_request() as request, request.deferred(), on_interrupt(notice):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert noticed.wait(timeout=60)
+    assert names == ["on_interrupt"]
+    assert signal.set_wakeup_fd(before) == -1
+    assert not [thread for thread in threading.enumerate() if thread.name == "on_interrupt"]
+
+
+def test_other_signals_call_nothing() -> None:
+    calls: list[int] = []
+    with stop_request() as request, request.deferred(), on_interrupt(lambda: calls.append(1)):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert calls == []  # its thread has ended
+
+
+def test_outside_the_main_thread_an_interrupt_is_not_watched() -> None:
+    entered: list[bool] = []
+
+    def body() -> None:
+        with on_interrupt(lambda: None):
+            entered.append(True)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert entered == [True]

@@ -52,6 +52,7 @@ def inspect_augs(
     images: Images = 8,
     views: Views = 6,
     op: Op = None,
+    gentle: options.Gentle = False,
     method: options.Method = None,
     image_size: options.ImageSize = None,
     seed: options.Seed = None,
@@ -75,7 +76,7 @@ def inspect_augs(
         raise UsageError(f"There is no operation '{op}'.", did_you_mean(op, OPS))
     from ssl_cli.data.places import require_data
 
-    settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
+    settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES, gentle=gentle)
     require_data(settled.settings.data)
     from ssl_cli.sheet import augmentation_sheet  # torch; only once the settings are known to be good
 

@@ -16,11 +16,13 @@ EPILOG = options.examples(
     "Other images, one folder a class: sslcli knn-eval runs/photos birds/ -k 20 --temperature 0.07",
 )
 Neighbours = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--k", "-k", metavar="N", min=1, max=10**9, help="Neighbours that vote.", rich_help_panel=options.SCORE
+        "--k", "-k", metavar="N", min=1, max=10**9,
+        help="Neighbours that vote (default: the smallest class's images, at most 200)",
+        rich_help_panel=options.SCORE,
     ),
-]
+]  # fmt: skip
 Temperature = Annotated[
     float,
     typer.Option(
@@ -53,7 +55,7 @@ Feature = Annotated[
 def knn_eval(
     run: options.Run,
     data: options.EvalData = None,
-    k: Neighbours = 200,
+    k: Neighbours = None,
     temperature: Temperature = 0.1,
     feature: Feature = "h",
     baselines: options.Baselines = False,

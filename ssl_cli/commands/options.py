@@ -122,6 +122,12 @@ Method = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+Gentle = Annotated[
+    bool,
+    typer.Option(
+        "--gentle", metavar=SWITCH, help="Larger crops, no flip, less colour jitter.", rich_help_panel=TRAINING
+    ),
+]
 RunMethod = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The run's file.py:Class, to allow its import.", rich_help_panel=SETTING),
@@ -186,7 +192,7 @@ Compile = Annotated[
         metavar="C",
         help="torch.compile: on, off, graphs (default: auto, a rule)",
         autocompletion=complete.compilations,
-        rich_help_panel=HARDWARE,
+        hidden=True,
     ),
 ]
 MicroBatch = Annotated[

@@ -19,6 +19,7 @@ EPILOG = options.examples(
     "The embedded shapes, about three minutes on two cores: sslcli pretrain",
     "A batch of any size, on any machine: sslcli pretrain --method simclr --batch 4096",
     "A folder of photographs: sslcli pretrain photos/ --method moco-v2 --epochs 100 --out runs/photos",
+    "Pictures that strong crops or flips would spoil: sslcli pretrain photos/ --gentle",
     "Continue after an interruption: sslcli pretrain --resume --out runs/photos",
     "On two GPUs, or in two processes: sslcli pretrain photos/ --devices 2 --batch 512",
     "The plan, with its time and memory, without training: sslcli pretrain photos/ --batch 4096 --dry-run",
@@ -35,6 +36,7 @@ def pretrain(
     batch: options.BatchSize = None,
     epochs: options.Epochs = None,
     lr: options.Lr = None,
+    gentle: options.Gentle = False,
     seed: options.Seed = None,
     max_time: options.MaxTime = None,
     image_size: options.ImageSize = None,
@@ -63,7 +65,7 @@ def pretrain(
     from ssl_cli.signals import stop_request
     from ssl_cli.ui.sinks import present
 
-    settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES)
+    settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES, gentle=gentle)
     if not world().is_rank_zero and dry_run:
         return DONE
     several = devices if devices is not None and devices > 1 and world().size == 1 else None

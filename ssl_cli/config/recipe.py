@@ -12,7 +12,7 @@ from typing import Any
 
 from ssl_cli.config.toml_file import TomlFile, read_toml
 from ssl_cli.errors import UsageError
-from ssl_cli.names import IMAGE_SUFFIXES, is_file, is_there, shown
+from ssl_cli.names import IMAGE_SUFFIXES, expanded, is_file, is_there, shown
 from ssl_cli.registry import FAMILIES, METHODS, did_you_mean
 
 SMALL_SETS = {"cifar10", "cifar100", "svhn", "mnist", "fashionmnist", "kmnist"}
@@ -98,7 +98,7 @@ def _suited(source: str | None, size: Any) -> str:
         return "shapes"
     if size is not None:
         return "cifar" if _at_most(size, CIFAR_UP_TO) else "imagenet"
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not is_there(path):
         name = source.partition(":")[0].lower()
         return "cifar" if name in SMALL_SETS else "stl10" if name == "stl10" else "imagenet"

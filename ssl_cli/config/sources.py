@@ -1,6 +1,6 @@
 """The sources of a run's settings for pydantic-settings, and `settle`, which merges them: the first one wins.
 
-Flag > --set > SSLCLI_SECTION__KEY > --config > ./sslcli.toml > user file > recipe > default.
+Flag > --set > --gentle > SSLCLI_SECTION__KEY > --config > ./sslcli.toml > user file > recipe > default.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource, PydanticBaseSettingsSource
 
+from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.config.methods import MethodSettings, method_settings
 from ssl_cli.config.recipe import family_of, read_recipe
 from ssl_cli.config.refusal import ENV, refusal, unknown
@@ -26,6 +27,7 @@ from ssl_cli.registry import FAMILIES, METHODS, is_library_backbone, method_path
 DEFAULT_METHOD = "simclr"
 PROJECT_FILE = "sslcli.toml"
 MACHINE_KEYS = ("hardware.device", "data.threads", "data.folder")
+GENTLE_CROP, GENTLE_GRAY = 0.4, 0.1
 SWITCHES = {"SSLCLI_DEBUG"}
 """Variables of ours that are no settings."""
 _TEXT = {key for key, field in leaves(MethodSettings).items() if field.annotation in (str, str | None)}
@@ -81,6 +83,27 @@ class Sets(Source):
         for key in self.values:
             _require_name(key, "--set")
         self.origins = dict.fromkeys(self.values, "--set")
+
+
+class Gentle(Source):
+    """What `--gentle` makes of an augmentation: large crops, no flip, half as much colour jitter, less gray.
+
+    For pictures that strong crops or flips make unrecognisable: small objects, signs, letters, scans. Never stronger
+    than the augmentation was.
+    """
+
+    remedy = "Leave {origin} out."
+
+    def __init__(self, augment: AugmentSettings) -> None:
+        super().__init__(Settings)
+        low, high = augment.crop.scale
+        self.values = {
+            "augment.crop.scale": (max(low, GENTLE_CROP), max(high, GENTLE_CROP)),
+            "augment.flip.p": 0.0,
+            "augment.jitter.strength": augment.jitter.strength / 2,
+            "augment.gray.p": min(augment.gray.p, GENTLE_GRAY),
+        }
+        self.origins = dict.fromkeys(self.values, "--gentle")
 
 
 class Environment(EnvSettingsSource, Source):
@@ -215,6 +238,7 @@ def settle(
     cwd: Path | None = None,
     user_file: Path | None = None,
     flag_names: Mapping[str, str] | None = None,
+    gentle: bool = False,
 ) -> Settled:
     """Merge all sources of settings, validate the result and record the origins.
 
@@ -226,6 +250,7 @@ def settle(
         cwd: where `sslcli.toml` is looked for; default: here.
         user_file: file of machine preferences; default: the platform's own place.
         flag_names: for a dotted key, the flag to name as its origin.
+        gentle: whether `--gentle` was given, which weakens what the other sources make of the augmentation.
 
     Raises:
         UsageError: an unknown name, an impossible value, an unreadable file, no such method or recipe.
@@ -236,6 +261,9 @@ def settle(
     sources += _preferences(user_file)
     sources.append(Recipe(tuple(sources)))
     settings = _validated(sources)
+    if gentle:
+        sources[2:2] = [Gentle(settings.augment)]
+        settings = _validated(sources)
     origins = dict.fromkeys(leaves(type(settings.method)), "default")
     for source in reversed(sources):
         keys = [key for key in source.values if key in origins or key.startswith("method.")]

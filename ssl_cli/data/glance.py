@@ -1,27 +1,22 @@
 """A quick look at a source of images: their number, and a few to measure with, without opening them all."""
 
-import contextlib
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import in_channels
 from ssl_cli.data.folder import Files
-from ssl_cli.data.loader import read_all
 from ssl_cli.data.places import folder_of, is_shapes, name_and_split, training_folder
 from ssl_cli.data.search import require_images, walk
 from ssl_cli.data.shapes import CLASSES, Shapes
 from ssl_cli.data.source import Source
-from ssl_cli.errors import DataError
 
 SECONDS = 2.0
 FEW = 64
-SAMPLED = 8
 SIZES: dict[str, tuple[int, dict[str, int]]] = {
     "cifar10": (10, {"train": 50_000, "test": 10_000}),
     "cifar100": (100, {"train": 50_000, "test": 10_000}),
@@ -75,23 +70,6 @@ def glance(settings: DataSettings, seed: int, enough: int = 0) -> Glance:
     count = _limited(sizes[split], labels, settings.limit)
     doubt = f"Whether {name} is in the data folder was not checked; its size is the published one."
     return Glance(count, None, f"{name}:{split}", doubt)
-
-
-def constant_images(source: Source, cap: int) -> str | None:
-    """Return a warning where none of eight images, spread over the source, has more than one color, or all are equal.
-
-    There is nothing to learn from such a set. Images that cannot be read are passed over.
-    """
-    seen: list[Tensor] = []
-    with contextlib.suppress(DataError):
-        spread = torch.tensor(sorted({k * (len(source) - 1) // (SAMPLED - 1) for k in range(SAMPLED)}))
-        for images, _, _ in read_all(source, spread, cap=cap):
-            seen += images
-    if seen and all(bool((x == x[:, :1, :1]).all()) for x in seen):
-        return f"All of {len(seen)} images that were looked at are of one color each: there is nothing to learn."
-    if len(seen) > 1 and all(torch.equal(x, seen[0]) for x in seen):
-        return f"All of {len(seen)} images that were looked at are the same: there is nothing to learn."
-    return None
 
 
 def _limited(images: int, classes: int, limit: int | None) -> int:

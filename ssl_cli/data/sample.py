@@ -16,11 +16,24 @@ IMAGES = 32
 
 @dataclass(frozen=True)
 class Sample:
-    """A few images of the data set; seconds to read one and its bytes, on average."""
+    """A few images of the data set; seconds to read one and its bytes, on average; `noise` if none could be read."""
 
     images: list[Tensor]
     read_seconds: float
     image_bytes: float
+    noise: bool = False
+
+    @property
+    def nothing_to_learn(self) -> str:
+        """A warning where no image has more than one colour, or all are equal; else empty."""
+        count = f"All of {len(self.images)} images that were looked at are"
+        if self.noise:
+            return ""
+        if all(bool((x == x[:, :1, :1]).all()) for x in self.images):
+            return f"{count} of one colour each: there is nothing to learn."
+        if len(self.images) > 1 and all(torch.equal(x, self.images[0]) for x in self.images):
+            return f"{count} the same: there is nothing to learn."
+        return ""
 
 
 def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
@@ -39,5 +52,5 @@ def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
     if not images:
         side = cap_for(size)
         noise = torch.arange(channels * side**2).view(channels, side, side).to(torch.uint8)
-        return Sample([noise] * IMAGES, 0.0, noise.numel())
+        return Sample([noise] * IMAGES, 0.0, noise.numel(), noise=True)
     return Sample(images, seconds / len(images), sum(image.numel() for image in images) / len(images))

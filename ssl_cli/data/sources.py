@@ -1,7 +1,6 @@
 """Open the images to pretrain on and those to evaluate with, from the settings."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import in_channels
@@ -9,9 +8,9 @@ from ssl_cli.data.folder import open_folder
 from ssl_cli.data.places import folder_of, is_shapes, refuse_test_images, training_folder
 from ssl_cli.data.shapes import CLASSES, Shapes, Stream
 from ssl_cli.data.source import Source
-from ssl_cli.data.split import labelled, limited, relabelled, stratified
-from ssl_cli.errors import DataError
-from ssl_cli.names import is_folder, shown
+from ssl_cli.data.split import labelled, limited, part_of, relabelled, stratified
+from ssl_cli.errors import DataError, NoLabelsError
+from ssl_cli.names import expanded, is_folder, shown
 
 _TESTS = ("test", "val")
 _TEST_IMAGES = 2048
@@ -30,6 +29,13 @@ class Evaluation:
     bank: Source
     queries: Source
     note: str
+
+    def part(self, bank: int, queries: int, seed: int) -> "Evaluation":
+        """Return about so many images of each, the same share of each class, chosen by the seed; the note says so."""
+        parts = part_of(self.bank, bank, seed), part_of(self.queries, queries, seed)
+        left_out = len(parts[0]) + len(parts[1]) < len(self.bank) + len(self.queries)
+        note = f"{self.note}; a part of them, chosen by seed {seed}: knn-eval takes all" if left_out else self.note
+        return replace(self, bank=parts[0], queries=parts[1], note=note)
 
 
 def open_pretraining(settings: DataSettings, seed: int) -> Source:
@@ -99,7 +105,7 @@ def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source
     if settings.test is not None:
         return (
             bank,
-            open_folder(Path(settings.test).expanduser(), settings.channels),
+            open_folder(expanded(settings.test), settings.channels),
             f"the images of {shown(settings.test)}",
         )
     if folder is None:
@@ -113,7 +119,7 @@ def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source
 def _labelled(source: Source, settings: DataSettings) -> Source:
     source = limited(labelled(source), settings.limit)
     if not len(source):
-        raise DataError(
+        raise NoLabelsError(
             f"The images of {shown(source.name)} have no labels, so there is nothing to evaluate with.",
             "Put them into one folder per class, or give a labelled folder as DATA.",
         )

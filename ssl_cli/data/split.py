@@ -14,8 +14,8 @@ class Subset:
     """Serve some images of a source, as a source.
 
     Args:
-        source: the whole.
-        indices: int64 `(M,)`, of the images.
+        source: the source to select from.
+        indices: int64 `(M,)`, positions of the images in it.
         labels: int64 `(M,)`, which replace the source's.
         classes: names of these labels.
     """
@@ -32,11 +32,11 @@ class Subset:
         return len(self.indices)
 
     def path(self, index: int) -> str:
-        """Return the image's name in the whole."""
+        """Return the image's path in the source."""
         return self.source.path(int(self.indices[index]))
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """Read the image from the whole."""
+        """Read the image from the source."""
         return self.source.read(int(self.indices[index]), cap)
 
 
@@ -46,7 +46,7 @@ class BatchedSubset(Subset):
     source: BatchedSource
 
     def read_many(self, indices: Tensor) -> Tensor:
-        """Return the images from the whole."""
+        """Read the images from the source."""
         return self.source.read_many(self.indices[indices])
 
 
@@ -59,7 +59,10 @@ def subset(
 
 
 def limited(source: Source, limit: int | None) -> Source:
-    """Select the first `limit` images of each class, or of the whole if there are no labels."""
+    """Select the first `limit` images of each class, in the order of the source; None: return the source.
+
+    Images without a label (-1) count as one class, so of an unlabelled source the first `limit` are selected.
+    """
     if limit is None:
         return source
     by_class = source.labels.argsort(stable=True)
@@ -84,6 +87,40 @@ def stratified(source: Source, seed: int, fraction: float = 0.2) -> tuple[Source
         held_out.append(members[:count])
         rest.append(members[count:])
     return subset(source, torch.cat(rest).sort().values), subset(source, torch.cat(held_out).sort().values)
+
+
+def part_of(source: Source, count: int, seed: int) -> Source:
+    """Select about `count` images: the same share of each class, one at least of two; or all, if there are no more."""
+    return source if len(source) <= count else stratified(source, seed, count / len(source))[1]
+
+
+def spread(source: Source, count: int) -> Tensor:
+    """Return the order int64 `(N,)` of all images in which the first `count` are as different as labels can say.
+
+    One image of each class comes before the second of any; of more classes than `count` those evenly apart come first.
+    Images without any label are taken evenly apart from the whole set.
+    """
+    classes = source.labels + 1
+    sizes = classes.bincount()
+    classes = (sizes > 0).cumsum(0)[classes] - 1  # numbered without gaps
+    sizes = sizes[sizes > 0]
+    if len(sizes) < 2:
+        return _evenly_apart(len(source), count)
+    place = torch.empty(len(sizes), dtype=torch.int64)
+    place[_evenly_apart(len(sizes), count)] = torch.arange(len(sizes))
+    by_class = classes.argsort(stable=True)
+    rank = torch.arange(len(source)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    order: Tensor = by_class[(rank * len(sizes) + place[classes[by_class]]).argsort()]
+    return order
+
+
+def _evenly_apart(length: int, count: int) -> Tensor:
+    """Return the order of `length` places that begins with `count` of them evenly apart."""
+    count = min(count, length)
+    first = torch.arange(count) * length // max(count, 1)
+    others = torch.ones(length, dtype=torch.bool)
+    others[first] = False
+    return torch.cat([first, others.nonzero()[:, 0]])
 
 
 def relabelled(source: Source, classes: tuple[str, ...]) -> Source:

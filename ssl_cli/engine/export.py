@@ -15,13 +15,14 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.evaluation.evaluate import conclude
-from ssl_cli.engine.evaluation.features import Trained, fingerprint, open_run
+from ssl_cli.engine.evaluation.features import Trained, open_run
 from ssl_cli.errors import DataError, ResourceError, SslcliError
 from ssl_cli.events import Event, Warned
 from ssl_cli.export.description import as_text, describe_input, describe_preprocessing, rounded
 from ssl_cli.export.onnx import INPUT, OUTPUT, compare, convert, stamp
 from ssl_cli.export.preprocessing import Preprocessing, prepend
 from ssl_cli.export.request import FLOAT, UINT8, check
+from ssl_cli.nn.evaluating import fingerprint
 
 RANDOM_BATCHES = (1, 2, 5)
 REAL_IMAGES = 8
@@ -74,7 +75,7 @@ def export_run(
     real: list[Tensor] = []
     try:
         real = _real(settings, input_kind)
-    except SslcliError as error:  # the data may have stayed on another machine
+    except SslcliError as error:  # such as images that are on another machine
         yield Warned(step=trained.step, message=f"Checked on random images only: {error.message}")
     batches = [*_random(settings, input_kind), *real]
     agreement = compare(model, _reference(encoder, settings, input_kind), batches)
@@ -163,7 +164,7 @@ def _real(settings: Settings, input_kind: str) -> list[Tensor]:
 
 
 def _origin(trained: Trained) -> dict[str, Any]:
-    """Describe the weights; of a user's own method only by the class, since a path is of this machine."""
+    """Describe where the weights come from; a user's own method by its class alone, without the path of its file."""
     settings = trained.settings
     return {
         "version": __version__,

@@ -11,12 +11,11 @@ import torch
 
 from ssl_cli.config.resume import Continuation, continued
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.glance import constant_images
-from ssl_cli.data.loader import cap_for, require_batch
+from ssl_cli.data.loader import require_batch
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
-from ssl_cli.engine.evaluation.evaluate import quality
+from ssl_cli.engine.evaluation.quality import quality
 from ssl_cli.engine.plan import oom
 from ssl_cli.engine.plan.plan import Resolved, cap_queue, describe, make_plan, replan
 from ssl_cli.engine.run import checkpoint
@@ -34,8 +33,9 @@ from ssl_cli.errors import (
     UsageError,
     convert_exception,
 )
-from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
+from ssl_cli.events import Choice, Evaluated, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.logs import capture_logging
+from ssl_cli.names import expanded
 from ssl_cli.objective import Objective
 from ssl_cli.run_path import default_path, refuse_unfit
 from ssl_cli.signals import StopRequest, exit_code, stop_reason, stop_request
@@ -62,18 +62,19 @@ def pretrain(
         with request.deferred():  # an interrupt here would leave a folder whose status is running
             folder = RunFolder(out, resume=resume, overwrite=overwrite)
         last: Event | None = None
-        started = False
+        started, measured = False, None
         try:
             request.raise_if_signalled()
             with capture_logging(folder.log, out), process_group(local_device(settings.hardware.device), request):
                 for last in _events(_with_absolute_paths(settings), origins, folder, request, resume=resume):
                     started |= isinstance(last, Started)
+                    measured = last.result if isinstance(last, Evaluated) and last.name == "quality" else measured
                     folder.record(last)
                     yield last
             if isinstance(last, Stopped):
                 folder.write_status("stopped", last.exit_code, last.reason)
             else:
-                folder.write_status("finished", DONE)
+                folder.write_status("finished", DONE, quality=measured)
         except Exception as error:
             _record_failure(folder, error, settings, started=started)
             raise
@@ -126,7 +127,8 @@ def _events(
         settings = trainer.settings
         if settings.run.evaluate:
             request.raise_if_signalled()
-            yield from quality(trainer.objective, settings, trainer.resolved.precision, step=finished.step)
+            trained, precision, source = trainer.objective, trainer.resolved.precision, trainer.loader.source
+            yield from quality(trained, settings, precision, source, step=finished.step, folder=folder.path)
         yield finished
 
 
@@ -182,7 +184,7 @@ def assemble(
         plan = make_plan(settings, objective, len(source), source.name, source, folder.path)
         resolved, ram = plan.resolved, plan.cache_bytes
         planned = Planned(choices=plan.choices, expected=plan.expected)
-        notes += [*plan.warnings, *filter(None, [constant_images(source, cap_for(settings.data.size))])]
+        notes += plan.warnings
         folder.write_plan(planned, resolved.as_dict())
         folder.write_environment({"torch": str(torch.__version__), "torchvision": version("torchvision")})
     else:
@@ -259,8 +261,8 @@ def _with_absolute_paths(settings: Settings) -> Settings:
     """Return the settings with absolute data folders, so that the run can be evaluated and resumed from anywhere."""
     data = settings.data
     found = {
-        name: str(Path(value).expanduser().absolute())
+        name: str(expanded(value).absolute())
         for name in ("source", "test")
-        if (value := getattr(data, name)) is not None and Path(value).expanduser().exists()
+        if (value := getattr(data, name)) is not None and expanded(value).exists()
     }
     return settings.model_copy(update={"data": data.model_copy(update=found)})

@@ -17,22 +17,38 @@ def describe_input(preprocessing: Preprocessing, input_kind: str) -> str:
 
 
 def describe_preprocessing(preprocessing: Preprocessing, *, in_graph: bool) -> dict[str, Any]:
-    """Describe the test transform, which the graph does (`in_graph`) or its caller has to do."""
+    """Describe the test transform for a program, as the JSON in the metadata `sslcli.preprocessing`.
+
+    The steps, in this order, are done by the graph (`in_graph`) or by its caller. An image of `size` x `size` is
+    neither resized nor cropped (`skip_if_size`).
+
+    - `resize_short_side`: pixels of the shorter side after resizing; the longer one is
+      long * resize_short_side / short, rounded as `resize_rounding` says, by `interpolation`, with `antialias`.
+    - `crop`: `center`, `size` x `size`; its offset is (side - size) / 2, rounded as `crop_rounding` says.
+    - `scale`: factor of each value from 0 to 255.
+    - `mean`, `std`: of each channel, subtracted and divided by after scaling; null: values stay in [0, 1].
+    - `channels`, `channel_order`: `RGB`, `gray`, or null: as in the files.
+    - `layout`, `dtype`: of the graph's input.
+    """
     channels = preprocessing.channels
     return {
+        "schema": 1,
         "in_graph": in_graph,
         "size": preprocessing.size,
+        "skip_if_size": True,
         "resize_short_side": preprocessing.short,
-        "resize_long_side": "floor(long * resize_short_side / short)",
-        "crop_offset": "round((side - size) / 2), halves to even",
-        "unless": "the image is `size` x `size` already",
-        "then": "the centre, `size` x `size`",
+        "resize_rounding": "floor",
         "interpolation": preprocessing.interpolation,
         "antialias": True,
+        "crop": "center",
+        "crop_rounding": "half_even",
         "scale": 1 / 255,
         "mean": preprocessing.mean,
         "std": preprocessing.std,
-        "channels": {1: "gray", 3: "RGB"}.get(channels, f"{channels}, as in the files"),
+        "channels": channels,
+        "channel_order": {1: "gray", 3: "RGB"}.get(channels),
+        "layout": "NHWC" if in_graph else "NCHW",
+        "dtype": "uint8" if in_graph else "float32",
     }
 
 

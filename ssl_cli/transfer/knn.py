@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LARGEST_K = 200
+"""Neighbours that vote where nobody says otherwise, as in the papers of InstDisc and MoCo."""
 SIMILARITIES = 16_000_000  # entries of the similarity matrix held at once: 64 MB
 
 
@@ -28,9 +30,38 @@ class Votes:
         return self.scores.where(self.scores > 0, -torch.inf)
 
 
+def smallest_class(labels: Tensor) -> int:
+    """Return the number of images of the smallest class among int64 labels `(B,)`, 0 without labels."""
+    counts = labels.bincount()
+    return int(counts[counts > 0].min()) if len(labels) else 0
+
+
+def default_k(labels: Tensor, largest: int = LARGEST_K) -> int:
+    """Return the k that suits a bank: the size of its smallest class, from 1 to `largest`.
+
+    With more neighbours than a class has images, others outvote it even where all of its images are the nearest.
+    """
+    return max(1, min(largest, smallest_class(labels)))
+
+
+def k_note(asked: int | None, voted: int, labels: Tensor) -> str:
+    """Say why another k than usual voted, or that it is larger than the smallest class; empty where all is usual."""
+    smallest = smallest_class(labels)
+    if asked is None:
+        return f"k is {voted}: the smallest class has no more images in the bank" if voted < LARGEST_K else ""
+    if voted < asked:
+        return f"k is {voted}, not {asked}: the bank has no more images"
+    if voted > smallest:
+        return (
+            f"k {voted} is more than the {smallest} image{'s' * (smallest != 1)} that the smallest class has in the "
+            f"bank: others outvote it; -k {max(smallest, 1)} suits"
+        )
+    return ""
+
+
 @torch.no_grad()
 def knn(
-    bank: Tensor, bank_labels: Tensor, queries: Tensor, *, classes: int, k: int = 200, temperature: float = 0.1
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, *, classes: int, k: int = LARGEST_K, temperature: float = 0.1
 ) -> Votes:
     """Let the k most similar rows of the bank (cosine) vote on each query with weight exp(s / T).
 

@@ -9,10 +9,10 @@ from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.errors import DONE, EXIT_CODES, INTERRUPTED, STOPPED
 from ssl_cli.events import SCHEMA, Finished
 from ssl_cli.ui import bench
-from ssl_cli.ui.screen import FEW_STEPS, Screen
+from ssl_cli.ui.screen import Screen
 from ssl_cli.ui.text import percent, rate, safe
+from ssl_cli.verdict import NAMES, Advice, Score, Training, advise
 
-SMALL_GAIN = 0.05
 Line = tuple[str, str]
 """A label and its text; an empty label continues the line above."""
 MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -53,7 +53,7 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
             "plan_against_fact": {
                 name: {"expected": expected, "actual": actual} for name, expected, actual in _compared(screen)
             },
-            "verdict": _verdict(screen),
+            "verdict": _advice(screen).message,
         }
     body["warnings"] = [warning.message for warning in screen.warnings]
     if screen.stopped:
@@ -77,6 +77,8 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
         elif name == "sheet":
             yield "sheet", safe(result["path"])
             yield "shows", _sheet(result)
+            if matched := result.get("matched"):
+                yield "task", _task(matched, result["note"])
     for warning in screen.warnings if command != "pretrain" or screen.plan_alone else ():
         yield "warning", f"{safe(warning.message)} {safe(warning.hint)}".rstrip()
 
@@ -87,19 +89,22 @@ def _sheet(result: Mapping[str, Any]) -> str:
     return f"{images} image{'s' * (images != 1)} and {each}{' of each' * (images != 1)}"
 
 
+def _task(matched: Mapping[str, Any], note: str) -> str:
+    shares = f"colours alone match {percent(matched['colour'])} of the views, pixels alone {percent(matched['pixels'])}"
+    return f"{shares} ({matched['images']} images). {safe(note)}".rstrip()
+
+
 def _pretrain(screen: Screen) -> Iterator[Line]:
     out = screen.started.out if screen.started else ""
     if screen.stopped:
         why = EXIT_CODES.get(screen.stopped.exit_code, "stopped")
         yield "stopped", f"at step {screen.step:,} of {screen.steps:,}: {safe(screen.stopped.reason)} ({why})"
-    if "knn" in screen.results:
-        yield from _accuracy("knn", screen.results["knn"])
-    elif screen.online:
-        last = screen.online[-1]
-        yield "kNN", f"top-1 {percent(last.result['top1'])} at step {last.step:,}, while training"
-    verdict = _verdict(screen)
-    if verdict:
-        yield "verdict", verdict
+    advice = _advice(screen)
+    if advice.worse:
+        yield "verdict", safe(advice.message)
+    yield from _measured(screen)
+    if advice.message and not advice.worse:
+        yield "advice", safe(advice.message)
     if screen.latest:
         chance = f" (chance {screen.latest.chance:.2f})" if screen.latest.chance is not None else ""
         yield "loss", f"{screen.latest.loss:.4f}{chance}"
@@ -111,6 +116,18 @@ def _pretrain(screen: Screen) -> Iterator[Line]:
     if screen.saved:
         yield "encoder", safe(screen.saved.path)
     yield from _next(screen, out)
+
+
+def _measured(screen: Screen) -> Iterator[Line]:
+    """Yield what is known of the encoder: at the end by labels or without, else the latest measurement in training."""
+    if "knn" in screen.results:
+        yield from _accuracy("knn", screen.results["knn"])
+    elif screen.results.get("quality", {}).get("measure") == "consistency":
+        yield from _label_free(screen.results["quality"])
+    elif screen.online:
+        last = screen.online[-1]
+        how = f"while training, on training images (k {last.result['k']})"
+        yield "kNN", f"top-1 {percent(last.result['top1'])} at step {last.step:,}, {how}"
 
 
 def _compared(screen: Screen) -> Iterator[tuple[str, float, float]]:
@@ -153,15 +170,10 @@ def _next(screen: Screen, out: str) -> Iterator[Line]:
         if screen.stopped.exit_code in {STOPPED, INTERRUPTED}:
             yield "next", _resume(screen)
         return
-    if _verdict(screen) and screen.latest:
-        epochs = max(1, math.ceil(screen.latest.epoch))
-        more = max(2 * epochs, math.ceil(epochs * 3 * FEW_STEPS / max(screen.steps, 1)))
-        yield "next", f"sslcli pretrain --resume --out {run} --epochs {more}"
-    else:
-        yield (
-            "next",
-            f"sslcli knn-eval {run} --baselines" if "knn" in screen.results else f"sslcli knn-eval {run} LABELLED",
-        )
+    labels = "" if "knn" in screen.results else " LABELLED"
+    commands = [*map(safe, _advice(screen).commands)] or [f"sslcli knn-eval {run}{labels or ' --baselines'}"]
+    for number, command in enumerate(commands):
+        yield "" if number else "next", command
     if "knn" in screen.results:
         yield "", f"sslcli linear-eval {run}"
     yield "", f"sslcli export {run} -o encoder.onnx"
@@ -171,36 +183,49 @@ def _resume(screen: Screen) -> str:
     return f"sslcli pretrain --resume --out {shlex.quote(safe(screen.started.out))}" if screen.started else ""
 
 
-def _verdict(screen: Screen) -> str:
-    """Return a sentence where the run was too short or did not learn; else an empty string."""
+def _advice(screen: Screen) -> Advice:
+    """Return the advice that the run gave at its end, or where its quality was not measured what its steps allow."""
     if screen.exit_code != DONE or not screen.finished:
-        return ""
-    if screen.steps < FEW_STEPS:
-        return (
-            f"Only {screen.steps:,} step{'s' * (screen.steps != 1)}: too few to learn much. Train for more epochs, or"
-            " take a smaller batch: more steps of the same images, with fewer negatives each."
-        )
-    knn = screen.results.get("knn", {})
-    untrained = knn.get("baselines", {}).get("untrained")
-    if untrained is not None and knn["top1"] - untrained < SMALL_GAIN:
-        points = 100 * (knn["top1"] - untrained)
-        return (
-            f"kNN moved by only {points:+.1f} points against the untrained network: not much was learnt."
-            " Train for longer, or look at the views with sslcli inspect-augs."
-        )
+        return Advice()
+    if given := screen.results.get("quality", {}).get("advice"):
+        return _as_advice(given)
+    epochs = max(1, math.ceil(screen.latest.epoch)) if screen.latest else 1
+    out, knn = screen.started.out if screen.started else "", screen.results.get("knn")
+    score = Score("kNN top-1", knn["top1"], knn["queries"], knn.get("baselines", {})) if knn else None
+    found = advise(Training(screen.steps, screen.steps, epochs, run=out), score)
     note, alarming = screen.chance_note()
-    return f"The loss is {note}." if alarming and not knn else ""
+    return found if found.message or knn or not alarming else Advice(f"The loss is {note}.")
+
+
+def _as_advice(given: Mapping[str, Any]) -> Advice:
+    return Advice(given["message"], tuple(given["next"]), given["worse"])
+
+
+def _label_free(result: Mapping[str, Any]) -> Iterator[Line]:
+    """Word neighbour consistency and RankMe, each with its value for the untrained network."""
+    trained, untrained = result["trained"], result["untrained"]
+    yield (
+        "quality",
+        f"{percent(trained['consistency'])} of {result['images']:,} images are the nearest neighbour of a view of "
+        f"theirs ({percent(untrained['consistency'])} by {NAMES['untrained']})",
+    )
+    yield (
+        "",
+        f"RankMe {trained['rankme']:.1f} of {result['width']:,} dimensions of h (untrained {untrained['rankme']:.1f})",
+    )
 
 
 def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
     label = "kNN" if name == "knn" else name
+    advice = _as_advice(given) if (given := result.get("advice")) else Advice()
+    if advice.worse:
+        yield "verdict", safe(advice.message)
     top5 = f", top-5 {percent(result['top5'])}" if result.get("top5") is not None else ""
     asked = result.get("queries") or result.get("test") or 0
     error = f" ± {100 * math.sqrt(result['top1'] * (1 - result['top1']) / asked):.1f}" if asked else ""
     yield label, f"top-1 {percent(result['top1'])}{error}{top5}"
-    names = {"untrained": "the same network untrained", "pixels": "raw pixels"}
     for baseline, top1 in result.get("baselines", {}).items():
-        yield "", f"top-1 {percent(top1)} by {names.get(baseline, safe(baseline))}"
+        yield "", f"top-1 {percent(top1)} by {NAMES.get(baseline, safe(baseline))}"
     if name == "knn":
         yield (
             "",
@@ -214,6 +239,10 @@ def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
         yield "checkpoint", f"step {result['step']:,}"
     if result.get("note"):
         yield "note", safe(result["note"])
+    if advice.message and not advice.worse:
+        yield "advice", safe(advice.message)
+    for number, command in enumerate(advice.commands):
+        yield "" if number else "next", safe(command)
 
 
 def _export(result: Mapping[str, Any]) -> Iterator[Line]:

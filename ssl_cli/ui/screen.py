@@ -21,11 +21,12 @@ from ssl_cli.events import (
     Stopped,
     Warned,
 )
+from ssl_cli.verdict import FEW_STEPS
 
 HISTORY = 256
 ONLINE = "online_knn"
 NEAR = 0.03  # a loss is near chance if it is at most this share below
-FIRST_PART, FEW_STEPS = 0.25, 100  # share of a run, and number of steps, in which that is normal
+FIRST_PART = 0.25  # share of a run in which, as in the first `FEW_STEPS` steps, that is normal
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,13 @@ class Screen:
     advised: Advised | None = None
     stopped: Stopped | None = None
     finished: Finished | None = None
+    stopping: bool = False
+    """Whether Ctrl-C was pressed, and training stops after this step."""
+
+    @property
+    def training(self) -> bool:
+        """Return whether steps are being taken."""
+        return self.phase in {"warm-up", "training"}
 
     @property
     def steps(self) -> int:

@@ -6,25 +6,27 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from rich.console import Console, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.events import Evaluated, Event, Measured, Pictured, Saved, Skipped, Started, Stepped, Stopped, Warned
 from ssl_cli.logs import capture_logging
+from ssl_cli.signals import STOPPING_SOON, on_interrupt
 from ssl_cli.ui import bench, report, view
+from ssl_cli.ui.live import ResizedLive, without_caret_echo
 from ssl_cli.ui.screen import ONLINE, Screen, fold
 from ssl_cli.ui.stream import DisplayStream, write_result
 from ssl_cli.ui.text import per_step, percent, safe
 
 REFRESH = 4
 LABEL = 11
-PROSE = {"verdict", "note", "warning", "protocol"}
+PROSE = {"verdict", "advice", "note", "warning", "protocol", "task"}
 """Labels of lines that may wrap between words."""
 SKIPS_SHOWN = 20
 LONGEST_LINE = 160
@@ -42,14 +44,18 @@ class Sink(Protocol):
     def show(self, screen: Screen, event: Event) -> None:
         """Show `event` and the state after it."""
 
+    def interrupted(self) -> None:
+        """Show that training stops after this step, if it trains; called from another thread."""
+
 
 class LiveSink:
     """Redraws a panel in place, at most four times a second."""
 
     def __init__(self, command: str, stream: TextIO) -> None:
         self._command, self._screen, self._began = command, Screen(), time.time()
+        self._stopping, self._terminal = False, without_caret_echo(stream)
         self._console = Console(file=stream, highlight=False)
-        self._live = Live(
+        self._live = ResizedLive(
             console=self._console,
             get_renderable=self._picture,
             refresh_per_second=REFRESH,
@@ -59,6 +65,7 @@ class LiveSink:
         )
 
     def __enter__(self) -> Self:
+        self._terminal.__enter__()
         self._live.start()
         return self
 
@@ -66,6 +73,7 @@ class LiveSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        self._terminal.__exit__(kind, error, trace)
 
     def show(self, screen: Screen, event: Event) -> None:
         """Print the plan and pictures above the panel; all other events are shown in the panel."""
@@ -78,15 +86,22 @@ class LiveSink:
 
             self._console.print(render(event, self._console.width))
 
+    def interrupted(self) -> None:
+        """Show that training stops after this step, in place of its phase."""
+        if self._screen.training:
+            self._stopping = True
+            self._live.refresh()
+
     def _picture(self) -> RenderableType:
-        return view.panel(self._command, self._screen, time.time(), self._began, self._console.width)
+        screen = replace(self._screen, stopping=True) if self._stopping else self._screen
+        return view.panel(self._command, screen, time.time(), self._began, self._console.width)
 
 
 class PlainSink:
     """Writes one line for each event, without control bytes: for logs, pipes and terminals that cannot redraw."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream, self._notes = stream, {""}
+        self._stream, self._notes, self._training = stream, {""}, False
 
     def __enter__(self) -> Self:
         return self
@@ -98,9 +113,17 @@ class PlainSink:
 
     def show(self, screen: Screen, event: Event) -> None:
         """Write the lines of `event`, if any."""
+        self._training = screen.training
         for line in self._lines(screen, event):
             self._stream.write(f"{line}\n")
         self._stream.flush()
+
+    def interrupted(self) -> None:
+        """Write that training stops after this step."""
+        if self._training and STOPPING_SOON not in self._notes:
+            self._notes.add(STOPPING_SOON)
+            self._stream.write(f"{STOPPING_SOON}\n")
+            self._stream.flush()
 
     def _lines(self, screen: Screen, event: Event) -> Iterable[str]:
         match event:
@@ -161,6 +184,10 @@ class DeferredPlan:
         if not screen.plan_alone:
             self._pass_on()
 
+    def interrupted(self) -> None:
+        """Show it."""
+        self._sink.interrupted()
+
     def _pass_on(self) -> None:
         waiting, self._waiting = self._waiting, []
         for screen, event in waiting:
@@ -197,7 +224,7 @@ def _online_line(screen: Screen, event: Evaluated) -> str:
     result, first = event.result, screen.online[0]
     then = f"at step {first.step}"
     earliest = f" ({then} {percent(first.result['top1'])})" if first is not event else f" ({then})"
-    where = f"k {result['k']}, {result['queries']:,} queries in a bank of {result['bank']:,}"
+    where = f"k {result['k']}, {result['queries']:,} queries in a bank of {result['bank']:,}, training images"
     return f"online kNN: step {event.step}  top-1 {percent(result['top1'])}{earliest}  {where}"
 
 
@@ -219,7 +246,7 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
     screen = Screen()
     stream: TextIO = DisplayStream(sys.stderr)  # type: ignore[assignment]
     sink = DeferredPlan(LiveSink(command, stream) if can_redraw(stream, os.environ) else PlainSink(stream))
-    with capture_logging(lambda line: None), sink:
+    with capture_logging(lambda line: None), sink, on_interrupt(sink.interrupted):
         for event in events:
             screen = fold(screen, event)
             sink.show(screen, event)
@@ -259,7 +286,7 @@ def _result(command: str, screen: Screen) -> str:
 def _print_lines(console: Console, lines: Iterable[report.Line]) -> None:
     for label, words in lines:
         line = Text(f"{label:<{LABEL}}", "dim")
-        line.append(words, "bold" if label in {"kNN", "linear"} else "not dim")
+        line.append(words, "bold" if label in {"kNN", "linear", "quality"} else "not dim")
         if label in PROSE and len(line) > console.width:
             row = Table.grid()
             row.add_column(width=LABEL, no_wrap=True)

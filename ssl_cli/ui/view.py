@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.events import Choice, Stepped, Warned
+from ssl_cli.signals import STOPPING_SOON
 from ssl_cli.ui import bench
 from ssl_cli.ui.screen import Screen
 from ssl_cli.ui.text import per_step, percent, rate, safe, sparkline
@@ -71,6 +72,8 @@ def panel(command: str, screen: Screen, now: float, start: float, width: int = 8
     """Render the display at time `now` of a command that started at `start`, in `width` columns."""
     inner = width - FRAME
     parts: list[RenderableType] = [_progress(command, screen, now, start, inner)]
+    if screen.stopping and screen.training:
+        parts.append(Text(STOPPING_SOON, "bold yellow"))
     top, bottom, room = _rows(inner), _rows(inner), inner - _label(inner) - _gap(inner)
     if screen.latest:
         _loss(top, screen, screen.latest, room)
@@ -168,12 +171,13 @@ def _loss(rows: Table, screen: Screen, latest: Stepped, width: int) -> None:
 
 
 def _online(screen: Screen, width: int) -> Text:
-    """Format the latest kNN accuracy, the first one, and the curve of all."""
+    """Format the latest kNN accuracy, the first one, how it is measured, and the curve of all."""
     tops = [float(event.result["top1"]) for event in screen.online]
-    first = f"at step {screen.online[0].step:,}"
+    first, how = f"at step {screen.online[0].step:,}", f"k {screen.online[-1].result['k']}, training images"
     if len(tops) == 1:
-        return _flow([Text(percent(tops[0]), "bold"), Text(first, "dim")], width)
-    return _curve(tops, [Text(percent(tops[-1]), "bold"), Text(f"{first} {percent(tops[0])}", "dim")], width)
+        return _flow([Text(percent(tops[0]), "bold"), Text(first, "dim"), Text(how, "dim")], width)
+    before = [Text(percent(tops[-1]), "bold"), Text(f"{first} {percent(tops[0])}", "dim"), Text(how, "dim")]
+    return _curve(tops, before, width)
 
 
 def _saved(rows: Table, screen: Screen, now: float, width: int) -> None:

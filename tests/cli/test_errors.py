@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from ssl_cli import errors
-from ssl_cli.cli import main
+from ssl_cli.cli import app, main
+from ssl_cli.commands.suggestions import SUGGESTIONS
 from ssl_cli.events import Event
 from tests.cli.engine import FakeEngine
 
@@ -255,3 +257,16 @@ def test_a_terminal_that_knows_ascii_alone_ends_no_run(engine: FakeEngine) -> No
     )
     assert done.returncode == 2
     assert "There is no method" in done.stderr
+
+
+@pytest.mark.parametrize("word", SUGGESTIONS)
+def test_commands_of_other_programs_lead_to_ours(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    assert main([word, "runs/x"]) == 2
+    message, hint, *more = capsys.readouterr().err.splitlines()
+    assert message == f"error: No such command '{word}'."
+    assert "sslcli " in hint
+    assert more == []
+    commands = {command.name for command in app.registered_commands}
+    assert set(re.findall(r"sslcli ([a-z-]+) ", hint)) <= commands

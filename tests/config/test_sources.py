@@ -338,3 +338,42 @@ def test_no_value_of_any_setting_ends_in_anything_but_a_sentence(
             except UsageError as refusal:
                 error = refusal
             assert error is None or (len(error.message) < 1000 and "\n" not in error.message and error.hint), key
+
+
+GENTLE = {"crop.scale": (0.4, 1.0), "flip.p": 0.0, "jitter.strength": 0.25, "gray.p": 0.1}
+"""SimCLR's recipes have a strength of 0.5 for small images."""
+
+
+def gentle_values(settled: Settled) -> dict[str, Any]:
+    found = ("augment." + key for key in GENTLE)
+    return {key.removeprefix("augment."): value_at(settled, key) for key in found}
+
+
+def test_gentle_weakens_the_recipe_and_is_the_origin(settled: Callable[..., Settled]) -> None:
+    found = settled(gentle=True)
+    assert gentle_values(found) == {**GENTLE, "crop.scale": [0.4, 1.0]}
+    assert {found.origins[f"augment.{key}"] for key in GENTLE} == {"--gentle"}
+    assert found.origins["augment.jitter.brightness"] == "recipe simclr.shapes"
+
+
+def test_gentle_never_strengthens(settled: Callable[..., Settled], tmp_path: Path) -> None:
+    weak = (("augment.crop.scale", [0.9, 0.9]), ("augment.gray.p", 0.0), ("augment.jitter.strength", 0.0))
+    found = gentle_values(settled(config=write(tmp_path / "c.toml", *weak), gentle=True))
+    assert found == {"crop.scale": [0.9, 0.9], "flip.p": 0.0, "jitter.strength": 0.0, "gray.p": 0.0}
+    small = settled(config=write(tmp_path / "c.toml", ("augment.crop.scale", [0.1, 0.2])), gentle=True)
+    assert value_at(small, "augment.crop.scale") == [0.4, 0.4]
+
+
+def test_a_set_of_the_same_key_wins_over_gentle_and_gentle_over_files(
+    settled: Callable[..., Settled], tmp_path: Path
+) -> None:
+    file = write(tmp_path / "c.toml", ("augment.flip.p", 0.7), ("augment.crop.scale", [0.2, 1.0]))
+    found = settled(sets=("augment.flip.p=0.3",), config=file, gentle=True)
+    assert (value_at(found, "augment.flip.p"), found.origins["augment.flip.p"]) == (0.3, "--set")
+    assert (value_at(found, "augment.crop.scale"), found.origins["augment.crop.scale"]) == ([0.4, 1.0], "--gentle")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gentle_is_a_setting_like_others(settled: Callable[..., Settled], method: str) -> None:
+    found = settled({"method": {"name": method}}, gentle=True)
+    assert Settings.model_validate(found.settings.model_dump(mode="json")) == found.settings

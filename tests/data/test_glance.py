@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from ssl_cli.augment.sheet import png
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data import glance as module
-from ssl_cli.data.glance import SIZES, constant_images, glance
+from ssl_cli.data.glance import SIZES, glance
 from ssl_cli.data.places import SPLITS
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.errors import DataError
@@ -66,34 +65,3 @@ def test_nothing_there(tmp_path: Path) -> None:
         glance(DataSettings(source=str(tmp_path)), 0)
     with pytest.raises(DataError, match="called"):
         glance(DataSettings(source="cifer10"), 0)
-
-
-@pytest.mark.parametrize(
-    ("images", "words"),
-    [
-        ([torch.full((3, 4, 4), k) for k in range(9)], "one color"),
-        ([torch.arange(48).view(3, 4, 4)] * 9, "the same"),
-        ([torch.arange(48).view(3, 4, 4) + k for k in range(9)], None),
-        ([torch.zeros(3, 4, 4), None, torch.arange(48).view(3, 4, 4)], None),
-        ([None, None], None),
-    ],
-)
-def test_images_from_which_nothing_can_be_learned_are_warned_of(images: list[Tensor | None], words: str | None) -> None:
-    class Images:
-        name, labels = "images", torch.full((len(images),), -1)
-        classes: tuple[str, ...] = ()
-
-        def __len__(self) -> int:
-            return len(images)
-
-        def path(self, index: int) -> str:
-            return str(index)
-
-        def read(self, index: int, cap: int | None = None) -> Tensor:
-            pixels = images[index]
-            if pixels is None:
-                raise DataError("it is damaged")
-            return pixels.to(torch.uint8)
-
-    found = constant_images(Images(), 56)
-    assert found is None if words is None else words in (found or "")

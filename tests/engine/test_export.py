@@ -15,7 +15,6 @@ from ssl_cli import __version__
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine import export
-from ssl_cli.engine.evaluation.features import fingerprint
 from ssl_cli.engine.export import export_run
 from ssl_cli.errors import CheckpointError, DataError, ResourceError
 from ssl_cli.events import Evaluated, Event, Warned
@@ -23,6 +22,7 @@ from ssl_cli.export.onnx import convert
 from ssl_cli.export.preprocessing import Preprocessing
 from ssl_cli.export.request import INPUTS
 from ssl_cli.export.runtime import import_onnxruntime
+from ssl_cli.nn.evaluating import fingerprint
 from tests.engine.toy_run import toy_settings, write_run
 
 onnxruntime = import_onnxruntime()
@@ -121,7 +121,13 @@ def test_metadata_is_in_the_file_and_no_path_of_this_machine(
     verification, preprocessing = json.loads(facts.pop("verification")), json.loads(facts.pop("preprocessing"))
     assert verification["max_error"] < 1e-5
     assert (verification["batch_sizes"], verification["real_images"]) == ([1, 2, 5, 8], 8)
-    assert [preprocessing[key] for key in ("size", "resize_short_side", "mean")] == [16, 16, None]
+    graph = kind == "uint8-nhwc"
+    assert preprocessing == {
+        "schema": 1, "in_graph": graph, "size": 16, "skip_if_size": True, "resize_short_side": 16,
+        "resize_rounding": "floor", "interpolation": "bilinear", "antialias": True, "crop": "center",
+        "crop_rounding": "half_even", "scale": 1 / 255, "mean": None, "std": None, "channels": 3,
+        "channel_order": "RGB", "layout": "NHWC" if graph else "NCHW", "dtype": "uint8" if graph else "float32",
+    }  # fmt: skip
     assert facts == {
         "method": "simclr",
         "backbone": "resnet18, width 0.0625",

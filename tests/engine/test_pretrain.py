@@ -61,7 +61,11 @@ def test_a_run_tells_its_story_and_keeps_it(tmp_path: Path, method: str) -> None
     assert [line["event"] for line in lines] == [type(event).__name__.lower() for event in events]
     for name in ("settings.toml", "plan.json", "env.json", "status.json", "train.log"):
         assert (out / name).stat().st_size
-    assert json.loads((out / "status.json").read_text())["state"] == "finished"
+    written = json.loads((out / "status.json").read_text())
+    assert written["state"] == "finished"
+    (measured,) = (event.result for event in only(events, Evaluated) if event.name == "quality")
+    assert written["quality"] == json.loads((out / "eval" / "quality.json").read_text())["result"] == measured
+    assert measured["advice"]["message"].startswith(("Only 12 steps", "Worse than"))
 
 
 def test_cached_and_direct_runs_agree(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ MUTANTS = [
     Mutant(
         32,
         "evaluation-in-training-mode",
-        FEATURES,
+        "ssl_cli/nn/evaluating.py",
         "        module.eval()\n",
         "        module.train()\n",
         EVALUATION_TESTS,
@@ -122,12 +122,9 @@ MUTANTS = [
         33,
         "evaluation-by-the-training-transform",
         FEATURES,
-        "            x = evaluation.fit(images[start : start + micro], size, settings.views).to(device)\n",
-        "            from ssl_cli.augment.pipeline import Pipeline\n"
-        "            from ssl_cli.objective import Batch\n"
-        "            part = slice(start, start + micro)\n"
-        "            batch = Batch(images[part], label[part], index[part])\n"
-        "            x = Pipeline(settings.views, size, 0)(batch, 1)[0].to(device)\n",
+        '            inputs = {"": evaluation.fit(images[chunk], size, settings.views)}\n',
+        "            batch = Batch(images[chunk], label[chunk], index[chunk])\n"
+        '            inputs = {"": Pipeline(settings.views, size, 0)(batch, 1)[0]}\n',
         ("tests/engine/evaluation/test_features.py::test_rows_are_those_of_each_image_alone",),
     ),
     Mutant(

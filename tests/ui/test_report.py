@@ -114,9 +114,67 @@ def test_too_few_steps_are_called_so(steps: int, few: bool) -> None:
 
 def test_a_small_gain_is_called_so() -> None:
     assert "only +2.0 points" in written(training(quality=knn(0.19)))
-    assert "only -3.0 points" in written(training(quality=knn(0.14)))
+    assert written(training(quality=knn(0.14))).startswith("verdict   Worse than the same network untrained (17.0 %)")
     assert " points " not in written(training(quality=knn(0.19, None)))
     assert document(training(quality=knn(0.19)))["verdict"]
+
+
+def quality(measure: str = "knn", *, worse: bool = False, message: str = "Look.") -> Evaluated:
+    """What a run measures at its end."""
+    commands = ["sslcli pretrain --gentle", f"sslcli inspect-augs {HOSTILE}"]
+    found: dict[str, object] = {
+        "measure": measure, "images": 512, "advice": {"message": message, "next": commands, "worse": worse}
+    }  # fmt: skip
+    if measure == "consistency":
+        values = {"consistency": 0.962, "rankme": 87.31}, {"consistency": 0.41, "rankme": 5.08}
+        found |= {"width": 128, "trained": values[0], "untrained": values[1]}
+    return Evaluated(name="quality", result=found)
+
+
+def test_without_labels_consistency_and_rankme_stand_next_to_the_untrained_network() -> None:
+    run = [event for event in training() if not (isinstance(event, Evaluated) and event.name == "knn")]
+    summary = written([*run[:-1], quality("consistency", message=""), run[-1]])
+    assert "quality   96.2 % of 512 images are the nearest neighbour of a view of theirs (41.0 % by" in summary
+    assert "RankMe 87.3 of 128 dimensions of h (untrained 5.1)" in summary
+    assert "kNN" not in summary
+    assert "warning" not in summary
+    found = document([*run, quality("consistency")])["quality"]
+    assert isinstance(found, dict)
+    assert found["trained"] == {"consistency": 0.962, "rankme": 87.31}
+
+
+@pytest.mark.parametrize("measure", ["knn", "consistency"])
+@pytest.mark.parametrize("worse", [True, False])
+def test_advice_comes_first_only_where_training_did_harm(measure: str, worse: bool) -> None:
+    run = training()
+    events = [*run[:-1], quality(measure, worse=worse), run[-1]]
+    rows = written(events).splitlines()
+    label = "verdict" if worse else "advice"
+    assert (rows[0].split()[0] == "verdict") is worse
+    assert f"{label:<10}Look." in rows
+    first = rows.index("next      sslcli pretrain --gentle")
+    assert "inspect-augs" in rows[first + 1]
+    assert all(row.isprintable() for row in rows)
+    assert document(events)["verdict"] == "Look."
+
+
+@pytest.mark.parametrize("name", ["knn", "linear"])
+def test_an_evaluation_below_a_baseline_says_so_first(name: str) -> None:
+    event = knn() if name == "knn" else LINEAR
+    for worse in (True, False):
+        advice = {"message": "Worse than raw pixels.", "next": ["sslcli pretrain --gentle"], "worse": worse}
+        rows = written([Evaluated(name=name, result={**event.result, "advice": advice})], f"{name}-eval").splitlines()
+        assert rows[0].startswith("verdict   Worse than raw pixels.") is worse
+        assert rows[-1] == "next      sslcli pretrain --gentle"
+
+
+def test_how_hard_the_views_are_is_stated() -> None:
+    matched = {"colour": 0.95, "pixels": 0.2, "images": 64}
+    result = {**SHEET.result, "matched": matched, "note": "Looks too easy."}
+    summary = written([Evaluated(name="sheet", result=result)], "inspect-augs")
+    assert (
+        "task      colours alone match 95.0 % of the views, pixels alone 20.0 % (64 images). Looks too easy." in summary
+    )
 
 
 def test_a_loss_that_stayed_near_chance_is_called_so_where_no_labels_tell_more() -> None:

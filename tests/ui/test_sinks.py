@@ -13,6 +13,7 @@ import pytest
 
 from ssl_cli.errors import ResourceError
 from ssl_cli.events import Choice, Event, Pictured, Planned, Saved, Skipped, Started, Tile, Warned
+from ssl_cli.signals import STOPPING_SOON
 from ssl_cli.ui.screen import Screen, fold
 from ssl_cli.ui.sinks import LONGEST_LINE, SKIPS_SHOWN, LiveSink, PlainSink, can_redraw, present, write_json
 from tests.ui.events import HOSTILE, START, knn, stepped, stopped, training
@@ -60,7 +61,7 @@ def test_plain_lines_tell_the_run() -> None:
         "method       simclr                recipe shapes\n", "run: runs/first, 448 steps",
         "step 4/448  loss 5.8039 (chance 6.24)  lr 0.003  grad 1.23  812 images/s  2.00 s/step  data 2 %  1.2 GB  "
         "top-1 61 %  spread 0.93  14 min 48 s left\n",
-        "online kNN: step 4  top-1 17.0 % (at step 4)  k 20, 512 queries in a bank of 2,048\n",
+        "online kNN: step 4  top-1 17.0 % (at step 4)  k 20, 512 queries in a bank of 2,048, training images\n",
         "online kNN: step 64  top-1 43.0 % (at step 4 17.0 %)", "skipped: runs/first/bad.jpg",
         "warning: The queue is capped. Pass", "saved: runs/first/checkpoints/step_00000448.pt, 5.9 MB",
     ):  # fmt: skip
@@ -272,3 +273,28 @@ def test_long_paths_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
     long = "runs/" + "x" * 200
     present("pretrain", training(out=long), as_json=False)
     assert f"sslcli linear-eval {long}" in capsys.readouterr().out
+
+
+def test_a_ctrl_c_is_answered_at_once_and_once_while_training_only() -> None:
+    stream = io.StringIO()
+    sink, screen = PlainSink(stream), Screen()
+    sink.interrupted()
+    for event in [*training()[:2], stepped(64)]:
+        screen = fold(screen, event)
+        sink.show(screen, event)
+    sink.interrupted()
+    sink.interrupted()
+    assert stream.getvalue().count(STOPPING_SOON) == 1
+    assert stream.getvalue().endswith(f"{STOPPING_SOON}\n")
+
+
+def test_a_ctrl_c_is_shown_in_the_panel() -> None:
+    stream = Terminal()
+    sink, screen = LiveSink("pretrain", stream), Screen()
+    with sink:
+        for event in training()[:2]:
+            screen = fold(screen, event)
+            sink.show(screen, event)
+        assert STOPPING_SOON not in stream.getvalue()
+        sink.interrupted()
+        assert STOPPING_SOON in stream.getvalue()

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from ssl_cli.events import Choice, Event, Started, Warned
+from ssl_cli.signals import STOPPING_SOON
 from ssl_cli.ui import view
 from ssl_cli.ui.screen import Screen, fold
 from tests.ui.events import CHOICES, HOSTILE, START, online, stepped, stopped, training
@@ -61,7 +62,8 @@ def test_the_panel_says_what_a_user_asks_for() -> None:
     picture = squeezed(drawn(training()[:-2], now=START + 906.0))
     for words in (
         "sslcli pretrain · simclr · runs/first", "448/448 steps", "measuring quality", "loss 1.0567 chance 6.24 █",
-        "online kNN 61.0 % at step 4 17.0 % ▁▅█", "epoch 7.00", "learning rate 0.003", "gradient norm 1.23",
+        "online kNN 61.0 % at step 4 17.0 % k 20, training images ▁▅█",
+        "epoch 7.00", "learning rate 0.003", "gradient norm 1.23",
         "images/s 812", "time per step 2.00 s", "waiting for data 2.0 %", "memory 1.2 GB", "contrastive top-1 61.0 %",
         "spread 0.934", "alignment 0.300", "uniformity -2.910", "effective rank 41.2",
         "step_00000448.pt 5.9 MB 10 s ago", "1 unreadable image,", "The queue is capped. Pass --set method.queue=512.",
@@ -106,7 +108,9 @@ def test_other_commands_are_working() -> None:
 
 def test_a_first_measurement_that_is_not_of_the_start_says_when_it_was() -> None:
     assert "43.0 %  at step 64" in drawn([*training()[:2], stepped(64), online(64, 0.43)])
-    assert "61.0 %  at step 64 43.0 %  ▁█" in drawn([*training()[:2], online(64, 0.43), online(128, 0.61)])
+    assert "61.0 %  at step 64 43.0 %  k 20, training images  ▁█" in drawn(
+        [*training()[:2], online(64, 0.43), online(128, 0.61)]
+    )
 
 
 def test_a_loss_near_chance_is_noted_and_coloured_only_late() -> None:
@@ -162,3 +166,16 @@ def test_a_hostile_plan_is_shown_and_not_obeyed() -> None:
     lines = view.plan_lines([Choice(name=HOSTILE, value=HOSTILE, reason=HOSTILE)], 200)
     assert all(line.isprintable() for line in lines)
     assert "[red]b[/red]" in lines[0]
+
+
+def test_a_stop_that_was_asked_for_is_shown_while_training_only() -> None:
+    def picture(screen: Screen) -> str:
+        console = Console(file=io.StringIO(), width=80, color_system=None)
+        with console.capture() as written:
+            console.print(view.panel("pretrain", screen, START + 500.0, START, 80))
+        return written.get()
+
+    asked = reduce(fold, [*training()[:2], stepped(64)], Screen(stopping=True))
+    assert STOPPING_SOON in picture(asked)
+    assert STOPPING_SOON not in picture(dataclasses.replace(asked, stopping=False))
+    assert STOPPING_SOON not in picture(reduce(fold, stopped(), asked))

@@ -1,8 +1,7 @@
 """Quality of a representation: weighted kNN and a linear probe on frozen features, and baselines without training."""
 
-import re
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_cli import disk
+from ssl_cli.config.other_data import with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.evaluation.features import Features, Trained, encode, evaluating, fingerprint, open_run, pixels
-from ssl_cli.errors import DivergedError, SslcliError, convert_exception
+from ssl_cli.engine.evaluation.features import Features, Trained, encode, open_run
+from ssl_cli.errors import DivergedError, SslcliError
 from ssl_cli.events import Evaluated, Event, Warned, record
+from ssl_cli.nn.evaluating import evaluating, fingerprint
 from ssl_cli.objective import Objective
-from ssl_cli.transfer.knn import accuracy, knn
+from ssl_cli.run_path import result_file
+from ssl_cli.transfer.knn import accuracy, default_k, k_note, knn
 from ssl_cli.transfer.linear import HELD_OUT, ITERATIONS, PENALTIES, PROTOCOL, linear_probe
+from ssl_cli.transfer.pixels import pixels
+from ssl_cli.verdict import Score, advise, training_of
 
-LARGEST_BANK = 20_000
-"""Images of the bank at the end of training; knn-eval takes all."""
 H, Z = "h", "z"
 TRAINED, PIXELS, UNTRAINED = "trained", "pixels", "untrained"
 
@@ -31,7 +33,7 @@ def knn_eval(
     run: str,
     data: str | None = None,
     *,
-    k: int = 200,
+    k: int | None = None,
     temperature: float = 0.1,
     feature: str = H,
     baselines: bool = False,
@@ -46,7 +48,7 @@ def knn_eval(
     Args:
         run: run folder or checkpoint file.
         data: images of the bank; None: the run's own.
-        k: neighbours.
+        k: neighbours; None: `default_k`.
         temperature: T of the vote exp(s / T).
         feature: `h`, the output of the backbone, or `z`, the projector's output of unit length.
         baselines: measure raw pixels and the same network untrained, too.
@@ -61,7 +63,7 @@ def knn_eval(
         SslcliError: no such run, data without labels, or features that are not finite.
     """
     trained = open_run(run, device, method, projector=feature == Z)
-    settings = _with_data(trained.settings, data, test_data, limit, machine)
+    settings = with_data(trained.settings, data, test_data, limit, machine)
     images = open_evaluation(settings.data, settings.run.seed)
     result = knn_of(
         trained.objective, settings, trained.precision, images,
@@ -86,28 +88,10 @@ def linear_eval(
     Arguments and errors as for `knn_eval`.
     """
     trained = open_run(run, device, method)
-    settings = _with_data(trained.settings, data, test_data, limit, machine)
+    settings = with_data(trained.settings, data, test_data, limit, machine)
     images = open_evaluation(settings.data, settings.run.seed)
     result = linear_of(trained.objective, settings, trained.precision, images, baselines=baselines)
     yield from _conclude(run, trained, images, "linear", result)
-
-
-def quality(objective: Objective, settings: Settings, precision: str, *, step: int) -> Iterator[Event]:
-    """Measure kNN with baselines at the end of training, on a bank of at most `LARGEST_BANK` images.
-
-    An error, such as data without labels, is yielded as a `Warned`: training is complete and saved.
-    """
-    try:
-        images = open_evaluation(settings.data, settings.run.seed)
-        if len(images.bank) > LARGEST_BANK:
-            each = max(LARGEST_BANK // len(images.bank.classes), 1)
-            part = open_evaluation(settings.data.model_copy(update={"limit": each}), settings.run.seed)
-            images = replace(part, note=f"{part.note}; the first {each:,} images of each class, knn-eval takes all")
-        result = knn_of(objective, settings, precision, images, baselines=True)
-        yield Evaluated(step=step, name="knn", result=result)
-    except (SslcliError, MemoryError, RuntimeError) as error:
-        ours = convert_exception(error)
-        yield Warned(step=step, message=f"No kNN: {ours.message}", hint=ours.hint)
 
 
 def knn_of(
@@ -116,7 +100,7 @@ def knn_of(
     precision: str,
     data: Evaluation,
     *,
-    k: int = 200,
+    k: int | None = None,
     temperature: float = 0.1,
     feature: str = H,
     baselines: bool = False,
@@ -124,21 +108,21 @@ def knn_of(
     """Measure the weighted kNN accuracy of an objective; arguments as for `knn_eval`, keys by contracts.md."""
 
     def score(bank: Tensor, bank_label: Tensor, query: Tensor, query_label: Tensor) -> Mapping[str, Any]:
-        votes = knn(bank, bank_label, query, classes=len(data.queries.classes), k=k, temperature=temperature)
+        voting = default_k(bank_label) if k is None else k
+        votes = knn(bank, bank_label, query, classes=len(data.queries.classes), k=voting, temperature=temperature)
         top1, top5 = accuracy(votes.ranking, query_label)
         return {"top1": top1, "top5": top5, "k": votes.k}
 
     bank, queries = _encode_both(objective, settings, precision, data, feature, baselines)
     results = _score_each(score, bank, queries, next(objective.parameters()).device)
     result = results.pop(TRAINED)
-    short = f"k is {result['k']}, not {k}: the bank has no more images" if result["k"] < k else ""
     return {
         **result,
         "temperature": temperature,
         "feature": feature,
         "bank": len(bank.label),
         "queries": len(queries.label),
-        "note": _note(data, bank, queries, short),
+        "note": _note(data, bank, queries, k_note(k, result["k"], bank.label)),
         "baselines": {name: other["top1"] for name, other in results.items()},
     }
 
@@ -179,24 +163,6 @@ def linear_of(
         "note": _note(data, train, test, short),
         "baselines": {name: other["top1"] for name, other in results.items()},
     }
-
-
-def _with_data(
-    settings: Settings,
-    data: str | None,
-    test_data: str | None,
-    limit: int | None,
-    machine: Mapping[str, Any] | None = None,
-) -> Settings:
-    """Replace the images of the settings; a test folder belongs to its data, and is replaced with it."""
-    changed: dict[str, Any] = {"download": False, **(machine or {})}
-    if data is not None:
-        changed |= {"source": data, "test": None, "limit": None}
-    if test_data is not None:
-        changed["test"] = test_data
-    if limit is not None:
-        changed["limit"] = limit
-    return settings.model_copy(update={"data": settings.data.model_copy(update=changed)})
 
 
 def _encode_both(
@@ -243,23 +209,38 @@ def _note(data: Evaluation, bank: Features, queries: Features, *more: str) -> st
 
 
 def _conclude(run: str, trained: Trained, data: Evaluation, name: str, result: dict[str, Any]) -> Iterator[Event]:
-    """Yield the run's notes, then the result; write it to the run folder's `eval/`, a file per checkpoint and data."""
-    about = re.sub(r"[^\w.]+", "-", data.bank.name).strip("-")
-    feature = "-z" if result.get("feature") == Z else ""
-    path = Path(run) / "eval" / f"{name}{feature}-{Path(trained.checkpoint).stem}-{about}.json"
-    yield from conclude(run, trained, name, result, path, data=data.bank.name, test=data.queries.name)
+    """Yield the run's notes, then the result; write it to the run folder's `eval/`, a file for each setting."""
+    asked = result.get("queries") or result.get("test") or 0
+    score = Score(f"{name} top-1".replace("knn", "kNN"), result["top1"], asked, result["baselines"])
+    folder, lines = Path(run), list[bytes]()
+    with contextlib.suppress(OSError):
+        lines = (folder / "metrics.jsonl").read_bytes().splitlines()
+    where = run if folder.is_dir() else ""
+    training = training_of(trained.settings, trained.step, trained.steps, where, lines)
+    result["advice"] = advise(training, score).as_dict() if result["baselines"] else None
+    settings, sets = trained.settings.data, (data.bank, data.queries)
+    images = (*(part.name for part in sets), *map(len, sets), settings.test, settings.limit, trained.settings.run.seed)
+    words = [str(result["feature"]), f"k{result['k']}", f"T{result['temperature']:g}"] if name == "knn" else []
+    words += ["baselines"] if result["baselines"] else []
+    file = result_file(name, Path(trained.checkpoint).stem, images, words)
+    facts = {"data": data.bank.name, "test": data.queries.name}
+    yield from conclude(run, trained, name, result, folder / "eval" / file, newest=f"{name}.json", **facts)
 
 
 def conclude(
-    run: str, trained: Trained, name: str, result: dict[str, Any], path: Path, **facts: str
+    run: str, trained: Trained, name: str, result: dict[str, Any], path: Path, newest: str = "", **facts: str
 ) -> Iterator[Event]:
-    """Yield notes and `Evaluated`; where `run` is a folder write that to `path`, too; `Warned` where that fails."""
+    """Yield notes and `Evaluated`; where `run` is a folder write that to `path`, too; `Warned` where that fails.
+
+    A copy of the newest result is the file `newest` in the same folder.
+    """
     yield from (Warned(step=trained.step, message=note) for note in trained.notes)
     event = Evaluated(step=trained.step, name=name, result={**result, "step": trained.step})
     if Path(run).is_dir():
         try:
             path.parent.mkdir(exist_ok=True)
-            disk.write_json(path, {**record(event), "checkpoint": trained.checkpoint, **facts})
+            for file in (path, *([path.with_name(newest)] if newest else [])):
+                disk.write_json(file, {**record(event), "checkpoint": trained.checkpoint, **facts})
         except (OSError, SslcliError) as error:
             yield Warned(step=trained.step, message=f"The result was not written: {error}")
     yield event

@@ -1,17 +1,15 @@
 """Representations of whole data sets: a trained encoder read from a run, and its rows for every image."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_cli import status
 from ssl_cli.augment import evaluation
+from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
@@ -20,13 +18,12 @@ from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import CheckpointError, DataError, UsageError
 from ssl_cli.events import Skipped
-from ssl_cli.nn.compile import eager
 from ssl_cli.nn.precision import autocast
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Batch, Objective
 
 Encoder = Callable[[Tensor], Tensor]
 """Images `(M,C,S,S)` to rows `(M,F)`."""
-PIXEL_SIDE = 32
+VIEW = " view"
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Features:
 class Trained:
     """An objective with trained weights, the settings, precision and step they were trained with, and their file.
 
-    `notes` are sentences for the user, such as that the run has not finished.
+    `steps` is the whole schedule's, 0 if unknown; `notes` are for the user, such as that the run is not finished.
     """
 
     objective: Objective
@@ -59,6 +56,7 @@ class Trained:
     step: int
     checkpoint: str
     notes: tuple[str, ...] = ()
+    steps: int = 0
 
 
 def open_run(run: str, device: str = "auto", method: str | None = None, *, projector: bool = False) -> Trained:
@@ -97,7 +95,9 @@ def open_run(run: str, device: str = "auto", method: str | None = None, *, proje
     same = str(resolved.get("device")).partition(":")[0] == where.type
     precision = "bf16" if same and resolved.get("precision") == "bf16" else "fp32"
     step = int(state["step"])
-    return Trained(objective, settings, precision, step, str(path), tuple(_notes(run, path, step)))
+    images = resolved.get("images")
+    steps = images // settings.run.batch * settings.schedule.epochs if isinstance(images, int) else 0
+    return Trained(objective, settings, precision, step, str(path), tuple(_notes(run, path, step)), steps)
 
 
 def _notes(run: str, path: Path, step: int) -> Iterator[str]:
@@ -120,6 +120,7 @@ def encode(
     device: torch.device,
     precision: str = "fp32",
     micro: int = 256,
+    pipeline: Pipeline | None = None,
 ) -> Features:
     """Encode every readable image of `source` with each of `encoders`, reading the data once.
 
@@ -132,55 +133,31 @@ def encode(
         device: where to compute.
         precision: `bf16` or `fp32`, of matrix products.
         micro: images per forward pass.
+        pipeline: also encode the first view that it makes of each image, under the encoder's name and `VIEW`.
 
     Raises:
         DataError: nothing could be read.
     """
     size, context = settings.data.size, autocast(device, precision)
-    rows: dict[str, list[Tensor]] = {name: [] for name in encoders}
+    rows: dict[str, list[Tensor]] = {}
     labels, indices, skipped = [], [], list[Skipped]()
     parts = read_all(source, threads=settings.data.threads, cap=2 * size, batch=micro, skipped=skipped)
     for images, label, index in parts:
         for start in range(0, len(label), micro):
-            x = evaluation.fit(images[start : start + micro], size, settings.views).to(device)
-            x = x.contiguous(memory_format=torch.channels_last)
-            for name, encoder in encoders.items():
-                with context():
-                    h = encoder(x)
-                rows[name].append(h.float().cpu())
+            chunk = slice(start, start + micro)
+            inputs = {"": evaluation.fit(images[chunk], size, settings.views)}
+            if pipeline is not None:
+                batch = Batch(images[chunk], label[chunk], index[chunk])
+                inputs[VIEW] = pipeline.apply(batch.image, pipeline.draw(batch, 0))
+            for suffix, x in inputs.items():
+                x = x.to(device).contiguous(memory_format=torch.channels_last)
+                for name, encoder in encoders.items():
+                    with context():
+                        h = encoder(x)
+                    rows.setdefault(name + suffix, []).append(h.float().cpu())
         labels.append(label)
         indices.append(index)
     if not labels:
         raise DataError(f"None of the images of {source.name} can be read.")
     joined = {name: torch.cat(parts) for name, parts in rows.items()}
     return Features(joined, torch.cat(labels), torch.cat(indices), len(skipped))
-
-
-def pixels(x: Tensor) -> Tensor:
-    """Flatten images to rows `(M, C * side * side)`, averaged down to at most 32 pixels a side: a baseline."""
-    if x.shape[-1] > PIXEL_SIDE:
-        x = F.adaptive_avg_pool2d(x, PIXEL_SIDE)
-    return x.flatten(1)
-
-
-@contextmanager
-def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Put the modules in evaluation mode within the block, without torch.compile; restore each module's mode after."""
-    before = [(part, part.training) for module in modules for part in module.modules()]
-    for module in modules:
-        module.eval()
-    try:
-        with eager():
-            yield
-    finally:
-        for part, training in before:
-            part.training = training
-
-
-def fingerprint(module: nn.Module) -> str:
-    """Compute the sha256 of the names and bytes of all weights and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -8,11 +8,12 @@ from ssl_cli import draws
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import labelled, subset
-from ssl_cli.engine.evaluation.features import Features, encode, evaluating
+from ssl_cli.engine.evaluation.features import Features, encode
 from ssl_cli.errors import SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned
+from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.objective import Objective
-from ssl_cli.transfer.knn import accuracy, knn
+from ssl_cli.transfer.knn import accuracy, default_k, knn
 
 EVERY = 10
 """Log steps from one measurement to the next."""
@@ -22,6 +23,7 @@ QUERIES = 0.2
 FEWEST = 50
 MICRO = 256
 K = 20
+"""Neighbours at most; fewer where a class of the bank is smaller."""
 _STREAM = -2
 """Of the permutation that chooses images: no epoch uses it."""
 
@@ -62,7 +64,8 @@ class Monitor:
             return
         try:
             bank, queries = (self._encode(objective, part) for part in (self.bank, self.queries))
-            votes = knn(bank.h["h"], bank.label, queries.h["h"], classes=len(self.bank.classes), k=K)
+            k = default_k(bank.label, K)
+            votes = knn(bank.h["h"], bank.label, queries.h["h"], classes=len(self.bank.classes), k=k)
             top1, _ = accuracy(votes.ranking, queries.label)
         except (SslcliError, MemoryError, RuntimeError) as error:
             self.active = False

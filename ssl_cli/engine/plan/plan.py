@@ -139,6 +139,7 @@ def make_plan(
         expected |= {f"largest_{name}": batch for name, batch in largest.items()}
     refused = why_compile if settings.hardware.compile in ("on", "graphs") and mode == "off" else ""
     warnings = _warnings(settings, objective, seconds or 0.0, size, disk, refused)
+    warnings += tuple(filter(None, [model.sample.nothing_to_learn]))
     choices = (*describe(settings, objective, images, where), *_choices(facts))
     return Plan(resolved, choices, expected, warnings, fitted.cache_bytes)
 

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ssl_cli.augment import evaluation
 from ssl_cli.config.methods import method_settings
+from ssl_cli.config.other_data import with_data
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.data.split import subset
-from ssl_cli.engine.evaluation import evaluate, features
-from ssl_cli.engine.evaluation.evaluate import knn_eval, linear_eval, quality
+from ssl_cli.engine.evaluation import evaluate
+from ssl_cli.engine.evaluation.evaluate import knn_eval, linear_eval
 from ssl_cli.engine.run import checkpoint
-from ssl_cli.errors import CheckpointError, DataError, DivergedError, SslcliError
-from ssl_cli.events import Evaluated, Event, Warned
+from ssl_cli.errors import CheckpointError, DivergedError, SslcliError
+from ssl_cli.events import Evaluated, Event
 from ssl_cli.transfer import linear
 from ssl_cli.transfer.knn import knn
 from tests.engine.toy_run import toy_settings, write_run
@@ -46,13 +47,14 @@ def test_knn_result(run: Path) -> None:
     event = last(knn_eval(str(run), k=20, baselines=True, device="cpu"))
     assert (event.name, event.step) == ("knn", 7)
     result = event.result
-    names = {"top1", "top5", "k", "temperature", "feature", "bank", "queries", "note", "baselines", "step"}
+    names = {"top1", "top5", "k", "temperature", "feature", "bank", "queries", "note", "baselines", "step", "advice"}
     assert names == result.keys()
     assert (result["k"], result["temperature"], result["feature"], result["bank"]) == (20, 0.1, "h", 64)
     assert 0 <= result["top1"] <= result["top5"] <= 1
     assert result["baselines"].keys() == {"pixels", "untrained"}
-    (written,) = (run / "eval").glob("knn-step_00000007-*.json")
-    assert json.loads(written.read_text())["result"] == result
+    (written,) = (run / "eval").glob("knn-h-k20-T0.1-baselines-step_00000007-shapes-train-*.json")
+    for file in (written, run / "eval" / "knn.json"):
+        assert json.loads(file.read_text())["result"] == result
 
 
 @pytest.mark.parametrize("name", ["simclr", "moco-v2", "instdisc"])
@@ -73,7 +75,7 @@ def test_z_is_the_trained_projector_s_output(tmp_path: Path, name: str, monkeypa
     with torch.no_grad():
         z = objective(torch.stack([evaluation.fit(source.read(i)[None], 16, settings.augment)[0] for i in range(3)]))
     torch.testing.assert_close(seen["bank"][:3], z, rtol=1e-4, atol=1e-5)
-    assert [path.name.startswith("knn-z-step") for path in (tmp_path / "eval").iterdir()] == [True]
+    assert len(list((tmp_path / "eval").glob("knn-z-k5-*.json"))) == 1
 
 
 def test_a_projector_that_is_missing_is_an_error(tmp_path: Path) -> None:
@@ -86,18 +88,87 @@ def test_a_projector_that_is_missing_is_an_error(tmp_path: Path) -> None:
         list(knn_eval(str(tmp_path), feature="z", device="cpu"))
 
 
-def test_k_above_the_bank_is_noted(run: Path) -> None:
-    result = last(knn_eval(str(run), device="cpu")).result
-    assert result["k"] == 64
-    assert "k is 64, not 200" in result["note"]
-    assert result["baselines"] == {}
+@pytest.mark.parametrize(
+    ("k", "used", "note"),
+    [
+        (None, 5, "k is 5: the smallest class has no more images in the bank"),
+        (3, 3, ""),
+        (
+            20,
+            20,
+            "k 20 is more than the 5 images that the smallest class has in the bank: others outvote it; -k 5 suits",
+        ),
+        (200, 64, "k is 64, not 200: the bank has no more images"),
+    ],
+)
+def test_k_follows_the_smallest_class_or_is_as_given(run: Path, k: int | None, used: int, note: str) -> None:
+    result = last(knn_eval(str(run), k=k, device="cpu")).result
+    assert result["k"] == used
+    assert note in result["note"]
+    assert bool(note) is ("k " in result["note"])
+    assert (result["baselines"], result["advice"]) == ({}, None)
+
+
+def test_results_of_other_settings_are_other_files(tmp_path: Path) -> None:
+    write_run(tmp_path, toy_settings())
+    folder = tmp_path / "eval"
+    asked: list[dict[str, Any]] = [{}, {"k": 3}, {"temperature": 0.5}, {"feature": "z"}, {"limit": 4}, {"k": 3}]
+    for settings in asked:
+        newest = last(knn_eval(str(tmp_path), device="cpu", **settings)).result
+        assert json.loads((folder / "knn.json").read_text())["result"] == newest
+    assert len(list(folder.glob("knn-*.json"))) == len(asked) - 1  # the last asks for the same again
+
+
+def below(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an evaluation find the encoder below raw pixels."""
+    honest = evaluate._score_each
+    values = {"trained": 0.3, "pixels": 0.6, "untrained": 0.2}
+
+    def scored(*args: Any) -> Any:
+        return {name: {**found, "top1": values[name]} for name, found in honest(*args).items()}
+
+    monkeypatch.setattr(evaluate, "_score_each", scored)
+
+
+@pytest.mark.parametrize("command", [knn_eval, linear_eval])
+def test_an_encoder_below_a_baseline_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_probe: None, command: Any
+) -> None:
+    write_run(tmp_path, toy_settings())
+    below(tmp_path, monkeypatch)
+    advice = last(command(str(tmp_path), baselines=True, device="cpu")).result["advice"]
+    assert advice["worse"]
+    assert advice["message"].startswith("Worse than raw pixels (60.0 %)")
+    assert advice["next"] == ["sslcli pretrain --gentle"]
+
+
+def test_a_schedule_that_was_cut_short_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path, toy_settings())
+    state = checkpoint.load(tmp_path / "checkpoints" / "step_00000007.pt")
+    state["resolved"] = {**state["resolved"], "images": 512}  # two steps an epoch, 200 epochs
+    checkpoint.save(tmp_path / "checkpoints", state, keep=2)
+    below(tmp_path, monkeypatch)
+    advice = last(knn_eval(str(tmp_path), baselines=True, device="cpu")).result["advice"]
+    assert "the schedule was cut short at step 7 of 400" in advice["message"]
+    assert advice["next"][0] == f"sslcli pretrain --resume --out {tmp_path}"
 
 
 def test_linear_result(run: Path, quick_probe: None) -> None:
     event = last(linear_eval(str(run), baselines=True, device="cpu"))
     assert event.name == "linear"
     result = event.result
-    assert {"top1", "top5", "protocol", "train", "test", "settings", "note", "baselines", "step"} == result.keys()
+    assert {
+        "top1",
+        "top5",
+        "protocol",
+        "train",
+        "test",
+        "settings",
+        "note",
+        "baselines",
+        "step",
+        "advice",
+    } == result.keys()
     assert result["settings"]["l2"] in result["settings"]["l2_grid"]
     assert json.dumps(result)
     assert list((run / "eval").glob("linear-*.json"))
@@ -111,30 +182,6 @@ def test_with_a_checkpoint_file_nothing_is_written(run: Path) -> None:
     before = sorted(run.rglob("*"))
     last(knn_eval(str(run / "checkpoints" / "step_00000007.pt"), device="cpu"))
     assert sorted(run.rglob("*")) == before
-
-
-def test_quality_does_not_change_the_objective(tmp_path: Path) -> None:
-    settings = toy_settings()
-    objective = write_run(tmp_path, settings).train()
-    before = features.fingerprint(objective)
-    (event,) = quality(objective, settings, "fp32", step=3)
-    assert isinstance(event, Evaluated)
-    assert event.step == 3
-    assert event.result["baselines"].keys() == {"pixels", "untrained"}
-    assert features.fingerprint(objective) == before
-    assert all(part.training for part in objective.modules())
-
-
-def test_an_error_in_quality_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise DataError("There is no such folder.", "Look again.")
-
-    settings = toy_settings()
-    objective = write_run(tmp_path, settings)
-    monkeypatch.setattr(evaluate, "open_evaluation", refuse)
-    (event,) = quality(objective, settings, "fp32", step=3)
-    assert isinstance(event, Warned)
-    assert "no such folder" in event.message
 
 
 def test_classes_that_are_not_in_the_bank_are_misses(
@@ -174,7 +221,7 @@ def test_a_backbone_that_changes_is_an_error(tmp_path: Path) -> None:
 
 def test_other_data_replace_those_of_the_run() -> None:
     settings = toy_settings(source="old", test="old-test", limit=3)
-    swapped = evaluate._with_data(settings, "new", None, None).data
+    swapped = with_data(settings, "new", None, None).data
     assert (swapped.source, swapped.test, swapped.limit, swapped.size) == ("new", None, None, 16)
-    kept = evaluate._with_data(settings, None, None, 5).data
+    kept = with_data(settings, None, None, 5).data
     assert (kept.source, kept.test, kept.limit) == ("old", "old-test", 5)

@@ -1,17 +1,21 @@
 """Representations: rows in order, the network unchanged, and no code imported because a checkpoint names it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from ssl_cli import status
 from ssl_cli.augment import evaluation
+from ssl_cli.commands.suggestions import LOAD, WEIGHTS
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine.evaluation.features import encode, evaluating, fingerprint, open_run, pixels
+from ssl_cli.engine.evaluation.features import encode, open_run
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import CheckpointError, UsageError
+from ssl_cli.nn.evaluating import evaluating, fingerprint
+from ssl_cli.transfer.pixels import pixels
 from tests.engine.toy_run import RESOLVED, toy_settings, write_run
 
 CPU = torch.device("cpu")
@@ -132,3 +136,16 @@ def test_a_damaged_newer_checkpoint_and_an_unfinished_run_are_noted(settings: Se
     assert "step_00000009.pt is damaged" in damaged
     assert "not finished (stopped): this is its step 7" in unfinished
     assert open_run(str(good), "cpu").notes == ()  # not for a file that the user names
+
+
+def test_the_python_that_hints_give_loads_the_encoder(tmp_path: Path) -> None:
+    objective = write_run(tmp_path, toy_settings())
+    (file,) = (tmp_path / "checkpoints").glob("*.pt")
+    found: dict[str, Any] = {"torch": torch}
+    exec(LOAD.replace("RUN", str(tmp_path)), found)
+    exec(WEIGHTS.replace("RUN/checkpoints/step_N.pt", str(file)), found)
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(found["f"](x), objective.represent(x))
+    objective.backbone.load_state_dict(found["w"])
+    assert fingerprint(objective.backbone) == fingerprint(found["f"])

@@ -8,10 +8,10 @@ import torch
 
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.evaluation import monitor
-from ssl_cli.engine.evaluation.features import fingerprint
 from ssl_cli.engine.evaluation.monitor import Monitor
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.events import Evaluated, Warned
+from ssl_cli.nn.evaluating import fingerprint
 from tests.contract.test_methods import build
 from tests.engine.test_pretrain import only, run, settings
 from tests.faults.runs import tensors

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.evaluation.features import evaluating
 from ssl_cli.engine.plan.compile import allowed, choose
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run import checkpoint
@@ -16,6 +15,7 @@ from ssl_cli.events import Finished, Planned, Started, Stepped, Warned
 from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.nn.batchnorm import Moments, grouped
 from ssl_cli.nn.compile import eager, is_compiler_error, networks, set_compile
+from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.objective import Objective
 from tests.engine.test_pretrain import COST, only, run, settings
 

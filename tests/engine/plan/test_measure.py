@@ -11,10 +11,10 @@ from ssl_cli import memory
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.data.sample import read_sample
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.evaluation.features import fingerprint
 from ssl_cli.engine.plan import measure
 from ssl_cli.engine.plan.measure import Arithmetic, measure_step, power_of_two
 from ssl_cli.nn.activations import blank_rows, count_activations, count_rows
+from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.objective import Objective
 from tests.engine.test_pretrain import settings
 

@@ -8,16 +8,18 @@ import pytest
 import torch
 
 from ssl_cli import memory
+from ssl_cli.augment.sheet import png
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.folder import Files
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.evaluation.features import fingerprint
 from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import DataError, ResourceError
 from ssl_cli.events import Finished, Planned, Saved, Warned
+from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.nn.precision import MEMORY_FORMATS
 from tests.engine.test_pretrain import only, run, settings
 
@@ -225,3 +227,21 @@ def test_a_resumed_run_s_batch_is_divided_as_the_settings_ask(tmp_path: Path) ->
     assert cache_bytes > 0
     weight = objective.backbone.get_parameter("layer1.0.conv1.weight")
     assert weight.is_contiguous(memory_format=torch.contiguous_format)
+
+
+def test_images_from_which_nothing_can_be_learnt_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gray").mkdir()
+    for k in range(40):
+        (tmp_path / "gray" / f"{k}.png").write_bytes(png(torch.full((3, 16, 16), k, dtype=torch.uint8)))
+    chosen = settings(tmp_path / "run", data={"source": str(tmp_path / "gray")}, schedule={"epochs": 1})
+    read: list[int] = []
+    decode = Files.read
+
+    def counted(self: Files, index: int, cap: int | None = None) -> torch.Tensor:
+        read.append(index)
+        return decode(self, index, cap)
+
+    monkeypatch.setattr(Files, "read", counted)
+    warned = [event.message for event in only(list(dry_run(chosen)), Warned)]
+    assert sum("of one colour each: there is nothing to learn" in message for message in warned) == 1
+    assert len(read) == len(set(read)) == 32  # those of the plan's sample, each once

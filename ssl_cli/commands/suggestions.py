@@ -1,0 +1,21 @@
+"""What to type in place of commands that other programs have and sslcli has not."""
+
+LOAD = "from ssl_cli.engine.evaluation.features import open_run; f = open_run('RUN').objective.backbone.eval()"
+"""Python that loads the encoder of a run: images `(N,C,S,S)`, prepared as in `augment.evaluation.fit`, to h."""
+WEIGHTS = (
+    "w = torch.load('RUN/checkpoints/step_N.pt', weights_only=True)['objective']; "
+    "w = {k[9:]: v for k, v in w.items() if k.startswith('backbone.')}"
+)
+"""Python that reads the weights alone, under the names of torchvision's ResNets."""
+VECTORS = f"sslcli export RUN -o encoder.onnx writes a model that turns images into vectors h; in Python: {LOAD}"
+RESULTS = "what a run did is in RUN/metrics.jsonl, how good it is in RUN/eval/"
+SUGGESTIONS = {
+    "embed": VECTORS,
+    "features": VECTORS,
+    "finetune": "sslcli linear-eval RUN DATA trains a classifier on the frozen encoder; to train all of it, take the "
+    f"weights in RUN/checkpoints/: {WEIGHTS}",
+    "predict": "An encoder gives vectors, not classes: sslcli linear-eval RUN DATA says how well a linear classifier "
+    f"does on them. {VECTORS}",
+    "compare": f"sslcli knn-eval RUN --baselines compares it with raw pixels and the network untrained; {RESULTS}.",
+    "show": f"sslcli inspect-augs DATA shows the views of training; {RESULTS}.",
+}

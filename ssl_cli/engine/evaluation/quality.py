@@ -1,0 +1,92 @@
+"""How good the encoder is when training ends, at a bounded cost: by labels where there are any, else without."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ssl_cli import disk, draws
+from ssl_cli.augment.pipeline import Pipeline
+from ssl_cli.config.tree import Settings
+from ssl_cli.data.source import Source
+from ssl_cli.data.sources import open_evaluation
+from ssl_cli.data.split import subset
+from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.evaluation.evaluate import TRAINED, UNTRAINED, knn_of
+from ssl_cli.engine.evaluation.features import VIEW, encode
+from ssl_cli.errors import DataError, NoLabelsError, SslcliError, convert_exception
+from ssl_cli.events import Evaluated, Event, Warned, record
+from ssl_cli.nn.evaluating import evaluating
+from ssl_cli.objective import Objective
+from ssl_cli.transfer.label_free import consistency, rankme
+from ssl_cli.verdict import Score, advise, training_of
+
+QUERIES, BANK, UNLABELLED = 2_000, 10_000, 2_000
+"""Images at most."""
+PART, FEWEST = 5, 200
+"""Of the images that training has seen, one in so many: a forward pass of one view by two networks, where a step has
+forward and backward passes of two views, so less than a tenth of the time. And images that are always allowed."""
+_STREAM = -3
+
+
+def quality(
+    objective: Objective, settings: Settings, precision: str, source: Source, *, step: int, folder: Path
+) -> Iterator[Event]:
+    """Yield `knn` where there are labels, and `quality`: the encoder next to the same network untrained, and advice.
+
+    Without labels, and with those of one class, it is neighbour consistency and RankMe of training images. Errors are
+    a `Warned`: training is complete and saved. `quality` is also written to `eval/quality.json` of the run folder.
+
+    Args:
+        objective: as it was trained.
+        settings: of the run.
+        precision: of the forward pass.
+        source: the training images.
+        step: the last one.
+        folder: of the run.
+    """
+    most = max(FEWEST, step * settings.run.batch // PART)
+    try:
+        try:
+            queries = min(QUERIES, most // 3)
+            images = open_evaluation(settings.data, settings.run.seed)
+            images = images.part(min(BANK, most - queries), queries, settings.run.seed)
+            labelled = len(images.bank.classes) > 1
+        except DataError as error:
+            labelled = False
+            if not isinstance(error, NoLabelsError):
+                yield Warned(step=step, message=f"No kNN: {error.message}", hint=error.hint)
+        if labelled:
+            knn = knn_of(objective, settings, precision, images, baselines=True)
+            yield Evaluated(step=step, name="knn", result=knn)
+            found: dict[str, Any] = {"measure": "knn", "images": knn["queries"], TRAINED: {"top1": knn["top1"]}}
+            found |= {name: {"top1": top1} for name, top1 in knn["baselines"].items()}
+            score = Score("kNN top-1", knn["top1"], knn["queries"], knn["baselines"])
+        else:
+            found = label_free(objective, settings, precision, source, min(UNLABELLED, most))
+            baselines = {UNTRAINED: found[UNTRAINED]["consistency"]}
+            score = Score("neighbour consistency", found[TRAINED]["consistency"], found["images"], baselines, 0.02)
+        lines = (folder / "metrics.jsonl").read_bytes().splitlines()
+        found["advice"] = advise(training_of(settings, step, step, str(folder), lines), score).as_dict()
+        event = Evaluated(step=step, name="quality", result=found)
+        disk.make_folder(folder / "eval")
+        disk.write_json(folder / "eval" / "quality.json", {**record(event), "checkpoint": f"step {step}"})
+        yield event
+    except (SslcliError, MemoryError, RuntimeError, OSError) as error:
+        ours = convert_exception(error)
+        yield Warned(step=step, message=f"The quality was not measured: {ours.message}", hint=ours.hint)
+
+
+def label_free(objective: Objective, settings: Settings, precision: str, source: Source, count: int) -> dict[str, Any]:
+    """Measure neighbour consistency and RankMe of h on `count` images, of the encoder and of the same one untrained."""
+    device, seed = next(objective.parameters()).device, settings.run.seed
+    part = subset(source, draws.permutation(seed, len(source), _STREAM)[:count].sort().values)
+    untrained = build_objective(settings, device)
+    encoders = {TRAINED: objective.represent, UNTRAINED: untrained.represent}
+    with evaluating(objective, untrained):
+        views = Pipeline(settings.views, settings.data.size, seed)
+        rows = encode(encoders, part, settings, device=device, precision=precision, pipeline=views)
+    found = {
+        name: {"consistency": consistency(rows.h[name], rows.h[name + VIEW]), "rankme": rankme(rows.h[name])}
+        for name in encoders
+    }
+    return {"measure": "consistency", "images": len(rows.label), "width": rows.h[TRAINED].shape[1], **found}
