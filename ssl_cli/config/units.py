@@ -59,6 +59,11 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 86400:,} days {whole % 86400 // 3600} h"
 
 
+def format_time(seconds: float) -> str:
+    """Format as a setting is written, rounded up: `45s`, `20m`."""
+    return f"{math.ceil(seconds)}s" if seconds <= 60 else f"{math.ceil(seconds / 60)}m"
+
+
 def format_epochs(epochs: float) -> str:
     """Format as `1,200`, `2.5`, `0.04`: a whole number without a fraction."""
     if epochs == int(epochs):

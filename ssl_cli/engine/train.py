@@ -1,7 +1,8 @@
 """The training loop: one step of any method, from its views to its checkpoint."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from ssl_cli.engine.run.state import capture_state
 from ssl_cli.engine.views import ViewLoader, Views
 from ssl_cli.engine.workers.exchange import Exchange
 from ssl_cli.errors import DivergedError, convert_exception
-from ssl_cli.events import Event, Finished, Saved, Started, Warned
+from ssl_cli.events import Calibrated, Event, Finished, Saved, Started, Warned
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.nn.compile import disable_compile, mark_step_begin, set_compile
 from ssl_cli.nn.precision import MEMORY_FORMATS, autocast, view_dtype
@@ -32,6 +33,7 @@ from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
 from ssl_cli.optim.schedule import peak_rate, rate, warmup_steps
 from ssl_cli.signals import StopRequest
+from ssl_cli.sizing.timing import RunSchedule
 from ssl_cli.tensor_file import non_finite
 
 SAVE_SECONDS = 60.0
@@ -54,8 +56,9 @@ def train(run: "Trainer") -> Iterator[Event]:
     metrics.start(run.start)
     exchange = Exchange(run.loader, run.stop, run.settings.run.max_time)
     run.views.start(run.start, run.steps)
+    run.schedule.start(run.start)
     began = time.monotonic()
-    for number in range(run.start, run.steps):
+    for number in run.numbers():
         step = number + 1
         while True:
             try:
@@ -75,9 +78,12 @@ def train(run: "Trainer") -> Iterator[Event]:
         numbers = observe(run.objective, z, targets, batch) if logged else {}  # before any state moves
         if finite:
             run.update(number)
-            run.objective.after_step(z, targets, batch, step / run.steps)
+            run.objective.after_step(z, targets, batch, run.schedule.progress(step))
         skipped, stopped = exchange.after_step(step)
         yield from skipped
+        if calibrated := run.calibrate(step):
+            metrics.steps = run.steps
+            yield calibrated
         if not finite:
             yield run.skip_step(step)
         if logged:
@@ -121,8 +127,9 @@ class Trainer:
         self.device = torch.device(resolved.device)
         memory_format = MEMORY_FORMATS[resolved.memory_format]
         self.objective = objective.train().to(memory_format=memory_format)
-        self.steps = loader.steps_per_epoch * settings.schedule.epochs
-        self.warmup = warmup_steps(settings.schedule, loader.steps_per_epoch)
+        timing = resolved.timing if distributed.world_size() == 1 else None
+        per_epoch, calibrated = loader.steps_per_epoch, resolved.calibrated
+        self.schedule = RunSchedule(settings, per_epoch, timing, calibrated, self.clock)
         self.peak_lr = peak_rate(settings.optim, settings.run.batch)
         self.optimiser = build_optimiser(objective, settings.optim, self.peak_lr)
         self.moments = Moments()
@@ -138,6 +145,36 @@ class Trainer:
         mode = allowed(resolved.compile, world_size=distributed.world_size(), split_groups=rows.across_ranks)
         set_compile(objective, mode)
 
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+
+    @property
+    def steps(self) -> int:
+        """Return the steps of the whole run, which calibration may change."""
+        return self.schedule.steps
+
+    @property
+    def warmup(self) -> int:
+        """Return the number of steps in which the rate rises from 0."""
+        return warmup_steps(self.schedule.schedule, self.loader.steps_per_epoch)
+
+    def numbers(self) -> Iterator[int]:
+        """Yield the numbers of the steps, from 0, that are left."""
+        number = self.start
+        while number < self.steps:
+            yield number
+            number += 1
+
+    def calibrate(self, step: int) -> Calibrated | None:
+        """Correct the number of epochs once, by the time of the first steps, and record it before the next step."""
+        before, found = self.steps, self.schedule.after_step(step)
+        if found is not None:
+            self.resolved = replace(self.resolved, calibrated=self.schedule.calibrated)
+            if self.folder is not None:
+                self.folder.amend_plan(resolved=self.resolved.as_dict())
+            if self.steps != before:
+                self.views.start(step, self.steps)
+        return found
+
     def rows(self, step: int) -> StepRows:
         """Return which rows of a step this rank runs."""
         views, run, group = self.objective.gradient_views, self.settings.run, self.settings.model.bn_group
@@ -145,7 +182,7 @@ class Trainer:
 
     def lr(self, step: int) -> float:
         """Return the learning rate of a step, from 0."""
-        return rate(self.settings.schedule, self.peak_lr, step, self.loader.steps_per_epoch)
+        return rate(self.schedule.at(step), self.peak_lr, step, self.loader.steps_per_epoch)
 
     def targets(self, views: Views, batch: Batch) -> Targets:
         """Return the objective's targets for the images of all ranks, computed in micro-batches without gradient."""
@@ -233,7 +270,8 @@ class Trainer:
         """
         assert self.folder is not None
         per_epoch = self.loader.steps_per_epoch
-        state = capture_state(self.settings, self.resolved, self.objective, self.optimiser, step, per_epoch)
+        settings = self.settings.model_copy(update={"schedule": self.schedule.schedule})
+        state = capture_state(settings, self.resolved, self.objective, self.optimiser, step, per_epoch)
         state["non_finite"] = self._masks
         for name in non_finite(state["objective"], state["optimiser"], known=self._masks):
             raise DivergedError(f"'{name}' is no longer finite at step {step}; it was not saved.", LOWER_RATE)

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from ssl_cli.config.tree import Settings
 from ssl_cli.events import Sizing
 from ssl_cli.sizing.network import network_cost
 from ssl_cli.sizing.size import IN_NETWORK, Machine, Size, Work, choose
+from ssl_cli.sizing.timing import Timing, seconds_for
 
 TIMES = (600.0, 3600.0, 8 * 3600.0)
 HERE = "this machine"
@@ -18,24 +20,18 @@ GPUS = {
 """Estimates for GPUs: FLOP/s that training of a ResNet-50 reaches, and their memory."""
 
 
-def measured(work: Work, size: Size, machine: Machine, step_seconds: float) -> Machine:
-    """Return the machine with the throughput of a run that was measured, for a step of which it takes so long."""
-    flop = network_cost(size.backbone, size.width, size.size, work.stem, work.channels).flop
-    return replace(machine, flops=work.passes * flop * size.batch / (IN_NETWORK * step_seconds))
-
-
-def forecast(work: Work, chosen: Size, machine: Machine, seconds: float) -> tuple[Sizing, ...]:
-    """Return the chosen run of so many seconds among those of other times here, and those of GPUs."""
-    rows = [
-        (time, _row(HERE, time, choose(work, machine, time))) for time in TIMES if time != seconds
-    ]
-    rows.append((seconds, replace(_row(HERE, seconds, chosen), chosen=True)))
-    here = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+def forecast(work: Work, settings: Settings, timing: Timing) -> tuple[Sizing, ...]:
+    """Return the planned run among those of other times here, at the throughput measured for it, and those of GPUs."""
+    model, chosen_time = settings.model, seconds_for(settings, work.images)[0]
+    chosen = Size(model.backbone, model.width, settings.data.size, settings.run.batch, settings.schedule.epochs)
+    flop = network_cost(chosen.backbone, chosen.width, chosen.size, work.stem, work.channels).flop
+    here = Machine(work.passes * flop * chosen.batch / (IN_NETWORK * timing.later))
+    rows = [_row(HERE, time, choose(work, here, time)) for time in TIMES if time != chosen_time]
+    rows.append(replace(_row(HERE, chosen_time, chosen), chosen=True))
     gpus = [_row(name, GPU_SECONDS, choose(work, gpu, GPU_SECONDS)) for name, gpu in GPUS.items()]
-    return (*here, *gpus)
+    return (*sorted(rows, key=lambda row: row.seconds), *gpus)
 
 
 def _row(machine: str, seconds: float, size: Size) -> Sizing:
-    return Sizing(
-        machine=machine, seconds=seconds, network=size.network, size=size.size, batch=size.batch, epochs=size.epochs
-    )
+    network, epochs = size.network, size.epochs
+    return Sizing(machine=machine, seconds=seconds, network=network, size=size.size, batch=size.batch, epochs=epochs)

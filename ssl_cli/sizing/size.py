@@ -4,7 +4,8 @@ The rule, of which every number is a constant here:
 
 * A batch is at most half of the images, a power of two, the recipe's own where there are eight times as many images.
 * Networks stand on a ladder, ordered by their FLOP. The highest rung is taken on which the time allows as many epochs
-  as the set asks for: 200,000 views of images, but 20 epochs at least and 200 at most. The lowest is always allowed.
+  as the set asks for: 200,000 images seen, but 20 epochs at least and 100 at most. The lowest is always allowed.
+* Below 1,000 images no network is wider than 0.5 or deeper than a ResNet-18: it would learn them by heart.
 * No run has more than 400 epochs, so one on few images ends before its time is over; and 20 steps at least.
 """
 
@@ -18,11 +19,11 @@ from ssl_cli.registry import is_library_backbone
 from ssl_cli.sizing.network import FORWARD_BACKWARD, network_cost
 
 IMAGE_STEPS = 200_000
-FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 20, 200, 400
+FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 20, 100, 400
 FEWEST_STEPS = 20
 STEPS_PER_EPOCH = 8
 SMALL_BATCH = 64
-FEW_IMAGES = 1000
+FEW_IMAGES, WIDEST_FOR_FEW = 1000, 0.5
 SMALL_SIZE = 32
 LIBRARY_SIZE = 224
 IN_NETWORK = 0.8
@@ -162,6 +163,12 @@ def fitted(settings: Settings, values: Mapping[str, Any]) -> Settings:
     return Settings.model_validate(table)
 
 
+def values_of(settings: Settings) -> dict[str, Any]:
+    """Return the values of the settings that are open, by dotted key."""
+    table = settings.model_dump()
+    return {key: table[key.partition(".")[0]][key.partition(".")[2]] for key in settings.run.fit}
+
+
 def given_in(settings: Settings) -> dict[str, Any]:
     """Return the values of what a plan could choose and the settings give."""
     model, run = settings.model, settings.run
@@ -175,9 +182,10 @@ def _rungs(work: Work) -> Sequence[Size]:
     backbone, width, size = (given.get(key) for key in ("model.backbone", "model.width", "data.size"))
     if is_library_backbone(str(backbone)):
         return [Size(str(backbone), 1.0, size or LIBRARY_SIZE, 2, 1)]
-    rungs = {
-        Size(backbone or ours, width or wide, size or side, 2, 1): None for ours, wide, side in _ladder(work.side)
-    }
+    ladder = _ladder(work.side)
+    if work.images < FEW_IMAGES:
+        ladder = [rung for rung in ladder if rung[1] <= WIDEST_FOR_FEW]
+    rungs = dict.fromkeys(Size(backbone or ours, width or wide, size or side, 2, 1) for ours, wide, side in ladder)
     cost = lambda rung: network_cost(rung.backbone, rung.width, rung.size, work.stem, work.channels).flop  # noqa: E731
     return sorted(rungs, key=cost)
 

@@ -3,17 +3,24 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
+
+from ssl_cli.config.section import whole
 from ssl_cli.config.tree import ScheduleSettings, Settings
-from ssl_cli.config.units import format_epochs, format_seconds
+from ssl_cli.config.units import format_epochs, format_seconds, format_time
 from ssl_cli.events import Calibrated
-from ssl_cli.sizing.size import FEWEST_STEPS, MOST_EPOCHS
+from ssl_cli.sizing.size import FEWEST_STEPS, MOST_EPOCHS, fitted
 
+Duration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SHORTEST, LONGEST = 600.0, 3600.0
 FEW, MANY = 2_000, 12_000
 """Images up to which a run takes the shortest time by default, and from which on the longest."""
 WARMUP, LONGEST_WARMUP = 0.1, 0.2
 """Shares of the steps in which the rate rises."""
+MORE_STEPS = 100
+"""Steps whose time is stated where a time allows the fewest."""
 CALIBRATE_AFTER = 30
 CALIBRATED_FROM = 24
 """Steps of the shortest run that is calibrated."""
@@ -41,10 +48,10 @@ class Timing:
         end: from the last step to the end: the evaluation.
     """
 
-    limit: float
-    first: float
-    later: float
-    end: float = 0.0
+    limit: Annotated[float, Field(allow_inf_nan=False)]
+    first: Duration
+    later: Duration
+    end: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
     def seconds(self, steps: int, steps_per_epoch: int) -> float:
         """Return the seconds of so many steps, without the evaluation."""
@@ -63,12 +70,53 @@ class Timing:
         return int(max(min(found, MOST_EPOCHS * steps_per_epoch), FEWEST_STEPS))
 
 
-def scheduled(schedule: ScheduleSettings, steps: int, steps_per_epoch: int, *, warmup: bool) -> ScheduleSettings:
-    """Return the schedule with so many steps; with `warmup` the rate rises in a tenth of them."""
-    changes: dict[str, float] = {"epochs": steps / steps_per_epoch}
-    if warmup:
-        changes["warmup"] = round(WARMUP * steps) / steps_per_epoch
-    return ScheduleSettings.model_validate({**schedule.model_dump(), **changes})
+def timed(settings: Settings, timing: Timing | None, steps_per_epoch: int) -> Settings:
+    """Return the settings with the epochs that suit the time, and a tenth of them as warm-up, where these are open."""
+    fit, steps = settings.run.fit, settings.schedule.steps(steps_per_epoch)
+    if "schedule.epochs" in fit and timing is not None:
+        steps = timing.steps(steps_per_epoch)
+    values = {"schedule.epochs": steps / steps_per_epoch, "schedule.warmup": round(WARMUP * steps) / steps_per_epoch}
+    return fitted(settings, values)
+
+
+def calibrated_after(steps: int) -> int:
+    """Return after how many steps a run of so many is calibrated; 0: not at all."""
+    if steps >= 2 * CALIBRATE_AFTER:
+        return CALIBRATE_AFTER
+    return steps // 4 if steps >= CALIBRATED_FROM else 0
+
+
+def reason(settings: Settings, images: int, ranks: int) -> str:
+    """Say why the run takes the time that it takes; nothing where the epochs are given."""
+    if "schedule.epochs" not in settings.run.fit:
+        return ""
+    after = calibrated_after(settings.schedule.steps(images // settings.run.batch))
+    once = f", corrected once by the time of the first {after} steps" if after else ""
+    once = once if ranks == 1 else ", not corrected while it trains, as several ranks share its steps"
+    most = f"; {MOST_EPOCHS} epochs are the most" if settings.schedule.epochs >= MOST_EPOCHS else ""
+    return f"; {seconds_for(settings, images)[1]}{once}{most}"
+
+
+def warn_of_time(settings: Settings, timing: Timing | None, steps_per_epoch: int) -> list[str]:
+    """Return what a time that is short for these images and this batch means, and what more would give."""
+    steps = settings.schedule.steps(steps_per_epoch)
+    if timing is None or "schedule.epochs" not in settings.run.fit:
+        return []
+    found = []
+    takes = timing.seconds(steps, steps_per_epoch) + timing.end
+    if steps <= FEWEST_STEPS and takes > timing.limit:
+        more = timing.seconds(MORE_STEPS, steps_per_epoch) + timing.end
+        found.append(
+            f"The run takes {format_seconds(takes)}, more than its time: {FEWEST_STEPS} steps are the fewest of a "
+            f"schedule. --time {format_time(more)} gives {MORE_STEPS}, and a smaller --batch more steps in the same time."
+        )
+    if steps < steps_per_epoch:
+        whole = timing.seconds(steps_per_epoch, steps_per_epoch) + timing.end
+        found.append(
+            f"In its time the run sees {steps / steps_per_epoch:.0%} of the images, once each; "
+            f"--time {format_time(whole)} is one epoch."
+        )
+    return found
 
 
 class RunSchedule:
@@ -82,21 +130,18 @@ class RunSchedule:
         steps_per_epoch: of the run.
         timing: what the plan expects; None: the run is not calibrated.
         calibrated: after how many steps an earlier process calibrated this run, and its epochs since; None: none did.
-        start: steps taken by earlier processes.
         clock: returns seconds.
     """
 
     def __init__(
         self, settings: Settings, steps_per_epoch: int, timing: Timing | None, calibrated: tuple[int, float] | None,
-        start: int = 0, clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self.planned = self.schedule = settings.schedule
         self.steps_per_epoch, self.timing, self.clock = steps_per_epoch, timing, clock
         self.calibrated, self._warmup_is_open = calibrated, "schedule.warmup" in settings.run.fit
-        steps = self.steps
-        self._due = CALIBRATE_AFTER if steps >= 2 * CALIBRATE_AFTER else steps // 4 if steps >= CALIBRATED_FROM else 0
-        self._from = max(self._due // 3, start + 1)
-        self._since = 0.0
+        self._due = calibrated_after(self.steps)
+        self._from, self._since = 0, 0.0
         if calibrated is not None:
             self._change(round(calibrated[1] * steps_per_epoch))
 
@@ -104,6 +149,10 @@ class RunSchedule:
     def steps(self) -> int:
         """Return the steps of the whole run, as far as it is known."""
         return self.schedule.steps(self.steps_per_epoch)
+
+    def start(self, step: int) -> None:
+        """Start to measure, after `step` steps that earlier processes took; the first ones are not measured."""
+        self._from = max(self._due // 3, step + 1)
 
     def at(self, number: int) -> ScheduleSettings:
         """Return the schedule of step `number`, from 0."""
@@ -137,10 +186,9 @@ class RunSchedule:
 
     def _change(self, steps: int) -> None:
         """Change the steps of the run; its warm-up stays as it was, but is at most a fifth of them where it is open."""
-        changed = scheduled(self.planned, steps, self.steps_per_epoch, warmup=False)
-        if self._warmup_is_open:
-            changed = changed.model_copy(update={"warmup": min(changed.warmup, LONGEST_WARMUP * changed.epochs)})
-        self.schedule = changed
+        epochs, warmup = whole(steps / self.steps_per_epoch), self.planned.warmup
+        warmup = min(warmup, LONGEST_WARMUP * epochs) if self._warmup_is_open else warmup
+        self.schedule = self.planned.model_copy(update={"epochs": epochs, "warmup": warmup})
 
 
 def _words(planned: float, epochs: float, step: int, measured: float, expected: float) -> str:
@@ -148,4 +196,3 @@ def _words(planned: float, epochs: float, step: int, measured: float, expected: 
     if epochs == planned:
         return f"{format_epochs(epochs)} epochs as planned: {took}."
     return f"{format_epochs(epochs)} epochs instead of {format_epochs(planned)}: {took}."
-

@@ -14,13 +14,14 @@ from ssl_cli.config.units import format_bytes
 from ssl_cli.data.sample import Sample, read_sample
 from ssl_cli.data.source import Source
 from ssl_cli.engine.plan import budget
-from ssl_cli.engine.plan.divide import MicroBatchPlan, Mode, divide, saturating_rows
 from ssl_cli.engine.plan.measure import Arithmetic, StepCost, measure_step
 from ssl_cli.engine.rows import local_group_sizes
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.nn.activations import ActivationBytes, calibrate, count_activations
 from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.objective import Objective
+from ssl_cli.sizing.divide import MicroBatchPlan, Mode, divide, saturating_rows
+from ssl_cli.sizing.timing import Timing
 from ssl_cli.world import world
 
 MARGIN = 1.05
@@ -28,6 +29,7 @@ MARGIN = 1.05
 GPU_CACHE_PART = 8
 """Images may take one part in so many of a GPU's budget."""
 LARGEST_BATCH = 1 << 24
+EVALUATED, QUERIED = 20_000, 1.2
 IN_GPU_MEMORY, IN_RAM, NOWHERE = "in GPU memory", "in RAM", "none"
 
 
@@ -76,16 +78,22 @@ class CostModel:
         mode, rows = mode or hardware.mode, hardware.micro_batch
         return divide(sizes, self.activations, room, mode=mode, micro_batch=rows, device=self.device.type)
 
-    def run_seconds(self, images: int, recomputed: float, *, decoded_once: bool) -> float | None:
-        """Estimate the seconds of a run over `images`, each of whose rows is `recomputed` so many times."""
+    def timing(self, limit: float, images: int, recomputed: float, *, decoded_once: bool) -> Timing | None:
+        """Estimate the seconds of a step over `images`, each of whose rows is `recomputed` so many times, and the end.
+
+        The evaluation reads at most 20,000 images and a fifth as many queries, for this network and an untrained one.
+        """
         if self.cost is None:
             return None
         run, threads = self.settings.run, self.settings.data.threads or torch.get_num_threads()
-        steps, batch = images // run.batch * self.settings.schedule.epochs, run.batch / world().size
-        reading = self.cost.read * (min(steps * batch, images) if decoded_once else steps * batch) / threads
-        computing = steps * (batch * self.cost.image(self.objective, recomputed) + self.cost.loss)
+        batch, encoded = run.batch / world().size, 2 * QUERIED * min(images, EVALUATED) * run.evaluate
         # a GPU computes while the CPU decodes; on a CPU one takes time from the other
-        return max(reading, computing) if self.device.type == "cuda" else reading + computing
+        both = max if self.device.type == "cuda" else lambda *parts: sum(parts)
+        reading, computing = self.cost.read / threads, batch * self.cost.image(self.objective, recomputed)
+        first, later = (
+            both(read * batch, computing + self.cost.loss) for read in (reading, reading * (not decoded_once))
+        )
+        return Timing(limit, max(first, 1e-9), max(later, 1e-9), encoded * both(reading, self.cost.forward))
 
     def largest_batch(self, limit: int, mode: Mode) -> int:
         """Estimate the largest batch that fits `limit` bytes in this mode, to a sixteenth; 0 where none does."""
