@@ -34,7 +34,7 @@ def parse_bytes(value: object) -> object:
 
 
 def parse_seconds(value: object) -> object:
-    """Return the seconds in `90s`, `10m`, `2h`, and anything but a string as it is: a number in a file is in seconds."""
+    """Return the seconds in `90s`, `10m`, `2h`, and anything but a string as it is: a number is seconds."""
     return _amount(value, _SECONDS, "10m")
 
 

@@ -20,7 +20,7 @@ from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
 from ssl_cli.engine.evaluation.evaluate import quality
 from ssl_cli.engine.plan import oom
-from ssl_cli.engine.plan.plan import Plan, Resolved, cap_queue, describe, make_plan, replan
+from ssl_cli.engine.plan.plan import Plan, cap_queue, describe, make_plan, replan
 from ssl_cli.engine.plan.size import SizedRun, size
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
@@ -40,10 +40,11 @@ from ssl_cli.errors import (
 from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.logs import capture_logging
 from ssl_cli.objective import Objective
+from ssl_cli.planning.resolved import Resolved
+from ssl_cli.planning.size import fitted
+from ssl_cli.planning.timing import RunSchedule
 from ssl_cli.run_path import default_path, refuse_unfit
 from ssl_cli.signals import StopRequest, exit_code, stop_reason, stop_request
-from ssl_cli.sizing.size import fitted
-from ssl_cli.sizing.timing import RunSchedule
 
 
 def pretrain(
@@ -155,7 +156,10 @@ def _reopen(
         notes.append(f"There is nothing in {folder.path} to resume yet: training starts from step 0.")
     if state is None and not folder.settings_file.exists():
         return Continuation(settings, [], replan=False), None, notes
-    continuation = continued(settings, origins, folder.settings_file, state and state["settings"])
+    plan = folder.read_plan().get("resolved")
+    sized = plan.get("sized") if isinstance(plan, dict) else None
+    sized = sized if isinstance(sized, dict) else state["resolved"].get("sized", {}) if state else {}
+    continuation = continued(settings, origins, folder.settings_file, state and state["settings"], sized)
     return continuation, state, [*continuation.notes, *notes]
 
 
@@ -171,8 +175,8 @@ def assemble(
     earlier = folder.read_plan() if started else {}  # else of a start that was given up
     began, asked = time.monotonic(), continuation.settings
     resolved = before = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder, asked)
-    source = open_pretraining(settings.data, settings.run.seed)
-    device = local_device(continuation.device or (resolved.device if resolved else settings.hardware.device))
+    source = open_pretraining(asked.data, asked.run.seed)
+    device = local_device(continuation.device or (resolved.device if resolved else asked.hardware.device))
     sized = SizedRun(fitted(asked, resolved.sized)) if resolved else size(asked, len(source), source, device)
     settings, notes = cap_queue(sized.settings, len(source))
     if resolved:
@@ -238,12 +242,11 @@ def _recorded(planned: Any, saved: Any, folder: RunFolder, settings: Settings) -
     Raises:
         CheckpointError: those of the checkpoint are damaged.
     """
-    given = {} if "schedule.epochs" in settings.run.fit else {"timing": None, "calibrated": None}
 
     def read(values: Any) -> Resolved:
-        found = replace(Resolved.from_dict(values), **given)
+        found = Resolved.from_dict(values)
         fitted(settings, found.sized)
-        return found
+        return found if "schedule.epochs" in settings.run.fit else replace(found, timing=None, calibrated=None)
 
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         return read(planned)

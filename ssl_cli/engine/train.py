@@ -17,7 +17,6 @@ from ssl_cli.engine.gradient import MicroBatched, compute_gradient
 from ssl_cli.engine.metrics import Metrics, observe
 from ssl_cli.engine.plan import oom
 from ssl_cli.engine.plan.compile import allowed
-from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.rows import QUERIES, TARGETS, Shard, StepRows, step_rows
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
@@ -31,9 +30,10 @@ from ssl_cli.nn.compile import disable_compile, mark_step_begin, set_compile
 from ssl_cli.nn.precision import MEMORY_FORMATS, autocast, view_dtype
 from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
-from ssl_cli.optim.schedule import peak_rate, rate, warmup_steps
+from ssl_cli.optim.schedule import peak_rate, rate
+from ssl_cli.planning.resolved import Resolved
+from ssl_cli.planning.timing import RunSchedule
 from ssl_cli.signals import StopRequest
-from ssl_cli.sizing.timing import RunSchedule
 from ssl_cli.tensor_file import non_finite
 
 SAVE_SECONDS = 60.0
@@ -51,14 +51,13 @@ def train(run: "Trainer") -> Iterator[Event]:
     """
     memory.release()  # what planning allocated
     out = str(run.folder.path) if run.folder else ""
-    yield Started(step=run.start, out=out, steps=run.steps, warmup=run.warmup, resumed=run.start > 0)
+    yield Started(step=run.start, out=out, steps=run.steps, warmup=run.schedule.warmup, resumed=run.start > 0)
     metrics = Metrics(run.settings, run.loader, run.objective, run.resolved, run.steps)
     metrics.start(run.start)
     exchange = Exchange(run.loader, run.stop, run.settings.run.max_time)
     run.views.start(run.start, run.steps)
-    run.schedule.start(run.start)
     began = time.monotonic()
-    for number in run.numbers():
+    for number in run.schedule.numbers(run.start):
         step = number + 1
         while True:
             try:
@@ -151,18 +150,6 @@ class Trainer:
     def steps(self) -> int:
         """Return the steps of the whole run, which calibration may change."""
         return self.schedule.steps
-
-    @property
-    def warmup(self) -> int:
-        """Return the number of steps in which the rate rises from 0."""
-        return warmup_steps(self.schedule.schedule, self.loader.steps_per_epoch)
-
-    def numbers(self) -> Iterator[int]:
-        """Yield the numbers of the steps, from 0, that are left."""
-        number = self.start
-        while number < self.steps:
-            yield number
-            number += 1
 
     def calibrate(self, step: int) -> Calibrated | None:
         """Correct the number of epochs once, by the time of the first steps, and record it before the next step."""

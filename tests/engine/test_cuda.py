@@ -8,13 +8,13 @@ import torch
 
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.events import Evaluated, Finished, Planned, Stepped, Warned
 from ssl_cli.nn.compile import disable_compile
 from ssl_cli.nn.precision import autocast, tf32
+from ssl_cli.planning.resolved import Resolved
 from tests.data.pictures import folder
 from tests.engine.test_pretrain import only, run, settings
 

@@ -7,8 +7,8 @@ import torch
 
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.train import Trainer
+from ssl_cli.planning.resolved import Resolved
 from tests.engine.test_pretrain import settings
 
 METHODS: dict[str, dict[str, Any]] = {

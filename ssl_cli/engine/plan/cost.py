@@ -20,8 +20,8 @@ from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.nn.activations import ActivationBytes, calibrate, count_activations
 from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.objective import Objective
-from ssl_cli.sizing.divide import MicroBatchPlan, Mode, divide, saturating_rows
-from ssl_cli.sizing.timing import Timing
+from ssl_cli.planning.divide import MicroBatchPlan, Mode, divide, saturating_rows
+from ssl_cli.planning.timing import Timing
 from ssl_cli.world import world
 
 MARGIN = 1.05

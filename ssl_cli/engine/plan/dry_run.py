@@ -11,7 +11,7 @@ from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.size import size, work_of
 from ssl_cli.events import Event, Planned, Sized, Warned
-from ssl_cli.sizing.forecast import forecast
+from ssl_cli.planning.forecast import forecast
 
 
 def dry_run(settings: Settings) -> Iterator[Event]:

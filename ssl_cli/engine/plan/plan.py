@@ -3,16 +3,14 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
 
 from ssl_cli import memory
 from ssl_cli.config.augment import RGB
-from ssl_cli.config.tree import CIFAR_UP_TO, Fitted, Settings
+from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_epochs, format_seconds, format_time
 from ssl_cli.data.source import Source
 from ssl_cli.engine.plan import budget, compile
@@ -24,61 +22,17 @@ from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.nn.precision import MEMORY_FORMATS
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import peak_rate
+from ssl_cli.planning.divide import Mode
+from ssl_cli.planning.resolved import Resolved
+from ssl_cli.planning.size import values_of
+from ssl_cli.planning.timing import reason, seconds_for, timed, warn_of_time
 from ssl_cli.registry import is_library_backbone
-from ssl_cli.sizing.divide import Mode
-from ssl_cli.sizing.size import values_of
-from ssl_cli.sizing.timing import Timing, reason, seconds_for, timed, warn_of_time
 from ssl_cli.world import world
 
 MODES: tuple[Mode, ...] = ("direct", "checkpointed", "cached")
 """Modes whose largest batch a dry run estimates."""
 LONG = 3 * 86400
 """Seconds of a run from which on the plan warns."""
-EARLIER: Mapping[str, Any] = {
-    "memory_format": "channels_last", "kept_graphs": 0, "checkpointing": False, "compile": "off", "gpu_cache_bytes": 0,
-}  # fmt: skip
-"""Choices of runs from versions that did not record them."""
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """The choices that a resumed run takes over; see `MicroBatchPlan` and `ImageCache` for those of memory.
-
-    `sized` holds the values of the settings in `run.fit`, `timing` what the number of epochs was counted by, and
-    `calibrated` after which step it was corrected and what it is since; see `RunSchedule`.
-    """
-
-    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda)(:\d+)?$")]
-    precision: Annotated[str, Field(pattern="^(fp32|bf16)$")]
-    memory_format: Annotated[str, Field(pattern="^(channels_last|contiguous)$")]
-    mode: Mode
-    micro_batch: PositiveInt
-    kept_graphs: NonNegativeInt
-    checkpointing: bool
-    compile: Annotated[str, Field(pattern="^(on|off|graphs)$")]
-    images: PositiveInt
-    gpu_cache_bytes: NonNegativeInt = 0
-    sized: dict[Fitted, int | float | str] = field(default_factory=dict)
-    timing: Timing | None = None
-    calibrated: tuple[PositiveInt, PositiveFloat] | None = None
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Resolved":
-        """Read the choices of `plan.json` or a checkpoint, also those of earlier versions.
-
-        Raises:
-            ValueError: one is missing, or has a value that no plan has.
-        """
-        renamed = {"kept": "kept_graphs", "card_bytes": "gpu_cache_bytes"}
-        found = {**EARLIER, **{renamed.get(name, name): value for name, value in values.items()}}
-        if isinstance(found["compile"], bool):
-            found["compile"] = "on" if found["compile"] else "off"
-        choices = {each.name: found[each.name] for each in fields(cls) if each.name in found}
-        return TypeAdapter(cls).validate_python(choices)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return primitives, for `plan.json` and the checkpoint."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -137,9 +91,9 @@ def make_plan(
     )  # fmt: skip
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format, compile=mode,
-        images=images, **fitted.resolved, sized=earlier.sized if earlier else values_of(settings),
+        images=images, **fitted.resolved, sized=values_of(settings),
         timing=timing if ranks == 1 and not earlier and "schedule.epochs" in settings.run.fit else None,
-        calibrated=earlier and earlier.calibrated,
+        calibrated=earlier.calibrated if earlier else None,
     )  # fmt: skip
     size, disk = budget.checkpoint_bytes(settings, objective), _free_disk(out)
     facts = [

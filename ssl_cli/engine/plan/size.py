@@ -15,9 +15,9 @@ from ssl_cli.engine.plan import budget
 from ssl_cli.engine.plan.measure import choose_arithmetic, row_seconds
 from ssl_cli.events import Choice
 from ssl_cli.objective import Objective
-from ssl_cli.sizing.network import FORWARD_BACKWARD, network_cost
-from ssl_cli.sizing.size import LIBRARY_SIZE, Machine, Work, choose, fitted, given_in, warn_of_few
-from ssl_cli.sizing.timing import seconds_for
+from ssl_cli.planning.network import FORWARD_BACKWARD, network_cost
+from ssl_cli.planning.size import LIBRARY_SIZE, Machine, Work, choose, fitted, given_in, warn_of_few
+from ssl_cli.planning.timing import seconds_for
 from ssl_cli.world import world
 
 SMALL, LARGE = ("resnet18", 0.25, 32), ("resnet18", 1.0, 64)

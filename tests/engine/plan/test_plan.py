@@ -14,11 +14,11 @@ from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.features import fingerprint
 from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.dry_run import dry_run
-from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import DataError, ResourceError
 from ssl_cli.events import Finished, Planned, Saved, Warned
 from ssl_cli.nn.precision import MEMORY_FORMATS
+from ssl_cli.planning.resolved import Resolved
 from tests.engine.test_pretrain import only, run, settings
 
 CPU = torch.device("cpu")

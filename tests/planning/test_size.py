@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_cli.config.sources import settle
-from ssl_cli.sizing.network import network_cost
-from ssl_cli.sizing.size import (
+from ssl_cli.planning.network import network_cost
+from ssl_cli.planning.size import (
     FEWEST_STEPS,
     LADDER,
     MOST_EPOCHS,

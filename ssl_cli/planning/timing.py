@@ -1,7 +1,7 @@
 """The time of a run: how many steps fit into it, and their number corrected once, by the time of the first ones."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,7 +11,8 @@ from ssl_cli.config.section import whole
 from ssl_cli.config.tree import ScheduleSettings, Settings
 from ssl_cli.config.units import format_epochs, format_seconds, format_time
 from ssl_cli.events import Calibrated
-from ssl_cli.sizing.size import FEWEST_STEPS, MOST_EPOCHS, fitted
+from ssl_cli.optim.schedule import warmup_steps
+from ssl_cli.planning.size import FEWEST_STEPS, MOST_EPOCHS, fitted
 
 Duration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SHORTEST, LONGEST = 600.0, 3600.0
@@ -75,8 +76,8 @@ def timed(settings: Settings, timing: Timing | None, steps_per_epoch: int) -> Se
     fit, steps = settings.run.fit, settings.schedule.steps(steps_per_epoch)
     if "schedule.epochs" in fit and timing is not None:
         steps = timing.steps(steps_per_epoch)
-    values = {"schedule.epochs": steps / steps_per_epoch, "schedule.warmup": round(WARMUP * steps) / steps_per_epoch}
-    return fitted(settings, values)
+    warmup = round(WARMUP * steps) / steps_per_epoch
+    return fitted(settings, {"schedule.epochs": steps / steps_per_epoch, "schedule.warmup": warmup})
 
 
 def calibrated_after(steps: int) -> int:
@@ -108,7 +109,7 @@ def warn_of_time(settings: Settings, timing: Timing | None, steps_per_epoch: int
         more = timing.seconds(MORE_STEPS, steps_per_epoch) + timing.end
         found.append(
             f"The run takes {format_seconds(takes)}, more than its time: {FEWEST_STEPS} steps are the fewest of a "
-            f"schedule. --time {format_time(more)} gives {MORE_STEPS}, and a smaller --batch more steps in the same time."
+            f"schedule. --time {format_time(more)} gives {MORE_STEPS}; a smaller --batch gives more in the same time."
         )
     if steps < steps_per_epoch:
         whole = timing.seconds(steps_per_epoch, steps_per_epoch) + timing.end
@@ -150,9 +151,18 @@ class RunSchedule:
         """Return the steps of the whole run, as far as it is known."""
         return self.schedule.steps(self.steps_per_epoch)
 
-    def start(self, step: int) -> None:
-        """Start to measure, after `step` steps that earlier processes took; the first ones are not measured."""
-        self._from = max(self._due // 3, step + 1)
+    @property
+    def warmup(self) -> int:
+        """Return the steps in which the rate rises from 0."""
+        return warmup_steps(self.schedule, self.steps_per_epoch)
+
+    def numbers(self, start: int) -> Iterator[int]:
+        """Yield the numbers, from 0, of the steps that are left after `start` of them; measure but the first ones."""
+        self._from = max(self._due // 3, start + 1)
+        number = start
+        while number < self.steps:
+            yield number
+            number += 1
 
     def at(self, number: int) -> ScheduleSettings:
         """Return the schedule of step `number`, from 0."""
@@ -180,7 +190,7 @@ class RunSchedule:
         self.calibrated = step, self.schedule.epochs
         return Calibrated(
             step=step, steps=self.steps, before=before, epochs=self.schedule.epochs, step_seconds=measured,
-            warmup=round(self.schedule.warmup * per_epoch),
+            warmup=self.warmup,
             message=_words(self.planned.epochs, self.schedule.epochs, step, measured, expected),
         )  # fmt: skip
 

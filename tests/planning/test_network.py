@@ -10,8 +10,8 @@ from ssl_cli.engine.build import build_backbone
 from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.nn.activations import count_activations
 from ssl_cli.nn.batchnorm import convert
+from ssl_cli.planning.network import DEPTHS, network_cost
 from ssl_cli.registry import BACKBONES
-from ssl_cli.sizing.network import DEPTHS, network_cost
 
 NETWORKS = [
     ("resnet18", 0.25, 32, 3), ("resnet18", 0.5, 96, 3), ("resnet18", 1.0, 64, 1), ("resnet34", 0.5, 65, 3),

@@ -29,7 +29,7 @@ class NetworkCost:
 
 
 def network_cost(backbone: str, width: float, size: int, stem: str = "auto", channels: int = 3) -> NetworkCost:
-    """Count the cost of a view of `size` pixels and `channels` by the convolutions, next to which all else is little."""
+    """Count the cost of a view of `size` pixels and `channels` by its convolutions: all else is little."""
     flop = outputs = 0.0
     for kernel, inputs, maps, side in _convolutions(backbone, width, size, stem, channels):
         flop += 2 * kernel**2 * inputs * maps * side**2

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from ssl_cli.config.tree import Settings
 from ssl_cli.events import Sizing
-from ssl_cli.sizing.network import network_cost
-from ssl_cli.sizing.size import IN_NETWORK, Machine, Size, Work, choose
-from ssl_cli.sizing.timing import Timing, seconds_for
+from ssl_cli.planning.network import network_cost
+from ssl_cli.planning.size import IN_NETWORK, Machine, Size, Work, choose
+from ssl_cli.planning.timing import Timing, seconds_for
 
 TIMES = (600.0, 3600.0, 8 * 3600.0)
 HERE = "this machine"

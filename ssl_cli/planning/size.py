@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ssl_cli.config.tree import CIFAR_UP_TO, Settings
+from ssl_cli.config.tree import CIFAR_UP_TO, Fitted, Settings
+from ssl_cli.planning.network import FORWARD_BACKWARD, network_cost
 from ssl_cli.registry import is_library_backbone
-from ssl_cli.sizing.network import FORWARD_BACKWARD, network_cost
 
 IMAGE_STEPS = 200_000
 FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 20, 100, 400
@@ -72,7 +72,7 @@ class Work:
 
     images: int
     side: float
-    given: Mapping[str, Any]
+    given: Mapping[Fitted, Any]
     batch: int = 256
     passes: float = 2 * FORWARD_BACKWARD
     group: float = 512
@@ -91,7 +91,7 @@ class Size:
     epochs: float
 
     @property
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[Fitted, Any]:
         """Return the settings by their dotted keys."""
         return {
             "model.backbone": self.backbone, "model.width": self.width, "data.size": self.size,
@@ -149,7 +149,7 @@ def warn_of_few(images: int) -> list[str]:
     ]
 
 
-def fitted(settings: Settings, values: Mapping[str, Any]) -> Settings:
+def fitted(settings: Settings, values: Mapping[Fitted, Any]) -> Settings:
     """Return the settings with these values, by dotted key, in place of those that are open.
 
     Raises:
@@ -163,13 +163,13 @@ def fitted(settings: Settings, values: Mapping[str, Any]) -> Settings:
     return Settings.model_validate(table)
 
 
-def values_of(settings: Settings) -> dict[str, Any]:
+def values_of(settings: Settings) -> dict[Fitted, Any]:
     """Return the values of the settings that are open, by dotted key."""
     table = settings.model_dump()
     return {key: table[key.partition(".")[0]][key.partition(".")[2]] for key in settings.run.fit}
 
 
-def given_in(settings: Settings) -> dict[str, Any]:
+def given_in(settings: Settings) -> dict[Fitted, Any]:
     """Return the values of what a plan could choose and the settings give."""
     model, run = settings.model, settings.run
     size = Size(model.backbone, model.width, settings.data.size, run.batch, settings.schedule.epochs)

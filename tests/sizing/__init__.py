@@ -1,1 +1,0 @@
-"""Tests of ssl_cli.sizing."""
