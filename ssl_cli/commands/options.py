@@ -183,7 +183,7 @@ Precision = Annotated[
         metavar="P",
         help="fp32, bf16 (default: auto)",
         autocompletion=complete.precisions,
-        rich_help_panel=HARDWARE,
+        hidden=True,
     ),
 ]
 Compile = Annotated[

@@ -60,8 +60,9 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_time(seconds: float) -> str:
-    """Format as a setting is written, rounded up: `45s`, `20m`."""
-    return f"{math.ceil(seconds)}s" if seconds <= 60 else f"{math.ceil(seconds / 60)}m"
+    """Format as a setting is written, rounded up: `45s`, `20m`, `5h`."""
+    unit, size = next(((unit, size) for unit, size in (("s", 1), ("m", 60)) if seconds <= 60 * size), ("h", 3600))
+    return f"{math.ceil(seconds / size)}{unit}"
 
 
 def format_epochs(epochs: float) -> str:

@@ -1,7 +1,7 @@
 """The training loop: one step of any method, from its views to its checkpoint."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -51,11 +51,11 @@ def train(run: "Trainer") -> Iterator[Event]:
     """
     memory.release()  # what planning allocated
     out = str(run.folder.path) if run.folder else ""
-    yield Started(step=run.start, out=out, steps=run.steps, warmup=run.schedule.warmup, resumed=run.start > 0)
-    metrics = Metrics(run.settings, run.loader, run.objective, run.resolved, run.steps)
+    yield Started(step=run.start, out=out, steps=run.schedule.steps, warmup=run.schedule.warmup, resumed=run.start > 0)
+    metrics = Metrics(run.settings, run.loader, run.objective, run.resolved, run.schedule.steps)
     metrics.start(run.start)
     exchange = Exchange(run.loader, run.stop, run.settings.run.max_time)
-    run.views.start(run.start, run.steps)
+    run.views.start(run.start, run.schedule.steps)
     began = time.monotonic()
     for number in run.schedule.numbers(run.start):
         step = number + 1
@@ -80,8 +80,8 @@ def train(run: "Trainer") -> Iterator[Event]:
             run.objective.after_step(z, targets, batch, run.schedule.progress(step))
         skipped, stopped = exchange.after_step(step)
         yield from skipped
-        if calibrated := run.calibrate(step):
-            metrics.steps = run.steps
+        if calibrated := calibrate(run, step):
+            metrics.steps = run.schedule.steps
             yield calibrated
         if not finite:
             yield run.skip_step(step)
@@ -90,14 +90,33 @@ def train(run: "Trainer") -> Iterator[Event]:
             yield from metrics.report(step, epoch=step / run.loader.steps_per_epoch, numbers=numbers, **facts)
         if run.folder is not None and (stopped or run.save_due(step)):
             yield run.save(step)
-        if stopped and step < run.steps:
+        if stopped and step < run.schedule.steps:
             yield stopped
             return
         del views, z, targets  # released before the next step's views are made
     seconds = time.monotonic() - began
-    images = (run.steps - run.start) * run.settings.run.batch
+    images = (run.schedule.steps - run.start) * run.settings.run.batch
     peak = memory.peak(run.device)
-    yield Finished(step=run.steps, steps=run.steps, seconds=seconds, peak_memory=peak, rate=images / max(seconds, 1e-9))
+    yield Finished(
+        step=run.schedule.steps,
+        steps=run.schedule.steps,
+        seconds=seconds,
+        peak_memory=peak,
+        rate=images / max(seconds, 1e-9),
+    )
+
+
+def calibrate(run: "Trainer", step: int) -> Calibrated | None:
+    """Correct the number of epochs once, by the time of the first steps, and record it before the next step."""
+    before = run.schedule.steps
+    found = run.schedule.after_step(step) if distributed.world_size() == 1 else None
+    if found is not None:
+        run.resolved = replace(run.resolved, calibrated=run.schedule.calibrated)
+        if run.folder is not None:
+            run.folder.amend_plan(resolved=run.resolved.as_dict())
+        if found.steps != before:
+            run.views.start(step, found.steps)
+    return found
 
 
 class Trainer:
@@ -126,9 +145,7 @@ class Trainer:
         self.device = torch.device(resolved.device)
         memory_format = MEMORY_FORMATS[resolved.memory_format]
         self.objective = objective.train().to(memory_format=memory_format)
-        timing = resolved.timing if distributed.world_size() == 1 else None
-        per_epoch, calibrated = loader.steps_per_epoch, resolved.calibrated
-        self.schedule = RunSchedule(settings, per_epoch, timing, calibrated, self.clock)
+        self.schedule = RunSchedule(settings, loader.steps_per_epoch, resolved.timing, resolved.calibrated)
         self.peak_lr = peak_rate(settings.optim, settings.run.batch)
         self.optimiser = build_optimiser(objective, settings.optim, self.peak_lr)
         self.moments = Moments()
@@ -143,24 +160,6 @@ class Trainer:
         rows = self.rows(0)
         mode = allowed(resolved.compile, world_size=distributed.world_size(), split_groups=rows.across_ranks)
         set_compile(objective, mode)
-
-    clock: Callable[[], float] = staticmethod(time.monotonic)
-
-    @property
-    def steps(self) -> int:
-        """Return the steps of the whole run, which calibration may change."""
-        return self.schedule.steps
-
-    def calibrate(self, step: int) -> Calibrated | None:
-        """Correct the number of epochs once, by the time of the first steps, and record it before the next step."""
-        before, found = self.steps, self.schedule.after_step(step)
-        if found is not None:
-            self.resolved = replace(self.resolved, calibrated=self.schedule.calibrated)
-            if self.folder is not None:
-                self.folder.amend_plan(resolved=self.resolved.as_dict())
-            if self.steps != before:
-                self.views.start(step, self.steps)
-        return found
 
     def rows(self, step: int) -> StepRows:
         """Return which rows of a step this rank runs."""
@@ -245,8 +244,8 @@ class Trainer:
     def save_due(self, step: int) -> bool:
         """Return whether a checkpoint is due after `step` steps."""
         if every := self.settings.run.checkpoint_every:
-            return step % every == 0 or step == self.steps
-        return step == self.steps or time.monotonic() - self._saved >= SAVE_SECONDS
+            return step % every == 0 or step == self.schedule.steps
+        return step == self.schedule.steps or time.monotonic() - self._saved >= SAVE_SECONDS
 
     def save(self, step: int) -> Saved:
         """Write a checkpoint.

@@ -9,13 +9,13 @@ from ssl_cli.planning.size import IN_NETWORK, Machine, Size, Work, choose
 from ssl_cli.planning.timing import Timing, seconds_for
 
 TIMES = (600.0, 3600.0, 8 * 3600.0)
-HERE = "this machine"
+HERE = "here"
 GPU_SECONDS = 3600.0
 GPUS = {
     # 2,470 images/s of NVIDIA's ResNet-50 at 224 pixels on one of a DGX's A100, at 24.5 GFLOP each
-    "one A100 GPU": Machine(61e12, 80e9, 2),
+    "one A100": Machine(61e12, 80e9, 2),
     # 60 % of what 4.3 TB/s of memory allow the same network: 5,400 views/s; that share is the A100's
-    "one H200 GPU": Machine(133e12, 140e9, 2),
+    "one H200": Machine(133e12, 140e9, 2),
 }
 """Estimates for GPUs: FLOP/s that training of a ResNet-50 reaches, and their memory."""
 

@@ -23,8 +23,6 @@ WARMUP, LONGEST_WARMUP = 0.1, 0.2
 MORE_STEPS = 100
 """Steps whose time is stated where a time allows the fewest."""
 CALIBRATE_AFTER = 30
-CALIBRATED_FROM = 24
-"""Steps of the shortest run that is calibrated."""
 NOISE = 0.03
 """Share by which the number of steps may be wrong before it is corrected."""
 
@@ -32,10 +30,10 @@ NOISE = 0.03
 def seconds_for(settings: Settings, images: int) -> tuple[float, str]:
     """Return the time of a run and why: as given, or by the number of images."""
     if settings.run.time is not None:
-        return settings.run.time, f"--time {format_seconds(settings.run.time)}"
+        return settings.run.time, f"in {format_seconds(settings.run.time)}"
     seconds = min(max(LONGEST * images / MANY, SHORTEST), LONGEST)
-    rule = f"by default, as for {images:,} images: 10 minutes up to {FEW:,}, an hour from {MANY:,} on"
-    return seconds, f"{format_seconds(seconds)} {rule}"
+    rule = f"by default for {images:,} images (10 minutes up to {FEW:,}, an hour from {MANY:,} on, --time another)"
+    return seconds, f"in {format_seconds(seconds)}, {rule}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def calibrated_after(steps: int) -> int:
     """Return after how many steps a run of so many is calibrated; 0: not at all."""
     if steps >= 2 * CALIBRATE_AFTER:
         return CALIBRATE_AFTER
-    return steps // 4 if steps >= CALIBRATED_FROM else 0
+    return steps // 4 if steps >= FEWEST_STEPS else 0
 
 
 def reason(settings: Settings, images: int, ranks: int) -> str:
@@ -114,7 +112,7 @@ def warn_of_time(settings: Settings, timing: Timing | None, steps_per_epoch: int
     if steps < steps_per_epoch:
         whole = timing.seconds(steps_per_epoch, steps_per_epoch) + timing.end
         found.append(
-            f"In its time the run sees {steps / steps_per_epoch:.0%} of the images, once each; "
+            f"In its time the run sees {100 * steps / steps_per_epoch:.0f} % of the images, once each; "
             f"--time {format_time(whole)} is one epoch."
         )
     return found
@@ -124,22 +122,22 @@ class RunSchedule:
     """The schedule of a run: that of the plan and, once the first steps are measured, one that suits their time.
 
     Steps up to the calibration keep their rates, so that a run that is resumed before it repeats them exactly. A run of
-    60 steps or more is calibrated after 30, a shorter one after a quarter of its steps, one below 24 steps not at all.
+    60 steps or more is calibrated after 30, a shorter one after a quarter of its steps.
 
     Args:
         settings: of the run, sized.
         steps_per_epoch: of the run.
         timing: what the plan expects; None: the run is not calibrated.
         calibrated: after how many steps an earlier process calibrated this run, and its epochs since; None: none did.
-        clock: returns seconds.
     """
 
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+
     def __init__(
-        self, settings: Settings, steps_per_epoch: int, timing: Timing | None, calibrated: tuple[int, float] | None,
-        clock: Callable[[], float] = time.monotonic,
+        self, settings: Settings, steps_per_epoch: int, timing: Timing | None, calibrated: tuple[int, float] | None
     ) -> None:  # fmt: skip
         self.planned = self.schedule = settings.schedule
-        self.steps_per_epoch, self.timing, self.clock = steps_per_epoch, timing, clock
+        self.steps_per_epoch, self.timing = steps_per_epoch, timing
         self.calibrated, self._warmup_is_open = calibrated, "schedule.warmup" in settings.run.fit
         self._due = calibrated_after(self.steps)
         self._from, self._since = 0, 0.0

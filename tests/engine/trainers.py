@@ -36,5 +36,5 @@ def make_trainer(method: str, optimiser: str = "sgd", device: str = "cpu") -> Tr
     )  # fmt: skip
     loader = build_loader(chosen, objective, source, where, cache_bytes=1 << 24)
     trainer = Trainer(chosen, resolved, objective, loader)
-    trainer.views.start(0, trainer.steps)
+    trainer.views.start(0, trainer.schedule.steps)
     return trainer

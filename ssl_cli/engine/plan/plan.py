@@ -72,18 +72,14 @@ def make_plan(
         UsageError: the micro-batch asked for would split a BatchNorm group.
     """
     device = next(objective.parameters()).device
-    hardware = settings.hardware
-    arithmetic, why = choose_arithmetic(
-        objective, settings.data.size, device, hardware.precision, hardware.memory_format
-    )
+    hardware, side = settings.hardware, settings.data.size
+    arithmetic, why = choose_arithmetic(objective, side, device, hardware.precision, hardware.memory_format)
     objective.to(memory_format=MEMORY_FORMATS[arithmetic.memory_format])
     fitted = fit(settings, objective, arithmetic, images, sample_source)
-    model, micro_batches, cache = fitted.model, fitted.micro_batches, fitted.cache
-    limit, per_epoch, ranks = seconds_for(settings, images)[0] - spent, images // settings.run.batch, world().size
-    timing = model.timing(limit, images, micro_batches.recomputed, decoded_once=cache.place != NOWHERE)
+    micro_batches = fitted.micro_batches
+    timing, per_epoch, ranks = _timing(fitted, images, spent), images // settings.run.batch, world().size
     settings = settings if earlier else timed(settings, timing, per_epoch)
-    steps = settings.schedule.steps(per_epoch)
-    seconds = None if timing is None else timing.seconds(steps, per_epoch)
+    seconds = None if timing is None else timing.seconds(settings.schedule.steps(per_epoch), per_epoch)
     groups = len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group))
     mode, why_compile = compile.choose(
         hardware.compile, device.type, checkpointing=micro_batches.checkpointing,
@@ -111,10 +107,7 @@ def make_plan(
         more = reason(settings, images, ranks)
         facts.append(("time", format_seconds(seconds), f"estimate: {_rate(expected['rate'])} images/s{more}"))
     if dry_run:
-        largest = {name: model.largest_batch(fitted.budget, name) for name in MODES}
-        listed = ", ".join(f"{batch:,} {name}" for name, batch in largest.items() if batch) or "nothing"
-        facts.append(("would fit", listed, f"batches in {format_bytes(fitted.budget)}, about"))
-        expected |= {f"largest_{name}": batch for name, batch in largest.items()}
+        facts.append(_would_fit(fitted, expected))
     refused = why_compile if hardware.compile in ("on", "graphs") and mode == "off" else ""
     warnings = (
         *_warnings(settings, objective, seconds or 0.0, size, disk, refused),
@@ -122,6 +115,21 @@ def make_plan(
     )
     choices = (*describe(settings, objective, images, where), *_choices(facts))
     return Plan(settings, resolved, choices, expected, warnings, fitted.cache_bytes)
+
+
+def _timing(fitted: Fit, images: int, spent: float) -> Timing | None:
+    """Estimate the time of the run's steps, of which so many seconds are over."""
+    model, recomputed = fitted.model, fitted.micro_batches.recomputed
+    limit = seconds_for(model.settings, images)[0] - spent
+    return model.timing(limit, images, recomputed, decoded_once=fitted.cache.place != NOWHERE)
+
+
+def _would_fit(fitted: Fit, expected: dict[str, float]) -> tuple[str, str, str]:
+    """Return the largest batch of each mode as a row of the plan, and add it to what is expected."""
+    largest = {name: fitted.model.largest_batch(fitted.budget, name) for name in MODES}
+    expected |= {f"largest_{name}": batch for name, batch in largest.items()}
+    listed = ", ".join(f"{batch:,} {name}" for name, batch in largest.items() if batch) or "nothing"
+    return "would fit", listed, f"batches in {format_bytes(fitted.budget)}, about"
 
 
 def replan(
@@ -192,8 +200,8 @@ def _warnings(
          f"This run would take {format_seconds(seconds)}; --recipe own suits the machine and a --time, and fewer "
          f"--epochs or a smaller --backbone, --width or --image-size shorten it."),
         (bool(stop) and seconds > (stop or 0),
-         f"--max-time stops this run at about {(stop or 0) / max(seconds, 1e-9):.0%} of its schedule, at a high "
-         f"learning rate; --time {format_time(stop or 0)} ends with a complete one."),
+         f"--max-time stops this run at about {100 * (stop or 0) / max(seconds, 1e-9):.0f} % of its schedule, at a "
+         f"high learning rate; --time {format_time(stop or 0)} ends with a complete one."),
     )  # fmt: skip
     return tuple(sentence for applies, sentence in sentences if applies)
 
