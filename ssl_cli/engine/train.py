@@ -95,15 +95,9 @@ def train(run: "Trainer") -> Iterator[Event]:
             return
         del views, z, targets  # released before the next step's views are made
     seconds = time.monotonic() - began
-    images = (run.schedule.steps - run.start) * run.settings.run.batch
-    peak = memory.peak(run.device)
-    yield Finished(
-        step=run.schedule.steps,
-        steps=run.schedule.steps,
-        seconds=seconds,
-        peak_memory=peak,
-        rate=images / max(seconds, 1e-9),
-    )
+    steps, peak = run.schedule.steps, memory.peak(run.device)
+    throughput = (steps - run.start) * run.settings.run.batch / max(seconds, 1e-9)
+    yield Finished(step=steps, steps=steps, seconds=seconds, peak_memory=peak, rate=throughput)
 
 
 def calibrate(run: "Trainer", step: int) -> Calibrated | None:

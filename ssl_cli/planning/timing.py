@@ -85,15 +85,16 @@ def calibrated_after(steps: int) -> int:
     return steps // 4 if steps >= FEWEST_STEPS else 0
 
 
-def reason(settings: Settings, images: int, ranks: int) -> str:
-    """Say why the run takes the time that it takes; nothing where the epochs are given."""
+def reason(settings: Settings, images: int, rate: float, ranks: int) -> str:
+    """Say why the run takes its time, at this `rate` in images per second."""
+    estimate = f"estimate: {rate:,.0f} images/s" if rate >= 10 else f"estimate: {rate:.2g} images/s"
     if "schedule.epochs" not in settings.run.fit:
-        return ""
+        return estimate
     after = calibrated_after(settings.schedule.steps(images // settings.run.batch))
     once = f", corrected once by the time of the first {after} steps" if after else ""
     once = once if ranks == 1 else ", not corrected while it trains, as several ranks share its steps"
     most = f"; {MOST_EPOCHS} epochs are the most" if settings.schedule.epochs >= MOST_EPOCHS else ""
-    return f"; {seconds_for(settings, images)[1]}{once}{most}"
+    return f"{estimate}; {seconds_for(settings, images)[1]}{once}{most}"
 
 
 def warn_of_time(settings: Settings, timing: Timing | None, steps_per_epoch: int) -> list[str]:

@@ -37,7 +37,7 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
             "dry_run": True,
             "plan": [{"name": c.name, "value": c.value, "reason": c.reason} for c in screen.choices],
             "expected": dict(screen.expected),
-            "sizes": sizes.document(screen.sizes),
+            **({"sizes": sizes.document(screen.sizes)} if screen.sizes else {}),
         }
     else:
         body = {

@@ -27,6 +27,7 @@ FLAGS = {
     "--precision": ("fp32", "hardware.precision", "fp32"),
     "--micro-batch": ("32", "hardware.micro_batch", 32),
     "--memory": ("4GB", "hardware.memory", 4_000_000_000),
+    "--time": ("20m", "run.time", 1200.0),
     "--max-time": ("10m", "run.max_time", 600.0),
     "--out": ("runs/y", "run.out", "runs/y"),
     "--test-data": ("tests", "data.test", "tests"),
@@ -69,7 +70,7 @@ def test_data_and_files(engine: FakeEngine) -> None:
     assert main(["pretrain", "cifar10", "--config", "more.toml", "--out", "x", "--resume"]) == 0
     assert passed(engine, "data.source") == "cifar10"
     assert (passed(engine, "run.batch"), passed(engine, "run.seed")) == (33, 5)
-    assert passed(engine, "method.temperature") == 0.5
+    assert (passed(engine, "method.temperature"), passed(engine, "run.recipe")) == (0.2, "own")
     assert (engine.calls[-1][2]["resume"], engine.calls[-1][2]["overwrite"]) == (True, False)
 
 

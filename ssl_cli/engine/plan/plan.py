@@ -25,7 +25,7 @@ from ssl_cli.optim.schedule import peak_rate
 from ssl_cli.planning.divide import Mode
 from ssl_cli.planning.resolved import Resolved
 from ssl_cli.planning.size import values_of
-from ssl_cli.planning.timing import reason, seconds_for, timed, warn_of_time
+from ssl_cli.planning.timing import Timing, reason, seconds_for, timed, warn_of_time
 from ssl_cli.registry import is_library_backbone
 from ssl_cli.world import world
 
@@ -71,19 +71,18 @@ def make_plan(
         ResourceError: not even the smallest micro-batch fits the memory.
         UsageError: the micro-batch asked for would split a BatchNorm group.
     """
-    device = next(objective.parameters()).device
-    hardware, side = settings.hardware, settings.data.size
+    device, hardware, side = next(objective.parameters()).device, settings.hardware, settings.data.size
     arithmetic, why = choose_arithmetic(objective, side, device, hardware.precision, hardware.memory_format)
     objective.to(memory_format=MEMORY_FORMATS[arithmetic.memory_format])
     fitted = fit(settings, objective, arithmetic, images, sample_source)
-    micro_batches = fitted.micro_batches
     timing, per_epoch, ranks = _timing(fitted, images, spent), images // settings.run.batch, world().size
     settings = settings if earlier else timed(settings, timing, per_epoch)
     seconds = None if timing is None else timing.seconds(settings.schedule.steps(per_epoch), per_epoch)
     groups = len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group))
     mode, why_compile = compile.choose(
-        hardware.compile, device.type, checkpointing=micro_batches.checkpointing,
-        undivided=micro_batches.undivided, world_size=ranks, split_groups=splits_groups(groups, ranks), seconds=seconds,
+        hardware.compile, device.type, checkpointing=fitted.micro_batches.checkpointing,
+        undivided=fitted.micro_batches.undivided, world_size=ranks, seconds=seconds,
+        split_groups=splits_groups(groups, ranks),
     )  # fmt: skip
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format, compile=mode,
@@ -101,18 +100,15 @@ def make_plan(
         ("peak memory", format_bytes(fitted.peak), "estimate"),
         ("checkpoint", format_bytes(size), f"{settings.run.keep} are kept; {format_bytes(disk)} free on the disk"),
     ]
-    expected = _expected(settings, objective, images, seconds)
-    expected |= {"peak_memory": fitted.peak, "checkpoint": size, "disk_free": disk}
+    more = {"peak_memory": fitted.peak, "checkpoint": size, "disk_free": disk}
+    expected = _expected(settings, objective, images, seconds) | more
     if seconds is not None:
-        more = reason(settings, images, ranks)
-        facts.append(("time", format_seconds(seconds), f"estimate: {_rate(expected['rate'])} images/s{more}"))
+        facts.append(("time", format_seconds(seconds), reason(settings, images, expected["rate"], ranks)))
     if dry_run:
         facts.append(_would_fit(fitted, expected))
     refused = why_compile if hardware.compile in ("on", "graphs") and mode == "off" else ""
-    warnings = (
-        *_warnings(settings, objective, seconds or 0.0, size, disk, refused),
-        *warn_of_time(settings, timing, per_epoch),
-    )
+    warnings = _warnings(settings, objective, seconds or 0.0, size, disk, refused)
+    warnings += tuple(warn_of_time(settings, timing, per_epoch))
     choices = (*describe(settings, objective, images, where), *_choices(facts))
     return Plan(settings, resolved, choices, expected, warnings, fitted.cache_bytes)
 
@@ -305,10 +301,6 @@ def _expected(settings: Settings, objective: Objective, images: int, seconds: fl
     rate = None if seconds is None else steps * batch / max(seconds, 1e-9)
     found = {"steps": steps, "images": images, "parameters": _parameters(objective), "negatives": negatives}
     return {name: value for name, value in {**found, "seconds": seconds, "rate": rate}.items() if value is not None}
-
-
-def _rate(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def _parameters(objective: Objective) -> int:
