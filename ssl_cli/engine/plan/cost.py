@@ -242,5 +242,5 @@ def _too_small(model: CostModel, fixed: int, limit: int, reason: str) -> Resourc
     more = "Raise the limit (container, job, ulimit)" if "limits" in reason else f"Pass --memory {total:.1f}GB"
     return ResourceError(
         f"The views of a batch and {what} need {total:.1f} GB, the budget is {format_bytes(limit)} ({reason}).",
-        f"{more}, --recipe shapes, a smaller --backbone or --image-size, or {smaller}.",
+        f"{more}, --recipe own, a smaller --backbone or --image-size, or {smaller}.",
     )

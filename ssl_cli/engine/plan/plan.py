@@ -104,8 +104,7 @@ def make_plan(
     expected = _expected(settings, objective, images, seconds) | more
     if seconds is not None:
         facts.append(("time", format_seconds(seconds), reason(settings, images, expected["rate"], ranks)))
-    if dry_run:
-        facts.append(_would_fit(fitted, expected))
+    facts += [_would_fit(fitted, expected)] if dry_run else []
     refused = why_compile if hardware.compile in ("on", "graphs") and mode == "off" else ""
     warnings = _warnings(settings, objective, seconds or 0.0, size, disk, refused)
     warnings += tuple(warn_of_time(settings, timing, per_epoch))
