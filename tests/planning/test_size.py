@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_cli.config.sources import settle
+from ssl_cli.config.tree import Fitted
 from ssl_cli.planning.network import network_cost
 from ssl_cli.planning.size import (
     FEWEST_STEPS,
@@ -65,7 +66,7 @@ def test_a_time_too_short_for_one_epoch_takes_the_fewest_steps_on_the_smallest_n
 
 
 def test_what_is_given_stays() -> None:
-    given = {"model.backbone": "resnet34", "run.batch": 150, "data.size": 48, "schedule.epochs": 3}
+    given: dict[Fitted, Any] = {"model.backbone": "resnet34", "run.batch": 150, "data.size": 48, "schedule.epochs": 3}
     found = choose(Work(200, 480, given), LAPTOP, 600.0)
     assert (found.backbone, found.size, found.batch, found.epochs) == ("resnet34", 48, 150, 3)
     wide = choose(Work(200, 480, {"model.width": 2.0}), LAPTOP, 600.0)
@@ -128,7 +129,7 @@ def test_few_images_are_warned_of() -> None:
 def test_open_settings_alone_take_values() -> None:
     settings = settle({"data": {"source": "cifar10"}, "run": {"batch": 64}}, env={}, user_file=Path("none")).settings
     assert given_in(settings) == {"run.batch": 64}
-    values: dict[str, Any] = Size("resnet34", 0.5, 64, 128, 2.5).values
+    values: dict[Fitted, Any] = Size("resnet34", 0.5, 64, 128, 2.5).values
     found = fitted(settings, values)
     assert (found.model.backbone, found.data.size, found.schedule.epochs) == ("resnet34", 64, 2.5)
     assert found.run.batch == 64

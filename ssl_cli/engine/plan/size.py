@@ -8,6 +8,7 @@ import torch
 from ssl_cli import memory
 from ssl_cli.config.recipe import side_of
 from ssl_cli.config.tree import ModelSettings, Settings
+from ssl_cli.config.units import format_seconds
 from ssl_cli.data.sample import read_sample
 from ssl_cli.data.source import Source
 from ssl_cli.engine.build import build_objective
@@ -54,9 +55,10 @@ def size(settings: Settings, images: int, source: Source | None, device: torch.d
     flops = world().size * flop / row_seconds(objective, side, device, arithmetic)
     process = memory.resident()
     room = budget.budget(hardware.memory, device, process)[0] - (0 if device.type == "cuda" else process)
-    work, (seconds, why) = work_of(settings, images, source, objective), seconds_for(settings, images)
+    work, (seconds, _) = work_of(settings, images, source, objective), seconds_for(settings, images)
     chosen = choose(work, Machine(flops, room, 2 if arithmetic.precision == "bf16" else 4), seconds)
-    reason = f"{images:,} images of {work.side:,.0f} pixels, {flops / 1e9:,.0f} GFLOP/s measured here, {why}"
+    reason = f"{images:,} images of {work.side:,.0f} pixels, {flops / 1e9:,.0f} GFLOP/s measured here, "
+    reason += f"{format_seconds(seconds)}"
     words = f"{chosen.network}, {chosen.size} pixels, batch {chosen.batch:,}"
     sized = fitted(settings, chosen.values)
     return SizedRun(sized, (Choice(name="sized", value=words, reason=reason),), tuple(warn_of_few(images)))
