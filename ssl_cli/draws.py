@@ -32,7 +32,11 @@ class Key(NamedTuple):
 
 
 def slots(name: str, count: int) -> range:
-    """Return `count` (at most 256) slots, a function of `name` alone and different for each name in use."""
+    """Return `count` (at most 256) slots: one for each random number that `name` draws per image and view.
+
+    A slot is the last word of the hash. It depends on `name` alone (crc32), so that a new operation does not change the
+    random numbers of the others; a test shows that no two names in use have a slot in common.
+    """
     first = zlib.crc32(name.encode()) << 8
     return range(first, first + count)
 

@@ -20,6 +20,11 @@ def shown(name: str, limit: int = 300) -> str:
 # pathlib's methods raise without permission, and for impossible names
 
 
+def expanded(path: str) -> Path:
+    """Return the path with a leading `~` or `~user` replaced by that home; as it is where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def is_there(path: Path) -> bool:
     """Whether something exists at `path`; False also without permission."""
     return os.path.exists(path)  # noqa: PTH110

@@ -18,11 +18,12 @@ LocalRows = Tensor | slice
 class PackedImages(Sequence[Tensor]):
     """Hold images of different sizes in one buffer, so that a single copy moves them to a GPU.
 
-    An index gives one image, a view `(C,H_i,W_i)` of the buffer; a slice or an int64 tensor of rows gives a selection.
+    An index gives one image, a view `(C,H_i,W_i)` of the buffer; a slice or an int64 tensor of rows gives the
+    `PackedImages` of these images, which share the buffer.
 
     Attributes:
         pixels: uint8 `(P,C)`, the pixels of all images, row by row and image after image.
-        start: int64 `(N,)` on the CPU, the place in `pixels` of each image's first pixel.
+        start: int64 `(N,)` on the CPU, the row of `pixels` that holds each image's first pixel.
         sides: int64 `(N,2)` on the CPU, heights and widths.
     """
 

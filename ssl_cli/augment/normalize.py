@@ -29,7 +29,7 @@ class Normalize:
         return x.sub_(to_device(self.mean, x.device)).div_(to_device(self.std, x.device))
 
     def describe(self, params: tuple[()], row: int, sides: Tensor) -> Drawn | None:
-        """Report nothing: it is the same for every view, and undone in a picture."""
+        """Report nothing: it is the same for every view, and pictures show images before it."""
         return None
 
     def sweep(self, sides: Tensor, count: int) -> dict[str, list[tuple[()]]]:
@@ -37,5 +37,5 @@ class Normalize:
         return {}
 
     def undo(self, x: Tensor) -> Tensor:
-        """Return images `(N,C,H,W)` as they were before `apply`, in a new tensor."""
+        """Invert `apply`: return images `(N,C,H,W)` in [0, 1] in a new tensor, on the device of x."""
         return x * self.std.to(x.device) + self.mean.to(x.device)

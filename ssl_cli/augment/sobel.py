@@ -39,7 +39,7 @@ class Sobel:
         return Edged(draws.uniform(*key, self.slots[0]) < self.settings.p)
 
     def apply(self, x: Tensor, params: Edged) -> Tensor:
-        """Filter images `(N,C,H,W)` in [0, 1] where drawn, in place."""
+        """Filter images `(N,C,H,W)` in [0, 1] where drawn; x may be overwritten."""
         return on_rows(x, params.on, lambda images, rows: edges(images).repeat(1, x.shape[1], 1, 1))
 
     def describe(self, params: Edged, row: int, sides: Tensor) -> Drawn | None:
@@ -53,7 +53,10 @@ class Sobel:
 
 
 def edges(x: Tensor) -> Tensor:
-    """Compute the gradient magnitude `(N,1,H,W)` of the brightness of images `(N,C,H,W)`, at most 1."""
+    """Compute the Sobel gradient magnitude `(N,1,H,W)` of images `(N,C,H,W)` in [0, 1], clamped to at most 1.
+
+    Kernels, border and brightness are as in `Sobel`; x is unchanged.
+    """
     gray = luma(x) if x.shape[1] == len(LUMA) else x.mean(1, keepdim=True)
     wide = F.pad(gray, (1, 1, 1, 1), mode="replicate")
     across = wide[..., 2:] - wide[..., :-2]

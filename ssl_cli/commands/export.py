@@ -48,7 +48,9 @@ L2 = Annotated[
         "--l2", metavar=options.SWITCH, help="Divide h by its length (default: as it is)", rich_help_panel=ONNX
     ),
 ]
-Opset = Annotated[int, typer.Option(metavar="N", help="18 to 23; low for reach.", rich_help_panel=ONNX)]
+Opset = Annotated[
+    int, typer.Option(metavar="N", help="ONNX opset, 18 to 23; older runtimes need a low one.", rich_help_panel=ONNX)
+]
 
 
 def export(

@@ -79,7 +79,7 @@ class GraySettings(Section):
 
 
 class SolarizeSettings(Section):
-    """Values from `threshold` on are inverted."""
+    """Invert values of `threshold` and above, in [0, 1]."""
 
     p: Probability = 0.2
     threshold: Probability = 0.5
@@ -165,18 +165,18 @@ class AugmentSettings(Section):
         return second
 
     def unsuited(self, channels: int) -> dict[str, str]:
-        """Return the operations in use that are undefined for images of so many channels, each with the reason."""
-        used, numbers = {*self.order, *(self.second or ())}, len(self.normalize.mean)
+        """Return why operations in use are undefined for images of `channels` channels, by their names."""
+        used, expected = {*self.order, *(self.second or ())}, len(self.normalize.mean)
         why = {}
         if "gray" in used and channels != RGB:
             why["gray"] = "there are no colours"
-        if "normalize" in used and channels != numbers:
-            why["normalize"] = f"its mean and std are of {numbers} channel{'s' * (numbers != 1)}"
+        if "normalize" in used and channels != expected:
+            why["normalize"] = f"its mean and std are of {expected} channel{'s' * (expected != 1)}"
         return why
 
     def suited(self, channels: int) -> "AugmentSettings":
-        """Return the augmentation without the operations that are undefined for so many channels."""
-        out = self.unsuited(channels)
+        """Return the augmentation without the operations that are undefined for images of `channels` channels."""
+        undefined = self.unsuited(channels)
         orders = {"order": self.order, "second": self.second}
-        left = {key: order and tuple(name for name in order if name not in out) for key, order in orders.items()}
-        return self.model_copy(update=left) if out else self
+        defined = {key: order and tuple(k for k in order if k not in undefined) for key, order in orders.items()}
+        return self.model_copy(update=defined) if undefined else self

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ssl_cli.config.toml_file import TomlFile, read_toml
 from ssl_cli.errors import UsageError
-from ssl_cli.names import IMAGE_SUFFIXES, is_file, is_there, shown
+from ssl_cli.names import IMAGE_SUFFIXES, expanded, is_file, is_there, shown
 from ssl_cli.registry import FAMILIES, METHODS, did_you_mean
 
 SIDES = {"cifar10": 32, "cifar100": 32, "svhn": 32, "mnist": 28, "fashionmnist": 28, "stl10": 96, "fake": 224}
@@ -93,7 +93,7 @@ def side_of(source: str | None) -> float | None:
     """Return the median short side in pixels of a data set's images; None where it has to be read from the images."""
     if source is None or source.lower() == "shapes":
         return 32
-    path = Path(source).expanduser()
+    path = expanded(source)
     return median_side(path) if is_there(path) else SIDES.get(source.partition(":")[0].lower())
 
 

@@ -1,4 +1,4 @@
-"""What pydantic refuses, as one sentence: the setting, its value, its origin, what it must be; and a hint."""
+"""Convert pydantic's validation errors to a `UsageError`: setting, value, origin, what it must be, and a hint."""
 
 import difflib
 import re
@@ -31,8 +31,8 @@ def refusal(error: ValidationError, sources: "Sequence[Source]") -> UsageError:
     """Return the error about the first unknown name, or else about the first refused value.
 
     Args:
-        error: what the tree refused.
-        sources: where its values came from, the strongest first.
+        error: pydantic's errors of the settings tree.
+        sources: the sources of its values, those of the highest precedence first.
     """
     method = next((source.values["method.name"] for source in sources if "method.name" in source.values), "")
     known = leaves(method_settings(str(method)))
@@ -40,7 +40,7 @@ def refusal(error: ValidationError, sources: "Sequence[Source]") -> UsageError:
     keys = [_key(detail, known) for detail in details]
     key, kind = keys[0], details[0]["type"]
     found = ((given, source) for source in sources for given in source.values if f"{given}.".startswith(f"{key}."))
-    given, source = next(found)  # the strongest source of the setting, or of one in the table
+    given, source = next(found)  # the first source that gives the setting, or one in its table
     origin = source.origins[given]
     if kind == _UNKNOWN:
         return unknown(given, origin, list(known))
@@ -48,20 +48,20 @@ def refusal(error: ValidationError, sources: "Sequence[Source]") -> UsageError:
     if kind == _NO_TABLE and inside:
         message = f"'{key}' is a table of settings, not a value (from {origin})."
         return UsageError(message, f"Set one of it, such as {inside}.")
-    own = [detail for detail, of in zip(details, keys, strict=True) if of == key]
-    must, *tip = re.split(r"\. (?=Did you mean |Known: )", " or ".join(map(_reason, own)))
-    must = must.replace(" or it should be ", " or ")
-    must += f" (and {len(set(keys)) - 1} more)" if len(set(keys)) > 1 else ""
-    value = own[0]["input"] if given != key else source.values[key]
-    words = re.findall(r"'([^']+)'", " ".join(str(detail.get("ctx", {}).get("expected", "")) for detail in own))
+    same_key = [detail for detail, of in zip(details, keys, strict=True) if of == key]
+    rule, *tip = re.split(r"\. (?=Did you mean |Known: )", " or ".join(map(_reason, same_key)))
+    rule = rule.replace(" or it should be ", " or ")
+    rule += f" (and {len(set(keys)) - 1} more)" if len(set(keys)) > 1 else ""
+    value = same_key[0]["input"] if given != key else source.values[key]
+    words = re.findall(r"'([^']+)'", " ".join(str(detail.get("ctx", {}).get("expected", "")) for detail in same_key))
     meant = closest(value, words) if isinstance(value, str) else None
     hint = f"Did you mean '{meant}'?" if meant else source.remedy.format(origin=origin, key=given)
     what = f"{key} = {reprlib.repr(value)}" if key in known else f"The combination of settings in '{shown(key)}'"
-    return UsageError(f"{what} (from {origin}) is refused: {must}.", tip[0] if tip else hint)
+    return UsageError(f"{what} (from {origin}) is refused: {rule}.", tip[0] if tip else hint)
 
 
 def unknown(key: str, origin: str, known: Sequence[str]) -> UsageError:
-    """Return the error about a name that is no setting: it suggests one of that name, the closest, or all near it."""
+    """Return the error about an unknown setting; it suggests one of that name, the closest, or all near it."""
     section, _, name = key.rpartition(".")
     elsewhere = [other for other in known if other.rpartition(".")[2] == name]
     close = difflib.get_close_matches(key, elsewhere or known, n=1, cutoff=0.0 if elsewhere else 0.6)

@@ -1,4 +1,4 @@
-"""The settings of a resumed run: its own, except for what the command line may change."""
+"""The settings of a resumed run: those in its folder, except for what the command line may change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ssl_cli.names import decode_paths
 CHANGEABLE = {
     "schedule.epochs", "run.log_every", "run.checkpoint_every", "run.keep", "run.max_time", "run.out", "run.evaluate",
     "run.monitor", "run.stop_on_collapse",
-    "data.threads", "data.cache",
+    "data.threads", "data.cache", "data.folder", "data.download",
 }  # fmt: skip
 """Settings that do not change what a step computes."""
 REPLANNING = {"hardware.micro_batch", "hardware.memory", "hardware.mode"}
@@ -29,10 +29,10 @@ class Continuation:
     """How a run is resumed.
 
     Attributes:
-        settings: of the run, with the changes.
+        settings: the settings of the run, with the changes.
         notes: sentences on the changes, for the user.
-        replan: whether the batch is to be split into micro-batches as the settings now ask.
-        device: that the command line asks for, in place of the run's; None: the run's own.
+        replan: whether to plan the micro-batches again, since one of `REPLANNING` changed.
+        device: the device given on the command line; None: that of the run.
     """
 
     settings: Settings
@@ -57,7 +57,8 @@ def continued(
         sized: values that its plan chose for settings that are open in the file, by dotted key.
 
     Raises:
-        UsageError: the command line changes what would change the steps, or leaves out the run's own method class.
+        UsageError: the command line changes a setting that affects what a step computes, or the run has a user's own
+            method class and it is not given again.
         CheckpointError: the settings of the run cannot be read.
     """
     notes, replan, device = [], False, None

@@ -1,4 +1,4 @@
-"""The base of every settings model: frozen, strict about names, and of values that a file can hold."""
+"""The base class of every settings model: frozen, without unknown names, with values that a file can hold."""
 
 import datetime
 import math
@@ -11,7 +11,7 @@ from ssl_cli.config.toml_file import DEEPEST
 
 LARGEST_NUMBER = 2**63
 LONGEST_TEXT = 4096
-"""Characters of a text, and entries of a list; Linux takes no longer path."""
+"""The most characters of a text, the longest path of Linux, and the most entries of a list."""
 Count = Annotated[int, Field(gt=0, le=10**9)]
 """Steps, images or rows."""
 Rows = Annotated[int, Field(gt=0, le=2**24)]
@@ -45,10 +45,12 @@ class Section(BaseModel):
 
 
 def storable(value: Any, depth: int = 0) -> Any:
-    """Return the value; refuse what neither a tensor, a file name nor `settings.toml` can hold.
+    """Return the value unchanged if a tensor, a file name or `settings.toml` can hold it.
 
     Raises:
-        ValueError: such a number or text, also inside of a list or table, or too many of these in one another.
+        ValueError: in the value, or in a list or table in it, there is a number that is not finite or not below
+            `LARGEST_NUMBER`, a date or time, text that is no file name, more than `LONGEST_TEXT` entries, or nesting
+            deeper than `DEEPEST`.
     """
     match value:
         case float() if not math.isfinite(value):

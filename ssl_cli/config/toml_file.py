@@ -13,10 +13,10 @@ from ssl_cli.errors import UsageError
 from ssl_cli.names import shown
 
 DEEPEST = 8
-"""Lists and tables within one another, in a value or in a dotted key."""
+"""Largest nesting depth of lists, tables and dotted keys."""
 _LONGEST_KEY = 200
 _MOST_SETTINGS = 1000
-"""Settings of a file; a run has a hundred, and a method of one's own may have more."""
+"""Largest number of settings in a file; a run has a hundred, a user's own method may add some."""
 _QUOTED = re.compile(
     r'"""(?:\\.|[^\\])*?(?:"""|\Z)|' r"'''.*?(?:'''|\Z)|" r'"(?:\\.|[^"\\\n])*"?|' r"'[^'\n]*'?|#[^\n]*", re.DOTALL
 )
@@ -32,7 +32,7 @@ class TomlFile:
     text: str
 
     def where(self, key: str) -> str:
-        """Return in words the line that sets `a.b`, or that opens the table of which it is part."""
+        """Return the words for the line that sets `a.b`, or else for the header of the table that holds it."""
         parts = key.split(".")
         above = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
         found = [self._lines[name] for name in (f"[{key}]", *above) if name in self._lines]
@@ -81,7 +81,7 @@ def read_toml(path: Path, name: str = "") -> TomlFile:
 
 
 def is_name(key: str) -> bool:
-    """Whether a setting, also one of a method of one's own, may have this dotted key."""
+    """Return whether a setting, also one of a user's own method, may have this dotted key."""
     return len(key) <= _LONGEST_KEY and key.count(".") < DEEPEST and key.isprintable()
 
 
@@ -101,7 +101,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and the value of all that is not itself a table with entries."""
+    """Yield dotted key and value of every leaf: of all but tables with entries."""
     for name, value in table.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{prefix}{name}.")

@@ -8,7 +8,7 @@ from typing import Any
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.search import require_images
 from ssl_cli.errors import DataError, UsageError
-from ssl_cli.names import is_folder, is_there, shown
+from ssl_cli.names import expanded, is_folder, is_there, shown
 from ssl_cli.registry import closest, did_you_mean
 
 SHAPES = "shapes"
@@ -50,7 +50,7 @@ def folder_of(source: str | None) -> Path | None:
     """Return the path that `source` is; None for a name. An existing path is preferred to a name."""
     if source is None:
         return None
-    path = Path(source).expanduser()
+    path = expanded(source)
     meant = os.sep in source or source.startswith((".", "~"))
     return path if meant or is_there(path) else None
 
@@ -93,7 +93,7 @@ def require_data(settings: DataSettings) -> None:
         name_and_split(str(settings.source))
     if settings.test is not None:
         refuse_test_images(settings.source)
-        require_images(Path(settings.test).expanduser())
+        require_images(expanded(settings.test))
 
 
 def refuse_test_images(source: str | None) -> None:

@@ -1,7 +1,6 @@
 """Open the images to pretrain on and those to evaluate with, from the settings."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import in_channels
@@ -11,7 +10,7 @@ from ssl_cli.data.shapes import CLASSES, Shapes, Stream
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import labelled, limited, relabelled, stratified
 from ssl_cli.errors import DataError
-from ssl_cli.names import is_folder, shown
+from ssl_cli.names import expanded, is_folder, shown
 
 _TESTS = ("test", "val")
 _TEST_IMAGES = 2048
@@ -99,7 +98,7 @@ def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source
     if settings.test is not None:
         return (
             bank,
-            open_folder(Path(settings.test).expanduser(), settings.channels),
+            open_folder(expanded(settings.test), settings.channels),
             f"the images of {shown(settings.test)}",
         )
     if folder is None:

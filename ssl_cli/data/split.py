@@ -14,8 +14,8 @@ class Subset:
     """Serve some images of a source, as a source.
 
     Args:
-        source: the whole.
-        indices: int64 `(M,)`, of the images.
+        source: the source to select from.
+        indices: int64 `(M,)`, positions of the images in it.
         labels: int64 `(M,)`, which replace the source's.
         classes: names of these labels.
     """
@@ -32,11 +32,11 @@ class Subset:
         return len(self.indices)
 
     def path(self, index: int) -> str:
-        """Return the image's name in the whole."""
+        """Return the image's path in the source."""
         return self.source.path(int(self.indices[index]))
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """Read the image from the whole."""
+        """Read the image from the source."""
         return self.source.read(int(self.indices[index]), cap)
 
 
@@ -46,7 +46,7 @@ class BatchedSubset(Subset):
     source: BatchedSource
 
     def read_many(self, indices: Tensor) -> Tensor:
-        """Return the images from the whole."""
+        """Read the images from the source."""
         return self.source.read_many(self.indices[indices])
 
 
@@ -59,7 +59,10 @@ def subset(
 
 
 def limited(source: Source, limit: int | None) -> Source:
-    """Select the first `limit` images of each class, or of the whole if there are no labels."""
+    """Select the first `limit` images of each class, in the order of the source; None: return the source.
+
+    Images without a label (-1) count as one class, so of an unlabelled source the first `limit` are selected.
+    """
     if limit is None:
         return source
     by_class = source.labels.argsort(stable=True)

@@ -125,7 +125,7 @@ def build_loader(
 
     Args:
         settings: settings of the run.
-        objective: says which views its targets read.
+        objective: its `gradient_views` and `target_views` decide which images this rank reads.
         source: the images.
         device: caches the decoded images where `gpu_cache_bytes` are enough for all of them.
         cache_bytes: RAM that decoded images may take.

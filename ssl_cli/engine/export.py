@@ -74,7 +74,7 @@ def export_run(
     real: list[Tensor] = []
     try:
         real = _real(settings, input_kind)
-    except SslcliError as error:  # the data may have stayed on another machine
+    except SslcliError as error:  # such as images that are on another machine
         yield Warned(step=trained.step, message=f"Checked on random images only: {error.message}")
     batches = [*_random(settings, input_kind), *real]
     agreement = compare(model, _reference(encoder, settings, input_kind), batches)
@@ -163,7 +163,7 @@ def _real(settings: Settings, input_kind: str) -> list[Tensor]:
 
 
 def _origin(trained: Trained) -> dict[str, Any]:
-    """Describe the weights; of a user's own method only by the class, since a path is of this machine."""
+    """Describe where the weights come from; a user's own method by its class alone, without the path of its file."""
     settings = trained.settings
     return {
         "version": __version__,

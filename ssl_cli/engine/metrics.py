@@ -1,4 +1,4 @@
-"""Metrics of training at log steps: throughput, the method's numbers, the geometry of z, and its collapse."""
+"""Metrics of training at log steps: throughput, the method's own metrics, the geometry of z, and its collapse."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ PATIENCE = 20
 
 @torch.no_grad()
 def observe(objective: Objective, z: Tensor, targets: Targets, batch: Batch) -> dict[str, float]:
-    """Return the objective's own numbers and `spread`, `uniformity` and `effective_rank` of z `(M,D)`."""
+    """Return the objective's own metrics and `spread`, `uniformity` and `effective_rank` of z `(M,D)`."""
     numbers = _to_host(objective.observe(z, targets, batch), z.device)
     # a few hundred rows, on the CPU: not every device has eigenvalues or float64
     rows = unit(z[:ROWS]).cpu() if z.dim() == 2 else z[:0].cpu()
@@ -64,12 +64,12 @@ class CollapseWatch:
 
 
 class Metrics:
-    """Measure from one log step to the next.
+    """Measure throughput, waiting time and the objective's metrics from one log step to the next.
 
     Args:
         settings: settings of the run.
-        loader: whose waiting time is reported.
-        objective: what is trained.
+        loader: its seconds of waiting for images are reported as a fraction of the time.
+        objective: the objective in training, which the kNN monitor evaluates.
         resolved: resolved choices of the run.
         steps: total number of steps.
     """

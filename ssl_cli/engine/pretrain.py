@@ -39,6 +39,7 @@ from ssl_cli.errors import (
 )
 from ssl_cli.events import Choice, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.logs import capture_logging
+from ssl_cli.names import expanded
 from ssl_cli.objective import Objective
 from ssl_cli.planning.resolved import Resolved
 from ssl_cli.planning.size import fitted
@@ -291,8 +292,8 @@ def _with_absolute_paths(settings: Settings) -> Settings:
     """Return the settings with absolute data folders, so that the run can be evaluated and resumed from anywhere."""
     data = settings.data
     found = {
-        name: str(Path(value).expanduser().absolute())
+        name: str(expanded(value).absolute())
         for name in ("source", "test")
-        if (value := getattr(data, name)) is not None and Path(value).expanduser().exists()
+        if (value := getattr(data, name)) is not None and expanded(value).exists()
     }
     return settings.model_copy(update={"data": data.model_copy(update=found)})

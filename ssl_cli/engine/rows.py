@@ -1,4 +1,4 @@
-"""Rows of a step: which rank runs them.
+"""Assign the rows of a step to the ranks.
 
 The rows that share BatchNorm statistics are the same for any number of ranks. Where the number of groups is a multiple
 of the world size each rank runs whole groups. Otherwise each rank runs a part of every group and the ranks all-reduce
@@ -26,7 +26,7 @@ QUERIES, TARGETS = 1, 2
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows of a step by rank.
+    """Hold which rank runs which rows of a step, in BatchNorm groups.
 
     Attributes:
         by_rank: the groups of each rank.
@@ -65,7 +65,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class StepRows:
-    """Rows of one step.
+    """Hold the rows of one step: of the views with gradient, and of the targets.
 
     Attributes:
         queries: rows of the views that carry gradient, view by view.
@@ -140,7 +140,7 @@ def shard(groups: Groups, images: int, world_size: int, rank: int) -> Shard:
 
 
 def splits_groups(groups: int, world_size: int) -> bool:
-    """Return whether so many groups are split across ranks because they cannot be divided evenly."""
+    """Return whether every BatchNorm group is split across ranks: `groups` is no multiple of the world size."""
     return groups % world_size > 0
 
 

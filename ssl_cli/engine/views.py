@@ -56,7 +56,7 @@ class ViewLoader:
     Args:
         loader: batches of images.
         pipeline: the augmentation.
-        objective: says how many views there are, and which of them `targets` reads.
+        objective: gives the number of views (`views`) and those that `targets` reads (`target_views`).
         rows: step to the rows of that step; see `step_rows`.
         device: where views are made.
         memory_format: of the views.

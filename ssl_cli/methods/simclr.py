@@ -29,7 +29,10 @@ def nt_xent_over_ranks(z: Tensor, local: LocalRows, temperature: float, extra: T
 
 
 class SimCLR(Objective):
-    """Contrast the two views of each image with all other views of the batch (algorithm 1)."""
+    """Compare each view with the other view of its image, the positive, and with all other views of the batch.
+
+    These 2(N - 1) views are its negatives: algorithm 1, NT-Xent on z = g(f(x)).
+    """
 
     paper_bn_group = "global"
 

@@ -48,6 +48,9 @@ class DisplayStream:
 def write_result(text: str) -> None:
     """Write to stdout and flush; a reader that has closed its end is no error (`sslcli methods | head -1`).
 
+    Note:
+        After a failed write, also that one, file descriptor 1 is redirected to /dev/null: later writes are discarded.
+
     Raises:
         ResourceError: it cannot be written, as on a full disk.
     """

@@ -28,12 +28,26 @@ FLAGS = {
     "--micro-batch": ("32", "hardware.micro_batch", 32),
     "--memory": ("4GB", "hardware.memory", 4_000_000_000),
     "--time": ("20m", "run.time", 1200.0),
+    "--compile": ("off", "hardware.compile", "off"),
     "--max-time": ("10m", "run.max_time", 600.0),
     "--out": ("runs/y", "run.out", "runs/y"),
     "--test-data": ("tests", "data.test", "tests"),
     "--download": (None, "data.download", True),
     "--threads": ("2", "data.threads", 2),
     "--set": ("run.keep=5", "run.keep", 5),
+}
+BENCH_FLAGS = FLAGS.keys() - {"--lr", "--seed", "--compile", "--time", "--max-time", "--out", "--test-data"}
+EVALUATION_FLAGS = {
+    "--baselines": (None, "baselines", True),
+    "--test-data": ("tests", "test_data", "tests"),
+    "--limit": ("5", "limit", 5),
+    "--device": ("cpu", "device", "cpu"),
+    "--method": ("mine.py:Mine", "method", "mine.py:Mine"),
+}
+KNN_FLAGS = {
+    "-k": ("20", "k", 20),
+    "--temperature": ("0.07", "temperature", 0.07),
+    "--feature": ("z", "feature", "z"),
 }
 
 
@@ -55,6 +69,27 @@ def test_every_flag_reaches_its_setting(engine: FakeEngine, flag: str) -> None:
 
 def test_every_flag_is_a_setting() -> None:
     assert set(options.SETTINGS.values()) <= set(leaves(MethodSettings))
+    assert {flag for flag in options.FLAG_NAMES.values() if flag != "DATA"} <= FLAGS.keys()
+
+
+@pytest.mark.parametrize("flag", sorted(BENCH_FLAGS))
+def test_every_flag_of_bench_reaches_its_setting(engine: FakeEngine, flag: str) -> None:
+    value, key, meant = FLAGS[flag]
+    assert main(["bench", "all", "photos", flag, *([value] if value else [])]) == 0
+    assert passed(engine, key) == meant
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [("knn-eval", flag) for flag in (*EVALUATION_FLAGS, *KNN_FLAGS)]
+    + [("linear-eval", flag) for flag in EVALUATION_FLAGS],
+)
+def test_every_flag_of_an_evaluation_reaches_the_engine(engine: FakeEngine, command: str, flag: str) -> None:
+    value, name, meant = (EVALUATION_FLAGS | KNN_FLAGS)[flag]
+    assert main([command, "runs/x"]) == 0
+    assert engine.calls[-1][2][name] != meant
+    assert main([command, "runs/x", flag, *([value] if value else [])]) == 0
+    assert engine.calls[-1][2][name] == meant
 
 
 def test_the_headline_line(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:

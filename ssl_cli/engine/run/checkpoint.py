@@ -62,7 +62,7 @@ def newest(folder: Path, run: str = "") -> tuple[dict[str, Any] | None, list[str
     """
     found = _newest_first(folder)
     ours = [path for path in found if _of_run(path, run)]
-    warnings = [f"{path.name} is of another run, says its .json." for path in found if path not in ours]
+    warnings = [f"{path.name} belongs to another run, by its .json." for path in found if path not in ours]
     for path in ours:
         try:
             state = load(path)
@@ -154,12 +154,13 @@ def _verify(path: Path) -> None:
 
 
 def _newest_first(folder: Path, run: str = "") -> list[Path]:
-    """List what is named like a checkpoint, without those whose `.json` names another run."""
+    """List the files named like a checkpoint by step, newest first, without those whose `.json` names another run."""
     named = [path for path in folder.iterdir() if re.fullmatch(r"step_\d{8,18}\.pt", path.name)]
     return [path for path in sorted(named, key=lambda path: int(path.stem[5:]), reverse=True) if _of_run(path, run)]
 
 
 def _of_run(path: Path, run: str) -> bool:
+    """Return whether a checkpoint belongs to `run` by its `.json`; True where either names no run."""
     try:
         found = disk.read_json(path.with_suffix(".json")).get("run")
     except (OSError, ValueError):

@@ -35,7 +35,7 @@ class RunFolder:
         overwrite: whether the run in it may be deleted first.
 
     Raises:
-        UsageError: the folder is not empty and neither applies, or it holds no run.
+        UsageError: the folder holds a run and neither flag is set, or other files and no run.
         LockedError: another process uses it.
         ResourceError: it cannot be written.
     """
@@ -53,11 +53,11 @@ class RunFolder:
             self.id = str(before.get("run") or (resume and run_of_checkpoints(path)) or uuid.uuid4().hex)
             self.died = before.get("state") == status.RUNNING
             self.killed = self.died and cgroups.killed_since(before.get("oom_kills"))
-            if is_started(path) and not (resume or overwrite):  # since it was looked at, by a process that has ended
+            if is_started(path) and not (resume or overwrite):  # another process trained here since `refuse_unfit`
                 raise not_empty(path)
             if overwrite:
                 _delete_run(path)
-            self.write_status(status.RUNNING)  # before all else: it marks the folder as a run, should we be killed
+            self.write_status(status.RUNNING)  # first: it marks the folder as a run, even if we are killed next
             disk.make_folder(self.checkpoints)
             for folder in (path, self.checkpoints):
                 disk.remove_temporary_files(folder)
@@ -94,7 +94,7 @@ class RunFolder:
         return _read_json(self.path / "plan.json")
 
     def has_saved(self) -> bool:
-        """Whether a checkpoint was ever saved here, by `metrics.jsonl`, or is there, whole or damaged."""
+        """Return whether there is a checkpoint, whole or damaged, or `metrics.jsonl` records one that was saved."""
         if any(map(_is_checkpoint, self.checkpoints.iterdir())):
             return True
         with (self.path / "metrics.jsonl").open("rb") as lines:
@@ -181,5 +181,5 @@ def _is_checkpoint(file: Path) -> bool:
 
 
 def _is_result(file: Path) -> bool:
-    """Whether an evaluation or an export wrote the file."""
+    """Return whether an evaluation or an export wrote the file."""
     return file.suffix == ".json" and _read_json(file).keys() >= {"event", "result", "checkpoint"}

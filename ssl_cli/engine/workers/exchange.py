@@ -14,7 +14,7 @@ class Exchange:
     """Collect skipped files and stop requests of all ranks.
 
     Args:
-        loader: whose `skipped` files are taken.
+        loader: its list `skipped` is read and emptied after each step.
         stop: signals that this rank received.
         max_time: seconds after which to stop, from now; None: no limit.
     """

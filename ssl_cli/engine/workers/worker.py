@@ -1,4 +1,4 @@
-"""Ranks above 0: they take their part of every step, and neither log, save nor evaluate."""
+"""Ranks above 0: they run their local rows of every step, and neither log, save nor evaluate."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ def run_worker(settings: Settings) -> int:
     """Train as a rank above 0 to the end of the run; return the exit code.
 
     Args:
-        settings: name the device; all else comes from rank 0's broadcast.
+        settings: only `hardware.device` is used; rank 0 broadcasts all other settings.
 
     Raises:
         SslcliError: any error a user can cause; `RankError` where another rank is the cause.

@@ -99,7 +99,7 @@ def test_a_checkpoint_of_another_run_is_neither_used_nor_deleted(tmp_path: Path)
     found, warnings = checkpoint.newest(tmp_path, "own")
     assert found is not None
     assert found["step"] == 10
-    assert warnings == ["step_00000090.pt is of another run, says its .json."]
+    assert warnings == ["step_00000090.pt belongs to another run, by its .json."]
     assert [path.name for path in sorted(tmp_path.glob("*.pt"))] == ["step_00000010.pt", "step_00000090.pt"]
 
 

@@ -51,6 +51,14 @@ def test_what_does_not_change_a_step_may_change(file: Path) -> None:
     assert "300 epochs" in found.notes[0]
 
 
+def test_data_sets_may_be_found_in_another_folder_or_downloaded(file: Path) -> None:
+    """The error about a data set that is not there names both: --download, and data.folder."""
+    other = changed(toy_settings(), data={"download": True, "folder": "/sets"})
+    found = continued(other, {"data.download": "--download", "data.folder": "--set"}, file)
+    assert (found.settings.data.download, found.settings.data.folder) == (True, "/sets")
+    assert not found.replan
+
+
 @pytest.mark.parametrize(
     ("section", "name", "value", "origin"),
     [("run", "seed", 9, "--seed"), ("hardware", "precision", "bf16", "--precision"), ("data", "limit", 3, "--set")],
