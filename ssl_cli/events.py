@@ -52,6 +52,44 @@ class Started(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sizing:
+    """What a run of `seconds` would be on a machine: network, views of `size` pixels, batch and epochs.
+
+    `chosen` marks the run that is planned; the others are estimates.
+    """
+
+    machine: str
+    seconds: float
+    network: str
+    size: int
+    batch: int
+    epochs: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized(Event):
+    """What other times and machines would give, for a plan without training."""
+
+    rows: tuple[Sizing, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated(Event):
+    """The steps of the run are `steps` instead of `before`, as its first ones took `step_seconds` each; once a run.
+
+    They are `epochs`; the learning rate rises in the first `warmup` of the steps.
+    """
+
+    steps: int
+    before: int
+    epochs: float
+    step_seconds: float
+    message: str
+    warmup: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stepped(Event):
     """Metrics of one optimiser step.
 

@@ -43,7 +43,7 @@ OPS = {
 }
 BENCHES = ("step", "augment", "loader", "loss", "knn")
 """The keys of `bench.parts.PARTS`."""
-FAMILIES = ("shapes", "cifar", "stl10", "imagenet")
+FAMILIES = ("own", "shapes", "cifar", "stl10", "imagenet")
 
 
 def is_library_backbone(backbone: str) -> bool:

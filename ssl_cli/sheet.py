@@ -19,6 +19,8 @@ from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.data.split import spread
+from ssl_cli.engine.build import local_device
+from ssl_cli.engine.plan.size import size
 from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Warned
 from ssl_cli.names import shown
@@ -61,8 +63,9 @@ def augmentation_sheet(
         DataError: nothing could be read.
         ResourceError: the picture cannot be written.
     """
-    _refuse_too_large(settings.data.size, images, views)
     source = open_pretraining(settings.data, settings.run.seed)
+    settings = _sized(settings, source)
+    _refuse_too_large(settings.data.size, images, views)
     _refuse_among_images(output, source)
     rows: list[_Row] = []
     skipped: list[Skipped] = []
@@ -84,9 +87,8 @@ def augmentation_sheet(
     if skipped:
         names = ", ".join(shown(_relative(bad.path, source), 100) for bad in skipped)
         yield Warned(message=f"Files that could not be read are left out: {names}.")
-    pictures = [row.picture for row in rows]
-    picture = sheet.contact_sheet(_head(settings, op), pictures, sheet.tile_side(settings.data.size))
-    _write(output, sheet.png(picture))
+    tile = sheet.tile_side(settings.data.size)
+    _write(output, sheet.png(sheet.contact_sheet(_head(settings, op), [row.picture for row in rows], tile)))
     records = [row.record for row in rows]
     result: dict[str, Any] = {
         "path": str(output),
@@ -168,6 +170,13 @@ def _rows(batch: Batch, source: Source, settings: Settings, views: int, op: str 
                     "views": [{key: each.value for key, each in drawn.items()} for drawn in described],
                 },
             )
+
+
+def _sized(settings: Settings, source: Source) -> Settings:
+    """Return the settings with the image size of a run on this machine, where it is open."""
+    if "data.size" not in settings.run.fit:
+        return settings
+    return size(settings, len(source), source, local_device(settings.hardware.device)).settings
 
 
 def _sweep(settings: Settings, op: str, sides: Tensor, count: int) -> tuple[Pipeline, dict[str, list[dict[str, Any]]]]:

@@ -62,7 +62,7 @@ class Training:
 
     step: int
     steps: int = 0
-    epochs: int = 1
+    epochs: float = 1
     crop: float = 1.0
     flip: float = 0.0
     batch: int = 0
@@ -263,7 +263,7 @@ def _remedy(training: Training) -> tuple[str, ...]:
 def _longer(training: Training) -> tuple[str, ...]:
     if not training.run:
         return ()
-    more = max(2 * training.epochs, math.ceil(training.epochs * 3 * FEW_STEPS / max(training.steps, 1)))
+    more = math.ceil(training.epochs * max(2, 3 * FEW_STEPS / max(training.steps, 1)))
     return (f"sslcli pretrain --resume --out {shlex.quote(shown(training.run))} --epochs {more}",)
 
 

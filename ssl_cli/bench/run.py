@@ -13,6 +13,7 @@ from ssl_cli.data.loader import require_batch
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
 from ssl_cli.engine.plan.plan import cap_queue, make_plan
+from ssl_cli.engine.plan.size import size
 from ssl_cli.engine.train import Trainer
 from ssl_cli.objective import Batch, Targets
 
@@ -24,12 +25,12 @@ class Run:
 
     def __init__(self, settings: Settings, deadline: float) -> None:
         self.source = open_pretraining(settings.data, settings.run.seed)
-        settings, images = cap_queue(settings, len(self.source))[0], len(self.source)
-        self.device = local_device(settings.hardware.device)
+        self.device, images = local_device(settings.hardware.device), len(self.source)
+        settings, _ = cap_queue(size(settings, images, self.source, self.device).settings, images)
         require_batch(self.source.name, images, settings.run.batch)
         self.objective = build_objective(settings, self.device, images)
         planned = make_plan(settings, self.objective, images, self.source.name, self.source, Path.cwd())
-        self.asked, self.resolved = settings.run.batch, planned.resolved
+        settings, self.asked, self.resolved = planned.settings, settings.run.batch, planned.resolved
         most = max(STEP_SECONDS * planned.expected.get("rate", math.inf), SMALLEST_BATCH)
         batch = self.asked if self.asked <= most else 2 ** int(math.log2(most))
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"batch": batch})})

@@ -35,10 +35,11 @@ SIZES = {
 }
 """The dimensions of h and the millions of parameters of each backbone at width 1."""
 SUITED = {
-    "shapes": "no DATA, and no GPU: a narrow ResNet-18 at 32 pixels, about three minutes on two cores",
-    "cifar": "images up to 64 pixels",
-    "stl10": "STL-10, at 96 pixels",
-    "imagenet": "all other images, at 224 pixels; wants a GPU",
+    "own": "any DATA: network, image size, batch and epochs by the images, the machine and --time",
+    "shapes": "no DATA: a narrow ResNet-18 at 32 pixels, about four minutes",
+    "cifar": "the papers' own for CIFAR, up to 64 pixels; hundreds of epochs",
+    "stl10": "the paper's own for STL-10, at 96 pixels; hundreds of epochs",
+    "imagenet": "the papers' own for ImageNet, at 224 pixels; wants GPUs",
 }
 """The images that each family of recipes suits."""
 
@@ -132,7 +133,7 @@ def _listing() -> Iterator[str]:
     yield "backbones: --backbone NAME, at --width 1"
     others = [(f"{library}:NAME", f"any of {library}'s, by its name there") for library in BACKBONE_LIBRARIES]
     yield from _columns([*((name, _backbone(name)) for name in BACKBONES), *others])
-    yield "recipes: --recipe FAMILY, or FILE; by the data where none is named"
+    yield "recipes: --recipe FAMILY, or FILE; where none is named own, without DATA shapes"
     yield from _columns([(name, SUITED[name]) for name in FAMILIES])
     yield "A method's recipe, with a source for every value: sslcli methods NAME"
 

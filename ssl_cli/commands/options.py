@@ -29,6 +29,7 @@ SETTINGS = {
     "micro_batch": "hardware.micro_batch",
     "memory": "hardware.memory",
     "compile": "hardware.compile",
+    "time": "run.time",
     "max_time": "run.max_time",
     "out": "run.out",
     "test_data": "data.test",
@@ -105,7 +106,7 @@ Download = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(metavar="N", help="Decode threads (default: all processors)", hidden=True)]
 ImageSize = Annotated[
-    int | None, typer.Option(metavar="N", help="Side of a view in pixels (default: recipe)", rich_help_panel=DATA)
+    int | None, typer.Option(metavar="N", help="Side of a view in pixels (default: by --time)", rich_help_panel=DATA)
 ]
 Limit = Annotated[
     int | None,
@@ -151,20 +152,25 @@ Backbone = Annotated[
     ),
 ]
 Width = Annotated[
-    float | None, typer.Option(metavar="W", help="Width multiplier (default: recipe)", rich_help_panel=TRAINING)
+    float | None, typer.Option(metavar="W", help="Width multiplier (default: by --time)", rich_help_panel=TRAINING)
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Images per step, at any memory (default: recipe)", rich_help_panel=TRAINING),
+    typer.Option(metavar="N", help="Images per step, at any memory (default: by --time)", rich_help_panel=TRAINING),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(metavar="N", help="Passes over the images (default: recipe)", rich_help_panel=TRAINING)
+    float | None,
+    typer.Option(metavar="N", help="Passes over the images (default: --time)", rich_help_panel=TRAINING),
 ]
 Lr = Annotated[
     float | None,
     typer.Option(metavar="X", help="Final learning rate (default: recipe's rule)", rich_help_panel=TRAINING),
 ]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Random seed (default: 0)", rich_help_panel=TRAINING)]
+Time = Annotated[
+    str | None,
+    typer.Option(metavar="T", help="End, complete, after 20m, 2h (default: by images)", rich_help_panel=TRAINING),
+]
 MaxTime = Annotated[
     str | None, typer.Option(metavar="T", help="Stop, resumable, after 90s, 10m, 2h.", rich_help_panel=TRAINING)
 ]
@@ -183,7 +189,7 @@ Precision = Annotated[
         metavar="P",
         help="fp32, bf16 (default: auto)",
         autocompletion=complete.precisions,
-        rich_help_panel=HARDWARE,
+        hidden=True,
     ),
 ]
 Compile = Annotated[
@@ -227,7 +233,7 @@ Recipe = Annotated[
     str | None,
     typer.Option(
         metavar="R",
-        help=f"{', '.join(FAMILIES)}, or FILE (default: by the data)",
+        help=f"{', '.join(FAMILIES)}, or FILE (default: own for DATA)",
         autocompletion=complete.recipes,
         rich_help_panel=SETTING,
     ),

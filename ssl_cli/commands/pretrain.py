@@ -16,13 +16,14 @@ if TYPE_CHECKING:  # pydantic-settings takes 0.2 s to import: only once the comm
     from ssl_cli.config.tree import Settings
 
 EPILOG = options.examples(
-    "The embedded shapes, about three minutes on two cores: sslcli pretrain",
+    "Your images, sized for their number and this machine: sslcli pretrain photos/",
+    "The same in another time, complete when it is over: sslcli pretrain photos/ --time 2h --out runs/photos",
+    "The embedded shapes, about four minutes: sslcli pretrain",
     "A batch of any size, on any machine: sslcli pretrain --method simclr --batch 4096",
-    "A folder of photographs: sslcli pretrain photos/ --method moco-v2 --epochs 100 --out runs/photos",
     "Pictures that strong crops or flips would spoil: sslcli pretrain photos/ --gentle",
     "Continue after an interruption: sslcli pretrain --resume --out runs/photos",
     "On two GPUs, or in two processes: sslcli pretrain photos/ --devices 2 --batch 512",
-    "The plan, with its time and memory, without training: sslcli pretrain photos/ --batch 4096 --dry-run",
+    "The plan, and what other times would give, without training: sslcli pretrain photos/ --dry-run",
     "Settings without a flag: sslcli pretrain --set method.temperature=0.5 --set data.images=65536",
 )
 
@@ -38,6 +39,7 @@ def pretrain(
     lr: options.Lr = None,
     gentle: options.Gentle = False,
     seed: options.Seed = None,
+    time: options.Time = None,
     max_time: options.MaxTime = None,
     image_size: options.ImageSize = None,
     test_data: options.TestData = None,

@@ -1,4 +1,4 @@
-"""Recipes: the papers' settings as TOML files, one for each method and family of images."""
+"""Recipes: settings as TOML files, one for each method and family of images; most are those of the papers."""
 
 import os
 import re
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from ssl_cli.config.toml_file import TomlFile, read_toml
 from ssl_cli.errors import UsageError
 from ssl_cli.names import IMAGE_SUFFIXES, expanded, is_file, is_there, shown
 from ssl_cli.registry import FAMILIES, METHODS, did_you_mean
 
-SMALL_SETS = {"cifar10", "cifar100", "svhn", "mnist", "fashionmnist", "kmnist"}
+SIDES = {"cifar10": 32, "cifar100": 32, "svhn": 32, "mnist": 28, "fashionmnist": 28, "stl10": 96, "fake": 224}
+"""Short sides of torchvision's data sets in pixels; those of the others differ, and are larger."""
 _PEEKED = 32
 _FOLDER = Path(str(resources.files("ssl_cli") / "recipes"))
 
@@ -81,36 +81,20 @@ def _path(method: str, family: str) -> Path:
     return _FOLDER / f"{_written_for(method)}.{family}.toml"
 
 
-def family_of(source: str | None, size: Any, method: str = "simclr") -> str:
-    """Return the family that suits the data, by its name where that is known, else by size, else by the images.
+def family_of(source: str | None) -> str:
+    """Return the family that suits the data: `shapes` for the embedded set, `own` for all other images.
 
-    In place of a family that `method` lacks, it is that of the largest images which the method has.
+    Those of the papers are for their own data sets and budgets, and are asked for by name.
     """
-    have = families(method)
-    family = _suited(source, size)
-    return family if family in have else have[-1]
+    return "shapes" if source is None or source.lower() == "shapes" else "own"
 
 
-def _suited(source: str | None, size: Any) -> str:
-    from ssl_cli.config.tree import CIFAR_UP_TO  # late: listing recipes needs no settings tree
-
-    if source is None or source == "shapes":
-        return "shapes"
-    if size is not None:
-        return "cifar" if _at_most(size, CIFAR_UP_TO) else "imagenet"
+def side_of(source: str | None) -> float | None:
+    """Return the median short side in pixels of a data set's images; None where it has to be read from the images."""
+    if source is None or source.lower() == "shapes":
+        return 32
     path = expanded(source)
-    if not is_there(path):
-        name = source.partition(":")[0].lower()
-        return "cifar" if name in SMALL_SETS else "stl10" if name == "stl10" else "imagenet"
-    side = median_side(path)
-    return "cifar" if side is not None and side <= CIFAR_UP_TO else "imagenet"
-
-
-def _at_most(size: Any, limit: int) -> bool:
-    try:
-        return int(size) <= limit
-    except (TypeError, ValueError, OverflowError):
-        return False  # no number; the tree refuses it
+    return median_side(path) if is_there(path) else SIDES.get(source.partition(":")[0].lower())
 
 
 def median_side(folder: Path) -> float | None:

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ssl_cli import disk
 from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.config.tree import Settings
+from ssl_cli.config.units import format_epochs
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.names import decode_paths
 
@@ -40,8 +42,9 @@ class Continuation:
 
 
 def continued(
-    settings: Settings, origins: Mapping[str, str], file: Path, saved: Mapping[str, Any] | None = None
-) -> Continuation:
+    settings: Settings, origins: Mapping[str, str], file: Path, saved: Mapping[str, Any] | None = None,
+    sized: Mapping[str, Any] = MappingProxyType({}),
+) -> Continuation:  # fmt: skip
     """Read the settings of the run and apply what the command line changes.
 
     Environment and files are for new runs and are ignored.
@@ -51,6 +54,7 @@ def continued(
         origins: where each of their values comes from, by dotted key.
         file: `settings.toml` of the run.
         saved: the settings in its checkpoint, which are used where the file is gone or damaged.
+        sized: values that its plan chose for settings that are open in the file, by dotted key.
 
     Raises:
         UsageError: the command line changes a setting that affects what a step computes, or the run has a user's own
@@ -73,7 +77,8 @@ def continued(
     old, new = before.model_dump(), settings.model_dump()
     old["run"]["max_time"] = None  # it was the limit of an earlier process
     for key, origin in origins.items():
-        value, wanted = _at(old, key), _at(new, key)
+        is_open = key in before.run.fit and key in sized
+        value, wanted = sized[key] if is_open else _at(old, key), _at(new, key)
         if not (origin.startswith("--") or origin in {"DATA", "the command line"}):
             continue
         if key == DEVICE:
@@ -89,7 +94,9 @@ def continued(
         old[section][name] = wanted
         replan |= key in REPLANNING
         if key == "schedule.epochs":
-            notes.append(f"The run now has {wanted} epochs instead of {value}; its learning rates are recomputed.")
+            old["run"]["fit"] = [other for other in before.run.fit if other != key]  # it no longer follows the time
+            now, then = format_epochs(wanted), format_epochs(value)
+            notes.append(f"The run now has {now} epochs instead of {then}; its learning rates are recomputed.")
     return Continuation(Settings.model_validate(old), notes, replan, device)
 
 

@@ -5,7 +5,7 @@ import math
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from ssl_cli.config.toml_file import DEEPEST
 
@@ -22,7 +22,15 @@ Rate = Annotated[float, Field(gt=0, le=1e12)]
 """A learning rate: one that is far too high diverges, but is finite in float32."""
 Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
 """A positive factor or divisor: neither it nor its reciprocal leaves the range of float32."""
-Epochs = Annotated[int, Field(gt=0, le=10**6)]
+
+
+def whole(number: float) -> float:
+    """Return a number without a fraction as an int, as it is printed and stored then; any other as it is."""
+    return int(number) if number == int(number) else number
+
+
+Epochs = Annotated[int | float, Field(gt=0, le=10**6), AfterValidator(whole)]
+"""Epochs, in part too: 2.5 are two, and half of the steps of one."""
 
 
 class Section(BaseModel):

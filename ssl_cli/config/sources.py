@@ -4,6 +4,7 @@ Flag > --set > --gentle > SSLCLI_SECTION__KEY > --config > ./sslcli.toml > user 
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,7 +175,7 @@ class Recipe(Source):
         method = given.get("method.name", DEFAULT_METHOD)
         wanted = given.get("run.recipe")
         if wanted is None:
-            wanted = family_of(given.get("data.source"), given.get("data.size"), method)
+            wanted = family_of(given.get("data.source"))
         with _origin_of("method.name", self.stronger):
             method_path(method)
         with _origin_of("run.recipe", self.stronger):
@@ -264,6 +265,7 @@ def settle(
     if gentle:
         sources[2:2] = [Gentle(settings.augment)]
         settings = _validated(sources)
+    settings = _fixed(settings, sources)
     origins = dict.fromkeys(leaves(type(settings.method)), "default")
     for source in reversed(sources):
         keys = [key for key in source.values if key in origins or key.startswith("method.")]
@@ -306,6 +308,15 @@ def settle_machine(
     sources = [Flags(flags, flag_names), variables, *_preferences(user_file)]
     settings = dict(flatten(_validated(sources, method={"name": DEFAULT_METHOD}).model_dump()))
     return {key: settings[key] for source in sources for key in source.values}
+
+
+def _fixed(settings: Settings, sources: Sequence[Source]) -> Settings:
+    """Remove from `run.fit` what a stronger source gives than the one that names it: that value is the user's."""
+    stronger = itertools.takewhile(lambda source: "run.fit" not in source.values, sources)
+    given = {key for source in stronger for key in source.values}
+    given |= _SHAPING if is_library_backbone(settings.model.backbone) else set()
+    left = tuple(key for key in settings.run.fit if key not in given)
+    return settings.model_copy(update={"run": settings.run.model_copy(update={"fit": left})})
 
 
 def _preferences(path: Path | None) -> list[File]:

@@ -19,7 +19,9 @@ SELECTIVE = ("resnet50", "resnet101", "resnet152")
 SHAPING = ("width", "stem", "sk", "zero_init", "init")
 """Settings that shape our own ResNets; a torchvision or timm network is as its library makes it."""
 CIFAR_UP_TO = 64
-"""Pixels: images up to this side have the CIFAR recipes, stem and test transform."""
+"""Pixels: images up to this side have the CIFAR stem and test transform."""
+Fitted = Literal["model.backbone", "model.width", "data.size", "run.batch", "schedule.epochs", "schedule.warmup"]
+"""Settings that a plan can choose for the images, the machine and the time."""
 
 
 def _known_backbone(name: str) -> str:
@@ -120,7 +122,7 @@ def _fractions(pair: tuple[float, float]) -> tuple[float, float]:
 class ScheduleSettings(Section):
     """The learning rate and the size of views over time."""
 
-    epochs: Epochs = 200
+    epochs: Epochs = Field(200, description="passes over the images, in part too: 2.5")
     warmup: float = Field(0.0, ge=0, le=10**6, description="epochs of linear warm-up from 0")
     kind: Literal["cosine", "step", "constant"] = "cosine"
     every: Literal["step", "epoch"] = Field(
@@ -134,15 +136,25 @@ class ScheduleSettings(Section):
         None, description="[0.5, 0.8]: views start at half the size, and grow to all of it in 0.8 of the steps"
     )
 
+    def steps(self, steps_per_epoch: int) -> int:
+        """Return the optimiser steps of all epochs, at least one."""
+        return max(1, round(self.epochs * steps_per_epoch))
+
 
 class RunSettings(Section):
     """The run itself: its folder, seed, batch, and how often it logs and saves."""
 
     out: str | None = Field(None, description="run folder; default: runs/<date-time>-<method>")
-    recipe: str | None = Field(None, description="family (shapes, cifar, stl10, imagenet) or a TOML file")
+    recipe: str | None = Field(None, description="family (own, shapes, cifar, stl10, imagenet) or a TOML file")
     seed: int = Field(0, ge=0, lt=2**31)
     batch: int = Field(256, ge=2, le=2**20, description="images per optimiser step; never changed silently")
+    time: Seconds | None = Field(
+        None, gt=0, le=10**9, description="end after this time, by the number of epochs; default: by the images"
+    )
     max_time: Seconds | None = Field(None, gt=0, le=10**9, description="stop, resumable, after this time")
+    fit: tuple[Fitted, ...] = Field(
+        (), max_length=100, description="settings that the plan chooses for images, machine and time"
+    )
     checkpoint_every: Count | None = Field(None, description="steps between checkpoints; default: once a minute")
     keep: int = Field(3, ge=2, le=10**6, description="checkpoints kept")
     log_every: Count = Field(10, description="steps between log lines")

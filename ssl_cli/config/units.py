@@ -9,12 +9,15 @@ from pydantic import BeforeValidator
 from ssl_cli.names import shown
 
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def _amount(value: object, units: dict[str, int], example: str) -> object:
     if not isinstance(value, str):
         return value
+    if "" not in units and re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
+        number = shown(value.strip(), 40)
+        raise ValueError(f"'{number}' has no unit, write it like {number}m or {number}s")
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
     if match is None or match[2].lower() not in units:
         raise ValueError(f"cannot read '{shown(value, 40)}' as an amount, write it like {example}")
@@ -31,7 +34,7 @@ def parse_bytes(value: object) -> object:
 
 
 def parse_seconds(value: object) -> object:
-    """Return the seconds in `90s`, `10m`, `2h` or a plain number, and anything but a string as it is."""
+    """Return the seconds in `90s`, `10m`, `2h`, and anything but a string as it is: a number is seconds."""
     return _amount(value, _SECONDS, "10m")
 
 
@@ -54,6 +57,19 @@ def format_seconds(seconds: float) -> str:
     if whole < 2 * 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400:,} days {whole % 86400 // 3600} h"
+
+
+def format_time(seconds: float) -> str:
+    """Format as a setting is written, rounded up: `45s`, `20m`, `5h`."""
+    unit, size = next(((unit, size) for unit, size in (("s", 1), ("m", 60)) if seconds <= 60 * size), ("h", 3600))
+    return f"{math.ceil(seconds / size)}{unit}"
+
+
+def format_epochs(epochs: float) -> str:
+    """Format as `1,200`, `2.5`, `0.04`: a whole number without a fraction."""
+    if epochs == int(epochs):
+        return f"{int(epochs):,}"
+    return f"{epochs:,.1f}" if epochs >= 1 else f"{epochs:.2g}"
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]

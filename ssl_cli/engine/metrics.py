@@ -10,12 +10,12 @@ from ssl_cli import memory
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.evaluation.monitor import Monitor
-from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.errors import DivergedError
 from ssl_cli.events import COLLAPSED, Event, Stepped, Warned
 from ssl_cli.losses.geometry import ROWS, effective_rank, spread, uniformity
 from ssl_cli.nn.heads import unit
 from ssl_cli.objective import Batch, Objective, Targets
+from ssl_cli.planning.resolved import Resolved
 
 LOG_SECONDS = 5.0
 """Steps are logged at least this often, even between multiples of `run.log_every`."""

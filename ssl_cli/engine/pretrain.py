@@ -1,8 +1,10 @@
 """A pretraining run from its settings to its last event."""
 
 import contextlib
+import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
 from ssl_cli.engine.evaluation.quality import quality
 from ssl_cli.engine.plan import oom
-from ssl_cli.engine.plan.plan import Resolved, cap_queue, describe, make_plan, replan
+from ssl_cli.engine.plan.plan import Plan, cap_queue, describe, make_plan, replan
+from ssl_cli.engine.plan.size import SizedRun, size
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.state import restore_state
@@ -37,6 +40,9 @@ from ssl_cli.events import Choice, Evaluated, Event, Finished, Planned, Started,
 from ssl_cli.logs import capture_logging
 from ssl_cli.names import expanded
 from ssl_cli.objective import Objective
+from ssl_cli.planning.resolved import Resolved
+from ssl_cli.planning.size import fitted
+from ssl_cli.planning.timing import whole_steps
 from ssl_cli.run_path import default_path, refuse_unfit
 from ssl_cli.signals import StopRequest, exit_code, stop_reason, stop_request
 
@@ -152,7 +158,10 @@ def _reopen(
         notes.append(f"There is nothing in {folder.path} to resume yet: training starts from step 0.")
     if state is None and not folder.settings_file.exists():
         return Continuation(settings, [], replan=False), None, notes
-    continuation = continued(settings, origins, folder.settings_file, state and state["settings"])
+    plan = folder.read_plan().get("resolved")
+    sized = plan.get("sized") if isinstance(plan, dict) else None
+    sized = sized if isinstance(sized, dict) else state["resolved"].get("sized", {}) if state else {}
+    continuation = continued(settings, origins, folder.settings_file, state and state["settings"], sized)
     return continuation, state, [*continuation.notes, *notes]
 
 
@@ -166,14 +175,14 @@ def assemble(
     """
     started = state is not None or folder.settings_file.exists()
     earlier = folder.read_plan() if started else {}  # else of a start that was given up
-    resolved = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder)
-    asked = settings = continuation.settings
-    source = open_pretraining(settings.data, settings.run.seed)
-    settings, notes = cap_queue(settings, len(source))
-    recorded_device = resolved.device if resolved else settings.hardware.device
-    device = local_device(continuation.device or recorded_device)
-    steps = len(source) // settings.run.batch * settings.schedule.epochs
+    began, asked = time.monotonic(), continuation.settings
+    resolved = before = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder, asked)
+    source = open_pretraining(asked.data, asked.run.seed)
+    device = local_device(continuation.device or (resolved.device if resolved else asked.hardware.device))
+    sized = SizedRun(fitted(asked, resolved.sized)) if resolved else size(asked, len(source), source, device)
+    settings, notes = cap_queue(sized.settings, len(source))
     if resolved:
+        steps = whole_steps(settings, len(source), resolved.calibrated)
         _refuse_other_run(resolved, state, len(source), steps)
     if resolved and torch.device(resolved.device).type != device.type:
         notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
@@ -181,12 +190,9 @@ def assemble(
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source))
     if resolved is None:
-        plan = make_plan(settings, objective, len(source), source.name, source, folder.path)
-        resolved, ram = plan.resolved, plan.cache_bytes
-        planned = Planned(choices=plan.choices, expected=plan.expected)
+        plan = _new_plan(settings, objective, source, folder, sized, spent=time.monotonic() - began, earlier=before)
+        settings, resolved, ram, planned = plan.settings, plan.resolved, plan.cache_bytes, _planned(plan)
         notes += plan.warnings
-        folder.write_plan(planned, resolved.as_dict())
-        folder.write_environment({"torch": str(torch.__version__), "torchvision": version("torchvision")})
     else:
         before = resolved
         if continuation.replan:
@@ -212,16 +218,40 @@ def assemble(
     return trainer, planned, notes
 
 
-def _recorded(planned: Any, saved: Any, folder: RunFolder) -> Resolved | None:
+def _new_plan(
+    settings: Settings, objective: Objective, source: Source, folder: RunFolder, sized: SizedRun, *,
+    spent: float, earlier: Resolved | None,
+) -> Plan:  # fmt: skip
+    """Plan a run that has no plan for this device, and write the plan and the environment to the folder."""
+    plan = make_plan(settings, objective, len(source), source.name, source, folder.path, spent=spent, earlier=earlier)
+    plan = replace(plan, choices=(*sized.choices, *plan.choices), warnings=(*sized.warnings, *plan.warnings))
+    folder.write_plan(_planned(plan), plan.resolved.as_dict())
+    folder.write_environment({"torch": str(torch.__version__), "torchvision": version("torchvision")})
+    return plan
+
+
+def _planned(plan: Plan) -> Planned:
+    return Planned(choices=plan.choices, expected=plan.expected)
+
+
+def _recorded(planned: Any, saved: Any, folder: RunFolder, settings: Settings) -> Resolved | None:
     """Return the choices in `plan.json`, or where they are lost or damaged those in the checkpoint.
+
+    Where the number of epochs is given by now, what was counted by the time is left out.
 
     Raises:
         CheckpointError: those of the checkpoint are damaged.
     """
+
+    def read(values: Any) -> Resolved:
+        found = Resolved.from_dict(values)
+        fitted(settings, found.sized)
+        return found if "schedule.epochs" in settings.run.fit else replace(found, timing=None, calibrated=None)
+
     with contextlib.suppress(ValueError, TypeError, AttributeError):
-        return Resolved.from_dict(planned)
+        return read(planned)
     try:
-        return None if saved is None else Resolved.from_dict(saved)
+        return None if saved is None else read(saved)
     except ValueError as error:
         raise CheckpointError(f"The plan in the checkpoint of {folder.path} is damaged.", str(error)) from error
 

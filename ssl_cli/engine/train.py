@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +16,6 @@ from ssl_cli.engine.gradient import MicroBatched, compute_gradient
 from ssl_cli.engine.metrics import Metrics, observe
 from ssl_cli.engine.plan import oom
 from ssl_cli.engine.plan.compile import allowed
-from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.rows import QUERIES, TARGETS, Shard, StepRows, step_rows
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
@@ -24,13 +23,15 @@ from ssl_cli.engine.run.state import capture_state
 from ssl_cli.engine.views import ViewLoader, Views, pipeline_by_step
 from ssl_cli.engine.workers.exchange import Exchange
 from ssl_cli.errors import DivergedError, convert_exception
-from ssl_cli.events import Event, Finished, Saved, Started, Warned
+from ssl_cli.events import Calibrated, Event, Finished, Saved, Started, Warned
 from ssl_cli.nn.batchnorm import Moments
 from ssl_cli.nn.compile import disable_compile, mark_step_begin, set_compile
 from ssl_cli.nn.precision import MEMORY_FORMATS, autocast, view_dtype
 from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.optim.build import build_optimiser, set_rate
-from ssl_cli.optim.schedule import peak_rate, rate, view_size, warmup_steps
+from ssl_cli.optim.schedule import peak_rate, rate
+from ssl_cli.planning.resolved import Resolved
+from ssl_cli.planning.timing import RunSchedule
 from ssl_cli.signals import StopRequest
 from ssl_cli.tensor_file import non_finite
 
@@ -49,13 +50,13 @@ def train(run: "Trainer") -> Iterator[Event]:
     """
     memory.release()  # what planning allocated
     out = str(run.folder.path) if run.folder else ""
-    yield Started(step=run.start, out=out, steps=run.steps, warmup=run.warmup, resumed=run.start > 0)
-    metrics = Metrics(run.settings, run.loader, run.objective, run.resolved, run.steps)
+    yield Started(step=run.start, out=out, steps=run.schedule.steps, warmup=run.schedule.warmup, resumed=run.start > 0)
+    metrics = Metrics(run.settings, run.loader, run.objective, run.resolved, run.schedule.steps)
     metrics.start(run.start)
     exchange = Exchange(run.loader, run.stop, run.settings.run.max_time)
-    run.views.start(run.start, run.steps)
+    run.views.start(run.start, run.schedule.steps)
     began = time.monotonic()
-    for number in range(run.start, run.steps):
+    for number in run.schedule.numbers(run.start):
         step = number + 1
         while True:
             try:
@@ -75,9 +76,12 @@ def train(run: "Trainer") -> Iterator[Event]:
         numbers = observe(run.objective, z, targets, batch) if logged else {}  # before any state moves
         if finite:
             run.update(number)
-            run.objective.after_step(z, targets, batch, step / run.steps)
+            run.objective.after_step(z, targets, batch, run.schedule.progress(step))
         skipped, stopped = exchange.after_step(step)
         yield from skipped
+        if calibrated := calibrate(run, step):
+            metrics.steps = run.schedule.steps
+            yield calibrated
         if not finite:
             yield run.skip_step(step)
         if logged:
@@ -85,14 +89,27 @@ def train(run: "Trainer") -> Iterator[Event]:
             yield from metrics.report(step, epoch=step / run.loader.steps_per_epoch, numbers=numbers, **facts)
         if run.folder is not None and (stopped or run.save_due(step)):
             yield run.save(step)
-        if stopped and step < run.steps:
+        if stopped and step < run.schedule.steps:
             yield stopped
             return
         del views, z, targets  # released before the next step's views are made
     seconds = time.monotonic() - began
-    images = (run.steps - run.start) * run.settings.run.batch
-    peak = memory.peak(run.device)
-    yield Finished(step=run.steps, steps=run.steps, seconds=seconds, peak_memory=peak, rate=images / max(seconds, 1e-9))
+    steps, peak = run.schedule.steps, memory.peak(run.device)
+    throughput = (steps - run.start) * run.settings.run.batch / max(seconds, 1e-9)
+    yield Finished(step=steps, steps=steps, seconds=seconds, peak_memory=peak, rate=throughput)
+
+
+def calibrate(run: "Trainer", step: int) -> Calibrated | None:
+    """Correct the number of epochs once, by the time of the first steps, and record it before the next step."""
+    before = run.schedule.steps
+    found = run.schedule.after_step(step) if distributed.world_size() == 1 else None
+    if found is not None:
+        run.resolved = replace(run.resolved, calibrated=run.schedule.calibrated)
+        if run.folder is not None:
+            run.folder.amend_plan(resolved=run.resolved.as_dict())
+        if found.steps != before:
+            run.views.start(step, found.steps)
+    return found
 
 
 class Trainer:
@@ -121,13 +138,11 @@ class Trainer:
         self.device = torch.device(resolved.device)
         memory_format = MEMORY_FORMATS[resolved.memory_format]
         self.objective = objective.train().to(memory_format=memory_format)
-        self.steps = loader.steps_per_epoch * settings.schedule.epochs
-        self.warmup = warmup_steps(settings.schedule, loader.steps_per_epoch)
+        self.schedule = RunSchedule(settings, loader.steps_per_epoch, resolved.timing, resolved.calibrated)
         self.peak_lr = peak_rate(settings.optim, settings.run.batch)
         self.optimiser = build_optimiser(objective, settings.optim, self.peak_lr)
         self.moments = Moments()
-        size_at = partial(view_size, settings.schedule.resolution, settings.data.size, self.steps)
-        pipeline = pipeline_by_step(settings.views, settings.run.seed, size_at)
+        pipeline = pipeline_by_step(settings.views, settings.run.seed, self.schedule.view_size)
         dtype = view_dtype(resolved.precision)
         self.views = ViewLoader(
             loader, pipeline, objective, self.rows, device=self.device, memory_format=memory_format, dtype=dtype
@@ -145,7 +160,7 @@ class Trainer:
 
     def lr(self, step: int) -> float:
         """Return the learning rate of a step, from 0."""
-        return rate(self.settings.schedule, self.peak_lr, step, self.loader.steps_per_epoch)
+        return rate(self.schedule.at(step), self.peak_lr, step, self.loader.steps_per_epoch)
 
     def targets(self, views: Views, batch: Batch) -> Targets:
         """Return the objective's targets for the images of all ranks, computed in micro-batches without gradient."""
@@ -221,8 +236,8 @@ class Trainer:
     def save_due(self, step: int) -> bool:
         """Return whether a checkpoint is due after `step` steps."""
         if every := self.settings.run.checkpoint_every:
-            return step % every == 0 or step == self.steps
-        return step == self.steps or time.monotonic() - self._saved >= SAVE_SECONDS
+            return step % every == 0 or step == self.schedule.steps
+        return step == self.schedule.steps or time.monotonic() - self._saved >= SAVE_SECONDS
 
     def save(self, step: int) -> Saved:
         """Write a checkpoint.
@@ -233,7 +248,8 @@ class Trainer:
         """
         assert self.folder is not None
         per_epoch = self.loader.steps_per_epoch
-        state = capture_state(self.settings, self.resolved, self.objective, self.optimiser, step, per_epoch)
+        settings = self.settings.model_copy(update={"schedule": self.schedule.schedule})
+        state = capture_state(settings, self.resolved, self.objective, self.optimiser, step, per_epoch)
         state["non_finite"] = self._masks
         for name in non_finite(state["objective"], state["optimiser"], known=self._masks):
             raise DivergedError(f"'{name}' is no longer finite at step {step}; it was not saved.", LOWER_RATE)

@@ -29,7 +29,7 @@ def rate(schedule: ScheduleSettings, peak: float, step: int, steps_per_epoch: in
     warm-up changes once an epoch (MoCo's code).
     """
     warmup = warmup_steps(schedule, steps_per_epoch)
-    total = schedule.epochs * steps_per_epoch
+    total = schedule.steps(steps_per_epoch)
     if step < warmup:
         return peak * step / warmup
     if schedule.every == "epoch":

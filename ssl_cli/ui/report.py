@@ -8,7 +8,7 @@ from typing import Any
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.errors import DONE, EXIT_CODES, INTERRUPTED, STOPPED
 from ssl_cli.events import SCHEMA, Finished
-from ssl_cli.ui import bench
+from ssl_cli.ui import bench, sizes
 from ssl_cli.ui.screen import Screen
 from ssl_cli.ui.text import percent, rate, safe
 from ssl_cli.verdict import NAMES, Advice, Score, Training, advise
@@ -37,6 +37,7 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
             "dry_run": True,
             "plan": [{"name": c.name, "value": c.value, "reason": c.reason} for c in screen.choices],
             "expected": dict(screen.expected),
+            **({"sizes": sizes.document(screen.sizes)} if screen.sizes else {}),
         }
     else:
         body = {

@@ -8,6 +8,7 @@ from ssl_cli.errors import DONE
 from ssl_cli.events import (
     COLLAPSED,
     Advised,
+    Calibrated,
     Choice,
     Evaluated,
     Event,
@@ -15,6 +16,8 @@ from ssl_cli.events import (
     Measured,
     Planned,
     Saved,
+    Sized,
+    Sizing,
     Skipped,
     Started,
     Stepped,
@@ -36,7 +39,11 @@ class Screen:
     choices: tuple[Choice, ...] = ()
     expected: Mapping[str, float] = field(default_factory=dict)
     """Values expected by the plan, named as in `Planned.expected`."""
+    sizes: tuple[Sizing, ...] = ()
+    """What other times and machines would give, of a plan without training."""
     started: Started | None = None
+    calibrated: Calibrated | None = None
+    """The number of steps, corrected by the time of the first ones."""
     latest: Stepped | None = None
     losses: tuple[float, ...] = ()
     """Losses over the whole run, thinned to a few hundred."""
@@ -162,8 +169,13 @@ def _replaced(screen: Screen, event: Event) -> Screen:
     match event:
         case Planned():
             return replace(screen, choices=event.choices, expected=event.expected)
+        case Sized():
+            return replace(screen, sizes=event.rows)
         case Started():
             return replace(screen, started=event)
+        case Calibrated():
+            started = screen.started and replace(screen.started, steps=event.steps, warmup=event.warmup)
+            return replace(screen, started=started, calibrated=event)
         case Saved():
             return replace(screen, saved=event)
         case Stopped():

@@ -15,10 +15,22 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_cli.config.units import format_bytes, format_seconds
-from ssl_cli.events import Evaluated, Event, Measured, Pictured, Saved, Skipped, Started, Stepped, Stopped, Warned
+from ssl_cli.events import (
+    Calibrated,
+    Evaluated,
+    Event,
+    Measured,
+    Pictured,
+    Saved,
+    Skipped,
+    Started,
+    Stepped,
+    Stopped,
+    Warned,
+)
 from ssl_cli.logs import capture_logging
 from ssl_cli.signals import STOPPING_SOON, on_interrupt
-from ssl_cli.ui import bench, report, view
+from ssl_cli.ui import bench, report, sizes, view
 from ssl_cli.ui.live import ResizedLive, without_caret_echo
 from ssl_cli.ui.screen import ONLINE, Screen, fold
 from ssl_cli.ui.stream import DisplayStream, write_result
@@ -152,6 +164,8 @@ def _one_line(event: Event) -> Iterator[str]:
     match event:
         case Warned():
             yield f"warning: {safe(event.message)} {safe(event.hint)}".rstrip()
+        case Calibrated():
+            yield f"time: {safe(event.message)}"
         case Saved():
             yield f"saved: {safe(event.path)}" + (f", {format_bytes(event.size)}" if event.size else "")
         case Stopped():
@@ -275,6 +289,10 @@ def _result(command: str, screen: Screen) -> str:
         console.print(view.plan(screen.choices, console.width))
     elif screen.plan_alone:
         text.writelines(f"{line}\n" for line in view.plan_lines(screen.choices, console.width))
+    if screen.sizes and console.is_terminal:
+        console.print(sizes.table(screen.sizes))
+    elif screen.sizes:
+        text.writelines(f"{line}\n" for line in ["", *sizes.lines(screen.sizes, console.width)])
     if screen.measured:
         with console.capture() as written:
             console.print(bench.tables(screen, console.width))

@@ -79,6 +79,8 @@ def panel(command: str, screen: Screen, now: float, start: float, width: int = 8
         _loss(top, screen, screen.latest, room)
     if screen.online:
         top.add_row("online kNN", _online(screen, room))
+    if screen.calibrated:
+        bottom.add_row("epochs", Text(safe(screen.calibrated.message)))
     if screen.saved:
         _saved(bottom, screen, now, room)
     if screen.skipped:

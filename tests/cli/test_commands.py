@@ -27,6 +27,7 @@ FLAGS = {
     "--precision": ("fp32", "hardware.precision", "fp32"),
     "--micro-batch": ("32", "hardware.micro_batch", 32),
     "--memory": ("4GB", "hardware.memory", 4_000_000_000),
+    "--time": ("20m", "run.time", 1200.0),
     "--compile": ("off", "hardware.compile", "off"),
     "--max-time": ("10m", "run.max_time", 600.0),
     "--out": ("runs/y", "run.out", "runs/y"),
@@ -35,7 +36,7 @@ FLAGS = {
     "--threads": ("2", "data.threads", 2),
     "--set": ("run.keep=5", "run.keep", 5),
 }
-BENCH_FLAGS = FLAGS.keys() - {"--lr", "--seed", "--compile", "--max-time", "--out", "--test-data"}
+BENCH_FLAGS = FLAGS.keys() - {"--lr", "--seed", "--compile", "--time", "--max-time", "--out", "--test-data"}
 EVALUATION_FLAGS = {
     "--baselines": (None, "baselines", True),
     "--test-data": ("tests", "test_data", "tests"),
@@ -104,7 +105,7 @@ def test_data_and_files(engine: FakeEngine) -> None:
     assert main(["pretrain", "cifar10", "--config", "more.toml", "--out", "x", "--resume"]) == 0
     assert passed(engine, "data.source") == "cifar10"
     assert (passed(engine, "run.batch"), passed(engine, "run.seed")) == (33, 5)
-    assert passed(engine, "method.temperature") == 0.5
+    assert (passed(engine, "method.temperature"), passed(engine, "run.recipe")) == (0.2, "own")
     assert (engine.calls[-1][2]["resume"], engine.calls[-1][2]["overwrite"]) == (True, False)
 
 

@@ -86,7 +86,7 @@ ANSWERS = {
     "sslcli pretrain --ba": {"--backbone", "--batch"},
     "sslcli pretrain --method ": set(METHODS),
     "sslcli pretrain --backbone resnet": set(BACKBONES),
-    "sslcli pretrain --method simclr --recipe ": {"shapes", "cifar", "imagenet"},
+    "sslcli pretrain --method simclr --recipe ": {"own", "shapes", "cifar", "imagenet"},
     "sslcli methods ": set(METHODS),
     "sslcli methods invaspread --recipe ": set(FAMILIES),
     "sslcli bench ": {*BENCHES, "all"},
@@ -118,11 +118,11 @@ def test_an_answer_imports_nothing_heavy(shell: str, runs: Path) -> None:
 def test_recipes_are_those_of_the_method(runs: Path, monkeypatch: pytest.MonkeyPatch, offered: Offer) -> None:
     monkeypatch.setattr(complete, "FAMILIES", (*FAMILIES, "moon"))  # of which no method has a recipe
     for line in ("pretrain --recipe ", "pretrain --method moco-v2 --recipe "):
-        assert offered("bash", f"sslcli {line}", runs) == {"shapes", "cifar", "imagenet"}
+        assert offered("bash", f"sslcli {line}", runs) == {"own", "shapes", "cifar", "imagenet"}
     line = "pretrain --method invaspread --recipe "
-    assert offered("bash", f"sslcli {line}", runs) == {"shapes", "cifar", "stl10"}
+    assert offered("bash", f"sslcli {line}", runs) == {"own", "shapes", "cifar", "stl10"}
     context = SimpleNamespace(params={"method": "simclr"})
-    assert complete.recipes(cast(typer.Context, context), "") == ["shapes", "cifar", "imagenet"]
+    assert complete.recipes(cast(typer.Context, context), "") == ["own", "shapes", "cifar", "imagenet"]
     assert complete.recipes(cast(typer.Context, context), "ci") == ["cifar"]
 
 

@@ -21,8 +21,8 @@ def test_each_thing_there_is_has_one_line(capsys: pytest.CaptureFixture[str]) ->
     out, err = capsys.readouterr()
     first = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
     assert first == [*METHODS, *BACKBONES, *(f"{library}:NAME" for library in BACKBONE_LIBRARIES), *FAMILIES]
-    assert "  moco-v1     arXiv 1911.05722  shapes, cifar, imagenet  a query meets its key" in out
-    assert "  invaspread  arXiv 1904.03436  shapes, cifar, stl10 " in out
+    assert "  moco-v1     arXiv 1911.05722  own, shapes, cifar, imagenet  a query meets its key" in out
+    assert "  invaspread  arXiv 1904.03436  own, shapes, cifar, stl10 " in out
     assert (err, "\x1b" in out, any(line != line.rstrip() for line in out.splitlines())) == ("", False, False)
 
 
@@ -95,7 +95,7 @@ def test_the_document_of_a_recipe_has_each_source(capsys: pytest.CaptureFixture[
         (["moco-v3"], "Did you mean 'moco-v2'?"),
         (["simklr"], "Did you mean 'simclr'?"),
         (["moco-v2", "--recipe", "imagnet"], "Did you mean 'imagenet'?"),
-        (["moco-v2", "--recipe", "stl10"], "moco-v2 has shapes, cifar, imagenet: try --recipe imagenet"),
+        (["moco-v2", "--recipe", "stl10"], "moco-v2 has own, shapes, cifar, imagenet: try --recipe imagenet"),
         (["--recipe", "cifar"], "sslcli methods moco-v2 --recipe cifar"),
         (["nowhere.py:Mine"], "Write it as file.py:Class."),
     ],

@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,10 +14,10 @@ from torch import nn
 
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config import recipe
-from ssl_cli.config.recipe import citations, families, family_of, median_side, read_recipe
+from ssl_cli.config.recipe import citations, families, family_of, median_side, read_recipe, side_of
 from ssl_cli.config.sources import settle
 from ssl_cli.config.toml_file import flatten
-from ssl_cli.config.tree import Settings
+from ssl_cli.config.tree import Fitted, Settings
 from ssl_cli.engine.build import build_objective
 from ssl_cli.errors import UsageError
 from ssl_cli.optim.schedule import peak_rate, rate
@@ -68,7 +68,7 @@ def test_every_method_has_its_families() -> None:
     assert {path.stem for path in FILES} == {f"{method}.{family}" for method in METHODS for family in families(method)}
     for method in METHODS:
         largest = "stl10" if method == "invaspread" else "imagenet"  # the paper has no ImageNet
-        assert families(method) == ["shapes", "cifar", largest]
+        assert families(method) == ["own", "shapes", "cifar", largest]
 
 
 def test_instdisc_takes_noise_rows_on_imagenet_and_all_rows_on_cifar() -> None:
@@ -188,7 +188,7 @@ def test_a_recipe_that_is_missing_lists_those_there_are(monkeypatch: pytest.Monk
     monkeypatch.setattr(recipe, "FAMILIES", (*FAMILIES, "moon"))
     with pytest.raises(UsageError, match=r"simclr\.moon") as caught:
         read_recipe("simclr", "moon")
-    assert "simclr has shapes, cifar, imagenet: try --recipe imagenet" in caught.value.hint
+    assert "simclr has own, shapes, cifar, imagenet: try --recipe imagenet" in caught.value.hint
 
 
 def test_a_file_is_a_recipe_and_may_name_its_method(tmp_path: Path) -> None:
@@ -200,36 +200,48 @@ def test_a_file_is_a_recipe_and_may_name_its_method(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "size", "family"),
+    ("source", "family"),
     [
-        (None, None, "shapes"),
-        (None, 96, "shapes"),
-        ("shapes", None, "shapes"),
-        ("cifar10", None, "cifar"),
-        ("CIFAR100:train", None, "cifar"),
-        ("svhn:extra", None, "cifar"),
-        ("stl10", None, "imagenet"),
-        ("stl10", 64, "cifar"),
-        ("cifar10", 224, "imagenet"),
-        ("no/such/folder", None, "imagenet"),
-        ("cifar10", "nonsense", "imagenet"),
+        (None, "shapes"),
+        ("shapes", "shapes"),
+        ("Shapes", "shapes"),
+        ("cifar10", "own"),
+        ("stl10:unlabeled", "own"),
+        ("no/such/folder", "own"),
+        (".", "own"),
     ],
 )
-def test_the_family_by_name_and_size(source: str | None, size: object, family: str) -> None:
-    assert family_of(source, size) == family
-    assert family_of(source, size, "moco-v1") == family
-    assert family_of(source, size, "mine.py:Mine") == family
-    assert family_of(source, size, "invaspread") == family.replace("imagenet", "stl10")
+def test_the_papers_recipes_are_for_whoever_names_them(source: str | None, family: str) -> None:
+    assert family_of(source) == family
 
 
-@pytest.mark.parametrize(("side", "family"), [(32, "cifar"), (64, "cifar"), (65, "imagenet")])
-def test_the_family_by_the_images(tmp_path: Path, side: int, family: str) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_recipe_of_one_s_own_images_leaves_open_what_images_machine_and_time_decide(method: str) -> None:
+    own, shapes = settings_of(method, "own"), settings_of(method, "shapes")
+    assert own.run.fit == get_args(Fitted)
+    assert (own.run.time, own.model.zero_init) == (None, False)
+    assert own.augment.order[-1] == "normalize"
+    assert own.schedule.kind == "cosine"
+    assert shapes.run.fit == ("schedule.epochs", "schedule.warmup")
+    assert shapes.run.time == 240
+    papers = [settings_of(method, family) for family in families(method) if family not in ("own", "shapes")]
+    assert all((settings.run.fit, settings.run.time) == ((), None) for settings in papers)
+
+
+@pytest.mark.parametrize(
+    ("source", "side"), [(None, 32), ("shapes", 32), ("cifar10", 32), ("MNIST:test", 28), ("stl10", 96), ("dtd", None)]
+)
+def test_the_side_of_a_named_set_needs_no_image(source: str | None, side: float | None) -> None:
+    assert side_of(source) == side
+
+
+def test_the_side_of_a_folder_s_images_is_read_from_their_headers(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     for number in range(3):
-        Image.new("RGB", (side + 40, side)).save(tmp_path / "a" / "b" / f"{number}.PNG")
+        Image.new("RGB", (105, 65)).save(tmp_path / "a" / "b" / f"{number}.PNG")
     (tmp_path / "a" / "0.jpg").write_bytes(b"no picture")
     (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
-    assert family_of(str(tmp_path), None) == family
+    assert side_of(str(tmp_path)) == 65
 
 
 def test_only_a_few_headers_are_read(tmp_path: Path) -> None:

@@ -101,6 +101,35 @@ def test_without_anything_it_is_simclr_on_shapes(settled: Callable[..., Settled]
     assert (settings.method.name, settings.run.recipe, settings.model.width) == ("simclr", "shapes", 0.25)
 
 
+def test_what_is_given_is_no_longer_open(settled: Callable[..., Settled], tmp_path: Path) -> None:
+    """From any place stronger than the recipe, also in a table, and as a value that the recipe has too."""
+    own = {"data": {"source": "cifar10"}}
+    write(tmp_path / "sslcli.toml", ("schedule.epochs", 7))
+    env = {"SSLCLI_MODEL": "{width = 0.25}"}
+    left = settled({**own, "run": {"batch": 256}}, ("data.size=32",), env=env).settings.run.fit
+    assert left == ("model.backbone", "schedule.warmup")
+    library = settled({**own, "model": {"backbone": "torchvision:resnet18"}}).settings.run.fit
+    assert not {"model.backbone", "model.width"} & set(library)
+    assert settled({**own, "run": {"recipe": "cifar"}}).settings.run.fit == ()
+    assert settled(own, ("run.fit=['run.batch']", "run.batch=9")).settings.run.fit == ("run.batch",)
+
+
+def test_a_time_needs_a_unit(settled: Callable[..., Settled], tmp_path: Path) -> None:
+    for key in ("run.time", "run.max_time"):
+        with pytest.raises(UsageError, match=f"{key} = '5'.*has no unit, write it like 5m or 5s"):
+            settled({"run": {key.removeprefix("run."): "5"}})
+        write(tmp_path / "sslcli.toml", (key, 90))
+        assert value_at(settled(), key) == 90
+
+
+@pytest.mark.parametrize(("typed", "epochs"), [("0.4", 0.4), ("2.5", 2.5), ("3.0", 3), ("7", 7)])
+def test_epochs_may_have_a_fraction(settled: Callable[..., Settled], typed: str, epochs: float) -> None:
+    settings = settled({}, (f"schedule.epochs={typed}",)).settings
+    assert (settings.schedule.epochs, type(settings.schedule.epochs)) == (epochs, type(epochs))
+    assert f"epochs = {epochs}\n" in tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+    assert [settings.schedule.steps(n) for n in (1, 5, 100)] == [max(1, round(epochs * n)) for n in (1, 5, 100)]
+
+
 def test_a_flag_that_was_not_given_overrides_nothing(settled: Callable[..., Settled]) -> None:
     assert settled({"run": {"batch": None}}, ("run.batch=77",)).settings.run.batch == 77
 

@@ -18,7 +18,7 @@ from ssl_cli import distributed
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.plan.plan import Resolved
+from ssl_cli.planning.resolved import Resolved
 from ssl_cli.engine.views import Views
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.objective import Batch

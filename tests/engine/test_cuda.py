@@ -8,13 +8,13 @@ import torch
 
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.events import Evaluated, Finished, Planned, Stepped, Warned
 from ssl_cli.nn.compile import disable_compile
 from ssl_cli.nn.precision import autocast, tf32
+from ssl_cli.planning.resolved import Resolved
 from tests.data.pictures import folder
 from tests.engine.test_pretrain import only, run, settings
 
@@ -125,7 +125,7 @@ def make_trainer(
     )  # fmt: skip
     loader = build_loader(chosen, objective, images, gpu, cache_bytes=10**9, gpu_cache_bytes=gpu_cache_bytes)
     trainer = Trainer(chosen, resolved, objective, loader)
-    trainer.views.start(0, trainer.steps)
+    trainer.views.start(0, trainer.schedule.steps)
     return trainer
 
 
@@ -141,13 +141,13 @@ def test_prefetched_views_are_those_made_in_their_own_step(
         for size in (gpu_cache_bytes, 0)
     )
     found = []
-    for step in range(trainer.steps):
+    for step in range(trainer.schedule.steps):
         views, batch = trainer.views.take(step)
         occupy(10)  # so that whatever does not wait for the training stream comes too early
         trainer.views.prefetch()
         found.append((views.x.clone(), batch))
     assert trainer.loader._cache.on_gpu == bool(gpu_cache_bytes)
-    for (x, batch), wanted in zip(found, plain.loader.batches(0, plain.steps), strict=True):
+    for (x, batch), wanted in zip(found, plain.loader.batches(0, plain.schedule.steps), strict=True):
         assert torch.equal(x, plain.views.augment(wanted).x)
         assert torch.equal(batch.index, wanted.index)
         assert torch.equal(batch.label, wanted.label)

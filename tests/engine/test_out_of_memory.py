@@ -14,12 +14,12 @@ from ssl_cli import memory
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.engine.plan import oom
-from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.events import Finished, Stepped, Warned
 from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.nn.evaluating import fingerprint
+from ssl_cli.planning.resolved import Resolved
 from tests.engine.test_pretrain import COST, only, run, settings
 from tests.engine.toy_run import RESOLVED
 

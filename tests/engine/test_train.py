@@ -88,7 +88,7 @@ def test_the_next_views_are_prefetched_before_the_host_reads(monkeypatch: pytest
     monkeypatch.setattr(trainer.views, "prefetch", recorded_prefetch)
     monkeypatch.setattr(torch, "isfinite", recorded_read)
     assert isinstance(list(train(trainer))[-1], Finished)
-    assert order == ["prefetch", "read"] * trainer.steps
+    assert order == ["prefetch", "read"] * trainer.schedule.steps
 
 
 def make_non_finite(monkeypatch: pytest.MonkeyPatch, method: str, steps: set[int]) -> None:

@@ -7,8 +7,8 @@ import torch
 
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.engine.train import Trainer
+from ssl_cli.planning.resolved import Resolved
 from tests.engine.test_pretrain import settings
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -36,5 +36,5 @@ def make_trainer(method: str, optimiser: str = "sgd", device: str = "cpu") -> Tr
     )  # fmt: skip
     loader = build_loader(chosen, objective, source, where, cache_bytes=1 << 24)
     trainer = Trainer(chosen, resolved, objective, loader)
-    trainer.views.start(0, trainer.steps)
+    trainer.views.start(0, trainer.schedule.steps)
     return trainer

@@ -1,6 +1,6 @@
 """All mutants, in the order of the traps they fall into; those of no trap last."""
 
-from tests.mutants import of_engine, of_files, of_losses, of_moco, of_processes, of_quality, of_views
+from tests.mutants import of_engine, of_files, of_losses, of_moco, of_planning, of_processes, of_quality, of_views
 from tests.mutants.mutant import Mutant
 
 NOT_YET = {
@@ -18,6 +18,7 @@ MUTANTS: list[Mutant] = sorted(
         *of_processes.MUTANTS,
         *of_files.MUTANTS,
         *of_quality.MUTANTS,
+        *of_planning.MUTANTS,
     ],
     key=lambda mutant: 99 if mutant.trap is None else mutant.trap,
 )

@@ -371,8 +371,8 @@ MUTANTS = [
         None,
         "a-resumed-run-starts-with-the-first-batch",
         TRAIN,
-        "run.views.start(run.start, run.steps)",
-        "run.views.start(0, run.steps)",
+        "run.views.start(run.start, run.schedule.steps)",
+        "run.views.start(0, run.schedule.steps)",
         ("tests/engine/test_pretrain.py::test_time_is_up_and_the_run_goes_on_later",),
     ),
     Mutant(

@@ -117,8 +117,10 @@ MUTANTS = [
         5,
         "the-momentum-encoder-follows-before-the-step",
         TRAIN,
-        "            run.update(number)\n            run.objective.after_step(z, targets, batch, step / run.steps)\n",
-        "            run.objective.after_step(z, targets, batch, step / run.steps)\n            run.update(number)\n",
+        "            run.update(number)\n"
+        "            run.objective.after_step(z, targets, batch, run.schedule.progress(step))\n",
+        "            run.objective.after_step(z, targets, batch, run.schedule.progress(step))\n"
+        "            run.update(number)\n",
         (RUN,),
     ),
     Mutant(

@@ -20,6 +20,7 @@ from ssl_cli.errors import CheckpointError, DataError, UsageError
 from ssl_cli.events import Skipped
 from ssl_cli.nn.precision import autocast
 from ssl_cli.objective import Batch, Objective
+from ssl_cli.planning.timing import whole_steps
 
 Encoder = Callable[[Tensor], Tensor]
 """Images `(M,C,S,S)` to rows `(M,F)`."""
@@ -96,7 +97,7 @@ def open_run(run: str, device: str = "auto", method: str | None = None, *, proje
     precision = "bf16" if same and resolved.get("precision") == "bf16" else "fp32"
     step = int(state["step"])
     images = resolved.get("images")
-    steps = images // settings.run.batch * settings.schedule.epochs if isinstance(images, int) else 0
+    steps = whole_steps(settings, images, resolved.get("calibrated")) if isinstance(images, int) else 0
     return Trained(objective, settings, precision, step, str(path), tuple(_notes(run, path, step)), steps)
 
 

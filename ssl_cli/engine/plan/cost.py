@@ -14,7 +14,6 @@ from ssl_cli.config.units import format_bytes
 from ssl_cli.data.sample import Sample, read_sample
 from ssl_cli.data.source import Source
 from ssl_cli.engine.plan import budget
-from ssl_cli.engine.plan.divide import MicroBatchPlan, Mode, divide, saturating_rows
 from ssl_cli.engine.plan.measure import Arithmetic, StepCost, measure_step
 from ssl_cli.engine.rows import local_group_sizes
 from ssl_cli.errors import ResourceError, UsageError
@@ -22,6 +21,8 @@ from ssl_cli.nn.activations import ActivationBytes, calibrate, count_activations
 from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import mean_area
+from ssl_cli.planning.divide import MicroBatchPlan, Mode, divide, saturating_rows
+from ssl_cli.planning.timing import Timing
 from ssl_cli.world import world
 
 MARGIN = 1.05
@@ -29,6 +30,8 @@ MARGIN = 1.05
 GPU_CACHE_PART = 8
 """Images may take one part in so many of a GPU's budget."""
 LARGEST_BATCH = 1 << 24
+EVALUATED, END_PART = 12_000, 0.07
+"""Images that the evaluation at the end encodes at most, and its part of the time at most (`evaluation/quality`)."""
 IN_GPU_MEMORY, IN_RAM, NOWHERE = "in GPU memory", "in RAM", "none"
 
 
@@ -77,17 +80,24 @@ class CostModel:
         mode, rows = mode or hardware.mode, hardware.micro_batch
         return divide(sizes, self.activations, room, mode=mode, micro_batch=rows, device=self.device.type)
 
-    def run_seconds(self, images: int, recomputed: float, *, decoded_once: bool) -> float | None:
-        """Estimate the seconds of a run over `images`, each of whose rows is `recomputed` so many times."""
+    def timing(self, limit: float, images: int, recomputed: float, *, decoded_once: bool) -> Timing | None:
+        """Estimate the seconds of a step over `images`, each of whose rows is `recomputed` so many times, and the end.
+
+        The evaluation encodes images with this network and an untrained one.
+        """
         if self.cost is None:
             return None
         run, threads = self.settings.run, self.settings.data.threads or torch.get_num_threads()
-        steps, batch = images // run.batch * self.settings.schedule.epochs, run.batch / world().size
-        reading = self.cost.read * (min(steps * batch, images) if decoded_once else steps * batch) / threads
-        area = mean_area(self.settings.schedule.resolution, self.settings.data.size, steps)
-        computing = steps * (batch * area * self.cost.image(self.objective, recomputed) + self.cost.loss)
+        batch, encoded = run.batch / world().size, 2 * min(images, EVALUATED) * run.evaluate
+        area = mean_area(self.settings.schedule.resolution, self.settings.data.size, 1000)
         # a GPU computes while the CPU decodes; on a CPU one takes time from the other
-        return max(reading, computing) if self.device.type == "cuda" else reading + computing
+        both = max if self.device.type == "cuda" else lambda *parts: sum(parts)
+        reading, computing = self.cost.read / threads, batch * area * self.cost.image(self.objective, recomputed)
+        first, later = (
+            both(read * batch, computing + self.cost.loss) for read in (reading, reading * (not decoded_once))
+        )
+        end = min(encoded * both(reading, self.cost.forward), END_PART * max(limit, 0.0))
+        return Timing(limit, max(first, 1e-9), max(later, 1e-9), end)
 
     def largest_batch(self, limit: int, mode: Mode) -> int:
         """Estimate the largest batch that fits `limit` bytes in this mode, to a sixteenth; 0 where none does."""
@@ -236,5 +246,5 @@ def _too_small(model: CostModel, fixed: int, limit: int, reason: str) -> Resourc
     more = "Raise the limit (container, job, ulimit)" if "limits" in reason else f"Pass --memory {total:.1f}GB"
     return ResourceError(
         f"The views of a batch and {what} need {total:.1f} GB, the budget is {format_bytes(limit)} ({reason}).",
-        f"{more}, --recipe shapes, a smaller --backbone or --image-size, or {smaller}.",
+        f"{more}, --recipe own, a smaller --backbone or --image-size, or {smaller}.",
     )

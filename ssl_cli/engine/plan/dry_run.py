@@ -1,5 +1,6 @@
 """Plan a run without a run folder and without reading all images."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,23 +9,32 @@ from ssl_cli.data.glance import glance
 from ssl_cli.data.loader import require_batch
 from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.engine.plan import plan
-from ssl_cli.events import Event, Planned, Warned
+from ssl_cli.engine.plan.size import size, work_of
+from ssl_cli.events import Event, Planned, Sized, Warned
+from ssl_cli.planning.forecast import forecast
 
 
 def dry_run(settings: Settings) -> Iterator[Event]:
-    """Yield `Planned`, and warnings.
+    """Yield `Planned`, `Sized` where the run has a time, and warnings.
 
     Raises:
         DataError: no images, or fewer than the batch.
         ResourceError: the run would not fit the memory.
         UsageError: no such device or method.
     """
-    seen = glance(settings.data, settings.run.seed, enough=2 * getattr(settings.method, "queue", settings.run.batch))
-    require_batch(seen.where, seen.images, settings.run.batch)
-    settings, notes = plan.cap_queue(settings, seen.images)
-    objective = build_objective(settings, resolve_device(settings.hardware.device), seen.images)
-    out, few = Path(settings.run.out or "runs"), seen.few
-    found = plan.make_plan(settings, objective, seen.images, seen.where, few, out, dry_run=True)
-    yield Planned(choices=found.choices, expected=found.expected)
-    for note in (*notes, *found.warnings, *filter(None, [seen.doubt])):
+    began = time.monotonic()
+    enough = 2 * getattr(settings.method, "queue", settings.run.batch)
+    seen, device = glance(settings.data, settings.run.seed, enough=enough), resolve_device(settings.hardware.device)
+    sized = size(settings, seen.images, seen.few, device)
+    require_batch(seen.where, seen.images, sized.settings.run.batch)
+    settings, notes = plan.cap_queue(sized.settings, seen.images)
+    objective = build_objective(settings, device, seen.images)
+    out, few, spent = Path(settings.run.out or "runs"), seen.few, time.monotonic() - began
+    found = plan.make_plan(settings, objective, seen.images, seen.where, few, out, dry_run=True, spent=spent)
+    yield Planned(choices=(*sized.choices, *found.choices), expected=found.expected)
+    if found.resolved.timing is not None:
+        yield Sized(
+            rows=forecast(work_of(settings, seen.images, few, objective), found.settings, found.resolved.timing)
+        )
+    for note in (*sized.warnings, *notes, *found.warnings, *filter(None, [seen.doubt])):
         yield Warned(message=note)

@@ -29,6 +29,7 @@ FAR, WORTHWHILE = 3.0, 1.1
 MIN_WEIGHED, MAX_WEIGHED = 8, 64
 """Rows whose memory is measured: with fewer, what kernels need for any number of rows hides the slope."""
 AUGMENTED, LOSS_IMAGES = 256, 1024
+SATURATED_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,44 @@ def fastest(
             best = pair
     objective.to(memory_format=MEMORY_FORMATS[best[1]])
     return Arithmetic(*best, {f"{precision} {layout}": seconds for (precision, layout), seconds in times.items()})
+
+
+def choose_arithmetic(
+    objective: Objective, size: int, device: torch.device, precision: str, layout: str
+) -> tuple[Arithmetic, str]:
+    """Choose precision and memory format where they are `auto`, and say why: given, known to be best, or measured."""
+    formats = [layout] if layout != "auto" else ["contiguous" if device.type == "mps" else "channels_last"]
+    if precision != "auto":
+        precisions, why = [precision], "given"
+    elif device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        precisions, why = (["bf16"], "this GPU has bf16") if native else (["fp32"], "this GPU lacks bf16")
+    elif device.type == "mps":
+        precisions, why = ["fp32"], "safest on this device"
+    else:
+        precisions, why = ["fp32", "bf16"], ""
+    if layout == "auto" and device.type == "cpu":
+        formats = ["channels_last", "contiguous"]
+    if len(precisions) == len(formats) == 1:
+        return Arithmetic(precisions[0], formats[0], {}), why
+    found = fastest(objective, size, device, precisions, formats)
+    return found, found.reason
+
+
+def row_seconds(objective: Objective, size: int, device: torch.device, arithmetic: Arithmetic) -> float:
+    """Return seconds a row of forward and backward passes, of more and more rows until a pass takes a while."""
+    rows, seconds = FIRST_ROWS, math.inf
+    try:
+        while seconds * rows < PASS_SECONDS or rows == FIRST_ROWS:
+            x = _noise((rows, objective.channels, size, size), device, arithmetic.memory_format)
+            seconds = min(pass_seconds(objective, x, arithmetic.precision) for _ in range(2)) / rows
+            if rows >= SATURATED_ROWS:
+                break
+            rows *= 4
+    except Exception as error:
+        if seconds == math.inf or not convert_exception(error).out_of_memory:
+            raise
+    return seconds
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -11,12 +11,13 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.source import Source
 from ssl_cli.engine.plan.compile import allowed
 from ssl_cli.engine.plan.cost import local_groups
-from ssl_cli.engine.plan.divide import divide_further
-from ssl_cli.engine.plan.plan import Resolved, cache_bytes, replan
+from ssl_cli.engine.plan.plan import cache_bytes, replan
 from ssl_cli.errors import OutOfMemoryError, convert_exception
 from ssl_cli.events import Warned
 from ssl_cli.nn.compile import is_compiler_error
 from ssl_cli.objective import Objective
+from ssl_cli.planning.divide import divide_further
+from ssl_cli.planning.resolved import Resolved
 
 
 def retry_smaller(

@@ -3,28 +3,29 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter
 
 from ssl_cli import memory, spinning
 from ssl_cli.config.augment import RGB
 from ssl_cli.config.tree import CIFAR_UP_TO, Settings
-from ssl_cli.config.units import format_bytes, format_seconds
+from ssl_cli.config.units import format_bytes, format_epochs, format_seconds, format_time
 from ssl_cli.data.source import Source
 from ssl_cli.engine.plan import budget, compile
 from ssl_cli.engine.plan.cost import NOWHERE, Fit, fit
-from ssl_cli.engine.plan.divide import Mode
-from ssl_cli.engine.plan.measure import Arithmetic, fastest
+from ssl_cli.engine.plan.measure import Arithmetic, choose_arithmetic
 from ssl_cli.engine.rows import splits_groups
 from ssl_cli.events import Choice
 from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.nn.precision import MEMORY_FORMATS
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import peak_rate, view_size
+from ssl_cli.planning.divide import Mode
+from ssl_cli.planning.resolved import Resolved
+from ssl_cli.planning.size import values_of
+from ssl_cli.planning.timing import Timing, is_calibrated, reason, seconds_for, timed, warn_of_time
 from ssl_cli.registry import is_library_backbone
 from ssl_cli.world import world
 
@@ -32,50 +33,16 @@ MODES: tuple[Mode, ...] = ("direct", "checkpointed", "cached")
 """Modes whose largest batch a dry run estimates."""
 LONG = 3 * 86400
 """Seconds of a run from which on the plan warns."""
-EARLIER: Mapping[str, Any] = {
-    "memory_format": "channels_last", "kept_graphs": 0, "checkpointing": False, "compile": "off", "gpu_cache_bytes": 0,
-}  # fmt: skip
-"""Choices of runs from versions that did not record them."""
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """The choices that a resumed run takes over; see `MicroBatchPlan` and `ImageCache` for those of memory."""
-
-    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda)(:\d+)?$")]
-    precision: Annotated[str, Field(pattern="^(fp32|bf16)$")]
-    memory_format: Annotated[str, Field(pattern="^(channels_last|contiguous)$")]
-    mode: Mode
-    micro_batch: PositiveInt
-    kept_graphs: NonNegativeInt
-    checkpointing: bool
-    compile: Annotated[str, Field(pattern="^(on|off|graphs)$")]
-    images: PositiveInt
-    gpu_cache_bytes: NonNegativeInt = 0
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Resolved":
-        """Read the choices of `plan.json` or a checkpoint, also those of earlier versions.
-
-        Raises:
-            ValueError: one is missing, or has a value that no plan has.
-        """
-        renamed = {"kept": "kept_graphs", "card_bytes": "gpu_cache_bytes"}
-        found = {**EARLIER, **{renamed.get(name, name): value for name, value in values.items()}}
-        if isinstance(found["compile"], bool):
-            found["compile"] = "on" if found["compile"] else "off"
-        choices = {field.name: found[field.name] for field in fields(cls) if field.name in found}
-        return TypeAdapter(cls).validate_python(choices)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return primitives, for `plan.json` and the checkpoint."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A new run: what was resolved and why, numbers to expect (see `Planned`), warnings, and RAM for decoded images."""
+    """A new run: what was resolved and why, numbers to expect (see `Planned`), warnings, and RAM for decoded images.
 
+    `settings` have the number of epochs that suits the time, where it is open.
+    """
+
+    settings: Settings
     resolved: Resolved
     choices: tuple[Choice, ...]
     expected: Mapping[str, float]
@@ -85,7 +52,7 @@ class Plan:
 
 def make_plan(
     settings: Settings, objective: Objective, images: int, where: str, sample_source: Source | None, out: Path, *,
-    dry_run: bool = False,
+    dry_run: bool = False, spent: float = 0.0, earlier: Resolved | None = None,
 ) -> Plan:  # fmt: skip
     """Plan a new run. The objective, on its device, is left unchanged except for its memory format.
 
@@ -97,26 +64,31 @@ def make_plan(
         sample_source: images to measure with; None: noise.
         out: the run folder, or where it will be.
         dry_run: whether to estimate, too, how large a batch would fit.
+        spent: seconds of the run's time that are over.
+        earlier: of the same run on another device, whose size and schedule it keeps.
 
     Raises:
         ResourceError: not even the smallest micro-batch fits the memory.
         UsageError: the micro-batch asked for would split a BatchNorm group.
     """
-    device = next(objective.parameters()).device
-    arithmetic, why = _choose_arithmetic(settings, objective, device)
+    device, hardware, side = next(objective.parameters()).device, settings.hardware, settings.data.size
+    arithmetic, why = choose_arithmetic(objective, side, device, hardware.precision, hardware.memory_format)
     objective.to(memory_format=MEMORY_FORMATS[arithmetic.memory_format])
     fitted = fit(settings, objective, arithmetic, images, sample_source)
-    model, micro_batches, cache = fitted.model, fitted.micro_batches, fitted.cache
-    seconds = model.run_seconds(images, micro_batches.recomputed, decoded_once=cache.place != NOWHERE)
-    ranks = world().size
+    timing, per_epoch, ranks = _timing(fitted, images, spent), images // settings.run.batch, world().size
+    settings = settings if earlier else timed(settings, timing, per_epoch)
+    seconds = None if timing is None else timing.seconds(settings.schedule.steps(per_epoch), per_epoch)
     groups = len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group))
     mode, why_compile = compile.choose(
-        settings.hardware.compile, device.type, checkpointing=micro_batches.checkpointing,
-        undivided=micro_batches.undivided, world_size=ranks, split_groups=splits_groups(groups, ranks), seconds=seconds,
+        hardware.compile, device.type, checkpointing=fitted.micro_batches.checkpointing,
+        undivided=fitted.micro_batches.undivided, world_size=ranks, seconds=seconds,
+        split_groups=splits_groups(groups, ranks),
     )  # fmt: skip
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format, compile=mode,
-        images=images, **fitted.resolved,
+        images=images, **fitted.resolved, sized=values_of(settings),
+        timing=timing if ranks == 1 and not earlier and is_calibrated(settings) else None,
+        calibrated=earlier.calibrated if earlier else None,
     )  # fmt: skip
     size, disk = budget.checkpoint_bytes(settings, objective), _free_disk(out)
     facts = [
@@ -128,20 +100,31 @@ def make_plan(
         ("peak memory", format_bytes(fitted.peak), "estimate"),
         ("checkpoint", format_bytes(size), f"{settings.run.keep} are kept; {format_bytes(disk)} free on the disk"),
     ]
-    expected = _expected(settings, objective, images, seconds)
-    expected |= {"peak_memory": fitted.peak, "checkpoint": size, "disk_free": disk}
+    more = {"peak_memory": fitted.peak, "checkpoint": size, "disk_free": disk}
+    expected = _expected(settings, objective, images, seconds) | more
     if seconds is not None:
-        facts.append(("time", format_seconds(seconds), f"estimate: {expected['rate']:,.0f} images/s"))
-    if dry_run:
-        largest = {name: model.largest_batch(fitted.budget, name) for name in MODES}
-        listed = ", ".join(f"{batch:,} {name}" for name, batch in largest.items() if batch) or "nothing"
-        facts.append(("would fit", listed, f"batches in {format_bytes(fitted.budget)}, about"))
-        expected |= {f"largest_{name}": batch for name, batch in largest.items()}
-    refused = why_compile if settings.hardware.compile in ("on", "graphs") and mode == "off" else ""
+        facts.append(("time", format_seconds(seconds), reason(settings, images, expected["rate"], ranks)))
+    facts += [_would_fit(fitted, expected)] if dry_run else []
+    refused = why_compile if hardware.compile in ("on", "graphs") and mode == "off" else ""
     warnings = _warnings(settings, objective, seconds or 0.0, size, disk, refused)
-    warnings += tuple(filter(None, [model.sample.nothing_to_learn]))
+    warnings += (*warn_of_time(settings, timing, per_epoch), *filter(None, [fitted.model.sample.nothing_to_learn]))
     choices = (*describe(settings, objective, images, where), *_choices(facts))
-    return Plan(resolved, choices, expected, warnings, fitted.cache_bytes)
+    return Plan(settings, resolved, choices, expected, warnings, fitted.cache_bytes)
+
+
+def _timing(fitted: Fit, images: int, spent: float) -> Timing | None:
+    """Estimate the time of the run's steps, of which so many seconds are over."""
+    model, recomputed = fitted.model, fitted.micro_batches.recomputed
+    limit = seconds_for(model.settings, images)[0] - spent
+    return model.timing(limit, images, recomputed, decoded_once=fitted.cache.place != NOWHERE)
+
+
+def _would_fit(fitted: Fit, expected: dict[str, float]) -> tuple[str, str, str]:
+    """Return the largest batch of each mode as a row of the plan, and add it to what is expected."""
+    largest = {name: fitted.model.largest_batch(fitted.budget, name) for name in MODES}
+    expected |= {f"largest_{name}": batch for name, batch in largest.items()}
+    listed = ", ".join(f"{batch:,} {name}" for name, batch in largest.items() if batch) or "nothing"
+    return "would fit", listed, f"batches in {format_bytes(fitted.budget)}, about"
 
 
 def replan(
@@ -191,7 +174,7 @@ def _warnings(
     keys = group_sizes(settings.run.batch, 1, settings.model.bn_group)
     asked, method, model, size = settings.hardware.compile, settings.method.name, settings.model, settings.data.size
     needed = (settings.run.keep + 1) * checkpoint  # the new one is written before the oldest is deleted
-    cuda = settings.hardware.device == "cuda" or torch.cuda.is_available()
+    cuda, stop = settings.hardware.device == "cuda" or torch.cuda.is_available(), settings.run.max_time
     sentences = (
         (ranks > processors and not cuda,
          f"{ranks} processes share {processors} processors here and will wait for one another; "
@@ -209,8 +192,11 @@ def _warnings(
          f"Checkpoints may need {format_bytes(needed)}, and {format_bytes(disk)} are free; "
          f"choose an --out on another disk, or --set run.keep=2."),
         (seconds >= LONG,
-         f"This run would take {format_seconds(seconds)}; fewer --epochs, --recipe shapes, or a smaller --backbone, "
-         f"--width or --image-size shorten it."),
+         f"This run would take {format_seconds(seconds)}; --recipe own suits the machine and a --time, and fewer "
+         f"--epochs or a smaller --backbone, --width or --image-size shorten it."),
+        (bool(stop) and seconds > (stop or 0),
+         f"--max-time stops this run at about {100 * (stop or 0) / max(seconds, 1e-9):.0f} % of its schedule, at a "
+         f"high learning rate; --time {format_time(stop or 0)} ends with a complete one."),
     )  # fmt: skip
     return tuple(sentence for applies, sentence in sentences if applies)
 
@@ -225,14 +211,18 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
         stem, why_stem = ("cifar", "up to") if small else ("imagenet", "above")
         why_stem = f"images {why_stem} {CIFAR_UP_TO} pixels"
     sizes = group_sizes(batch, objective.gradient_views, model.bn_group)
-    steps, negatives, chance = images // batch, objective.negatives(batch), objective.chance(batch)
+    per_epoch, negatives, chance = images // batch, objective.negatives(batch), objective.chance(batch)
     rows = [
         ("method", settings.method.name, f"recipe {settings.run.recipe}"),
         ("backbone", model.title, f"{_parameters(objective) / 1e6:.2f} M parameters trained with the head"),
         *([] if is_library_backbone(model.backbone) else [("stem", stem, why_stem)]),
         ("images", f"{images:,}, views of {_sides(settings)} pixels", where),
         *_channels(settings),
-        ("steps", f"{steps * epochs:,}", f"{epochs:,} epoch{'s' * (epochs != 1)} of {steps:,}, batch {batch:,}"),
+        (
+            "steps",
+            f"{settings.schedule.steps(per_epoch):,}",
+            f"{format_epochs(epochs)} epoch{'s' * (epochs != 1)} of {per_epoch:,}, batch {batch:,}",
+        ),
         (
             "learning rate",
             f"{peak_rate(optim, batch):.4g}",
@@ -266,27 +256,6 @@ def _channels(settings: Settings) -> list[tuple[str, str, str]]:
     if channels == RGB and not left:
         return []
     return [("channels", str(channels), f"left out: {', '.join(left)}" if left else "given")]
-
-
-def _choose_arithmetic(settings: Settings, objective: Objective, device: torch.device) -> tuple[Arithmetic, str]:
-    """Choose precision and memory format, and say why: given, known to be best on the device, or measured."""
-    asked, layout = settings.hardware.precision, settings.hardware.memory_format
-    formats: list[str] = [layout] if layout != "auto" else ["contiguous" if device.type == "mps" else "channels_last"]
-    if asked != "auto":
-        precisions, why = [str(asked)], "given"
-    elif device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        precisions, why = (["bf16"], "this GPU has bf16") if native else (["fp32"], "this GPU lacks bf16")
-    elif device.type == "mps":
-        precisions, why = ["fp32"], "safest on this device"
-    else:
-        precisions, why = ["fp32", "bf16"], ""
-    if layout == "auto" and device.type == "cpu":
-        formats = ["channels_last", "contiguous"]
-    if len(precisions) == len(formats) == 1:
-        return Arithmetic(precisions[0], formats[0], {}), why
-    found = fastest(objective, settings.data.size, device, precisions, formats)
-    return found, found.reason
 
 
 def _tf32(precision: str, device: torch.device) -> str:
@@ -335,7 +304,7 @@ def _why_groups(settings: Settings, objective: Objective, sizes: tuple[int, ...]
 
 def _expected(settings: Settings, objective: Objective, images: int, seconds: float | None) -> dict[str, float]:
     batch = settings.run.batch
-    steps, negatives = images // batch * settings.schedule.epochs, objective.negatives(batch)
+    steps, negatives = settings.schedule.steps(images // batch), objective.negatives(batch)
     rate = None if seconds is None else steps * batch / max(seconds, 1e-9)
     found = {"steps": steps, "images": images, "parameters": _parameters(objective), "negatives": negatives}
     return {name: value for name, value in {**found, "seconds": seconds, "rate": rate}.items() if value is not None}

@@ -6,10 +6,10 @@ from torch.optim import Optimizer
 
 from ssl_cli import tensor_file
 from ssl_cli.config.tree import Settings
-from ssl_cli.engine.plan.plan import Resolved
 from ssl_cli.errors import CheckpointError
 from ssl_cli.objective import Objective
 from ssl_cli.optim.build import checked_state
+from ssl_cli.planning.resolved import Resolved
 
 
 def capture_state(

@@ -11,12 +11,13 @@ from ssl_cli import distributed
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
-from ssl_cli.engine.plan.plan import Resolved, cache_bytes
+from ssl_cli.engine.plan.plan import cache_bytes
 from ssl_cli.engine.run.state import restore_state
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.error_file import read_error_files
 from ssl_cli.errors import DONE, DataError, Interrupted, RankError
 from ssl_cli.events import Stopped
+from ssl_cli.planning.resolved import Resolved
 from ssl_cli.signals import StopRequest, exit_code, stop_reason, stop_request
 from ssl_cli.watchdog import Watchdog
 from ssl_cli.world import world

@@ -14,7 +14,7 @@ from ssl_cli.data.shapes import Shapes
 from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.cost import CostModel, ImageCache, place_images
-from ssl_cli.engine.plan.divide import MicroBatchPlan
+from ssl_cli.planning.divide import MicroBatchPlan
 from tests.engine.plan.test_plan import CPU, choice, make
 from tests.engine.test_pretrain import COST, settings
 

@@ -15,12 +15,13 @@ from ssl_cli.data.shapes import Shapes
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.dry_run import dry_run
-from ssl_cli.engine.plan.plan import Resolved
+from ssl_cli.engine.plan.measure import choose_arithmetic
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import DataError, ResourceError
 from ssl_cli.events import Finished, Planned, Saved, Warned
 from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.nn.precision import MEMORY_FORMATS
+from ssl_cli.planning.resolved import Resolved
 from tests.engine.test_pretrain import only, run, settings
 
 CPU = torch.device("cpu")
@@ -189,8 +190,7 @@ def test_the_plan_says_where_float32_is_tf32(
 def test_a_gpu_that_emulates_bf16_gets_fp32(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
     never: Any = None
-    chosen = settings(Path("nowhere"), hardware={"precision": "auto"})
-    found, reason = plan._choose_arithmetic(chosen, never, torch.device("cuda"))
+    found, reason = choose_arithmetic(never, 16, torch.device("cuda"), "auto", "channels_last")
     assert (found.precision, reason) == (("bf16", "this GPU has bf16") if native else ("fp32", "this GPU lacks bf16"))
 
 

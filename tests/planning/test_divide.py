@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from ssl_cli.engine.plan.divide import MicroBatchPlan, Mode, divide, divide_further
 from ssl_cli.nn.activations import ActivationBytes
 from ssl_cli.nn.group_sizes import pack
+from ssl_cli.planning.divide import MicroBatchPlan, Mode, divide, divide_further
 
 PLAIN = ActivationBytes(saved=1000, peak=1200, fixed=50)
 CHECKPOINTED = ActivationBytes(saved=200, peak=500, fixed=50)
@@ -86,7 +86,7 @@ def test_groups_are_packed_whole_and_in_order() -> None:
 
 
 def test_dividing_needs_no_torch() -> None:
-    code = "import sys, ssl_cli.engine.plan.divide; sys.exit('torch' in sys.modules)"
+    code = "import sys, ssl_cli.planning.divide; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

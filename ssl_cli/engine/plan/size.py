@@ -1,0 +1,79 @@
+"""Size a run for its images, this machine and its time, by the throughput that a small network reaches here."""
+
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from ssl_cli import memory
+from ssl_cli.config.recipe import side_of
+from ssl_cli.config.tree import ModelSettings, Settings
+from ssl_cli.config.units import format_seconds
+from ssl_cli.data.sample import read_sample
+from ssl_cli.data.source import Source
+from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.plan import budget
+from ssl_cli.engine.plan.measure import choose_arithmetic, row_seconds
+from ssl_cli.events import Choice
+from ssl_cli.objective import Objective
+from ssl_cli.planning.network import FORWARD_BACKWARD, network_cost
+from ssl_cli.planning.size import LIBRARY_SIZE, Machine, Work, choose, fitted, given_in, warn_of_few
+from ssl_cli.planning.timing import seconds_for
+from ssl_cli.world import world
+
+SMALL, LARGE = ("resnet18", 0.25, 32), ("resnet18", 1.0, 64)
+"""Backbone, width and image size of the network that is measured: on a CPU, on a GPU."""
+TIMED = {"schedule.epochs", "schedule.warmup"}
+
+
+@dataclass(frozen=True)
+class SizedRun:
+    """Settings with what was chosen in place, the choice in words, and what to warn of."""
+
+    settings: Settings
+    choices: tuple[Choice, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def size(settings: Settings, images: int, source: Source | None, device: torch.device) -> SizedRun:
+    """Choose network, image size and batch where they are open; the epochs are counted once that network is measured.
+
+    Args:
+        settings: of the run; those in `run.fit` are open.
+        images: their number.
+        source: images to look at; None: there are none here.
+        device: whose throughput is measured, for about two seconds.
+    """
+    if not set(settings.run.fit) - TIMED or images < 2:
+        return SizedRun(settings)
+    hardware, (name, width, side) = settings.hardware, SMALL if device.type == "cpu" else LARGE
+    model = ModelSettings(backbone=name, width=width, stem=settings.model.stem)
+    data = settings.data.model_copy(update={"size": side})
+    objective = build_objective(settings.model_copy(update={"model": model, "data": data}), device)
+    arithmetic, _ = choose_arithmetic(objective, side, device, hardware.precision, hardware.memory_format)
+    flop = FORWARD_BACKWARD * network_cost(name, width, side, model.stem, data.channels).flop
+    flops = world().size * flop / row_seconds(objective, side, device, arithmetic)
+    process = memory.resident()
+    room = budget.budget(hardware.memory, device, process)[0] - (0 if device.type == "cuda" else process)
+    work, (seconds, _) = work_of(settings, images, source, objective), seconds_for(settings, images)
+    chosen = choose(work, Machine(flops, room, 2 if arithmetic.precision == "bf16" else 4), seconds)
+    reason = f"{images:,} images of {work.side:,.0f} pixels, {flops / 1e9:,.0f} GFLOP/s measured here, "
+    reason += f"{format_seconds(seconds)}"
+    words = f"{chosen.network}, {chosen.size} pixels, batch {chosen.batch:,}"
+    sized = fitted(settings, chosen.values)
+    return SizedRun(sized, (Choice(name="sized", value=words, reason=reason),), tuple(warn_of_few(images)))
+
+
+def work_of(settings: Settings, images: int, source: Source | None, objective: Objective) -> Work:
+    """Describe the images, the method and what is given, to size a run."""
+    side = side_of(settings.data.source)
+    if side is None:
+        side = median(
+            min(image.shape[1:]) for image in read_sample(source, LIBRARY_SIZE, settings.data.channels).images
+        )
+    group = settings.model.bn_group
+    return Work(
+        images, side, given_in(settings), batch=settings.run.batch, stem=settings.model.stem,
+        passes=FORWARD_BACKWARD * objective.gradient_views + objective.key_views,
+        group=float("inf") if group == "global" else group, channels=settings.data.channels,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Choose a run that suits the images, the machine and the time: pure functions, without torch."""

@@ -1,0 +1,57 @@
+"""The choices of a plan that a resumed run takes over, as `plan.json` and checkpoints hold them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
+
+from ssl_cli.config.tree import Fitted
+from ssl_cli.planning.divide import Mode
+from ssl_cli.planning.timing import Timing
+
+EARLIER: Mapping[str, Any] = {
+    "memory_format": "channels_last", "kept_graphs": 0, "checkpointing": False, "compile": "off", "gpu_cache_bytes": 0,
+}  # fmt: skip
+"""Choices of runs from versions that did not record them."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The choices that a resumed run takes over; see `MicroBatchPlan` and `ImageCache` for those of memory.
+
+    `sized` holds the values of the settings in `run.fit`, `timing` what the number of epochs was counted by, and
+    `calibrated` after which step it was corrected and what it is since; see `RunSchedule`.
+    """
+
+    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda)(:\d+)?$")]
+    precision: Annotated[str, Field(pattern="^(fp32|bf16)$")]
+    memory_format: Annotated[str, Field(pattern="^(channels_last|contiguous)$")]
+    mode: Mode
+    micro_batch: PositiveInt
+    kept_graphs: NonNegativeInt
+    checkpointing: bool
+    compile: Annotated[str, Field(pattern="^(on|off|graphs)$")]
+    images: PositiveInt
+    gpu_cache_bytes: NonNegativeInt = 0
+    sized: dict[Fitted, int | float | str] = field(default_factory=dict)
+    timing: Timing | None = None
+    calibrated: tuple[PositiveInt, PositiveFloat] | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Resolved":
+        """Read the choices of `plan.json` or a checkpoint, also those of earlier versions.
+
+        Raises:
+            ValueError: one is missing, or has a value that no plan has.
+        """
+        renamed = {"kept": "kept_graphs", "card_bytes": "gpu_cache_bytes"}
+        found = {**EARLIER, **{renamed.get(name, name): value for name, value in values.items()}}
+        if isinstance(found["compile"], bool):
+            found["compile"] = "on" if found["compile"] else "off"
+        choices = {each.name: found[each.name] for each in fields(cls) if each.name in found}
+        return TypeAdapter(cls).validate_python(choices)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return primitives, for `plan.json` and the checkpoint."""
+        return asdict(self)

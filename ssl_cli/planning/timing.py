@@ -1,0 +1,223 @@
+"""The time of a run: how many steps fit into it, and their number corrected once, by the time of the first ones."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from ssl_cli.config.section import whole
+from ssl_cli.config.tree import ScheduleSettings, Settings
+from ssl_cli.config.units import format_epochs, format_seconds, format_time
+from ssl_cli.events import Calibrated
+from ssl_cli.optim.schedule import view_size, warmup_steps
+from ssl_cli.planning.size import FEWEST_STEPS, MOST_EPOCHS, fitted
+
+Duration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SHORTEST, LONGEST = 600.0, 3600.0
+FEW, MANY = 2_000, 12_000
+"""Images up to which a run takes the shortest time by default, and from which on the longest."""
+WARMUP, LONGEST_WARMUP = 0.1, 0.2
+"""Shares of the steps in which the rate rises."""
+MORE_STEPS = 100
+"""Steps whose time is stated where a time allows the fewest."""
+CALIBRATE_AFTER = 30
+NOISE = 0.03
+"""Share by which the number of steps may be wrong before it is corrected."""
+
+
+def seconds_for(settings: Settings, images: int) -> tuple[float, str]:
+    """Return the time of a run and why: as given, or by the number of images."""
+    if settings.run.time is not None:
+        return settings.run.time, f"in {format_seconds(settings.run.time)}"
+    seconds = min(max(LONGEST * images / MANY, SHORTEST), LONGEST)
+    rule = f"by default for {images:,} images (10 minutes up to {FEW:,}, an hour from {MANY:,} on, --time another)"
+    return seconds, f"in {format_seconds(seconds)}, {rule}"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a run takes, in seconds.
+
+    Attributes:
+        limit: its time.
+        first: of a step of the first epoch, which may decode the images.
+        later: of a step of the others.
+        end: from the last step to the end: the evaluation.
+    """
+
+    limit: Annotated[float, Field(allow_inf_nan=False)]
+    first: Duration
+    later: Duration
+    end: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    def seconds(self, steps: int, steps_per_epoch: int) -> float:
+        """Return the seconds of so many steps, without the evaluation."""
+        first = min(steps, steps_per_epoch)
+        return first * self.first + (steps - first) * self.later
+
+    def steps(self, steps_per_epoch: int, slower: float = 1.0) -> int:
+        """Return the steps that fit into the time where each takes `slower` times as long, within the limits of `size`.
+
+        They are 20 at least, whatever the time, and those of 400 epochs at most.
+        """
+        left = self.limit / slower - self.end
+        found = left / self.first
+        if found > steps_per_epoch:
+            found = steps_per_epoch + (left - steps_per_epoch * self.first) / self.later
+        return int(max(min(found, MOST_EPOCHS * steps_per_epoch), FEWEST_STEPS))
+
+
+def timed(settings: Settings, timing: Timing | None, steps_per_epoch: int) -> Settings:
+    """Return the settings with the epochs that suit the time, and a tenth of them as warm-up, where these are open."""
+    fit, steps = settings.run.fit, settings.schedule.steps(steps_per_epoch)
+    if "schedule.epochs" in fit and timing is not None:
+        steps = timing.steps(steps_per_epoch)
+    warmup = round(WARMUP * steps) / steps_per_epoch
+    return fitted(settings, {"schedule.epochs": steps / steps_per_epoch, "schedule.warmup": warmup})
+
+
+def is_calibrated(settings: Settings) -> bool:
+    """Return whether the first steps correct the number of epochs; where views grow they say little of later ones."""
+    return "schedule.epochs" in settings.run.fit and settings.schedule.resolution is None
+
+
+def calibrated_after(steps: int) -> int:
+    """Return after how many steps a run of so many is calibrated; 0: not at all."""
+    if steps >= 2 * CALIBRATE_AFTER:
+        return CALIBRATE_AFTER
+    return steps // 4 if steps >= FEWEST_STEPS else 0
+
+
+def reason(settings: Settings, images: int, rate: float, ranks: int) -> str:
+    """Say why the run takes its time, at this `rate` in images per second."""
+    estimate = f"estimate: {rate:,.0f} images/s" if rate >= 10 else f"estimate: {rate:.2g} images/s"
+    if "schedule.epochs" not in settings.run.fit:
+        return estimate
+    after = calibrated_after(settings.schedule.steps(images // settings.run.batch))
+    once = f", corrected once by the time of the first {after} steps" if after else ""
+    once = once if is_calibrated(settings) else ", not corrected while it trains, as its views grow"
+    once = once if ranks == 1 else ", not corrected while it trains, as several ranks share its steps"
+    most = f"; {MOST_EPOCHS} epochs are the most" if settings.schedule.epochs >= MOST_EPOCHS else ""
+    return f"{estimate}; {seconds_for(settings, images)[1]}{once}{most}"
+
+
+def warn_of_time(settings: Settings, timing: Timing | None, steps_per_epoch: int) -> list[str]:
+    """Return what a time that is short for these images and this batch means, and what more would give."""
+    steps = settings.schedule.steps(steps_per_epoch)
+    if timing is None or "schedule.epochs" not in settings.run.fit:
+        return []
+    found = []
+    takes = timing.seconds(steps, steps_per_epoch) + timing.end
+    if steps <= FEWEST_STEPS and takes > timing.limit:
+        more = timing.seconds(MORE_STEPS, steps_per_epoch) + timing.end
+        found.append(
+            f"The run takes {format_seconds(takes)}, more than its time: {FEWEST_STEPS} steps are the fewest of a "
+            f"schedule. --time {format_time(more)} gives {MORE_STEPS}; a smaller --batch gives more in the same time."
+        )
+    if steps < steps_per_epoch:
+        whole = timing.seconds(steps_per_epoch, steps_per_epoch) + timing.end
+        found.append(
+            f"In its time the run sees {100 * steps / steps_per_epoch:.0f} % of the images, once each; "
+            f"--time {format_time(whole)} is one epoch."
+        )
+    return found
+
+
+def whole_steps(settings: Settings, images: int, calibrated: tuple[int, float] | None) -> int:
+    """Return the steps of a run on so many images, which was calibrated so, or never."""
+    return RunSchedule(settings, max(images // settings.run.batch, 1), None, calibrated).steps
+
+
+class RunSchedule:
+    """The schedule of a run: that of the plan and, once the first steps are measured, one that suits their time.
+
+    Steps up to the calibration keep their rates, so that a run that is resumed before it repeats them exactly. A run of
+    60 steps or more is calibrated after 30, a shorter one after a quarter of its steps.
+
+    Args:
+        settings: of the run, sized.
+        steps_per_epoch: of the run.
+        timing: what the plan expects; None: the run is not calibrated.
+        calibrated: after how many steps an earlier process calibrated this run, and its epochs since; None: none did.
+    """
+
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+
+    def __init__(
+        self, settings: Settings, steps_per_epoch: int, timing: Timing | None, calibrated: tuple[int, float] | None
+    ) -> None:  # fmt: skip
+        self.planned = self.schedule = settings.schedule
+        self.steps_per_epoch, self.timing, self._size = steps_per_epoch, timing, settings.data.size
+        self.calibrated, self._warmup_is_open = calibrated, "schedule.warmup" in settings.run.fit
+        self._due = calibrated_after(self.steps)
+        self._from, self._since = 0, 0.0
+        if calibrated is not None:
+            self._change(round(calibrated[1] * steps_per_epoch))
+
+    @property
+    def steps(self) -> int:
+        """Return the steps of the whole run, as far as it is known."""
+        return self.schedule.steps(self.steps_per_epoch)
+
+    @property
+    def warmup(self) -> int:
+        """Return the steps in which the rate rises from 0."""
+        return warmup_steps(self.schedule, self.steps_per_epoch)
+
+    def numbers(self, start: int) -> Iterator[int]:
+        """Yield the numbers, from 0, of the steps that are left after `start` of them; measure but the first ones."""
+        self._from = max(self._due // 3, start + 1)
+        number = start
+        while number < self.steps:
+            yield number
+            number += 1
+
+    def at(self, number: int) -> ScheduleSettings:
+        """Return the schedule of step `number`, from 0."""
+        return self.planned if self.calibrated is not None and number < self.calibrated[0] else self.schedule
+
+    def view_size(self, number: int) -> int:
+        """Return the side in pixels of the views of step `number`, from 0."""
+        schedule = self.at(number)
+        return view_size(schedule.resolution, self._size, schedule.steps(self.steps_per_epoch), number)
+
+    def progress(self, step: int) -> float:
+        """Return the fraction of the run after `step` steps."""
+        return step / self.at(step - 1).steps(self.steps_per_epoch)
+
+    def after_step(self, step: int) -> Calibrated | None:
+        """Measure the first steps; return the correction where it is due, which later steps follow."""
+        if self.timing is None or self.calibrated is not None or step > self._due:
+            return None
+        if step == self._from:
+            self._since = self.clock()
+        if step < self._due or step <= self._from:
+            return None
+        count, before = step - self._from, self.steps
+        measured = (self.clock() - self._since) / count
+        at, per_epoch = self.timing.seconds, self.steps_per_epoch
+        expected = (at(step, per_epoch) - at(self._from, per_epoch)) / count
+        steps = max(self.timing.steps(per_epoch, slower=max(measured / expected, 1e-9)), -(-4 * step // 3))
+        if abs(steps / before - 1) > NOISE:
+            self._change(steps)
+        self.calibrated = step, self.schedule.epochs
+        return Calibrated(
+            step=step, steps=self.steps, before=before, epochs=self.schedule.epochs, step_seconds=measured,
+            warmup=self.warmup,
+            message=_words(self.planned.epochs, self.schedule.epochs, step, measured, expected),
+        )  # fmt: skip
+
+    def _change(self, steps: int) -> None:
+        """Change the steps of the run; its warm-up stays as it was, but is at most a fifth of them where it is open."""
+        epochs, warmup = whole(steps / self.steps_per_epoch), self.planned.warmup
+        warmup = min(warmup, LONGEST_WARMUP * epochs) if self._warmup_is_open else warmup
+        self.schedule = self.planned.model_copy(update={"epochs": epochs, "warmup": warmup})
+
+
+def _words(planned: float, epochs: float, step: int, measured: float, expected: float) -> str:
+    took = f"the first {step} steps took {measured:.3g} s each, {expected:.3g} s were expected"
+    if epochs == planned:
+        return f"{format_epochs(epochs)} epochs as planned: {took}."
+    return f"{format_epochs(epochs)} epochs instead of {format_epochs(planned)}: {took}."

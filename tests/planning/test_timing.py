@@ -1,0 +1,194 @@
+"""The time of a run: the steps that fit into it, and their number corrected by the time of the first ones."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssl_cli.config.tree import Settings
+from ssl_cli.config.units import format_epochs, format_time
+from ssl_cli.optim.schedule import rate
+from ssl_cli.planning.size import FEWEST_STEPS, MOST_EPOCHS, fitted
+from ssl_cli.planning.timing import RunSchedule, Timing, calibrated_after, reason, seconds_for, timed, warn_of_time
+from tests.engine.test_pretrain import settings as settings_of
+
+FIT = ["schedule.epochs", "schedule.warmup"]
+PER_EPOCH = 10
+TIMING = Timing(limit=110.0, first=2.0, later=1.0, end=10.0)
+"""Ten steps of decoding take 20 s, the evaluation 10 s: 80 steps are left."""
+
+
+def settings(**run: Any) -> Settings:
+    return settings_of(Path("nowhere"), run={"fit": FIT, **run})
+
+
+@pytest.mark.parametrize(
+    ("images", "seconds"), [(2, 600), (2000, 600), (2400, 720), (6000, 1800), (12_000, 3600), (10**7, 3600)]
+)
+def test_the_default_time_rises_with_the_images(images: int, seconds: float) -> None:
+    found, why = seconds_for(settings(), images)
+    assert found == seconds
+    assert "default" in why
+    assert seconds_for(settings(time=7), images) == (7, "in 7 s")
+
+
+def test_the_steps_that_fit() -> None:
+    assert TIMING.steps(PER_EPOCH) == 90
+    assert TIMING.seconds(90, PER_EPOCH) + TIMING.end == TIMING.limit
+    assert TIMING.steps(PER_EPOCH, slower=2.0) == 35
+    assert Timing(1.0, 2.0, 1.0).steps(PER_EPOCH) == FEWEST_STEPS
+    assert Timing(-1.0, 2.0, 1.0, 5.0).steps(PER_EPOCH) == FEWEST_STEPS
+    assert Timing(1e9, 2.0, 1.0).steps(PER_EPOCH) == MOST_EPOCHS * PER_EPOCH
+
+
+@given(st.floats(1, 1e5), st.floats(1e-4, 100), st.floats(0.1, 1), st.floats(0, 100), st.integers(1, 1000))
+def test_they_end_within_the_time(limit: float, first: float, share: float, end: float, per_epoch: int) -> None:
+    timing = Timing(limit, first, first * share, end)
+    steps = timing.steps(per_epoch)
+    if steps > FEWEST_STEPS:
+        assert timing.seconds(steps, per_epoch) + end <= limit * (1 + 1e-6)
+    if FEWEST_STEPS < steps < MOST_EPOCHS * per_epoch:
+        assert timing.seconds(steps + 1, per_epoch) + end >= limit * (1 - 1e-6)
+
+
+def test_epochs_and_warm_up_are_filled_in_where_they_are_open() -> None:
+    schedule = timed(settings(), TIMING, PER_EPOCH).schedule
+    assert (schedule.epochs, schedule.steps(PER_EPOCH)) == (9, 90)
+    assert schedule.warmup == pytest.approx(0.9)
+    given_epochs = timed(settings(fit=["schedule.warmup"]), TIMING, PER_EPOCH).schedule
+    assert (given_epochs.epochs, given_epochs.warmup) == (2, 0.2)
+    assert timed(settings(fit=[]), TIMING, PER_EPOCH) == settings(fit=[])
+    assert timed(settings(), None, PER_EPOCH).schedule.epochs == 2
+
+
+def test_a_time_that_is_short_is_warned_of() -> None:
+    short = Timing(10.0, 2.0, 1.0)
+    chosen = timed(settings(), short, 100)
+    first, second = warn_of_time(chosen, short, 100)
+    assert first.startswith("The run takes 40 s, more than its time: 20 steps are the fewest")
+    assert "--time 4m gives 100" in first
+    assert second == "In its time the run sees 20 % of the images, once each; --time 4m is one epoch."
+    assert warn_of_time(timed(settings(), TIMING, PER_EPOCH), TIMING, PER_EPOCH) == []
+    assert warn_of_time(settings(fit=[]), short, 100) == []
+
+
+def test_the_plan_says_why_the_run_takes_its_time() -> None:
+    chosen = fitted(settings(time=60), {"schedule.epochs": 20})
+    assert reason(chosen, 96, 2.345, 1) == (
+        "estimate: 2.3 images/s; in 1 min 00 s, corrected once by the time of the first 30 steps"
+    )
+    assert "several ranks" in reason(chosen, 96, 20, 2)
+    assert "400 epochs are the most" in reason(fitted(chosen, {"schedule.epochs": 400}), 96, 20, 1)
+    assert reason(settings(fit=[]), 96, 1234, 1) == "estimate: 1,234 images/s"
+
+
+class Clock:
+    """Seconds that pass by the step."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def drive(schedule: RunSchedule, clock: Clock, seconds: float, start: int = 0, stop: int = 10**9) -> list[float]:
+    """Take steps of so many seconds each, from `start`; return the rate of each."""
+    rates = []
+    for number in schedule.numbers(start):
+        if number == stop:
+            break
+        clock.now += seconds if number >= PER_EPOCH else seconds * TIMING.first
+        rates.append(rate(schedule.at(number), 1.0, number, PER_EPOCH))
+        schedule.after_step(number + 1)
+    return rates
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(RunSchedule, "clock", staticmethod(found))
+    return found
+
+
+@pytest.fixture
+def sized() -> Settings:
+    """A run of 90 steps."""
+    return timed(settings(), TIMING, PER_EPOCH)
+
+
+@pytest.mark.parametrize(("slower", "steps"), [(1.0, 90), (1.01, 90), (1.5, 53), (0.5, 200), (4.0, 40), (100.0, 40)])
+def test_a_run_is_corrected_once_after_thirty_steps(clock: Clock, sized: Settings, slower: float, steps: int) -> None:
+    schedule = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    rates = drive(schedule, clock, slower)
+    assert len(rates) == schedule.steps == steps
+    planned = [rate(sized.schedule, 1.0, number, PER_EPOCH) for number in range(90)]
+    assert rates[:30] == planned[:30]
+    assert (rates == planned) == (steps == 90)
+    assert rates[-1] < 0.04  # the schedule is complete
+    assert schedule.calibrated == (30, steps / PER_EPOCH)
+    if steps > 40:
+        assert abs(clock.now + slower * TIMING.end - TIMING.limit) < 0.03 * TIMING.limit
+
+
+@pytest.mark.parametrize("start", [0, 5, 20, 28, 30, 45])
+def test_a_resumed_run_repeats_the_same_rates(clock: Clock, sized: Settings, start: int) -> None:
+    first = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    whole = drive(first, clock, 1.5)
+    again = RunSchedule(sized, PER_EPOCH, TIMING, first.calibrated)
+    assert again.steps == first.steps
+    assert drive(again, clock, 7.0, start) == whole[start:]
+    assert again.warmup == first.warmup
+
+
+def test_a_run_resumed_before_it_is_corrected_is_corrected_then(clock: Clock, sized: Settings) -> None:
+    drive(RunSchedule(sized, PER_EPOCH, TIMING, None), clock, 1.5, stop=20)
+    again = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    drive(again, clock, 1.5, 20)
+    assert again.calibrated == (30, 5.3)
+    late = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    drive(late, clock, 1.5, 29)
+    assert (late.calibrated, late.steps) == (None, 90)
+
+
+def test_progress_ends_at_one(clock: Clock, sized: Settings) -> None:
+    schedule = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    drive(schedule, clock, 1.5)
+    assert schedule.progress(30) == 30 / 90
+    assert schedule.progress(31) == 31 / 53
+    assert schedule.progress(53) == 1
+
+
+def test_without_a_time_nothing_is_corrected(clock: Clock, sized: Settings) -> None:
+    schedule = RunSchedule(sized, PER_EPOCH, None, None)
+    assert len(drive(schedule, clock, 9.0)) == 90
+    assert schedule.calibrated is None
+
+
+@pytest.mark.parametrize(("steps", "after"), [(19, 0), (20, 5), (59, 14), (60, 30), (10_000, 30)])
+def test_short_runs_are_corrected_after_a_quarter(steps: int, after: int) -> None:
+    assert calibrated_after(steps) == after
+
+
+def test_the_correction_is_stated(clock: Clock, sized: Settings) -> None:
+    schedule = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    events = []
+    for number in schedule.numbers(0):
+        clock.now += 1.5 if number >= PER_EPOCH else 3.0
+        events.append(schedule.after_step(number + 1))
+    (event,) = filter(None, events)
+    assert (event.step, event.steps, event.before) == (30, 53, 90)
+    assert event.message == "5.3 epochs instead of 9: the first 30 steps took 1.5 s each, 1 s were expected."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1s"), (45, "45s"), (61, "2m"), (3600, "60m"), (3601, "2h"), (10**6, "278h")]
+)
+def test_times_as_settings_are_written(seconds: float, text: str) -> None:
+    assert format_time(seconds) == text
+
+
+def test_epochs_in_words() -> None:
+    assert [format_epochs(epochs) for epochs in (7, 1200.0, 2.54, 0.04)] == ["7", "1,200", "2.5", "0.04"]
