@@ -29,7 +29,11 @@ Images = Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Images, 
 Views = Annotated[
     int,
     typer.Option(
-        metavar="N", min=1, max=64, help="Views of each; the first epoch's come first.", rich_help_panel=PICTURE
+        metavar="N",
+        min=1,
+        max=64,
+        help="Views of each, the first epoch's first.",
+        rich_help_panel=PICTURE,
     ),
 ]
 Op = Annotated[

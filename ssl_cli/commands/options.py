@@ -111,7 +111,7 @@ ImageSize = Annotated[
 Limit = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=1, max=10**9, help="First N images of each class (default: all)", rich_help_panel=DATA
+        metavar="N", min=1, max=10**9, help="First N images of each class (default: as trained)", rich_help_panel=DATA
     ),
 ]
 Method = Annotated[
@@ -164,7 +164,7 @@ Epochs = Annotated[
 ]
 Lr = Annotated[
     float | None,
-    typer.Option(metavar="X", help="Final learning rate (default: recipe's rule)", rich_help_panel=TRAINING),
+    typer.Option(metavar="X", help="Peak learning rate, for any batch (default: recipe)", rich_help_panel=TRAINING),
 ]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Random seed (default: 0)", rich_help_panel=TRAINING)]
 Time = Annotated[
@@ -172,7 +172,8 @@ Time = Annotated[
     typer.Option(metavar="T", help="End, complete, after 20m, 2h (default: by images)", rich_help_panel=TRAINING),
 ]
 MaxTime = Annotated[
-    str | None, typer.Option(metavar="T", help="Stop, resumable, after 90s, 10m, 2h.", rich_help_panel=TRAINING)
+    str | None,
+    typer.Option(metavar="T", help="Stop training, resumable, after 90s or 2h.", rich_help_panel=TRAINING),
 ]
 Device = Annotated[
     str | None,
@@ -205,7 +206,8 @@ MicroBatch = Annotated[
     int | None, typer.Option(metavar="N", help="Rows at once: memory only (default: auto)", hidden=True)
 ]
 Memory = Annotated[
-    str | None, typer.Option(metavar="M", help="Budget, like 4GB (default: auto)", rich_help_panel=HARDWARE)
+    str | None,
+    typer.Option(metavar="M", help="Budget a process, like 4GB (default: auto)", rich_help_panel=HARDWARE),
 ]
 Devices = Annotated[
     int | None,

@@ -6,13 +6,14 @@ from typing import Any
 from ssl_cli.commands import options
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import UsageError
+from ssl_cli.world import world
 
 
-def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool) -> None:
+def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool, devices: int | None = None) -> None:
     """Refuse a run that could not start, and a dry run of one.
 
     Raises:
-        UsageError: flags that exclude each other, or a run folder that cannot be used.
+        UsageError: flags that exclude each other or the ranks there are, or a run folder that cannot be used.
         DataError: no such images.
         LockedError: another process works in the run folder.
     """
@@ -23,6 +24,11 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
         raise UsageError(
             "--dry-run plans a new run, and --resume continues one.",
             "Leave one of them out; what a run decided is in its plan.json.",
+        )
+    here = world()
+    if devices is not None and here.size > 1 and not here.launched and devices != here.size:
+        raise UsageError(
+            f"--devices {devices}, but another launcher has started {here.size} ranks.", "Leave --devices out."
         )
     out = settings.run.out
     refuse_unfit(None if out is None else Path(out), resume=resume, overwrite=overwrite)

@@ -72,10 +72,13 @@ def pretrain(
         return DONE
     several = devices if devices is not None and devices > 1 and world().size == 1 else None
     if world().is_rank_zero:
-        preflight.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run)
+        preflight.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run, devices=devices)
     if dry_run:
         if several:
             plan_for(several)
+            from ssl_cli.engine.workers.launch import require_devices
+
+            require_devices(settled.settings.hardware.device, several)
         from ssl_cli.engine.plan.dry_run import dry_run as planned
 
         return present("pretrain", planned(settled.settings), as_json=json)

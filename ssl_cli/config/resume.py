@@ -75,7 +75,7 @@ def continued(
     if ":" in name and settings.method.name != name:  # code is not run because a file names it
         raise UsageError(f"This run was made by {name}, code of your own.", f"Add --method {name} to run it.")
     old, new = before.model_dump(), settings.model_dump()
-    old["run"]["max_time"] = None  # it was the limit of an earlier process
+    old["run"]["max_time"], old["data"]["download"] = None, False  # they were those of an earlier process
     for key, origin in origins.items():
         is_open = key in before.run.fit and key in sized
         value, wanted = sized[key] if is_open else _at(old, key), _at(new, key)

@@ -95,7 +95,7 @@ class OptimSettings(Section):
     """The optimiser and its learning rate: `lr` as it is, or `base_lr` scaled by `lr_rule` with the batch."""
 
     name: Literal["lars", "sgd", "adamw"] = "sgd"
-    lr: Rate | None = Field(None, description="final rate; default: base_lr by lr_rule")
+    lr: Rate | None = Field(None, description="rate at the end of warm-up, for any batch; default: base_lr by lr_rule")
     base_lr: Rate = 0.03
     lr_rule: Literal["linear", "sqrt", "none"] = Field("linear", description="x batch/256, x sqrt(batch), or as it is")
     momentum: float = Field(0.9, ge=0, lt=1)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ssl_cli.config.images import with_absolute_paths
 from ssl_cli.config.resume import Continuation, continued
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import require_batch
@@ -38,7 +39,6 @@ from ssl_cli.errors import (
 )
 from ssl_cli.events import Choice, Evaluated, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.logs import capture_logging
-from ssl_cli.names import expanded
 from ssl_cli.objective import Objective
 from ssl_cli.planning.resolved import Resolved
 from ssl_cli.planning.size import fitted
@@ -72,7 +72,7 @@ def pretrain(
         try:
             request.raise_if_signalled()
             with capture_logging(folder.log, out), process_group(local_device(settings.hardware.device), request):
-                for last in _events(_with_absolute_paths(settings), origins, folder, request, resume=resume):
+                for last in _events(with_absolute_paths(settings), origins, folder, request, resume=resume):
                     started |= isinstance(last, Started)
                     measured = last.result if isinstance(last, Evaluated) and last.name == "quality" else measured
                     folder.record(last)
@@ -285,14 +285,3 @@ def _refuse_other_run(resolved: Resolved, state: dict[str, Any] | None, images: 
         raise UsageError(
             f"The run has taken {state['step']:,} steps, and these epochs have only {steps:,}.", "Pass more --epochs."
         )
-
-
-def _with_absolute_paths(settings: Settings) -> Settings:
-    """Return the settings with absolute data folders, so that the run can be evaluated and resumed from anywhere."""
-    data = settings.data
-    found = {
-        name: str(expanded(value).absolute())
-        for name in ("source", "test")
-        if (value := getattr(data, name)) is not None and expanded(value).exists()
-    }
-    return settings.model_copy(update={"data": data.model_copy(update=found)})

@@ -2,7 +2,8 @@
 
 The rule, of which every number is a constant here:
 
-* A batch is at most half of the images, a power of two, the recipe's own where there are eight times as many images.
+* A batch is a power of two, at most half of the images, and the recipe's own where that makes eight steps of an epoch
+  and a thousand of the run; else it is smaller, down to 64: in a short run more steps learn more than more negatives.
 * Networks stand on a ladder, ordered by their FLOP. The highest rung is taken on which the time allows as many epochs
   as the set asks for: 200,000 images seen, but 20 epochs at least and 100 at most. The lowest is always allowed.
 * Below 1,000 images no network is wider than 0.5 or deeper than a ResNet-18: it would learn them by heart.
@@ -21,8 +22,7 @@ from ssl_cli.registry import is_library_backbone
 IMAGE_STEPS = 200_000
 FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 20, 100, 400
 FEWEST_STEPS = 20
-STEPS_PER_EPOCH = 8
-SMALL_BATCH = 64
+STEPS_PER_EPOCH, WISHED_STEPS, SMALL_BATCH = 8, 1000, 64
 FEW_IMAGES, WIDEST_FOR_FEW = 1000, 0.5
 SMALL_SIZE = 32
 LIBRARY_SIZE = 224
@@ -106,31 +106,34 @@ class Size:
 
 def choose(work: Work, machine: Machine, seconds: float) -> Size:
     """Choose the size of a run of so many seconds; what is given stays as it is, whatever the machine."""
-    batch = work.given.get("run.batch") or batch_for(work.images, work.batch)
-    per_epoch = max(work.images // batch, 1)
     asked = work.given.get("schedule.epochs")
     wanted = asked or epochs_wanted(work.images)
     found = None
     for rung in _rungs(work):
-        size = replace(rung, batch=batch)
-        steps = steps_in(work, size, machine, seconds)
-        epochs = min(max(steps, FEWEST_STEPS) / per_epoch, max(MOST_EPOCHS, FEWEST_STEPS / per_epoch))
-        size = replace(size, epochs=asked or epochs)
-        if found is None or (steps / per_epoch >= wanted and _fits(work, size, machine)):
+        seen = images_in(work, rung, machine, seconds)
+        of_epochs = (asked or MOST_EPOCHS) * work.images
+        batch = work.given.get("run.batch") or batch_for(work.images, work.batch, min(seen, of_epochs))
+        per_epoch = max(work.images // batch, 1)
+        epochs = min(max(seen / batch, FEWEST_STEPS) / per_epoch, max(MOST_EPOCHS, FEWEST_STEPS / per_epoch))
+        size = replace(rung, batch=batch, epochs=asked or epochs)
+        if found is None or (seen / batch / per_epoch >= wanted and _fits(work, size, machine)):
             found = size
     assert found is not None
     return found
 
 
-def steps_in(work: Work, size: Size, machine: Machine, seconds: float) -> int:
-    """Return how many steps fit into the time."""
+def images_in(work: Work, size: Size, machine: Machine, seconds: float) -> float:
+    """Return how many images training sees in the time, each epoch anew."""
     flop = network_cost(size.backbone, size.width, size.size, work.stem, work.channels).flop
-    return int(seconds * machine.flops * IN_NETWORK / (work.passes * flop * size.batch))
+    return seconds * machine.flops * IN_NETWORK / (work.passes * flop)
 
 
-def batch_for(images: int, most: int = 256) -> int:
-    """Return the batch for so many images, `most` where they are enough; 2 where there are fewer than four."""
-    wished = max(images // STEPS_PER_EPOCH, SMALL_BATCH)
+def batch_for(images: int, most: int, seen: float = 1e12) -> int:
+    """Return the batch for so many images, of which the run sees `seen`: at most half of them, and at least 2.
+
+    It is `most` where that makes eight steps of an epoch and a thousand of the run.
+    """
+    wished = max(min(images // STEPS_PER_EPOCH, int(seen) // WISHED_STEPS), SMALL_BATCH)
     return _power_of_two(max(min(most, wished, images // 2), 2))
 
 
@@ -202,7 +205,7 @@ def _ladder(side: float) -> Sequence[tuple[str, float, int]]:
 
 def _fits(work: Work, size: Size, machine: Machine) -> bool:
     cost = network_cost(size.backbone, size.width, size.size, work.stem, work.channels)
-    rows = min(work.group, 2 * size.batch)
+    rows = min(work.group, 2 * max(size.batch, batch_for(work.images, work.batch)))  # whatever the time
     return rows * cost.activations * machine.number <= IN_MEMORY * machine.memory
 
 

@@ -34,7 +34,7 @@ CASES: dict[str, tuple[int, float, Machine, float, tuple[str, float, int, int]]]
     "200 photographs, laptop, default": (200, 480, LAPTOP, 10 * MINUTE, ("resnet18", 0.5, 96, 64)),
     "200 photographs, laptop, an hour": (200, 480, LAPTOP, HOUR, ("resnet18", 0.5, 128, 64)),
     "200 photographs, GPU": (200, 480, GPU, 10 * MINUTE, ("resnet18", 0.5, 128, 64)),
-    "2,000 photographs, laptop": (2000, 480, LAPTOP, 10 * MINUTE, ("resnet18", 0.25, 32, 128)),
+    "2,000 photographs, laptop": (2000, 480, LAPTOP, 10 * MINUTE, ("resnet18", 0.25, 32, 64)),
     "2,000 photographs, server": (2000, 480, SERVER, 10 * MINUTE, ("resnet18", 0.5, 128, 128)),
     "10,000 CIFAR images, laptop": (10_000, 32, LAPTOP, HOUR, ("resnet18", 0.25, 32, 256)),
     "50,000 CIFAR images, server": (50_000, 32, SERVER, HOUR, ("resnet18", 0.5, 32, 256)),

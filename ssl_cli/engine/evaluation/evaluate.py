@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_cli import disk
-from ssl_cli.config.other_data import with_data
+from ssl_cli.config.images import with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.build import build_objective

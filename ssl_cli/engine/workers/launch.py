@@ -45,6 +45,19 @@ class _Forward:
                     process.send_signal(number)
 
 
+def require_devices(device: str, ranks: int) -> None:
+    """Require a device for each rank.
+
+    Raises:
+        UsageError: there are fewer GPUs, or one was named.
+    """
+    if ":" in device:
+        raise UsageError(f"--device {device} is one GPU, and --devices {ranks} takes more.", "Pass --device cuda.")
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if gpus and ranks > gpus:
+        raise UsageError(f"There are {gpus} GPUs here, not {ranks}.", f"Pass --devices {gpus}, or --device cpu.")
+
+
 def launch(words: Sequence[str], ranks: int, *, device: str, out: Path) -> int:
     """Run `sslcli WORDS` as several ranks, each with a GPU of its own or its part of the cores.
 
@@ -56,11 +69,7 @@ def launch(words: Sequence[str], ranks: int, *, device: str, out: Path) -> int:
         UsageError: there are fewer GPUs, or one was named.
         RankError: a rank above 0 failed, or one was killed; it is in the `status.json` of `out` too.
     """
-    if ":" in device:
-        raise UsageError(f"--device {device} is one GPU, and --devices {ranks} takes more.", "Pass --device cuda.")
-    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
-    if gpus and ranks > gpus:
-        raise UsageError(f"There are {gpus} GPUs here, not {ranks}.", f"Pass --devices {gpus}, or --device cpu.")
+    require_devices(device, ranks)
     os.environ.setdefault("OMP_NUM_THREADS", str(default_threads(ranks)))
     logging.disable(logging.CRITICAL)  # errors are reported below
     forward, before = _Forward(), {number: signal.getsignal(number) for number in SIGNALS}

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ssl_cli.augment import evaluation
+from ssl_cli.config.images import with_data
 from ssl_cli.config.methods import method_settings
-from ssl_cli.config.other_data import with_data
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.data.split import subset
 from ssl_cli.engine.evaluation import evaluate

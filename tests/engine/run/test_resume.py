@@ -59,6 +59,12 @@ def test_data_sets_may_be_found_in_another_folder_or_downloaded(file: Path) -> N
     assert not found.replan
 
 
+def test_leave_to_download_is_that_of_one_process(folder: RunFolder) -> None:
+    folder.write_settings(changed(toy_settings(), data={"download": True}))
+    origins = {"data.download": "default"}
+    assert not continued(toy_settings(), origins, folder.settings_file).settings.data.download
+
+
 @pytest.mark.parametrize(
     ("section", "name", "value", "origin"),
     [("run", "seed", 9, "--seed"), ("hardware", "precision", "bf16", "--precision"), ("data", "limit", 3, "--set")],

@@ -1,9 +1,10 @@
-"""The settings of a run with other images, to evaluate it on."""
+"""The images that settings name: others to evaluate on, and their folders as absolute paths."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from ssl_cli.config.tree import Settings
+from ssl_cli.names import expanded
 
 
 def with_data(
@@ -22,3 +23,12 @@ def with_data(
     if limit is not None:
         changed["limit"] = limit
     return settings.model_copy(update={"data": settings.data.model_copy(update=changed)})
+
+
+def with_absolute_paths(settings: Settings) -> Settings:
+    """Return the settings with absolute data folders, so that the run can be evaluated and resumed from anywhere."""
+    data = settings.data
+    named = {name: expanded(value) for name in ("source", "test", "folder") if (value := getattr(data, name))}
+    made = {"folder"} if data.download else set()  # by the download
+    found = {name: str(path.absolute()) for name, path in named.items() if name in made or path.exists()}
+    return settings.model_copy(update={"data": data.model_copy(update=found)})
