@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## Train on the embedded images, measure, export, look: about five minutes on two cores
+demo: $(READY) ## Train four minutes on the embedded images, measure, export, look: at most seven minutes
 	@$(BIN)/sslcli pretrain --out demo/run --overwrite
 	@echo; echo "== Nearest neighbours, and baselines that need no training"
 	@$(BIN)/sslcli knn-eval demo/run --baselines

@@ -6,6 +6,7 @@ import runpy
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +40,11 @@ def commands() -> list[str]:
     return [line for line in lines if line.startswith("sslcli ")]
 
 
+def blocks() -> list[str]:
+    """The README's blocks of Python."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
 def test_the_readme_s_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, value in SMALL.items():
@@ -51,18 +57,26 @@ def test_the_readme_s_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     lines = commands()
     assert len(lines) >= 9
     for line in lines:
-        if "--resume" in line:  # the run it resumes has a line of its own, with its own method
-            monkeypatch.delenv("SSLCLI_DATA__IMAGES")
         words = shlex.split(re.sub(r"--batch \d+", "--batch 16", line))[1:]
-        assert main(words) == 0, line
+        with monkeypatch.context() as patch:
+            if "--resume" in line:  # as the run that it resumes, which has a line of its own
+                patch.delenv("SSLCLI_DATA__IMAGES")
+            assert main(words) == 0, line
     assert (tmp_path / "encoder.onnx").stat().st_size > 10_000
+    newest = max((tmp_path / "runs" / "photos" / "checkpoints").glob("*.pt")).stem
+    uses = [block.replace("step_00000123", newest) for block in blocks() if "class Mine" not in block]
+    found: dict[str, Any] = {}
+    for block in uses:
+        exec(block, found)
+    assert found["h"].shape[0] == 2
+    assert "conv1.weight" in found["w"]
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_readme_s_method_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SMALL.items():
         monkeypatch.setenv(name, value)
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = (block for block in blocks() if "class Mine" in block)
     (tmp_path / "mine.py").write_text(block)
     assert main(["pretrain", "--method", f"{tmp_path}/mine.py:Mine", "--out", str(tmp_path / "run")]) == 0
 
