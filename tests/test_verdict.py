@@ -123,7 +123,7 @@ def test_points_are_read_from_a_log_whatever_is_in_it() -> None:
 def test_a_command_names_data_and_method() -> None:
     settings = settle({"data": {"source": "my photos", "size": 32}, "method": {"name": "moco-v2"}}).settings
     found = training_of(settings, 10, 20, "r")
-    assert (found.data, found.crop, found.flip, found.batch) == ("'my photos' --method moco-v2", 0.08, 0.5, 512)
+    assert (found.data, found.crop, found.flip, found.batch) == ("'my photos' --method moco-v2", 0.2, 0.5, 128)
     assert training_of(settle({}).settings, 10, 20).data == ""
     order = settings.augment.model_copy(update={"order": ("crop",)})
     assert training_of(settings.model_copy(update={"augment": order}), 10, 20).flip == 0

@@ -5,6 +5,23 @@ Run by hand, one thread each: OMP_NUM_THREADS=1 python -m tests.bench.tune_own M
 DATA holds `train/` and `val/`, both of training images (never of a test set), a folder for each class; or it is
 `shapes`, which are measured on their validation stream. Prints one JSON line: the settings, kNN (k 20, T 0.1) and
 linear accuracy on `val/`, losses, seconds.
+
+Measured: SimCLR, ResNet-18 of width 0.25, 2,000 CIFAR-10 images (JPEG), AdamW 2e-3, temperature 0.2, crops from 0.08,
+normalised, bilinear, no zero gammas; 10,000 held-out training images (standard error 0.5), one seed. Raw pixels 33.2 %
+and 36.4 %, untrained 26.3 % and 29.8 %.
+
+| 10 epochs, batch 64 | kNN | linear |
+|---|---|---|
+| as above | 33.9 | 36.8 |
+| crops from 0.2 | 35.3 | 40.5 |
+| temperature 0.5 | 32.1 | 39.0 |
+| rate 4e-3 | 32.5 | 38.7 |
+| views from half the size, to 0.8 of the steps (two thirds of the work) | 34.4 | 40.3 |
+| the same, 15 epochs (the work of 10) | 35.8 | 41.4 |
+
+20 epochs at batch 128 (2,000 held-out images, standard error 1.1; pixels 34.8 and 37.0): 37.9 and 41.4; with growing
+views 37.0 and 39.0. Shapes, two epochs, validation stream: batch 64 67.2 and 83.8, batch 128 60.9 and 81.1. Twenty steps
+of 1,024 shapes at 3e-3: 27.4 and 46.4, untrained 30.2 and 34.8.
 """
 
 import json
