@@ -20,8 +20,8 @@ and 36.4 %, untrained 26.3 % and 29.8 %.
 | the same, 15 epochs (the work of 10) | 35.8 | 41.4 |
 
 20 epochs at batch 128 (2,000 held-out images, standard error 1.1; pixels 34.8 and 37.0): 37.9 and 41.4; with growing
-views 37.0 and 39.0. Shapes, two epochs, validation stream: batch 64 67.2 and 83.8, batch 128 60.9 and 81.1. Twenty steps
-of 1,024 shapes at 3e-3: 27.4 and 46.4, untrained 30.2 and 34.8.
+views 37.0 and 39.0. Shapes, two epochs, validation stream: batch 64 67.2 and 83.8, batch 128 60.9 and 81.1. Twenty
+steps of 1,024 shapes at 3e-3: 27.4 and 46.4, untrained 30.2 and 34.8.
 """
 
 import json
