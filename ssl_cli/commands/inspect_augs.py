@@ -28,13 +28,7 @@ def complete_op(incomplete: str) -> list[str]:
 Images = Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Images, one a row.", rich_help_panel=PICTURE)]
 Views = Annotated[
     int,
-    typer.Option(
-        metavar="N",
-        min=1,
-        max=64,
-        help="Views of each, the first epoch's first.",
-        rich_help_panel=PICTURE,
-    ),
+    typer.Option(metavar="N", min=1, max=64, help="Views of each, the first epoch's first.", rich_help_panel=PICTURE),
 ]
 Op = Annotated[
     str | None,

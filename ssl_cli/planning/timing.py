@@ -117,10 +117,10 @@ def warn_of_time(settings: Settings, timing: Timing | None, steps_per_epoch: int
             f"schedule. --time {format_time(more)} gives {MORE_STEPS}; a smaller --batch gives more in the same time."
         )
     if steps < steps_per_epoch:
-        whole = timing.seconds(steps_per_epoch, steps_per_epoch) + timing.end
+        epoch = timing.seconds(steps_per_epoch, steps_per_epoch) + timing.end
         found.append(
             f"In its time the run sees {100 * steps / steps_per_epoch:.0f} % of the images, once each; "
-            f"--time {format_time(whole)} is one epoch."
+            f"--time {format_time(epoch)} is one epoch."
         )
     return found
 
