@@ -15,8 +15,8 @@ Trained = Callable[[int], list[dict[Case, Found]]]
 @pytest.fixture(scope="module")
 def trained(request: pytest.FixtureRequest) -> Trained:
     """The final states of each rank in the cases selected here; the ranks are started once for each world size."""
-    params = [getattr(item, "callspec", None) for item in request.session.items]
-    wanted = {(spec.params["case"], spec.params["size"]) for spec in params if spec and {"case", "size"} <= spec.params.keys()}
+    params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    wanted = {(found["case"], found["size"]) for found in params if {"case", "size"} <= found.keys()}
     return functools.cache(lambda size: train_as_ranks(size, [case for case in cases() if (case, size) in wanted]))
 
 
