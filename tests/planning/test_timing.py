@@ -167,7 +167,7 @@ def test_without_a_time_nothing_is_corrected(clock: Clock, sized: Settings) -> N
     assert schedule.calibrated is None
 
 
-@pytest.mark.parametrize(("steps", "after"), [(19, 0), (20, 5), (59, 14), (60, 30), (10_000, 30)])
+@pytest.mark.parametrize(("steps", "after"), [(19, 0), (20, 5), (59, 14), (60, 30), (300, 30), (1000, 100)])
 def test_short_runs_are_corrected_after_a_quarter(steps: int, after: int) -> None:
     assert calibrated_after(steps) == after
 
