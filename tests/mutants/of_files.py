@@ -32,7 +32,7 @@ MUTANTS = [
         DISK,
         "        sync_folder(path.parent)\n\n\ndef sync_folder",
         "        pass\n\n\ndef sync_folder",
-        POWER_LOSS,
+        ("tests/test_disk.py::test_a_new_folder_is_synced_in_the_one_above_it",),
     ),
     Mutant(
         None,

@@ -41,6 +41,7 @@ CASES: dict[str, tuple[int, float, Machine, float, tuple[str, float, int, int]]]
     "50,000 CIFAR images, GPU": (50_000, 32, GPU, HOUR, ("resnet50", 1.0, 32, 256)),
     "1.3 million photographs, GPU, a day": (1_281_167, 400, GPU, 24 * HOUR, ("resnet50", 1.0, 224, 256)),
     "5,000 of 96 pixels, server": (5000, 96, SERVER, 25 * MINUTE, ("resnet18", 0.5, 96, 256)),
+    "5,000 of 100 pixels, GPU": (5000, 100, GPU, HOUR, ("resnet18", 0.5, 96, 256)),
     "5,000 of 80 pixels, GPU of 2 GB": (5000, 80, SMALL_GPU, 25 * MINUTE, ("resnet18", 0.25, 32, 256)),
     "2,000 of 8,000 x 6,000, GPU of 2 GB": (2000, 6000, SMALL_GPU, 10 * MINUTE, ("resnet18", 0.75, 128, 128)),
     "1,000 of 8 x 8": (1000, 8, LAPTOP, 10 * MINUTE, ("resnet18", 0.5, 8, 64)),
@@ -83,7 +84,8 @@ def test_given_epochs_leave_the_network_to_the_time() -> None:
 
 
 machines = st.builds(Machine, st.floats(1e9, 1e15), st.floats(1e8, 1e12), st.sampled_from((2, 4)))
-works = st.builds(Work, st.integers(2, 10**7), st.floats(1, 10_000), st.just({}), st.integers(2, 4096))
+sides = st.floats(1, 256) | st.floats(1, 10_000)
+works = st.builds(Work, st.integers(2, 10**7), sides, st.just({}), st.integers(2, 4096))
 
 
 @given(works, machines, st.floats(1, 1e6))
