@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_cli import lock
 from ssl_cli.errors import INTERRUPTED, STOPPED
 from tests.faults import runs
 from tests.faults.conftest import References
@@ -53,6 +54,14 @@ def run_with_kills(method: str, out: Path, kills: int, seed: int) -> int:
     return struck
 
 
+def wait_until_free(out: Path, timeout: float = 120) -> None:
+    """Wait until no process of the run is left: its ranks end after their launcher."""
+    deadline = time.monotonic() + timeout
+    while lock.is_held(out):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", list(runs.METHODS))
 def test_three_kills(method: str, references: References, tmp_path: Path) -> None:
@@ -71,6 +80,21 @@ def test_five_kills(method: str, references: References, tmp_path: Path) -> None
 def test_twelve_kills(method: str, references: References, tmp_path: Path) -> None:
     assert run_with_kills(method, tmp_path / "run", kills=12, seed=2) >= 8
     runs.assert_ended_alike(tmp_path / "run", references(method))
+
+
+@pytest.mark.slow
+def test_two_ranks_killed_together(tmp_path: Path) -> None:
+    """The ranks are told apart from the launcher, whose death ends them."""
+    reference, out, devices = tmp_path / "reference", tmp_path / "run", ("--devices", "2")
+    assert runs.finish(runs.start("simclr", reference, *devices))[0] == 0
+    for count in (2, 9, 1, 7):
+        process = runs.start("simclr", out, *devices)
+        runs.wait_for_steps(process, out, count)
+        assert process.poll() is None
+        runs.kill(process)
+        wait_until_free(out)
+    assert runs.finish(runs.start("simclr", out, *devices))[0] == 0
+    runs.assert_ended_alike(out, reference)
 
 
 @pytest.mark.slow
