@@ -98,6 +98,7 @@ class OptimSettings(Section):
     lr: Rate | None = Field(None, description="rate at the end of warm-up, for any batch; default: base_lr by lr_rule")
     base_lr: Rate = 0.03
     lr_rule: Literal["linear", "sqrt", "none"] = Field("linear", description="x batch/256, x sqrt(batch), or as it is")
+    max_lr: Rate | None = Field(None, description="the rate that lr_rule gives at most; absent: any")
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(1e-4, ge=0, le=1e6)

@@ -8,12 +8,13 @@ from ssl_cli.config.tree import OptimSettings, ScheduleSettings
 def peak_rate(optim: OptimSettings, batch: int) -> float:
     """Compute the rate at the end of warm-up: `lr` as given, or `base_lr` scaled by `lr_rule`.
 
-    `linear`: base_lr * batch / 256; `sqrt`: base_lr * sqrt(batch) (SimCLR, appendix B.1); `none`: base_lr.
+    `linear`: base_lr * batch / 256; `sqrt`: base_lr * sqrt(batch) (SimCLR, appendix B.1); `none`: base_lr. By a rule it
+    is at most `max_lr`: what Adam moves a weight by is bounded by the rate, whatever the batch.
     """
     if optim.lr is not None:
         return optim.lr
     factor = {"linear": batch / 256, "sqrt": math.sqrt(batch), "none": 1.0}[optim.lr_rule]
-    return optim.base_lr * factor
+    return min(optim.base_lr * factor, optim.max_lr or math.inf)
 
 
 def warmup_steps(schedule: ScheduleSettings, steps_per_epoch: int) -> int:

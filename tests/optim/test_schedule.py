@@ -15,6 +15,14 @@ def test_rules() -> None:
     assert peak_rate(OptimSettings(base_lr=0.3, lr=0.5), 4096) == 0.5
 
 
+def test_a_rule_gives_no_more_than_the_most() -> None:
+    bounded = OptimSettings(base_lr=2e-4, lr_rule="sqrt", max_lr=6.4e-3)
+    assert peak_rate(bounded, 64) == pytest.approx(1.6e-3)
+    assert peak_rate(bounded, 1024) == pytest.approx(6.4e-3)
+    assert peak_rate(bounded, 65_536) == 6.4e-3
+    assert peak_rate(bounded.model_copy(update={"lr": 0.5}), 64) == 0.5
+
+
 @pytest.mark.parametrize("warmup", [0.0, 1.5, 3.0])
 def test_warmup_then_cosine_each_step(warmup: float) -> None:
     schedule = ScheduleSettings(epochs=5, warmup=warmup)

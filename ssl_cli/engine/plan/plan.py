@@ -205,6 +205,7 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
     """Return the choices that the settings alone decide."""
     model, batch, epochs, optim = settings.model, settings.run.batch, settings.schedule.epochs, settings.optim
     rule = f"{optim.base_lr:g} by the {optim.lr_rule} rule" if optim.lr_rule != "none" else "for any batch"
+    rule += "" if optim.max_lr is None else f", at most {optim.max_lr:g}"
     small = settings.data.size <= CIFAR_UP_TO
     stem, why_stem = model.stem, "given"
     if stem == "auto":
