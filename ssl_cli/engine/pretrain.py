@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ssl_cli import checkpoint
 from ssl_cli.config.images import with_absolute_paths
 from ssl_cli.config.resume import Continuation, continued
 from ssl_cli.config.tree import Settings
@@ -22,7 +23,6 @@ from ssl_cli.engine.evaluation.quality import quality
 from ssl_cli.engine.plan import oom
 from ssl_cli.engine.plan.plan import Plan, cap_queue, describe, make_plan, replan
 from ssl_cli.engine.plan.size import SizedRun, size
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.state import restore_state
 from ssl_cli.engine.train import Trainer, train

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_cli.engine.run import checkpoint
+from ssl_cli import checkpoint
 from tests.dist.processes import free_port
 
 SMALL = [

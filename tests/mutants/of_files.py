@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-DISK, CHECKPOINT, FOLDER = "ssl_cli/disk.py", "ssl_cli/engine/run/checkpoint.py", "ssl_cli/engine/run/folder.py"
+DISK, CHECKPOINT, FOLDER = "ssl_cli/disk.py", "ssl_cli/checkpoint.py", "ssl_cli/engine/run/folder.py"
 LOCK, TENSOR_FILE = "ssl_cli/lock.py", "ssl_cli/tensor_file.py"
 POWER_LOSS = ("tests/faults/test_power_loss.py::test_a_sample_of_what_a_power_loss_leaves",)
 ENDS = ("tests/faults/test_operations.py::test_the_process_ends_at_any_operation",)
