@@ -223,7 +223,7 @@ MicroBatch = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(metavar="M", help="Budget a process, like 4GB (default: auto)", rich_help_panel=HARDWARE),
+    typer.Option(metavar="M", help="Budget a process, like 4GB (default: auto)", hidden=True),
 ]
 Devices = Annotated[
     int | None,

@@ -4,9 +4,11 @@ A pickle may name any class, such as that of a trainer's options. Objects of cla
 as inert stand-ins and left out: their code is neither imported nor called.
 """
 
+import errno
 import json
 import math
 import pickletools
+import re
 import struct
 import warnings
 import zipfile
@@ -44,8 +46,8 @@ PLAIN = CONSTRUCTORS | {
     *(f"torch {name}" for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")),
 }  # fmt: skip
 """What is read as it is: none of it runs code or takes more memory than the file has bytes."""
-RESERVED = {"torch", "builtins", "__builtin__"}
-"""Packages of which nothing else is read: torch would construct some of it, such as bytearray(10**12)."""
+BYTES = ("builtins bytearray", "__builtin__ bytearray")
+"""What torch would construct, of any size; and so are other objects of its own. Neither is read."""
 INTEGERS = {"BININT", "BININT1", "BININT2", "LONG1"}
 SAFETENSORS = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -109,17 +111,19 @@ def read(path: Path) -> Content:
 
 
 def _read_archive(path: Path) -> Content:
-    require_plain_archive(path)
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".pkl")]
-        if any(name.endswith("/constants.pkl") for name in names):
-            raise ValueError("it is a TorchScript program, not a state dict: save model.state_dict() in Python")
-        if not any(name.endswith("data.pkl") for name in names):
-            raise ValueError("neither torch.save nor safetensors wrote it")
-        try:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".pkl")]
+            if any(name.endswith("/constants.pkl") for name in names):
+                raise ValueError("it is a TorchScript program, not a state dict: save model.state_dict() in Python")
+            if not any(name.endswith("data.pkl") for name in names):
+                raise ValueError("neither torch.save nor safetensors wrote it")
+            require_plain_archive(path)
             structures = [archive.read(name) for name in names]
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise ValueError(str(error) or "it is cut off") from error
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a record before the file's start
+            raise
+        raise ValueError(f"it is cut off or damaged: {error}") from error
     skipped = set().union(*(_foreign_names(pickletools.genops(data)) for data in structures))
     with _stand_ins(skipped), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -149,7 +153,7 @@ def _stand_ins(names: Iterable[str]) -> safe_globals:
     """Let torch take inert classes for these names within the block."""
     pairs: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []
     for name in names:
-        dotted = name.replace(" ", ".").replace("copy_reg.", "copyreg.")
+        dotted = re.sub("^copy_reg ", "copyreg ", re.sub("^__builtin__ ", "builtins ", name)).replace(" ", ".")
         pairs.append((_Opaque if name.startswith("numpy") else _Record, dotted))
     return safe_globals(pairs)
 
@@ -169,7 +173,7 @@ def _foreign_names(operations: Iterable[tuple[Any, Any, Any]], most: int | None 
         if count > MAX_OPERATIONS:
             raise ValueError("it has more entries than are read")
         if operation.name == "GLOBAL" and argument not in PLAIN:
-            if argument.partition(" ")[0].partition(".")[0] in RESERVED:
+            if re.match(r"torch[ .]", argument) or argument in BYTES:
                 raise ValueError(_why_reserved(argument.replace(" ", ".")))
             names.add(argument)
         elif operation.name == "BINPERSID" and most is not None:

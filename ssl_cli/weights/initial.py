@@ -34,13 +34,13 @@ class Initial:
         file: absolute path of the file.
         sha256: of its content.
         content: its tensors.
-        own: the checkpoint, where the file is one of ours.
+        saved: the checkpoint, where the file is one of ours.
     """
 
     file: Path
     sha256: str
     content: Content
-    own: Mapping[str, Any] | None = None
+    saved: Mapping[str, Any] | None = None
 
     def load_backbone(self, backbone: nn.Module, title: str) -> None:
         """Load weights and BatchNorm statistics.
@@ -61,11 +61,15 @@ class Initial:
             objective.synchronise()
 
     def projector(self, objective: Objective, method: str) -> Mapping[str, Tensor] | None:
-        """Return the weights of the head, None where a fresh one is used."""
+        """Return the weights of the head of a run of the same method; None: a fresh one is used.
+
+        A method of the user's own may keep copies of its head that are unknown here, so its head is always fresh.
+        """
         head = getattr(objective, "projector", None)
-        if self.own is None or not isinstance(head, nn.Module) or self.own["settings"]["method"]["name"] != method:
+        ours = self.saved is not None and self.saved["settings"]["method"]["name"] == method and ":" not in method
+        if self.saved is None or not ours or not isinstance(head, nn.Module):
             return None
-        found = {k.removeprefix(PROJECTOR): v for k, v in self.own["objective"].items() if k.startswith(PROJECTOR)}
+        found = {k.removeprefix(PROJECTOR): v for k, v in self.saved["objective"].items() if k.startswith(PROJECTOR)}
         expected = head.state_dict()
         same = found.keys() == expected.keys() and all(found[k].shape == expected[k].shape for k in expected)
         return found if found and same else None
@@ -104,10 +108,10 @@ class Initial:
 
     def located(self, expected: Iterable[str]) -> Located | None:
         """Find the network with tensors of these names in the file."""
-        if self.own is None:
+        if self.saved is None:
             return locate(self.content, expected)
-        found = {k.removeprefix(BACKBONE): v for k, v in self.own["objective"].items() if k.startswith(BACKBONE)}
-        kind = f"run of {self.own['settings']['method']['name']}, step {self.own['step']:,}"
+        found = {k.removeprefix(BACKBONE): v for k, v in self.saved["objective"].items() if k.startswith(BACKBONE)}
+        kind = f"run of {self.saved['settings']['method']['name']}, step {self.saved['step']:,}"
         return Located(kind, "", found, {name: f"{BACKBONE}{name}" for name in found})
 
 
@@ -142,9 +146,9 @@ def _read(model: ModelSettings) -> Initial:
         raise CheckpointError(f"{path} is no file of weights: {error}.", hint) from error
     if not content.keys >= OWN:
         return Initial(path, digest, content)
-    own = checkpoint.load(path)
-    settings_of(own["settings"])
-    return Initial(path, digest, content, own)
+    saved = checkpoint.load(path)
+    settings_of(saved["settings"])
+    return Initial(path, digest, content, saved)
 
 
 def recorded(settings: Settings, initial: Initial | None) -> Settings:
