@@ -233,8 +233,8 @@ def _read_safetensors(path: Path) -> Content:
             raise ValueError("neither torch.save nor safetensors wrote it, or it is cut off")
         try:
             header = json.loads(file.read(length))
-        except RecursionError:
-            raise ValueError("it is nested too deeply") from None
+        except (ValueError, RecursionError):
+            raise ValueError("neither torch.save nor safetensors wrote it, or it is damaged") from None
         if not isinstance(header, dict) or len(header) > MAX_RECORDS:
             raise ValueError("its header is no table, or has more entries than are read")
         header.pop("__metadata__", None)

@@ -118,8 +118,8 @@ MUTANTS = [
         None,
         "a-pickle-is-run-before-it-is-looked-at",
         TENSOR_FILE,
-        "    _require_plain_structure(path)\n    try:\n",
-        "    try:\n",
+        "    _require_plain_structure(path)\n    return",
+        "    return",
         ("tests/hostile/test_checkpoints.py::test_it_is_refused",),
     ),
     Mutant(

@@ -82,7 +82,7 @@ def test_a_library_s_own_network_takes_its_weights() -> None:
     fitted = fit(found_in({"model": theirs.state_dict()}, ours), ours.state_dict())
     assert fitted.left_out == ("classifier.3.weight", "classifier.3.bias")
     ours.load_state_dict(fitted.tensors)
-    theirs.classifier[3] = nn.Identity()
+    theirs.get_submodule("classifier").add_module("3", nn.Identity())
     torch.testing.assert_close(ours(images().float()), theirs(images().float()), atol=1e-6, rtol=1e-6)
 
 
