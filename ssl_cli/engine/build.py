@@ -1,16 +1,16 @@
 """Build a run's parts from its settings: device, objective (a function of settings and seed only) and loader."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_cli import distributed, memory, registry
-from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
+from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader, cap_for
 from ssl_cli.data.source import Source
 from ssl_cli.engine.rows import step_rows
 from ssl_cli.errors import CheckpointError, UsageError
+from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.batchnorm import convert
-from ssl_cli.nn.library import library_backbone
 from ssl_cli.objective import Objective
 from ssl_cli.weights.initial import Initial, read_initial
 from ssl_cli.world import world
@@ -61,23 +61,6 @@ def _select(device: torch.device) -> torch.device:
         if device.index is not None:
             torch.cuda.set_device(device)
     return device
-
-
-def build_backbone(model: ModelSettings, size: int, channels: int = 3) -> tuple[nn.Module, int]:
-    """Return the backbone for images of `size` pixels and `channels`, and the width F of its representation h.
-
-    Width, stem, selective kernels and initialisation belong to our own ResNets; a torchvision or timm network is as
-    its library makes it.
-
-    Raises:
-        UsageError: a library's network that does not exist or does not take such images.
-    """
-    if registry.is_library_backbone(model.backbone):
-        return library_backbone(model.backbone, size, channels)
-    stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"
-    make = registry.load(registry.BACKBONES[model.backbone])
-    net = make(width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk, channels=channels, init=model.init)
-    return net, net.features
 
 
 def build_objective(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_cli.config.tree import ModelSettings
-from ssl_cli.engine.build import build_backbone
+from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.resnet import ResNet
 from ssl_cli.nn.resnet import resnet18 as our_resnet18
 from ssl_cli.weights.file import Content
