@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssl_cli import checkpoint_file, disk
 from ssl_cli.config.resume import settings_of
-from ssl_cli.config.tree import ModelSettings, Settings
+from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.events import Choice
 from ssl_cli.names import shown
@@ -78,7 +78,8 @@ class Initial:
         """Say in the plan from what the run starts: the file, what it is, and what was taken and left out."""
         located, fitted = self._fitted(objective.backbone, settings.model.title)
         taken = len(fitted.tensors)
-        reason = f"{located.kind}: all {taken:,} tensors of the backbone, BatchNorm statistics too"
+        statistics = ", BatchNorm statistics too" if any("running_" in name for name in fitted.tensors) else ""
+        reason = f"{located.kind}: all {taken:,} tensors of the backbone{statistics}"
         if located.prefix:
             reason += f", under '{shown(located.prefix)}'"
         if fitted.filled:
@@ -87,6 +88,10 @@ class Initial:
             reason += f"; left out: {_listed(fitted.left_out)}"
         loaded = self.projector(objective, settings.method.name) is not None
         reason += "; projection head loaded" if loaded else "; projection head new"
+        if self.saved is None and "normalize" not in settings.views.order:
+            reason += "; the views of this run are not normalised, those of most other code are"
+        if settings.model.stem == "imagenet" and settings.data.size <= CIFAR_UP_TO:
+            reason += f"; its stem suits images above {CIFAR_UP_TO} pixels: pass a larger --image-size"
         return Choice(name="starts from", value=shown(str(self.file)), reason=reason)
 
     def _fitted(self, backbone: nn.Module, title: str) -> tuple[Located, Fitted]:

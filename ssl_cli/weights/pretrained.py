@@ -42,15 +42,16 @@ def pretrained_file(settings: Settings) -> Path:
         raise UsageError(f"{name} needs {error.name}, which is not installed.", "pip install 'sslcli[timm]'") from error
     if found is None:
         raise UsageError(f"{library} publishes no weights for '{shown(word)}'.", "Leave --pretrained out.")
-    if not found.path.is_file():
+    path = found.path
+    if not path.is_file():
         if not settings.data.download:
             raise UsageError(
                 f"The weights {found.title} are not on this machine: {found.path} is not there.",
                 "Add --download, or give a file of weights with --init-from.",
             )
-        _download(found)
-    _require_hash(found.path)
-    return found.path
+        path = _download(found)
+    _require_hash(path)
+    return path
 
 
 def _library_name(settings: Settings) -> str:
@@ -109,8 +110,8 @@ def _timm(word: str) -> Published | None:
     return Published(title, Path(found), repository=repository)
 
 
-def _download(found: Published) -> None:
-    """Download the file to its place.
+def _download(found: Published) -> Path:
+    """Download the file to where its library looks for it; return the path.
 
     Raises:
         CheckpointError: it fails.
@@ -118,10 +119,10 @@ def _download(found: Published) -> None:
     try:
         if found.repository:
             hub: Any = importlib.import_module("huggingface_hub")
-            hub.hf_hub_download(found.repository, "model.safetensors")
-            return
+            return Path(hub.hf_hub_download(found.repository, "model.safetensors"))
         disk.make_folder(found.path.parent)
         torch.hub.download_url_to_file(found.url, str(found.path), _hash(found.path), progress=False)
+        return found.path
     except Exception as error:  # of a connection, of any type
         what = " ".join(str(error).split())[:200]
         raise CheckpointError(

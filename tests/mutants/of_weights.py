@@ -30,6 +30,6 @@ MUTANTS = [
            "            if False:\n", ("tests/weights/test_file.py",)),
     Mutant(None, "tensors-overlap", FILE, "if start < end or stop > data:", "if stop > data:",
            ("tests/weights/test_file.py",)),
-    Mutant(None, "a-damaged-download-is-taken", PRETRAINED, "    _require_hash(found.path)\n", "",
+    Mutant(None, "a-damaged-download-is-taken", PRETRAINED, "    _require_hash(path)\n", "",
            ("tests/weights/test_pretrained.py",)),
 ]  # fmt: skip

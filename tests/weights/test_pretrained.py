@@ -1,6 +1,8 @@
 """Weights that libraries publish: found where the library keeps them, and downloaded only if that is allowed."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,6 +99,43 @@ def test_our_own_resnets_take_torchvision_s_where_they_are_the_published_ones(
         pretrained_file(settings("resnet50"))
     with pytest.raises(UsageError, match="No library has weights for resnet50"):
         pretrained_file(settings("resnet50", **shape))
+
+
+class FakeHub:
+    """Stands in for huggingface_hub and timm, with the weights of one network."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.constants = place, SimpleNamespace(HF_HUB_CACHE=str(place.parent))
+
+    def get_pretrained_cfg(self, word: str) -> Any:
+        found = SimpleNamespace(hf_hub_id=f"timm/{word}.a1", url="", file="", tag="a1")
+        return found if word == "resnet18" else None
+
+    def try_to_load_from_cache(self, repository: str, name: str) -> str | None:
+        assert (repository, name) == ("timm/resnet18.a1", "model.safetensors")
+        return str(self.place) if self.place.exists() else None
+
+    def hf_hub_download(self, repository: str, name: str) -> str:
+        self.place.touch()
+        return str(self.place)
+
+
+def test_those_of_timm(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeHub(tmp_path / "model.safetensors")
+    for name in ("timm", "huggingface_hub"):
+        monkeypatch.setitem(sys.modules, name, fake)
+    with pytest.raises(UsageError, match=r"resnet18 a1 are not on this machine: .*models--timm--resnet18\.a1/"):
+        pretrained_file(settings("timm:resnet18"))
+    assert pretrained_file(settings("timm:resnet18", download=True)) == fake.place
+    assert pretrained_file(settings("timm:resnet18")) == fake.place
+    with pytest.raises(UsageError, match="timm publishes no weights for 'other'"):
+        pretrained_file(settings("timm:other"))
+
+
+def test_timm_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UsageError, match="needs timm, which is not installed"):
+        pretrained_file(settings("timm:resnet18"))
 
 
 def test_a_network_without_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
