@@ -21,7 +21,7 @@ EPILOG = options.examples(
     "The embedded shapes, about four minutes: sslcli pretrain",
     "A batch of any size, on any machine: sslcli pretrain --method simclr --batch 4096",
     "Pictures that strong crops or flips would spoil: sslcli pretrain photos/ --gentle",
-    "From weights, of a run or of other code: sslcli pretrain photos/ --init-from resnet50.pth",
+    "From the weights of a run, or of other code (FILE.pth): sslcli pretrain photos/ --init-from runs/photos",
     "Continue after an interruption: sslcli pretrain --resume --out runs/photos",
     "On two GPUs, or in two processes: sslcli pretrain photos/ --devices 2 --batch 512",
     "The plan, and what other times would give, without training: sslcli pretrain photos/ --dry-run",
