@@ -167,6 +167,12 @@ class Objective(nn.Module):
         Called once before training, and before a checkpoint is loaded.
         """
 
+    def synchronise(self) -> None:
+        """Make copies of trained weights, such as a momentum encoder, equal to them: initial weights were loaded.
+
+        The backbone has its initial weights already when it is passed to the method; only a head is loaded later.
+        """
+
     def represent(self, x: Tensor) -> Tensor:
         """Compute representations h `(M,F)` of images `(M,C,H,W)`: the backbone alone."""
         return self.backbone(x)  # type: ignore[no-any-return]

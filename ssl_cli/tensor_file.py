@@ -5,14 +5,16 @@ import pickletools
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ssl_cli import disk
+
+Content = TypeVar("Content")
 
 MAX_RECORDS = 20_000
 """Tensors of a file; the largest network here has 3,000 with its optimiser."""
@@ -59,12 +61,22 @@ def load(path: Path) -> Any:
         ValueError: not such a file, damaged, or beyond the limits of this module.
     """
     disk.require_file(path)
-    _require_plain_archive(path)
+    require_plain_archive(path)
     _require_plain_structure(path)
+    return read_mapped(path, lambda content: _copy(content, [0]))
+
+
+def read_mapped(path: Path, convert: Callable[[Any], Content]) -> Content:
+    """Map an archive that was found to be plain, and convert its content, whose tensors are slices of the file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, or `convert` found it to be.
+    """
     try:
         with path.open("rb") as file:
             # mapped, each tensor is a slice of the file, and cannot reach beyond it; torch maps by a UTF-8 name only
-            return _map(path if _is_utf8(path) else Path(f"/dev/fd/{file.fileno()}"))
+            return _map(path if _is_utf8(path) else Path(f"/dev/fd/{file.fileno()}"), convert)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # torch raises whatever the damage happens to break, some of it without words
@@ -82,7 +94,7 @@ def require_intact(path: Path) -> None:
         ValueError: one differs, or the file is not of torch.save.
     """
     disk.require_file(path)
-    _require_plain_archive(path)
+    require_plain_archive(path)
     with zipfile.ZipFile(path) as archive:
         try:
             damaged = archive.testzip()
@@ -146,22 +158,22 @@ def dense(tensor: Tensor) -> Tensor:
     return tensor if _is_dense(tensor) else tensor.contiguous()
 
 
-def _map(path: Path, *, again: bool = True) -> Any:
+def _map(path: Path, convert: Callable[[Any], Content], *, again: bool = True) -> Content:
     try:
-        return _copy(torch.load(path, map_location="cpu", weights_only=True, mmap=True), [0])
+        return convert(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     except RuntimeError as error:
         if not again or "mmap" not in str(error):
             raise
         with tempfile.NamedTemporaryFile() as copy:  # a file system that cannot map files, as some of networks
             shutil.copyfile(path, copy.name)
-            return _map(Path(copy.name), again=False)
+            return _map(Path(copy.name), convert, again=False)
 
 
 def _is_utf8(path: Path) -> bool:
     return str(path).encode("utf-8", "replace") == os.fsencode(path)
 
 
-def _require_plain_archive(path: Path) -> None:
+def require_plain_archive(path: Path) -> None:
     """Refuse compressed, repeated or too many records, whose size is not bounded by that of the file."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -207,7 +219,7 @@ def _copy(value: Any, count: list[int]) -> Any:
     if count[0] > MAX_NODES:
         raise ValueError("it has more entries than are read")
     if isinstance(value, Tensor):
-        return _copy_tensor(value)
+        return copy_tensor(value)
     if isinstance(value, dict):
         if not all(isinstance(key, str | int) for key in value):
             raise ValueError("it has a key that is neither a name nor a number")
@@ -219,7 +231,7 @@ def _copy(value: Any, count: list[int]) -> Any:
     return value
 
 
-def _copy_tensor(tensor: Tensor) -> Tensor:
+def copy_tensor(tensor: Tensor) -> Tensor:
     """Copy a dense tensor, in any order of dimensions; refuse any other, such as a huge one by strides of 0."""
     if type(tensor) is not Tensor or tensor.dtype not in DTYPES or tensor.device.type != "cpu":
         raise ValueError(f"it holds a tensor that is not plain: {tensor.dtype} on {tensor.device.type}")

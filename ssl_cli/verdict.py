@@ -105,6 +105,8 @@ def training_of(settings: "Settings", step: int, steps: int, run: str = "", line
     used = {*views.order, *(views.second or ())}
     source = [shlex.quote(shown(data.source))] if data.source not in {None, "shapes"} and data.source else []
     words = [*source, *([] if method == "simclr" else ["--method", shlex.quote(shown(method))])]
+    if settings.model.init_from:
+        words += ["--init-from", shlex.quote(shown(settings.model.init_from))]
     return Training(
         step=step, steps=steps, epochs=settings.schedule.epochs, batch=settings.run.batch,
         crop=views.crop.scale[0], flip=views.flip.p if "flip" in used else 0.0,

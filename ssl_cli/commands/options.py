@@ -34,6 +34,8 @@ SETTINGS = {
     "out": "run.out",
     "test_data": "data.test",
     "download": "data.download",
+    "init_from": "model.init_from",
+    "pretrained": "model.pretrained",
     "threads": "data.threads",
 }
 FLAG_NAMES = {
@@ -102,7 +104,8 @@ TestData = Annotated[
     typer.Option(metavar="DIR", help="Folder of test images (default: DATA's, or split off)", rich_help_panel=DATA),
 ]
 Download = Annotated[
-    bool | None, typer.Option("--download", metavar=SWITCH, help="Allow torchvision to download.", rich_help_panel=DATA)
+    bool | None,
+    typer.Option("--download", metavar=SWITCH, help="Allow to download data, weights.", rich_help_panel=DATA),
 ]
 Threads = Annotated[int | None, typer.Option(metavar="N", help="Decode threads (default: all processors)", hidden=True)]
 ImageSize = Annotated[
@@ -153,6 +156,19 @@ Backbone = Annotated[
 ]
 Width = Annotated[
     float | None, typer.Option(metavar="W", help="Width multiplier (default: by --time)", rich_help_panel=TRAINING)
+]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="Start from a run's weights, or those in a FILE (default: random)",
+        autocompletion=complete.runs,
+        rich_help_panel=TRAINING,
+    ),
+]
+Pretrained = Annotated[
+    bool | None,
+    typer.Option("--pretrained", metavar=SWITCH, help="Start from the library's weights of --backbone.", hidden=True),
 ]
 BatchSize = Annotated[
     int | None,
@@ -207,7 +223,7 @@ MicroBatch = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(metavar="M", help="Budget a process, like 4GB (default: auto)", rich_help_panel=HARDWARE),
+    typer.Option(metavar="M", help="Budget a process, like 4GB (default: auto)", hidden=True),
 ]
 Devices = Annotated[
     int | None,

@@ -6,6 +6,7 @@ from typing import Any
 from ssl_cli.commands import options
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import UsageError
+from ssl_cli.names import expanded
 from ssl_cli.world import world
 
 
@@ -15,10 +16,11 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
     Raises:
         UsageError: flags that exclude each other or the ranks there are, or a run folder that cannot be used.
         DataError: no such images.
+        CheckpointError: no such run or file to start from.
         LockedError: another process works in the run folder.
     """
     from ssl_cli.data.places import require_data
-    from ssl_cli.run_path import refuse_unfit
+    from ssl_cli.run_path import is_started, refuse_unfit, require_run
 
     if dry_run and resume:
         raise UsageError(
@@ -33,6 +35,9 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
     out = settings.run.out
     refuse_unfit(None if out is None else Path(out), resume=resume, overwrite=overwrite)
     require_data(settings.data)
+    start = settings.model.init_from
+    if start is not None and not (resume and out is not None and is_started(Path(out))):
+        require_run(str(expanded(start)))
 
 
 def evaluation(

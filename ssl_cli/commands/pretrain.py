@@ -21,6 +21,7 @@ EPILOG = options.examples(
     "The embedded shapes, about four minutes: sslcli pretrain",
     "A batch of any size, on any machine: sslcli pretrain --method simclr --batch 4096",
     "Pictures that strong crops or flips would spoil: sslcli pretrain photos/ --gentle",
+    "From the weights of a run, or of other code (FILE.pth): sslcli pretrain photos/ --init-from runs/photos",
     "Continue after an interruption: sslcli pretrain --resume --out runs/photos",
     "On two GPUs, or in two processes: sslcli pretrain photos/ --devices 2 --batch 512",
     "The plan, and what other times would give, without training: sslcli pretrain photos/ --dry-run",
@@ -34,6 +35,8 @@ def pretrain(
     method: options.Method = None,
     backbone: options.Backbone = None,
     width: options.Width = None,
+    init_from: options.InitFrom = None,
+    pretrained: options.Pretrained = None,
     batch: options.BatchSize = None,
     epochs: options.Epochs = None,
     lr: options.Lr = None,
@@ -65,7 +68,6 @@ def pretrain(
     from ssl_cli.commands import preflight
     from ssl_cli.config.sources import settle
     from ssl_cli.signals import stop_request
-    from ssl_cli.ui.sinks import present
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES, gentle=gentle)
     if not world().is_rank_zero and dry_run:
@@ -74,20 +76,26 @@ def pretrain(
     if world().is_rank_zero:
         preflight.training(settled.settings, resume=resume, overwrite=overwrite, dry_run=dry_run, devices=devices)
     if dry_run:
-        if several:
-            plan_for(several)
-            from ssl_cli.engine.workers.launch import require_devices
-
-            require_devices(settled.settings.hardware.device, several)
-        from ssl_cli.engine.plan.dry_run import dry_run as planned
-
-        return present("pretrain", planned(settled.settings), as_json=json)
+        return _plan(settled.settings, several, as_json=json)
     with stop_request():  # from here on: torch takes seconds to be imported
         if not world().is_rank_zero:
             return _run_worker(settled.settings)
         if several:
             return _launch(ctx.obj, settled.settings, several)
         return _run(settled, resume=resume, overwrite=overwrite, as_json=json)
+
+
+def _plan(settings: "Settings", processes: int | None, *, as_json: bool) -> int:
+    """Plan a run, of so many processes, without training."""
+    if processes:
+        plan_for(processes)
+        from ssl_cli.engine.workers.launch import require_devices
+
+        require_devices(settings.hardware.device, processes)
+    from ssl_cli.engine.plan.dry_run import dry_run
+    from ssl_cli.ui.sinks import present
+
+    return present("pretrain", dry_run(settings), as_json=as_json)
 
 
 def _run(settled: "Settled", *, resume: bool, overwrite: bool, as_json: bool) -> int:

@@ -26,9 +26,11 @@ def with_data(
 
 
 def with_absolute_paths(settings: Settings) -> Settings:
-    """Return the settings with absolute data folders, so that the run can be evaluated and resumed from anywhere."""
+    """Return the settings with absolute paths of images and weights: the run is evaluated and resumed from anywhere."""
     data = settings.data
     named = {name: expanded(value) for name in ("source", "test", "folder") if (value := getattr(data, name))}
     made = {"folder"} if data.download else set()  # by the download
     found = {name: str(path.absolute()) for name, path in named.items() if name in made or path.exists()}
-    return settings.model_copy(update={"data": data.model_copy(update=found)})
+    model, start = settings.model, settings.model.init_from
+    model = model if start is None else model.model_copy(update={"init_from": str(expanded(start).absolute())})
+    return settings.model_copy(update={"data": data.model_copy(update=found), "model": model})

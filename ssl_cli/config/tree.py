@@ -44,6 +44,11 @@ class ModelSettings(Section):
         description="kaiming: fan-out normal as in torchvision; default: PyTorch's own initialisation of convolutions, "
         "as in the official InstDisc and InvaSpread code",
     )
+    init_from: str | None = Field(None, description="run folder or file of weights to start from; absent: random ones")
+    init_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        None, description="of that file, written when the run starts: another file is refused"
+    )
+    pretrained: bool = Field(False, description="start from the weights that the backbone's library publishes")
     bn_group: Annotated[int, Field(ge=2, le=10**9)] | Literal["global"] = Field(
         512, description="rows per BatchNorm group"
     )

@@ -1,17 +1,18 @@
 """Build a run's parts from its settings: device, objective (a function of settings and seed only) and loader."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_cli import distributed, memory, registry
-from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
+from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader, cap_for
 from ssl_cli.data.source import Source
 from ssl_cli.engine.rows import step_rows
-from ssl_cli.errors import UsageError
+from ssl_cli.errors import CheckpointError, UsageError
+from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.batchnorm import convert
-from ssl_cli.nn.library import library_backbone
 from ssl_cli.objective import Objective
+from ssl_cli.weights.initial import Initial, read_initial
 from ssl_cli.world import world
 
 
@@ -62,32 +63,19 @@ def _select(device: torch.device) -> torch.device:
     return device
 
 
-def build_backbone(model: ModelSettings, size: int, channels: int = 3) -> tuple[nn.Module, int]:
-    """Return the backbone for images of `size` pixels and `channels`, and the width F of its representation h.
-
-    Width, stem, selective kernels and initialisation belong to our own ResNets; a torchvision or timm network is as
-    its library makes it.
-
-    Raises:
-        UsageError: a library's network that does not exist or does not take such images.
-    """
-    if registry.is_library_backbone(model.backbone):
-        return library_backbone(model.backbone, size, channels)
-    stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"
-    make = registry.load(registry.BACKBONES[model.backbone])
-    net = make(width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk, channels=channels, init=model.init)
-    return net, net.features
-
-
-def build_objective(settings: Settings, device: torch.device, images: int | None = None) -> Objective:
-    """Return the method's objective with fresh weights, on `device`, in channels_last.
+def build_objective(
+    settings: Settings, device: torch.device, images: int | None = None, initial: Initial | None = None
+) -> Objective:
+    """Return the method's objective on `device`, in channels_last.
 
     Args:
         settings: settings of the run.
         device: where its weights go.
         images: number of training images; None: without state of that size, which is enough for evaluation.
+        initial: its first weights, BatchNorm statistics and momentum encoder's; None: random by the seed.
 
     Raises:
+        CheckpointError: the initial weights are those of another network.
         UsageError: there is no such method, or a user's class is not an Objective or cannot be constructed.
     """
     name = settings.method.name
@@ -97,6 +85,8 @@ def build_objective(settings: Settings, device: torch.device, images: int | None
         raise UsageError(f"'{name}' is no subclass of ssl_cli.objective.Objective.", hint)
     torch.manual_seed(settings.run.seed)
     backbone, features = build_backbone(settings.model, settings.data.size, settings.data.channels)
+    if initial is not None:
+        initial.load_backbone(backbone, settings.model.title)
     try:
         objective = convert(kind(backbone, features, settings.method))
     except Exception as error:
@@ -107,9 +97,21 @@ def build_objective(settings: Settings, device: torch.device, images: int | None
         raise UsageError(f"'{name}' cannot be made: {what}.", hint) from error
     assert isinstance(objective, Objective)
     objective.channels = settings.data.channels
+    if initial is not None:
+        initial.load_projector(objective, name)
     if images is not None:
         objective.prepare(images, settings.run.seed)
     return objective.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def build_untrained(settings: Settings, device: torch.device) -> tuple[Objective | None, str]:
+    """Return the objective as the run started, and a note; None where the weights it started from are gone."""
+    try:
+        objective = build_objective(settings, device, initial=read_initial(settings))
+    except CheckpointError as error:
+        return None, f"not compared with the network as it started: {error.message.rstrip('.')}"
+    start = settings.model.init_from
+    return objective, f"untrained is the network as it started, with the weights of {start}" if start else ""
 
 
 def build_loader(

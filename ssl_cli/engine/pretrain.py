@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ssl_cli import checkpoint
 from ssl_cli.config.images import with_absolute_paths
 from ssl_cli.config.resume import Continuation, continued
 from ssl_cli.config.tree import Settings
@@ -22,7 +23,6 @@ from ssl_cli.engine.evaluation.quality import quality
 from ssl_cli.engine.plan import oom
 from ssl_cli.engine.plan.plan import Plan, cap_queue, describe, make_plan, replan
 from ssl_cli.engine.plan.size import SizedRun, size
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.state import restore_state
 from ssl_cli.engine.train import Trainer, train
@@ -45,6 +45,7 @@ from ssl_cli.planning.size import fitted
 from ssl_cli.planning.timing import whole_steps
 from ssl_cli.run_path import default_path, refuse_unfit
 from ssl_cli.signals import StopRequest, exit_code, stop_reason, stop_request
+from ssl_cli.weights.initial import read_initial, recorded
 
 
 def pretrain(
@@ -175,7 +176,8 @@ def assemble(
     """
     started = state is not None or folder.settings_file.exists()
     earlier = folder.read_plan() if started else {}  # else of a start that was given up
-    began, asked = time.monotonic(), continuation.settings
+    initial = None if state else read_initial(continuation.settings)
+    began, asked = time.monotonic(), recorded(continuation.settings, initial)
     resolved = before = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder, asked)
     source = open_pretraining(asked.data, asked.run.seed)
     device = local_device(continuation.device or (resolved.device if resolved else asked.hardware.device))
@@ -188,7 +190,9 @@ def assemble(
         notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
         resolved = None
     require_batch(source.name, len(source), settings.run.batch)
-    objective = build_objective(settings, device, len(source))
+    objective = build_objective(settings, device, len(source), initial)
+    if initial:
+        sized = replace(sized, choices=(*sized.choices, initial.choice(objective, settings)))
     if resolved is None:
         plan = _new_plan(settings, objective, source, folder, sized, spent=time.monotonic() - began, earlier=before)
         settings, resolved, ram, planned = plan.settings, plan.resolved, plan.cache_bytes, _planned(plan)
@@ -208,7 +212,7 @@ def assemble(
         planned = _resumed_plan(settings, objective, source, state["step"] if state else 0, steps, earlier, what)
         folder.amend_plan(resolved=resolved.as_dict(), **dict.fromkeys(("out_of_memory", "shortage")))
     folder.write_settings(asked)  # as the same command line gives them on a resume
-    broadcast_run(settings, resolved.as_dict(), state)
+    broadcast_run(settings, resolved.as_dict(), state, objective if initial else None)
     loader = build_loader(
         settings, objective, source, device, cache_bytes=ram, gpu_cache_bytes=resolved.gpu_cache_bytes
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from ssl_cli import distributed, memory
+from ssl_cli import checkpoint, distributed, memory
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.gradient import MicroBatched, compute_gradient
@@ -17,7 +17,6 @@ from ssl_cli.engine.metrics import Metrics, observe
 from ssl_cli.engine.plan import oom
 from ssl_cli.engine.plan.compile import allowed
 from ssl_cli.engine.rows import QUERIES, TARGETS, Shard, StepRows, step_rows
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.state import capture_state
 from ssl_cli.engine.views import ViewLoader, Views, pipeline_by_step

@@ -43,6 +43,10 @@ class MoCo(Objective):
         """Return the views that keys are computed of: the second, and if symmetric the first too."""
         return (0, 1) if self.cfg.symmetric else (1,)
 
+    def synchronise(self) -> None:
+        """Make the momentum encoder equal to the query encoder."""
+        self.key.load_state_dict(self.online.state_dict())
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute queries q, unit rows `(M,D)`."""
         return unit(self.online(x))

@@ -58,6 +58,11 @@ class SimCLRv2(SimCLR):
         """Whether rows are compared with the batch's keys, rather than with the batch's rows."""
         return self.key is not None and self.cfg.memory_keys == "all"
 
+    def synchronise(self) -> None:
+        """Make the momentum encoder, if there is one, equal to the encoder that is trained."""
+        if self.key is not None:
+            self.key.load_state_dict(self.online.state_dict())
+
     def targets(self, views: Sequence[Tensor], batch: Batch) -> Targets:
         """Compute the momentum encoder's keys `(N,2,D)` of both views; None without a memory."""
         key = self.key

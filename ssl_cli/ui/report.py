@@ -42,6 +42,7 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
     else:
         body = {
             "out": screen.started.out if screen.started else None,
+            "starts_from": next((f"{c.value}: {c.reason}" for c in screen.choices if c.name == "starts from"), None),
             "steps": screen.step,
             "of_steps": screen.steps,
             "loss": screen.latest.loss if screen.latest and math.isfinite(screen.latest.loss) else None,
@@ -204,16 +205,17 @@ def _as_advice(given: Mapping[str, Any]) -> Advice:
 
 def _label_free(result: Mapping[str, Any]) -> Iterator[Line]:
     """Word neighbour consistency and RankMe, each with its value for the untrained network."""
-    trained, untrained = result["trained"], result["untrained"]
-    yield (
-        "quality",
-        f"{percent(trained['consistency'])} of {result['images']:,} images are the nearest neighbour of a view of "
-        f"theirs ({percent(untrained['consistency'])} by {NAMES['untrained']})",
-    )
-    yield (
-        "",
-        f"RankMe {trained['rankme']:.1f} of {result['width']:,} dimensions of h (untrained {untrained['rankme']:.1f})",
-    )
+    trained, untrained = result["trained"], result.get("untrained")
+    near = f"{percent(trained['consistency'])} of {result['images']:,} images"
+    near += " are the nearest neighbour of a view of theirs"
+    rank = f"RankMe {trained['rankme']:.1f} of {result['width']:,} dimensions of h"
+    if untrained:
+        near += f" ({percent(untrained['consistency'])} by {NAMES['untrained']})"
+        rank += f" (untrained {untrained['rankme']:.1f})"
+    yield "quality", near
+    yield "", rank
+    if result.get("note"):
+        yield "note", safe(result["note"])
 
 
 def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:

@@ -32,12 +32,12 @@ import time
 
 import torch
 
+from ssl_cli import checkpoint
 from ssl_cli.config.sources import settle
 from ssl_cli.data.sources import open_evaluation
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.evaluate import knn_of, linear_of
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.events import Stepped
 
 K = 20

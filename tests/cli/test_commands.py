@@ -34,9 +34,12 @@ FLAGS = {
     "--test-data": ("tests", "data.test", "tests"),
     "--download": (None, "data.download", True),
     "--threads": ("2", "data.threads", 2),
+    "--init-from": ("runs/x", "model.init_from", "runs/x"),
+    "--pretrained": (None, "model.pretrained", True),
     "--set": ("run.keep=5", "run.keep", 5),
 }
 BENCH_FLAGS = FLAGS.keys() - {"--lr", "--seed", "--compile", "--time", "--max-time", "--out", "--test-data"}
+BENCH_FLAGS -= {"--init-from", "--pretrained"}
 EVALUATION_FLAGS = {
     "--baselines": (None, "baselines", True),
     "--test-data": ("tests", "test_data", "tests"),

@@ -11,7 +11,7 @@ from ssl_cli.cli import main
 from ssl_cli.commands import methods
 from ssl_cli.config.recipe import families, recipe_file
 from ssl_cli.config.tree import ModelSettings
-from ssl_cli.engine.build import build_backbone
+from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, FAMILIES, METHODS
 from tests.cli.test_surface import probe
 

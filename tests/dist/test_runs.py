@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_cli.engine.run import checkpoint
+from ssl_cli import checkpoint
+from ssl_cli.nn.resnet import resnet18
 from tests.dist.processes import free_port
 
 SMALL = [
@@ -236,3 +237,34 @@ def test_the_example_of_two_nodes(tmp_path: Path) -> None:
 
 def test_the_slurm_example_is_a_script_that_bash_reads() -> None:
     assert subprocess.run(["bash", "-n", "examples/slurm.sbatch"], check=False).returncode == 0
+
+
+HASHING = """
+import os
+from pathlib import Path
+from ssl_cli.methods.moco import MoCo
+from ssl_cli.nn.evaluating import fingerprint
+
+
+class Hashing(MoCo):
+    def targets(self, views, batch):
+        place = Path(os.environ["HASHES"], os.environ.get("RANK", "0"))
+        if not place.exists():
+            place.write_text(fingerprint(self))
+        return super().targets(views, batch)
+"""
+
+
+@pytest.mark.slow
+def test_ranks_start_from_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where rank 1 cannot read the file: rank 0 broadcasts what it read."""
+    monkeypatch.setenv("HASHES", str(tmp_path))
+    (tmp_path / "hashing.py").write_text(HASHING)
+    torch.manual_seed(3)
+    net = resnet18(width=0.125, stem="cifar")
+    torch.save({"state_dict": net.state_dict()}, tmp_path / "weights.pth")
+    words = ["--method", f"{tmp_path / 'hashing.py'}:Hashing", "--set", "method.queue=32", "--set", "method.ema=0.9"]
+    words += ["--set", "method.symmetric=false"]
+    code, stderr = ended(start(tmp_path / "run", "--epochs", "1", "--init-from", str(tmp_path / "weights.pth"), *words))
+    assert code == 0, stderr
+    assert (tmp_path / "0").read_text() == (tmp_path / "1").read_text()

@@ -12,7 +12,7 @@ from torchvision import models
 
 from ssl_cli.config.tree import ModelSettings, Settings
 from ssl_cli.data.shapes import Shapes
-from ssl_cli.engine.build import build_backbone, build_objective
+from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.evaluate import knn_eval
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.engine.export import export_run
@@ -22,6 +22,7 @@ from ssl_cli.engine.plan.plan import make_plan
 from ssl_cli.errors import UsageError
 from ssl_cli.events import Evaluated, Event, Planned, Stepped, Stopped
 from ssl_cli.nn.activations import count_activations, count_rows
+from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.batchnorm import BatchNorm2d
 from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.nn.precision import MEMORY_FORMATS

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssl_cli import checkpoint
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.events import Evaluated, Finished, Planned, Stepped, Warned
 from ssl_cli.nn.compile import disable_compile

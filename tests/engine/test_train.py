@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssl_cli import registry
-from ssl_cli.engine.run import checkpoint
+from ssl_cli import checkpoint, registry
 from ssl_cli.engine.train import Trainer, train
 from ssl_cli.errors import DivergedError
 from ssl_cli.events import Finished, Stepped, Warned

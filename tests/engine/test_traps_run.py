@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_cli import checkpoint
 from ssl_cli.engine import rows as rows_module
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.events import Warned
 from ssl_cli.methods.moco import MoCo
 from ssl_cli.methods.simclr import SimCLR

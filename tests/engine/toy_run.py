@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from ssl_cli import checkpoint
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.objective import Objective
 
 RESOLVED = {

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_cli.engine.run import checkpoint
+from ssl_cli import checkpoint
 
 STEPS = 36
 # Small enough that starting up dominates; BatchNorm groups, cached steps and a wrapping queue are all in it.

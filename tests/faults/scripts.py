@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from ssl_cli import events, status
+from ssl_cli import checkpoint, events, status
 from ssl_cli.config.tree import Settings
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import CheckpointError
 from tests.faults.operations import Copies, Operation, Recorder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_cli.engine.run import checkpoint
+from ssl_cli import checkpoint
 from ssl_cli.errors import CheckpointError
 from tests.faults.scripts import KEEP, state
 

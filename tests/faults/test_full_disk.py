@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_cli.engine.run import checkpoint
+from ssl_cli import checkpoint
 from ssl_cli.errors import ResourceError
 from tests.engine.run.test_paths import SMALL
 from tests.faults import runs

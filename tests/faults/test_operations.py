@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_cli.engine.run import checkpoint
+from ssl_cli import checkpoint
 from ssl_cli.errors import ResourceError, SslcliError, convert_exception
 from tests.faults.operations import KILLED, Alters, Ends, Fault, Raises, Recorder, Short
 from tests.faults.scripts import Life, assert_intact, begin

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from ssl_cli.engine.run import checkpoint
+from ssl_cli import checkpoint
 from ssl_cli.errors import convert_exception
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ssl_cli import checkpoint
 from ssl_cli.cli import main
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import CheckpointError
 from tests.engine.run.test_paths import SMALL
 from tests.hostile.checkpoint_kinds import CANARY, KINDS, SELF

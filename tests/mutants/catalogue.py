@@ -1,6 +1,16 @@
 """All mutants, in the order of the traps they fall into; those of no trap last."""
 
-from tests.mutants import of_engine, of_files, of_losses, of_moco, of_planning, of_processes, of_quality, of_views
+from tests.mutants import (
+    of_engine,
+    of_files,
+    of_losses,
+    of_moco,
+    of_planning,
+    of_processes,
+    of_quality,
+    of_views,
+    of_weights,
+)
 from tests.mutants.mutant import Mutant
 
 NOT_YET = {
@@ -19,6 +29,7 @@ MUTANTS: list[Mutant] = sorted(
         *of_files.MUTANTS,
         *of_quality.MUTANTS,
         *of_planning.MUTANTS,
+        *of_weights.MUTANTS,
     ],
     key=lambda mutant: 99 if mutant.trap is None else mutant.trap,
 )

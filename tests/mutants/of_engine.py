@@ -290,7 +290,7 @@ MUTANTS = [
     Mutant(
         37,
         "small-images-get-imagenet-s-stem",
-        "ssl_cli/engine/build.py",
+        "ssl_cli/nn/backbone.py",
         '"cifar" if size <= CIFAR_UP_TO else "imagenet"',
         '"imagenet"',
         EVALUATION_TESTS,

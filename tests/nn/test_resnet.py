@@ -12,10 +12,10 @@ import torchvision
 from torch import Tensor, nn
 
 from ssl_cli.config.tree import ModelSettings
-from ssl_cli.engine.build import build_backbone
 from ssl_cli.errors import UsageError
 from ssl_cli.export.onnx import compare, convert
 from ssl_cli.nn import resnet
+from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.batchnorm import BatchNorm2d
 from ssl_cli.nn.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
 from ssl_cli.nn.selective_kernel import SelectiveKernel

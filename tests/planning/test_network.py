@@ -6,9 +6,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_cli.config.methods import MethodSettings
 from ssl_cli.config.tree import ModelSettings
-from ssl_cli.engine.build import build_backbone
 from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.nn.activations import count_activations
+from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.batchnorm import convert
 from ssl_cli.planning.network import DEPTHS, network_cost
 from ssl_cli.registry import BACKBONES

@@ -13,7 +13,7 @@ from ssl_cli import disk
 from ssl_cli.config.images import with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation, open_evaluation
-from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.build import build_untrained
 from ssl_cli.engine.evaluation.features import Features, Trained, encode, open_run
 from ssl_cli.errors import DivergedError, SslcliError
 from ssl_cli.events import Evaluated, Event, Warned, record
@@ -113,7 +113,7 @@ def knn_of(
         top1, top5 = accuracy(votes.ranking, query_label)
         return {"top1": top1, "top5": top5, "k": votes.k}
 
-    bank, queries = _encode_both(objective, settings, precision, data, feature, baselines)
+    bank, queries, start = _encode_both(objective, settings, precision, data, feature, baselines)
     results = _score_each(score, bank, queries, next(objective.parameters()).device)
     result = results.pop(TRAINED)
     return {
@@ -122,7 +122,7 @@ def knn_of(
         "feature": feature,
         "bank": len(bank.label),
         "queries": len(queries.label),
-        "note": _note(data, bank, queries, k_note(k, result["k"], bank.label)),
+        "note": _note(data, bank, queries, k_note(k, result["k"], bank.label), start),
         "baselines": {name: other["top1"] for name, other in results.items()},
     }
 
@@ -146,7 +146,7 @@ def linear_of(
         return {"top1": top1, "top5": top5, "fit": found}
 
     before = fingerprint(objective.backbone)
-    train, test = _encode_both(objective, settings, precision, data, H, baselines)
+    train, test, start = _encode_both(objective, settings, precision, data, H, baselines)
     results = _score_each(score, train, test, next(objective.parameters()).device)
     if fingerprint(objective.backbone) != before:
         raise SslcliError("The backbone changed during its evaluation; please report this.")
@@ -160,15 +160,15 @@ def linear_of(
         "train": len(train.label),
         "test": len(test.label),
         "settings": {**fit, **grid, "iterations": ITERATIONS, "seed": settings.run.seed},
-        "note": _note(data, train, test, short),
+        "note": _note(data, train, test, short, start),
         "baselines": {name: other["top1"] for name, other in results.items()},
     }
 
 
 def _encode_both(
     objective: Objective, settings: Settings, precision: str, data: Evaluation, feature: str, baselines: bool
-) -> tuple[Features, Features]:
-    """Encode bank and queries by the objective and, if asked, by the baselines.
+) -> tuple[Features, Features, str]:
+    """Encode bank and queries by the objective and, if asked, by the baselines; add a note on the untrained one.
 
     Raises:
         DivergedError: the objective's features are not finite.
@@ -178,11 +178,13 @@ def _encode_both(
         return of if feature == Z else of.represent
 
     device = next(objective.parameters()).device
-    encoders, networks = {TRAINED: encoder(objective)}, [objective]
+    encoders, networks, note = {TRAINED: encoder(objective)}, [objective], ""
     if baselines:
-        untrained = build_objective(settings, device)
-        networks.append(untrained)
-        encoders |= {PIXELS: pixels, UNTRAINED: encoder(untrained)}
+        encoders[PIXELS] = pixels
+        untrained, note = build_untrained(settings, device)
+        if untrained is not None:
+            networks.append(untrained)
+            encoders[UNTRAINED] = encoder(untrained)
     with evaluating(*networks):
         bank, queries = (
             encode(encoders, source, settings, device=device, precision=precision)
@@ -191,7 +193,7 @@ def _encode_both(
     if not all(bool(rows.h[TRAINED].isfinite().all()) for rows in (bank, queries)):
         hint = "Evaluate an earlier checkpoint: give its file as RUN."
         raise DivergedError("The representation is not finite.", hint)
-    return bank, queries
+    return bank, queries, note
 
 
 def _score_each(

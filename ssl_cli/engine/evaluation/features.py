@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssl_cli import status
+from ssl_cli import checkpoint, status
 from ssl_cli.augment import evaluation
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.resume import settings_of
@@ -15,7 +15,6 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
 from ssl_cli.engine.build import build_objective, resolve_device
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import CheckpointError, DataError, UsageError
 from ssl_cli.events import Skipped
 from ssl_cli.nn.precision import autocast

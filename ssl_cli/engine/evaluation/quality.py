@@ -10,7 +10,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_evaluation
 from ssl_cli.data.split import subset
-from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.build import build_untrained
 from ssl_cli.engine.evaluation.evaluate import TRAINED, UNTRAINED, knn_of
 from ssl_cli.engine.evaluation.features import VIEW, encode
 from ssl_cli.errors import DataError, NoLabelsError, SslcliError, convert_exception
@@ -63,7 +63,7 @@ def quality(
             score = Score("kNN top-1", knn["top1"], knn["queries"], knn["baselines"])
         else:
             found = label_free(objective, settings, precision, source, min(UNLABELLED, most))
-            baselines = {UNTRAINED: found[UNTRAINED]["consistency"]}
+            baselines = {name: found[name]["consistency"] for name in {UNTRAINED} & found.keys()}
             score = Score("neighbour consistency", found[TRAINED]["consistency"], found["images"], baselines, 0.02)
         lines = (folder / "metrics.jsonl").read_bytes().splitlines()
         found["advice"] = advise(training_of(settings, step, step, str(folder), lines), score).as_dict()
@@ -80,13 +80,15 @@ def label_free(objective: Objective, settings: Settings, precision: str, source:
     """Measure neighbour consistency and RankMe of h on `count` images, of the encoder and of the same one untrained."""
     device, seed = next(objective.parameters()).device, settings.run.seed
     part = subset(source, draws.permutation(seed, len(source), _STREAM)[:count].sort().values)
-    untrained = build_objective(settings, device)
-    encoders = {TRAINED: objective.represent, UNTRAINED: untrained.represent}
-    with evaluating(objective, untrained):
+    untrained, note = build_untrained(settings, device)
+    networks = {TRAINED: objective} | ({} if untrained is None else {UNTRAINED: untrained})
+    encoders = {name: network.represent for name, network in networks.items()}
+    with evaluating(*networks.values()):
         views = Pipeline(settings.views, settings.data.size, seed)
         rows = encode(encoders, part, settings, device=device, precision=precision, pipeline=views)
     found = {
         name: {"consistency": consistency(rows.h[name], rows.h[name + VIEW]), "rankme": rankme(rows.h[name])}
         for name in encoders
     }
-    return {"measure": "consistency", "images": len(rows.label), "width": rows.h[TRAINED].shape[1], **found}
+    width = rows.h[TRAINED].shape[1]
+    return {"measure": "consistency", "images": len(rows.label), "width": width, "note": note, **found}

@@ -12,26 +12,31 @@ from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.size import size, work_of
 from ssl_cli.events import Event, Planned, Sized, Warned
 from ssl_cli.planning.forecast import forecast
+from ssl_cli.weights.initial import read_initial, recorded
 
 
 def dry_run(settings: Settings) -> Iterator[Event]:
     """Yield `Planned`, `Sized` where the run has a time, and warnings.
 
     Raises:
+        CheckpointError: the weights to start from are missing or of another network.
         DataError: no images, or fewer than the batch.
         ResourceError: the run would not fit the memory.
         UsageError: no such device or method.
     """
     began = time.monotonic()
+    initial = read_initial(settings)
+    settings = recorded(settings, initial)
     enough = 2 * getattr(settings.method, "queue", settings.run.batch)
     seen, device = glance(settings.data, settings.run.seed, enough=enough), resolve_device(settings.hardware.device)
     sized = size(settings, seen.images, seen.few, device)
     require_batch(seen.where, seen.images, sized.settings.run.batch)
     settings, notes = plan.cap_queue(sized.settings, seen.images)
-    objective = build_objective(settings, device, seen.images)
+    objective = build_objective(settings, device, seen.images, initial)
+    starts = [initial.choice(objective, settings)] if initial else []
     out, few, spent = Path(settings.run.out or "runs"), seen.few, time.monotonic() - began
     found = plan.make_plan(settings, objective, seen.images, seen.where, few, out, dry_run=True, spent=spent)
-    yield Planned(choices=(*sized.choices, *found.choices), expected=found.expected)
+    yield Planned(choices=(*sized.choices, *starts, *found.choices), expected=found.expected)
     if found.resolved.timing is not None:
         yield Sized(
             rows=forecast(work_of(settings, seen.images, few, objective), found.settings, found.resolved.timing)

@@ -17,6 +17,7 @@ from ssl_cli.engine.train import Trainer, train
 from ssl_cli.error_file import read_error_files
 from ssl_cli.errors import DONE, DataError, Interrupted, RankError
 from ssl_cli.events import Stopped
+from ssl_cli.objective import Objective
 from ssl_cli.planning.resolved import Resolved
 from ssl_cli.signals import StopRequest, exit_code, stop_reason, stop_request
 from ssl_cli.watchdog import Watchdog
@@ -52,17 +53,23 @@ def run_worker(settings: Settings) -> int:
         trainer = Trainer(settings, resolved, objective, loader, stop=request)
         if run["state"] is not None:
             trainer.start = restore_state(run["state"], trainer.objective, trainer.optimiser)
+        elif run["initial"] is not None:
+            trainer.objective.load_state_dict(run["initial"])
         with request.deferred():
             *_, last = train(trainer)
     return last.exit_code if isinstance(last, Stopped) else DONE
 
 
-def broadcast_run(settings: Settings, resolved: Mapping[str, Any], state: Mapping[str, Any] | None) -> None:
-    """Send settings, plan and checkpoint from rank 0 to the ranks that wait for them in `run_worker`."""
+def broadcast_run(
+    settings: Settings, resolved: Mapping[str, Any], state: Mapping[str, Any] | None, initial: Objective | None
+) -> None:
+    """Send settings, plan, and checkpoint or initial weights from rank 0 to the ranks that wait in `run_worker`."""
     if distributed.world_size() == 1:
         return
+    weights = initial and {name: tensor.cpu() for name, tensor in initial.state_dict().items()}
+    run = {"settings": settings.model_dump(mode="json"), "resolved": resolved, "state": state, "initial": weights}
     buffer = io.BytesIO()
-    torch.save({"settings": settings.model_dump(mode="json"), "resolved": resolved, "state": state}, buffer)
+    torch.save(run, buffer)
     distributed.broadcast_bytes(buffer.getvalue())
 
 

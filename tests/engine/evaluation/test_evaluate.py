@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_cli import checkpoint
 from ssl_cli.augment import evaluation
 from ssl_cli.config.images import with_data
 from ssl_cli.config.methods import method_settings
@@ -16,7 +17,6 @@ from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.data.split import subset
 from ssl_cli.engine.evaluation import evaluate
 from ssl_cli.engine.evaluation.evaluate import knn_eval, linear_eval
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import CheckpointError, DivergedError, SslcliError
 from ssl_cli.events import Evaluated, Event
 from ssl_cli.transfer import linear

@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_cli import status
+from ssl_cli import checkpoint, status
 from ssl_cli.augment import evaluation
 from ssl_cli.commands.suggestions import LOAD, WEIGHTS
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.evaluation.features import encode, open_run
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.nn.evaluating import evaluating, fingerprint
 from ssl_cli.transfer.pixels import pixels

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_cli import checkpoint
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.evaluation import monitor
 from ssl_cli.engine.evaluation.monitor import Monitor
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.events import Evaluated, Warned
 from ssl_cli.nn.evaluating import fingerprint
 from tests.contract.test_methods import build

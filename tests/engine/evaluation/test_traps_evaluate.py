@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from ssl_cli import checkpoint
 from ssl_cli.config.tree import ModelSettings
 from ssl_cli.data.sources import open_evaluation
-from ssl_cli.engine.build import build_backbone
 from ssl_cli.engine.evaluation import evaluate
 from ssl_cli.engine.evaluation.features import open_run
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import CheckpointError
+from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.transfer import linear
 from tests.engine.toy_run import toy_settings, write_run
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssl_cli import checkpoint
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.plan.compile import allowed, choose
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.events import Finished, Planned, Started, Stepped, Warned
 from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.nn.batchnorm import Moments, grouped

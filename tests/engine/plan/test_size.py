@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_cli import checkpoint
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.engine.plan.measure import StepCost
 from ssl_cli.engine.plan.size import size
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.errors import DataError, UsageError
 from ssl_cli.events import Calibrated, Choice, Finished, Planned, Sized, Started, Stepped, Warned
 from ssl_cli.planning.timing import RunSchedule

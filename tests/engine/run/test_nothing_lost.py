@@ -13,9 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_cli import status
+from ssl_cli import checkpoint, status
 from ssl_cli.cli import main
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.registry import METHODS
 from tests.engine.run.test_paths import SMALL

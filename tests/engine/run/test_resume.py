@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_cli import checkpoint
 from ssl_cli.config.resume import continued
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.engine.run import checkpoint
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.events import Finished, Warned

@@ -9,8 +9,7 @@ from typing import Any, BinaryIO
 import pytest
 import torch
 
-from ssl_cli import disk
-from ssl_cli.engine.run import checkpoint
+from ssl_cli import checkpoint, disk
 from ssl_cli.errors import CheckpointError, ResourceError
 
 

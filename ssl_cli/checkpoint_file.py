@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and primitives in one file, its sha256 in a .json next to it; the newest undamaged is used."""
+"""Read checkpoints: the newest undamaged one of a run, or a file; its sha256 is in a .json next to it."""
 
 import errno
 import os
@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ssl_cli import __version__, disk, tensor_file
-from ssl_cli.errors import CheckpointError, ResourceError
-from ssl_cli.names import decode_paths, encode_paths
+from ssl_cli import disk, tensor_file
+from ssl_cli.errors import CheckpointError
+from ssl_cli.names import decode_paths
 from ssl_cli.run_path import require_run
 
 SCHEMA = 1
@@ -26,60 +24,6 @@ class DamagedError(CheckpointError):
     """The content of a checkpoint differs from what was written."""
 
 
-def save(folder: Path, state: dict[str, Any], keep: int, run: str = "") -> Path:
-    """Write `folder/step_XXXXXXXX.pt` and its `.json`, then delete all but the newest `keep` of this `run`.
-
-    Raises:
-        ResourceError: the disk is full, or does not return what was written; earlier checkpoints are unchanged.
-    """
-    path = folder / f"step_{state['step']:08d}.pt"
-    if not _of_run(path, run):
-        disk.set_aside(path, path.with_suffix(".json"))
-    versions = {"sslcli": __version__, "torch": str(torch.__version__)}
-    content = {"schema": SCHEMA, "versions": versions, **state, "settings": encode_paths(state["settings"])}
-    digest, size = disk.write_atomic(path, lambda file: torch.save(content, file))
-    _write_facts(path, digest, size, state["step"], run)
-    try:
-        _verify(path)
-    except CheckpointError as error:
-        hint = "Check the disk; use another --out."
-        raise ResourceError(f"The disk did not keep {path} as it was written.", hint) from error
-    for old in _newest_first(folder, run)[keep:]:
-        if old.with_suffix(".json").is_file():  # others were never verified
-            old.unlink(missing_ok=True)
-            old.with_suffix(".json").unlink(missing_ok=True)
-    return path
-
-
-def newest(folder: Path, run: str = "") -> tuple[dict[str, Any] | None, list[str]]:
-    """Load the newest undamaged checkpoint of `run`, None if there is none, and a sentence on what was wrong.
-
-    Note:
-        A damaged file is renamed to `.corrupt`; nothing is deleted.
-
-    Raises:
-        CheckpointError: all are damaged, where starting over silently would lose the run; or one cannot be read here.
-    """
-    found = _newest_first(folder)
-    ours = [path for path in found if _of_run(path, run)]
-    warnings = [f"{path.name} belongs to another run, by its .json." for path in found if path not in ours]
-    for path in ours:
-        try:
-            state = load(path)
-            if not path.with_suffix(".json").exists():
-                warnings.append(f"{path.name} has no .json with its sha256; it is whole by its checksums, and is used.")
-                _write_facts(path, disk.sha256(path), path.stat().st_size, state["step"], run)
-            return state, warnings
-        except DamagedError as error:
-            warnings.append(f"{error.message} The one before it is used.")
-            disk.set_aside(path, path.with_suffix(".json"))
-    if any(folder.glob("*.corrupt*")):
-        raise CheckpointError(
-            f"None of the checkpoints in {folder} is whole.", "Start a new run with another --out, or with --overwrite."
-        )
-    return None, warnings
-
-
 def find(run: str) -> Path:
     """Return the path of a checkpoint: `run` itself if it is a file, else the newest undamaged one in the run folder.
 
@@ -90,9 +34,9 @@ def find(run: str) -> Path:
     path = Path(run)
     if path.is_file():
         return path
-    for candidate in _newest_first(path / "checkpoints"):
+    for candidate in newest_first(path / "checkpoints"):
         try:
-            _verify(candidate)
+            verify(candidate)
         except DamagedError:
             continue
         return candidate
@@ -101,7 +45,7 @@ def find(run: str) -> Path:
 
 def newer_than(path: Path) -> list[Path]:
     """List checkpoints of the same run that are newer than `path`, which `find` skipped because they are damaged."""
-    paths = _newest_first(path.parent) if path.parent.name == "checkpoints" else []
+    paths = newest_first(path.parent) if path.parent.name == "checkpoints" else []
     return paths[: paths.index(path)] if path in paths else []
 
 
@@ -112,7 +56,7 @@ def load(path: Path) -> dict[str, Any]:
         DamagedError: its content differs from what was written.
         CheckpointError: it is not ours, or of another version of the format.
     """
-    _verify(path)
+    verify(path)
     try:
         state = tensor_file.load(path)
     except (OSError, ValueError) as error:
@@ -130,12 +74,7 @@ def load(path: Path) -> dict[str, Any]:
     return {**state, "settings": decode_paths(state["settings"])}
 
 
-def _write_facts(path: Path, digest: str, size: int, step: int, run: str) -> None:
-    facts = {"schema": SCHEMA, "sha256": digest, "size": size, "step": step, "run": run}
-    disk.write_json(path.with_suffix(".json"), facts)
-
-
-def _verify(path: Path) -> None:
+def verify(path: Path) -> None:
     """Compare the file with the sha256 in its `.json`, or where that is gone with its own checksums."""
     facts = path.with_suffix(".json")
     try:
@@ -153,13 +92,13 @@ def _verify(path: Path) -> None:
         raise DamagedError(f"{path} is damaged, or not a checkpoint: {what}.", OURS) from error
 
 
-def _newest_first(folder: Path, run: str = "") -> list[Path]:
+def newest_first(folder: Path, run: str = "") -> list[Path]:
     """List the files named like a checkpoint by step, newest first, without those whose `.json` names another run."""
     named = [path for path in folder.iterdir() if re.fullmatch(r"step_\d{8,18}\.pt", path.name)]
-    return [path for path in sorted(named, key=lambda path: int(path.stem[5:]), reverse=True) if _of_run(path, run)]
+    return [path for path in sorted(named, key=lambda path: int(path.stem[5:]), reverse=True) if of_run(path, run)]
 
 
-def _of_run(path: Path, run: str) -> bool:
+def of_run(path: Path, run: str) -> bool:
     """Return whether a checkpoint belongs to `run` by its `.json`; True where either names no run."""
     try:
         found = disk.read_json(path.with_suffix(".json")).get("run")

@@ -1,0 +1,1 @@
+"""Tests of ssl_cli.weights."""
