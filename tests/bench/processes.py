@@ -1,6 +1,6 @@
 """Several ranks against one: `python -m tests.bench.processes`, alone.
 
-How far 2 and 3 ranks are from one, on the problems of `tests/dist/test_equality.py`: the largest difference of any
+How far 2 and 3 ranks are from one, on the problems of `tests/ranks/test_equality.py`: the largest difference of any
 tensor of a checkpoint after five optimiser steps in float64. And the throughput of one and of two ranks with one thread
 each, which take turns.
 """
@@ -8,7 +8,7 @@ each, which take turns.
 import statistics
 
 from tests.bench.command import pretrained
-from tests.dist.processes import cases, five_steps, train_as_ranks
+from tests.ranks.processes import cases, five_steps, train_as_ranks
 
 TURNS = 5
 RUN = [

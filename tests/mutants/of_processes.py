@@ -4,7 +4,7 @@ from tests.mutants.mutant import Mutant
 
 DISTRIBUTED, TRAIN, ROWS = "ssl_cli/distributed.py", "ssl_cli/engine/train.py", "ssl_cli/engine/rows.py"
 SYNC_BATCHNORM, INSTDISC = "ssl_cli/nn/sync_batchnorm.py", "ssl_cli/methods/instdisc.py"
-EQUAL = "tests/dist/test_equality.py::test_ranks_equal_one_process"
+EQUAL = "tests/ranks/test_equality.py::test_ranks_equal_one_process"
 SIMCLR = (f"{EQUAL}[simclr, groups of 8, direct-2]",)
 MOCO = (f"{EQUAL}[moco-v2, groups of 8, cached-2]",)
 ACROSS_RANKS = (f"{EQUAL}[simclr, one group, direct-2]",)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.distributed.launcher.api import LaunchConfig
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig
 
 from ssl_cli.engine.workers import launch
 from ssl_cli.error_file import VARIABLE, read_error_files, write_error_file

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from ssl_cli import distributed
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
-from ssl_cli.planning.resolved import Resolved
-from ssl_cli.engine.views import Views
 from ssl_cli.engine.train import Trainer, train
+from ssl_cli.engine.views import Views
 from ssl_cli.objective import Batch
+from ssl_cli.planning.resolved import Resolved
 from tests.engine.side_stream import side_stream
 
 CPU = torch.device("cpu")
@@ -128,7 +128,7 @@ def train_as_ranks(size: int, wanted: Sequence[Case]) -> list[dict[Case, Found]]
         files = [Path(folder) / f"{rank}.pt" for rank in range(size)]
         running = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.dist.processes", str(file), json.dumps(wanted)],
+                [sys.executable, "-m", "tests.ranks.processes", str(file), json.dumps(wanted)],
                 env=environment(rank, size, port),
             )
             for rank, file in enumerate(files)

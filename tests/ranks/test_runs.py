@@ -16,7 +16,7 @@ from PIL import Image
 
 from ssl_cli import checkpoint
 from ssl_cli.nn.resnet import resnet18
-from tests.dist.processes import free_port
+from tests.ranks.processes import free_port
 
 SMALL = [
     "--batch", "32", "--image-size", "16", "--width", "0.125", "--precision", "fp32", "--set", "data.images=256",

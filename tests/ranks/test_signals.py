@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.dist.processes import free_port
-from tests.dist.test_runs import SMALL, ended, start, status
 from tests.faults.test_signals import Moment, has_event, is_there, wait_for
+from tests.ranks.processes import free_port
+from tests.ranks.test_runs import SMALL, ended, start, status
 
 pytestmark = pytest.mark.slow
 RANK_0_ALONE = """

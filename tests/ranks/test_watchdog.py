@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dist.processes import environment, free_port
+from tests.ranks.processes import environment, free_port
 
 SCRIPT = """
 import ctypes

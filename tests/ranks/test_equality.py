@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.dist.processes import Case, Found, cases, five_steps, train_as_ranks
+from tests.ranks.processes import Case, Found, cases, five_steps, train_as_ranks
 
 Trained = Callable[[int], list[dict[Case, Found]]]
 
