@@ -351,3 +351,12 @@ def used() -> dict[str, list[str]]:
 def test_names_are_the_field_s(name: str) -> None:
     found = used().get(name, [])
     assert not found, f"{name} -> {NAMES[name]}: {', '.join(found)}"
+
+
+PASSED_OVER = {"dist", "build", "venv", "_build", "site-packages", "node_modules", "buck-out", "CVS", "_darcs"}
+"""Folders that pytest or ruff leave out by default."""
+
+
+def test_no_folder_is_passed_over_by_the_tools() -> None:
+    folders = {folder.name for part in (PACKAGE, ROOT / "tests") for folder in part.rglob("*") if folder.is_dir()}
+    assert not folders & PASSED_OVER

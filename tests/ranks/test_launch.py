@@ -9,6 +9,7 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig
 
+from ssl_cli import status
 from ssl_cli.engine.workers import launch
 from ssl_cli.error_file import VARIABLE, read_error_files, write_error_file
 from ssl_cli.errors import DataError, OutOfMemoryError, RankError, SslcliError, convert_exception
@@ -28,7 +29,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def set_status(out: Path, state: str, reason: str = "") -> None:
-    (out / "status.json").write_text(json.dumps({"state": state, "exit_code": None, "reason": reason}))
+    status.write(out, "0" * 32, state, None, reason)
 
 
 def read(out: Path, name: str = "status.json") -> dict[str, Any]:
@@ -93,7 +94,7 @@ def test_out_of_memory_is_noted_for_the_next_resume(out: Path, tmp_path: Path, m
     path = error_file(tmp_path, 1, monkeypatch, OutOfMemoryError("There is not enough memory."))
     with pytest.raises(RankError):
         launch._report({0: failure(0, LOST), 1: failure(1, 5, path)}, 2, out)
-    assert read(out, "plan.json") == {"resolved": {}, "shortage": "Rank 1 failed: There is not enough memory."}
+    assert read(out, "plan.json") == {"resolved": {}, "out_of_memory": "Rank 1 failed: There is not enough memory."}
 
 
 def test_a_rank_reads_the_first_error_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
