@@ -35,6 +35,9 @@ SETTINGS = {
     "test_data": "data.test",
     "download": "data.download",
     "threads": "data.threads",
+    "labels": "data.labels",
+    "from_layer": "method.from_layer",
+    "alpha": "method.alpha",
 }
 FLAG_NAMES = {
     key: "DATA" if name == "data" else f"--{name.replace('_', '-')}" for name, key in SETTINGS.items()
@@ -96,6 +99,27 @@ EvalData = Annotated[
 ]
 Run = Annotated[
     str, typer.Argument(metavar="RUN", help="Run folder, or a checkpoint file.", autocompletion=complete.runs)
+]
+StartRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN",
+        help="Run folder or checkpoint file to start from; absent with --resume.",
+        autocompletion=complete.runs,
+        show_default=False,
+    ),
+]
+LabelledData = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA",
+        help="Folder of images, one folder a class, or NAME of a torchvision data set. Absent: the run's own.",
+        show_default=False,
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(metavar="L", help="10%, 4-per-class, or FILE of paths, or CSV (default: 100%)", rich_help_panel=DATA),
 ]
 TestData = Annotated[
     str | None,

@@ -81,7 +81,8 @@ def build_objective(settings: Settings, device: torch.device, images: int | None
     torch.manual_seed(settings.run.seed)
     backbone, features = build_backbone(settings.model, settings.data.size, settings.data.channels)
     try:
-        objective = convert(kind(backbone, features, settings.method))
+        classes = (len(settings.data.classes),) if name in registry.TRANSFERS else ()
+        objective = convert(kind(backbone, features, settings.method, *classes))
     except Exception as error:
         if ":" not in name:
             raise
