@@ -24,7 +24,15 @@ PARTS = SHARED | {"watchdog", "nn", "losses", "augment", "optim", "data", "expor
 CONTRACT = {"objective"}  # what a batch and a method are: parts are handed batches, so it lies below them
 OBJECTIVES = {"methods", "transfer"}
 SURFACE = {"commands", "ui", "cli", "__main__", "__init__"}
-FLOORS = [WORDS, CONTRACT, PARTS, OBJECTIVES | {"run_path", "checkpoint_file", "planning"}, {"engine"}, {"bench", "sheet"}, SURFACE]
+FLOORS = [
+    WORDS,
+    CONTRACT,
+    PARTS,
+    OBJECTIVES | {"run_path", "checkpoint_file", "planning"},
+    {"engine"},
+    {"bench", "sheet"},
+    SURFACE,
+]
 ENGINE = [
     "rows",
     "gradient",

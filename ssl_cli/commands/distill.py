@@ -1,6 +1,6 @@
 """`sslcli distill`: train a student to give a classifier's outputs on images without labels."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -84,7 +84,6 @@ def distill(
     device: options.Device = None,
     precision: options.Precision = None,
     micro_batch: options.MicroBatch = None,
-    memory: options.Memory = None,
     compile: options.Compile = None,
     devices: options.Devices = None,
     recipe: options.Recipe = None,
@@ -102,8 +101,12 @@ def distill(
 
     request = training.Request("distill", ctx.obj, devices, resume=resume, overwrite=overwrite, as_json=json)
     given = {**ctx.params, "backbone": student}
-    own = {"method": {"temperature": temperature}}
+    own: dict[str, dict[str, Any]] = {
+        "data": {"labels": labels},
+        "method": {"temperature": temperature, "alpha": alpha},
+    }
     names = {"model.backbone": "--student", "method.temperature": "--temperature"}
+    names |= {"method.alpha": "--alpha", "data.labels": "--labels"}
     return training.start(
         request, teacher, given, sets=set_ or (), config=config, plan_alone=dry_run, own=own, names=names
     )

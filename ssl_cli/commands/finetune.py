@@ -1,6 +1,6 @@
 """`sslcli finetune`: train a classifier from a run and a few labels."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,6 @@ FromLayer = Annotated[
     typer.Option(
         metavar="K",
         min=0,
-        max=2,
         help="Head layer to keep; 0: none (default: 1 of a head of 3, below 100% of labels)",
         rich_help_panel=options.TRAINING,
     ),
@@ -61,4 +60,8 @@ def finetune(
     from ssl_cli.commands import training
 
     request = training.Request("finetune", ctx.obj, devices, resume=resume, overwrite=overwrite, as_json=json)
-    return training.start(request, run, ctx.params, sets=set_ or (), config=config, plan_alone=dry_run)
+    own: dict[str, dict[str, Any]] = {"data": {"labels": labels}, "method": {"from_layer": from_layer}}
+    names = {"data.labels": "--labels", "method.from_layer": "--from-layer"}
+    return training.start(
+        request, run, ctx.params, sets=set_ or (), config=config, plan_alone=dry_run, own=own, names=names
+    )

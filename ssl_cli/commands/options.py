@@ -35,9 +35,6 @@ SETTINGS = {
     "test_data": "data.test",
     "download": "data.download",
     "threads": "data.threads",
-    "labels": "data.labels",
-    "from_layer": "method.from_layer",
-    "alpha": "method.alpha",
 }
 FLAG_NAMES = {
     key: "DATA" if name == "data" else f"--{name.replace('_', '-')}" for name, key in SETTINGS.items()

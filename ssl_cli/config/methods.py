@@ -84,7 +84,7 @@ class FineTuneSettings(TransferSettings):
 
     name: Literal["finetune"] = "finetune"
     from_layer: int = Field(
-        0, ge=0, le=2, description="layer of the head that the classifier reads, after its ReLU; 0: h"
+        0, ge=0, le=16, description="layer of the head that the classifier reads, after its ReLU; 0: h"
     )
     trains: Literal["head", "backbone"] = Field(
         "head", description="head: its kept layers train, too (the official TF2 code); backbone: they do not (TF1)"

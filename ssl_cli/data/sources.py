@@ -127,8 +127,8 @@ def _with_labels(source: Source, settings: DataSettings, seed: int) -> Source:
     if unknown:
         what = f"The class '{shown(unknown[0])}' of {shown(source.name)} is not one of the run's"
         raise DataError(f"{what}: {shown(', '.join(settings.classes[:5]))}.", "Give images of its classes.")
-    kept = torch.arange(len(source)) if settings.unlabelled else chosen
-    return relabelled(subset(source, kept, labels[kept]), settings.classes or source.classes)
+    used = torch.arange(len(source)) if settings.unlabelled else chosen
+    return relabelled(subset(source, used, labels[used]), settings.classes or source.classes)
 
 
 def _test_images(settings: DataSettings, seed: int, split: str) -> tuple[Source | None, str]:

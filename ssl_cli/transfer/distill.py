@@ -52,6 +52,7 @@ class Distill(Objective):
     """
 
     views = gradient_views = key_views = 1
+    paper_bn_group = "global"
 
     def __init__(self, backbone: nn.Module, features: int, cfg: DistillSettings, classes: int) -> None:
         super().__init__()

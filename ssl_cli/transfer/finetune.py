@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_cli.config.methods import FineTuneSettings
+from ssl_cli.errors import UsageError
 from ssl_cli.losses.cross_entropy import cross_entropy
 from ssl_cli.nn.heads import Projector, projector
 from ssl_cli.objective import Batch, Objective, Targets
@@ -33,18 +34,18 @@ def first_layers(head: Projector, layers: int) -> Projector:
     """Return the head up to the ReLU of its hidden layer `layers`; 0: nothing, the identity.
 
     Raises:
-        ValueError: it has fewer hidden layers.
+        UsageError: it has fewer hidden layers.
     """
-    kept: list[nn.Module] = []
+    layers_kept: list[nn.Module] = []
     found = 0
     for module in head:
         if found == layers:
             break
-        kept.append(module)
+        layers_kept.append(module)
         found += isinstance(module, nn.ReLU)
     if found < layers:
-        raise ValueError(f"the head has {found} hidden layers, not {layers}")
-    return Projector(*kept)
+        raise UsageError(f"The head has {found} hidden layers, not {layers}.", "Leave method.head_layers out.")
+    return Projector(*layers_kept)
 
 
 class FineTune(Objective):
@@ -58,6 +59,7 @@ class FineTune(Objective):
     """
 
     views = gradient_views = 1
+    paper_bn_group = "global"
 
     def __init__(self, backbone: nn.Module, features: int, cfg: FineTuneSettings, classes: int) -> None:
         super().__init__()
