@@ -1,6 +1,7 @@
 """Fine-tuning and distillation as runs: they resume exactly, divide exactly, and read the test images once."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from torch import Tensor
 from ssl_cli.cli import main
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.engine.run import checkpoint
+from tests.data.pictures import folder, save
 
 TINY = ["--device", "cpu", "--precision", "fp32", "--set", "hardware.memory_format=channels_last"]
 EVERY = ["--set", "run.checkpoint_every=1", "--batch", "8"]
@@ -118,6 +120,7 @@ def test_a_resume_needs_no_run_to_start_from_but_refuses_another(tuned: Path, tm
     assert main(["finetune", "--labels", "100%", "--resume", "--out", str(run), "--epochs", "3"]) == 2
 
 
+@pytest.mark.slow  # test_gradient has both in float64
 @pytest.mark.parametrize("command", ["finetune", "distill"])
 def test_the_batch_is_divided_without_a_difference(command: str, pretrained: Path, tuned: Path, tmp_path: Path) -> None:
     words = ["--labels", "2-per-class"] if command == "finetune" else ["--set", "data.limit=4"]
@@ -128,7 +131,7 @@ def test_the_batch_is_divided_without_a_difference(command: str, pretrained: Pat
         start = pretrained if command == "finetune" else tuned
         assert main([command, str(start), "--out", str(out), *words, *TINY, *how, "--set", "run.evaluate=false"]) == 0
         found.append(state(out)["objective"])
-    same(*found, atol=2e-5)
+    same(found[0], found[1], atol=2e-5)
 
 
 def test_the_student_is_evaluated_without_its_teacher(distilled: Path, tuned: Path, tmp_path: Path) -> None:
@@ -201,8 +204,6 @@ def test_what_cannot_start_is_one_sentence(
     words: list[str], code: int, message: str, pretrained: Path, tuned: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    from tests.data.pictures import folder, save
-
     save(tmp_path / "plain" / "a.png")
     folder(tmp_path / "strangers", {"ring": 3, "zebra": 3})
     places = {"run": str(pretrained), "tuned": str(tuned), "strangers": str(tmp_path / "strangers")}
@@ -213,8 +214,6 @@ def test_what_cannot_start_is_one_sentence(
 
 
 def assert_refused(capsys: pytest.CaptureFixture[str], message: str) -> None:
-    import re
-
     error = capsys.readouterr().err
     assert re.search(message, error), error
     assert "Traceback" not in error
