@@ -108,6 +108,22 @@ class FineTune(Objective):
         return labelled_top1(z, batch)
 
 
+def plain_network(objective: Objective, run: str) -> nn.Sequential:
+    """Return a classifier's network, images to logits, as plain modules with the same weights, in evaluation mode.
+
+    Raises:
+        UsageError: `run` is no classifier.
+    """
+    head = getattr(objective, "classifier", None)
+    if not isinstance(head, Classifier):
+        what = f"{run} was never fine-tuned: it has no classifier."
+        raise UsageError(what, f"Leave --classifier out, or first: sslcli finetune {run} --labels 10%")
+    linear = nn.Linear(head.in_features, head.out_features)
+    linear.load_state_dict(head.state_dict())
+    middle = nn.Sequential(*getattr(objective, "projector", ()))
+    return nn.Sequential(objective.backbone, middle, linear).eval()
+
+
 def labelled_top1(z: Tensor, batch: Batch) -> dict[str, Tensor]:
     """Compute the accuracy of logits on the labelled rows; empty where there are none."""
     label = batch.label.to(z.device)

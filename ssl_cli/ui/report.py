@@ -270,7 +270,7 @@ def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def _export(result: Mapping[str, Any]) -> Iterator[Line]:
-    yield "encoder", safe(result["path"])
+    yield "classifier" if "classes" in result else "encoder", safe(result["path"])
     yield "size", f"{format_bytes(result['bytes'])}, ONNX opset {result['opset']}"
     if result.get("step") is not None:
         yield "checkpoint", f"step {result['step']:,}"

@@ -150,6 +150,27 @@ def test_a_changed_teacher_ends_a_resume(distilled: Path, tmp_path: Path) -> Non
     assert main(["distill", "--resume", "--out", str(run), "--epochs", "3"]) == 4
 
 
+@pytest.mark.parametrize("name", ["tuned", pytest.param("student", marks=pytest.mark.slow)])
+def test_a_classifier_is_exported_with_its_classes_and_agrees_with_torch(
+    name: str, tuned: Path, distilled: Path, tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run, file = tuned.with_name(name), tmp_path / "classifier.onnx"
+    assert main(["export", str(run), "--classifier", "-o", str(file)]) == 0
+    session = onnxruntime.InferenceSession(str(file))
+    facts = session.get_modelmeta().custom_metadata_map
+    assert tuple(json.loads(facts["sslcli.classes"])) == tuple(state(run)["settings"]["data"]["classes"])
+    images = torch.rand(3, 3, 8, 8)
+    (logits,) = session.run(["logits"], {"image": images.numpy()})
+    objective = open_run(str(run), "cpu", projector=True).objective.eval()
+    torch.testing.assert_close(torch.from_numpy(logits), objective(images).detach(), atol=1e-4, rtol=1e-4)
+
+
+def test_an_encoder_alone_has_no_classifier_to_export(pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(pretrained), "--classifier", "-o", "never.onnx"]) == 2
+    assert_refused(capsys, "was never fine-tuned: it has no classifier")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["finetune", "distill"])
 def test_a_killed_run_resumes_equal_to_the_last_bit(

@@ -79,7 +79,8 @@ MUTANTS = [
         "the-teacher-follows-the-mode-of-the-student",
         DISTILL,
         "        self._frozen = (load_classifier(self.cfg.checkpoint, self.cfg.sha256),)",
-        "        self._frozen = (load_classifier(self.cfg.checkpoint, self.cfg.sha256),)\n        self.frozen = self._frozen[0]",
+        "        self._frozen = (load_classifier(self.cfg.checkpoint, self.cfg.sha256),)\n"
+        "        self.frozen = self._frozen[0]",
         DISTILL_TESTS,
     ),
     Mutant(
