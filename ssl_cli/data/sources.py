@@ -117,7 +117,7 @@ def _with_labels(source: Source, settings: DataSettings, seed: int) -> Source:
     """
     known = (source.labels >= 0).nonzero()[:, 0]
     if not len(known):
-        raise _unlabelled(source)
+        raise _unlabelled(source, "learn from")
     if _test_images(settings, seed, "test")[0] is None:
         known = known[hold_out(source.labels[known], seed)[0]]
     chosen = known[choose(source.labels[known], source.classes, parse_labels(str(settings.labels)), seed)]
@@ -161,9 +161,9 @@ def _labelled(source: Source) -> Source:
     return source
 
 
-def _unlabelled(source: Source) -> NoLabelsError:
+def _unlabelled(source: Source, purpose: str = "evaluate with") -> NoLabelsError:
     return NoLabelsError(
-        f"The images of {shown(source.name)} have no labels, so there is nothing to evaluate with.",
+        f"The images of {shown(source.name)} have no labels, so there is nothing to {purpose}.",
         "Put them into one folder per class, or give a labelled folder as DATA.",
     )
 

@@ -12,6 +12,7 @@ import math
 import sys
 import tempfile
 import time
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ def main() -> None:
     command, run, *words = sys.argv[1:]
     labels = words.pop(0) if words and "=" not in words[0] else None
     with tempfile.TemporaryDirectory() as out:
-        flags = {"run": {"out": out, "evaluate": False}, "data": {"labels": labels}}
+        flags: dict[str, dict[str, Any]] = {"run": {"out": out, "evaluate": False}, "data": {"labels": labels}}
         settled = settle_start(Request(command, run, flags, words))
         start, loss = time.perf_counter(), math.nan
         for event in pretrain(settled.settings, origins=settled.origins, resume=False, overwrite=False):
