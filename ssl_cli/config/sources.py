@@ -240,7 +240,7 @@ def settle(
     user_file: Path | None = None,
     flag_names: Mapping[str, str] | None = None,
     gentle: bool = False,
-    start: Source | None = None,
+    start: Sequence[Source] | None = None,
 ) -> Settled:
     """Merge all sources of settings, validate the result and record the origins.
 
@@ -253,7 +253,7 @@ def settle(
         user_file: file of machine preferences; default: the platform's own place.
         flag_names: for a dotted key, the flag to name as its origin.
         gentle: whether `--gentle` was given, which weakens what the other sources make of the augmentation.
-        start: what a run to start from gives; the other sources but the recipe override it.
+        start: what a run to start from gives: what only flags and --set override, then what only the recipe does not.
 
     Raises:
         UsageError: an unknown name, an impossible value, an unreadable file, no such method or recipe.
@@ -262,7 +262,7 @@ def settle(
     sources: list[Source] = [Flags(flags, flag_names), Sets(sets), Environment(env)]
     sources += [File(read_toml(path)) for path in (config, project) if path and (path is config or is_there(path))]
     sources += _preferences(user_file)
-    sources += [] if start is None else [start]
+    sources[2:2], sources[len(sources) :] = (start or ())[:1], (start or ())[1:]
     sources.append(Recipe(tuple(sources)))
     settings = _validated(sources)
     if gentle:

@@ -11,6 +11,9 @@ from ssl_cli.config.tree import SELECTIVE, SHAPING, Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.registry import TRANSFERS, is_library_backbone
 
+DEFAULTS = {"schedule.epochs", "run.seed", "data.labels", "method.from_layer"}
+"""What files of settings and the environment may change."""
+HEAD = ("head_layers", "head_hidden", "head_dim", "head_batchnorm")
 FEW_LABELS_EPOCHS = 60
 """Epochs for fewer than a tenth of the labels; the recipes have those for more. arXiv 2006.10029, section 3."""
 LAYERS_FOR_MIDDLE = 3
@@ -26,6 +29,26 @@ class OfRun(Source):
         super().__init__(Settings)
         self.values = dict(values)
         self.origins = dict.fromkeys(self.values, f"the run {run}")
+
+
+def sources_of(values: Mapping[str, Any], run: str = "") -> list[Source]:
+    """Return two sources of what a run gives: network, head and images, which no file of settings changes; the rest."""
+    rest = {key: value for key, value in values.items() if key in DEFAULTS}
+    return [OfRun({key: value for key, value in values.items() if key not in rest}, run), OfRun(rest, run)]
+
+
+def require_network(settings: Settings, before: Settings, run: str) -> None:
+    """Refuse another network or head than those of the run, whose weights would not fit.
+
+    Raises:
+        UsageError: one was asked for.
+    """
+    for section, names in (("model", ("backbone", *SHAPING)), ("method", HEAD), ("data", ("channels",))):
+        old, new = getattr(before, section), getattr(settings, section)
+        for name in names:
+            if getattr(old, name) != getattr(new, name):
+                what = f"{section}.{name} is {getattr(old, name)} in {run}, whose weights fit no other network."
+                raise UsageError(what, f"Leave {section}.{name} out.")
 
 
 def hidden_layers(settings: Settings) -> int:
@@ -57,8 +80,7 @@ def for_finetuning(settings: Settings, labels: str) -> dict[str, Any]:
     """
     few = parse_labels(labels)
     middle = hidden_layers(settings) >= LAYERS_FOR_MIDDLE - 1 and few.share != 1
-    method = settings.method
-    head = {f"method.{name}": getattr(method, name) for name in type(method).model_fields if name.startswith("head_")}
+    head = {f"method.{name}": value for name in HEAD if (value := getattr(settings.method, name)) is not None}
     epochs = {"schedule.epochs": FEW_LABELS_EPOCHS} if few.few else {}
     return {**_images(settings), **_model(settings), **head, **epochs, "method.from_layer": int(middle)}
 

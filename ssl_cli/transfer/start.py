@@ -9,7 +9,7 @@ from ssl_cli import checkpoint_file, disk
 from ssl_cli.config.labels import parse_labels
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled, settle
-from ssl_cli.config.start import OfRun, for_distilling, for_finetuning, require_layer
+from ssl_cli.config.start import for_distilling, for_finetuning, require_layer, require_network, sources_of
 from ssl_cli.config.tree import DataSettings, Settings
 from ssl_cli.data.sources import open_pretraining, open_test
 from ssl_cli.errors import DataError, UsageError
@@ -67,6 +67,7 @@ def settle_start(request: Request) -> Settled:
     values |= {"method.checkpoint": str(path.absolute()), "method.sha256": disk.sha256(path)}
     settled = _settle(request, values)
     if request.name == "finetune":
+        require_network(settled.settings, before, request.run)
         require_layer(getattr(settled.settings.method, "from_layer", 0), before, request.run)
         return _with(settled, classes=_classes(settled.settings))
     return _with_teacher(settled, before.data)
@@ -81,7 +82,7 @@ def _settle(request: Request, values: Mapping[str, Any]) -> Settled:
     names = {**(request.flag_names or {}), "method.run": "RUN"}
     if request.run is not None:
         flags["method"]["run"] = str(Path(request.run).absolute())
-    start = OfRun(values, request.run or "")
+    start = sources_of(values, request.run or "")
     return settle(flags, request.sets, request.config, flag_names=names, start=start)
 
 

@@ -16,7 +16,7 @@ from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config import recipe
 from ssl_cli.config.recipe import citations, families, family_of, median_side, read_recipe, side_of
 from ssl_cli.config.sources import settle
-from ssl_cli.config.start import OfRun
+from ssl_cli.config.start import sources_of
 from ssl_cli.config.toml_file import flatten
 from ssl_cli.config.tree import Fitted, Settings
 from ssl_cli.engine.build import build_objective
@@ -48,7 +48,7 @@ def test_a_value_without_a_source_is_found() -> None:
 
 def settings_of(method: str, family: str, sets: Sequence[str] = ()) -> Settings:
     table = {"method": {"name": method}, "run": {"recipe": family}}
-    start = OfRun({}) if method in TRANSFERS else None
+    start = sources_of({}) if method in TRANSFERS else None
     return settle(table, sets, env={}, user_file=Path("none"), start=start).settings
 
 

@@ -192,7 +192,18 @@ def test_a_killed_run_resumes_equal_to_the_last_bit(
     same(state(killed)["objective"], state(whole)["objective"])
 
 
+def test_neither_the_environment_nor_a_file_changes_the_network(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSLCLI_MODEL__WIDTH", "0.125")
+    monkeypatch.chdir(tmp_path)
+    Path("sslcli.toml").write_text("[data]\nsize = 16\n[method]\nhead_layers = 2\n")
+    assert main(["finetune", str(pretrained), "--labels", "1-per-class", "--epochs", "1", "--dry-run", *TINY]) == 0
+
+
 BAD = {
+    "another network": (["--set", "model.width=0.125"], 2, "whose weights fit no other network"),
+    "another head": (["--set", "method.head_layers=2"], 2, "whose weights fit no other network"),
     "a layer that the head lacks": (["--from-layer", "3"], 2, "The head of .* has 2 hidden layers"),
     "a class with too few images": (["--labels", "99-per-class"], 3, "has 8 training images, and 99 are asked for"),
     "no share": (["--labels", "0%"], 2, "is no share of the images"),
