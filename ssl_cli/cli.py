@@ -15,7 +15,18 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from ssl_cli.commands import bench, export, inspect_augs, knn_eval, linear_eval, methods, options, pretrain
+from ssl_cli.commands import (
+    bench,
+    distill,
+    export,
+    finetune,
+    inspect_augs,
+    knn_eval,
+    linear_eval,
+    methods,
+    options,
+    pretrain,
+)
 from ssl_cli.commands.suggestions import SUGGESTIONS
 from ssl_cli.errors import (
     DONE,
@@ -28,6 +39,7 @@ from ssl_cli.errors import (
     UsageError,
     convert_exception,
 )
+from ssl_cli.ui.screen import TRAINING
 from ssl_cli.ui.stream import DisplayStream, discard, write_result
 from ssl_cli.world import world
 
@@ -65,6 +77,7 @@ app = typer.Typer(
         "What the network sees of them: sslcli inspect-augs",
         "How good it is, by its neighbours: sslcli knn-eval runs/first --baselines",
         "How good it is, by a linear classifier: sslcli linear-eval runs/first",
+        "A classifier of it, from a tenth of the labels: sslcli finetune runs/first --labels 10%",
         "How fast this machine is, and what would help: sslcli bench",
         "Take it with you: sslcli export runs/first -o encoder.onnx",
     )
@@ -81,6 +94,8 @@ def _add(name: str, body: Callable[..., int], epilog: str, panel: str) -> None:
 
 
 _add("pretrain", pretrain.pretrain, pretrain.EPILOG, TRAIN)
+_add("finetune", finetune.finetune, finetune.EPILOG, TRAIN)
+_add("distill", distill.distill, distill.EPILOG, TRAIN)
 _add("methods", methods.methods, methods.EPILOG, TRAIN)
 _add("inspect-augs", inspect_augs.inspect_augs, inspect_augs.EPILOG, TRAIN)
 _add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)
@@ -108,7 +123,7 @@ def root(
     """Contrastive self-supervised pretraining of image encoders."""
     if not {"--help", "-h"} & {*(ctx.obj or ())} and ctx.invoked_subcommand is not None:
         _require_current_directory()
-    if not world().is_rank_zero and ctx.invoked_subcommand != "pretrain":
+    if not world().is_rank_zero and ctx.invoked_subcommand not in TRAINING:
         raise typer.Exit  # of several processes, only training is for more than the first
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())

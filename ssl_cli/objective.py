@@ -151,6 +151,17 @@ class Objective(nn.Module):
     shuffled_keys: bool = False
     """Whether keys need BatchNorm groups of their own, other than their queries'."""
 
+    classes: int = 0
+    """Classes whose logits `forward` computes: such a run is measured by their accuracy. 0: it computes embeddings."""
+
+    facts: tuple[tuple[str, str, str], ...] = ()
+    """Rows of the plan: name, value and reason."""
+
+    @property
+    def plain_parameters(self) -> tuple[nn.Parameter, ...]:
+        """Return what the optimiser neither decays nor adapts: under LARS a matrix of zeros would stay near zero."""
+        return ()
+
     @property
     def target_views(self) -> tuple[int, ...]:
         """The views that `targets` reads; of the others it may get none where several ranks share a step."""
@@ -166,6 +177,9 @@ class Objective(nn.Module):
 
         Called once before training, and before a checkpoint is loaded.
         """
+
+    def load_start(self) -> None:
+        """Load the weights that training starts from; called once, before the first step of a new run."""
 
     def synchronise(self) -> None:
         """Make copies of trained weights, such as a momentum encoder, equal to them: initial weights were loaded.

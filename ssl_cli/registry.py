@@ -19,6 +19,11 @@ METHODS = {
     "simclr": "ssl_cli.methods.simclr:SimCLR",
     "simclr-v2": "ssl_cli.methods.simclr_v2:SimCLRv2",
 }
+TRANSFERS = {
+    "finetune": "ssl_cli.transfer.finetune:FineTune",
+    "distill": "ssl_cli.transfer.distill:Distill",
+}
+"""What trains on from a run, by the command of that name; no methods of pretraining."""
 BACKBONES = {
     "resnet18": "ssl_cli.nn.resnet:resnet18",
     "resnet34": "ssl_cli.nn.resnet:resnet34",
@@ -77,8 +82,8 @@ def method_path(name: str) -> str:
         if file.suffix == ".py" and not is_file(file):
             raise UsageError(f"There is no file {shown(str(file))} with a method in it.", "Write it as file.py:Class.")
         return name
-    if name in METHODS:
-        return METHODS[name]
+    if name in METHODS or name in TRANSFERS:
+        return METHODS.get(name) or TRANSFERS[name]
     from importlib.metadata import entry_points  # late: it reads every installed package's list
 
     plugins = {point.name: point.value for point in entry_points(group="sslcli.methods")}

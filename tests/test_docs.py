@@ -1,9 +1,11 @@
 """Docs are programs: the README's commands and the examples run, on small data and with small settings."""
 
 import math
+import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,18 @@ def test_the_example_of_a_method_is_byol(progress: float) -> None:
     method.after_step(z, None, batch, progress)
     tau = 1 - 0.1 * (math.cos(math.pi * progress) + 1) / 2
     torch.testing.assert_close(method.target[0][1].weight, tau * before + (1 - tau) * online)
+
+
+@pytest.mark.slow
+def test_the_example_of_few_labels_runs(tmp_path: Path) -> None:
+    example, program = ROOT / "examples" / "few_labels.sh", tmp_path / "bin" / "sslcli"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ssl_cli "$@"\n')
+    program.chmod(0o755)
+    small = {**SMALL, "SSLCLI_DATA__SIZE": "8", "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", str(example), str(tmp_path / "out")], env=os.environ | small, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "out" / "student.onnx").is_file()
 
 
 SCRIPTS = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem != "your_own_method"]

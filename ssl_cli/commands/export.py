@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from ssl_cli.commands import options
+from ssl_cli.errors import UsageError
 from ssl_cli.export.request import FLOAT, INPUTS, check
 
 EPILOG = options.examples(
     "For images that you have fitted yourself: sslcli export runs/photos -o encoder.onnx",
     "For images as decoded, of any size: sslcli export runs/photos -o encoder.onnx --input uint8-nhwc",
     "For search by cosine: sslcli export runs/photos -o search.onnx --input uint8-nhwc --l2",
+    "A fine-tuned run, images to logits: sslcli export runs/classifier --classifier -o classifier.onnx",
     "For a newer runtime, with the facts as JSON: sslcli export runs/photos -o encoder.onnx --opset 23 --json",
 )
 ONNX = "ONNX"
@@ -48,6 +50,15 @@ L2 = Annotated[
         "--l2", metavar=options.SWITCH, help="Divide h by its length (default: as it is)", rich_help_panel=ONNX
     ),
 ]
+WithClassifier = Annotated[
+    bool,
+    typer.Option(
+        "--classifier",
+        metavar=options.SWITCH,
+        help="Of a fine-tuned run: images to logits, with class names (default: to h)",
+        rich_help_panel=ONNX,
+    ),
+]
 Opset = Annotated[
     int, typer.Option(metavar="N", help="ONNX opset, 18 to 23; older runtimes need a low one.", rich_help_panel=ONNX)
 ]
@@ -58,6 +69,7 @@ def export(
     output: Output,
     input_kind: Input = FLOAT,
     l2: L2 = False,
+    classifier: WithClassifier = False,
     opset: Opset = 18,
     method: options.RunMethod = None,
     json: options.Json = False,
@@ -66,10 +78,12 @@ def export(
     """Write a run's encoder, from images to h, as ONNX: one file, checked in onnxruntime against torch."""
     from ssl_cli.commands import preflight
 
+    if classifier and l2:
+        raise UsageError("--l2 is for h, and --classifier gives logits.", "Leave one of them out.")
     check(output, opset, input_kind)  # before torch is imported; `export_run` checks again for its other callers
     preflight.evaluation(run, None, None, device=None, download=None, method=method)
     from ssl_cli.engine.export import export_run
     from ssl_cli.ui.sinks import present
 
-    events = export_run(run, output, opset=opset, input_kind=input_kind, l2=l2, method=method)
+    events = export_run(run, output, opset=opset, input_kind=input_kind, l2=l2, classifier=classifier, method=method)
     return present("export", events, as_json=json)

@@ -99,6 +99,27 @@ EvalData = Annotated[
 Run = Annotated[
     str, typer.Argument(metavar="RUN", help="Run folder, or a checkpoint file.", autocompletion=complete.runs)
 ]
+StartRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN",
+        help="Run folder or checkpoint file to start from; absent with --resume.",
+        autocompletion=complete.runs,
+        show_default=False,
+    ),
+]
+LabelledData = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA",
+        help="Folder of images, one folder a class, or NAME of a torchvision data set. Absent: the run's own.",
+        show_default=False,
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(metavar="L", help="10%, 4-per-class, or FILE of paths, or CSV (default: 100%)", rich_help_panel=DATA),
+]
 TestData = Annotated[
     str | None,
     typer.Option(metavar="DIR", help="Folder of test images (default: DATA's, or split off)", rich_help_panel=DATA),

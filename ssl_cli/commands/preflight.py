@@ -1,13 +1,23 @@
 """Refuse what can be refused before torch is imported: in half a second rather than in three."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_cli.commands import options
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.names import expanded
 from ssl_cli.world import world
+
+if TYPE_CHECKING:
+    from ssl_cli.commands.training import Request
+
+
+PLAN_OR_RESUME = (
+    "--dry-run plans a new run, and --resume continues one.",
+    "Leave one of them out; what a run decided is in its plan.json.",
+)
 
 
 def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool, devices: int | None = None) -> None:
@@ -23,10 +33,7 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
     from ssl_cli.run_path import is_started, refuse_unfit, require_run
 
     if dry_run and resume:
-        raise UsageError(
-            "--dry-run plans a new run, and --resume continues one.",
-            "Leave one of them out; what a run decided is in its plan.json.",
-        )
+        raise UsageError(*PLAN_OR_RESUME)
     here = world()
     if devices is not None and here.size > 1 and not here.launched and devices != here.size:
         raise UsageError(
@@ -38,6 +45,31 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
     start = settings.model.init_from
     if start is not None and not (resume and out is not None and is_started(Path(out))):
         require_run(str(expanded(start)))
+
+
+def starting(params: Mapping[str, Any], run: str | None, request: "Request", *, plan_alone: bool) -> None:
+    """Refuse what `transfer.start` would, as far as that needs no torch.
+
+    Raises:
+        CheckpointError: there is no run to start from.
+        DataError: no such images.
+        UsageError: labels that cannot be read, a run folder that cannot be used, or flags that exclude each other.
+    """
+    from ssl_cli.config.labels import parse_labels
+    from ssl_cli.config.tree import DataSettings
+    from ssl_cli.data.places import require_data
+    from ssl_cli.run_path import refuse_unfit, require_run
+
+    if plan_alone and request.resume:
+        raise UsageError(*PLAN_OR_RESUME)
+    out = params.get("out")
+    refuse_unfit(None if out is None else Path(out), resume=request.resume, overwrite=request.overwrite)
+    if run is not None:
+        require_run(run)
+    if params.get("labels") is not None:
+        parse_labels(params["labels"])
+    if params.get("data") is not None:
+        require_data(DataSettings(source=params["data"], test=params.get("test_data")))
 
 
 def evaluation(

@@ -12,10 +12,9 @@ RESULTS = "what a run did is in RUN/metrics.jsonl, how good it is in RUN/eval/"
 SUGGESTIONS = {
     "embed": VECTORS,
     "features": VECTORS,
-    "finetune": "sslcli linear-eval RUN DATA trains a classifier on the frozen encoder; to train all of it, take the "
-    f"weights in RUN/checkpoints/: {WEIGHTS}",
-    "predict": "An encoder gives vectors, not classes: sslcli linear-eval RUN DATA says how well a linear classifier "
-    f"does on them. {VECTORS}",
+    "weights": f"sslcli finetune RUN DATA trains all of a run's weights; they are in RUN/checkpoints/: {WEIGHTS}",
+    "predict": "An encoder gives vectors, not classes: sslcli finetune RUN DATA trains a classifier on it, and "
+    "sslcli export RUN --classifier -o classifier.onnx writes one that turns images into logits.",
     "compare": f"sslcli knn-eval RUN --baselines compares it with raw pixels and the network untrained; {RESULTS}.",
     "show": f"sslcli inspect-augs DATA shows the views of training; {RESULTS}.",
 }

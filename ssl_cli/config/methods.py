@@ -71,6 +71,34 @@ class InvaSpreadSettings(MethodSettings):
     head_layers: int = Field(1, ge=0, le=3, description="0: none (h itself), 1: linear, 2 and 3: with hidden layers")
 
 
+class TransferSettings(MethodSettings):
+    """What starts from a run: the file, its sha256, and the head of the network that was trained there."""
+
+    run: str = Field("", description="run folder or checkpoint file that it starts from, as given")
+    checkpoint: str = Field("", description="the checkpoint's file")
+    sha256: str = Field("", description="of the checkpoint")
+
+
+class FineTuneSettings(TransferSettings):
+    """Fine-tuning on labelled images, as SimCLR v2, Chen et al. 2020, arXiv 2006.10029, section 2."""
+
+    name: Literal["finetune"] = "finetune"
+    from_layer: int = Field(
+        0, ge=0, le=16, description="layer of the head that the classifier reads, after its ReLU; 0: h"
+    )
+    trains: Literal["head", "backbone"] = Field(
+        "head", description="head: its kept layers train, too (the official TF2 code); backbone: they do not (TF1)"
+    )
+
+
+class DistillSettings(TransferSettings):
+    """Distillation of a fine-tuned run on unlabelled images, SimCLR v2, arXiv 2006.10029, section 2, equation 2."""
+
+    name: Literal["distill"] = "distill"
+    temperature: Factor = 1.0
+    alpha: float = Field(1.0, ge=0, le=1, description="weight of the teacher; 1 - alpha is that of the labels")
+
+
 class CustomMethodSettings(MethodSettings):
     """The settings of a user's own `module:Class`, which receives further names as they are."""
 
@@ -86,6 +114,8 @@ _METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
     "moco-v2": MoCoSettings,
     "simclr": SimCLRSettings,
     "simclr-v2": SimCLRv2Settings,
+    "finetune": FineTuneSettings,
+    "distill": DistillSettings,
 }
 
 

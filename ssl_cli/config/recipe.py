@@ -12,7 +12,7 @@ from pathlib import Path
 from ssl_cli.config.toml_file import TomlFile, read_toml
 from ssl_cli.errors import UsageError
 from ssl_cli.names import IMAGE_SUFFIXES, expanded, is_file, is_there, shown
-from ssl_cli.registry import FAMILIES, METHODS, did_you_mean
+from ssl_cli.registry import FAMILIES, METHODS, TRANSFERS, did_you_mean
 
 SIDES = {"cifar10": 32, "cifar100": 32, "svhn": 32, "mnist": 28, "fashionmnist": 28, "stl10": 96, "fake": 224}
 """Short sides of torchvision's data sets in pixels; those of the others differ, and are larger."""
@@ -34,7 +34,7 @@ def read_recipe(method: str, wanted: str) -> TomlFile:
     if wanted not in FAMILIES:
         raise UsageError(f"There is no recipe family '{shown(wanted)}'.", did_you_mean(wanted, FAMILIES))
     file = recipe_file(method, wanted)
-    if method in METHODS:
+    if _written_for(method) == method:
         return file
     from ssl_cli.config.methods import MethodSettings  # late: listing recipes needs no settings tree
 
@@ -74,7 +74,7 @@ def citations(text: str) -> dict[str, str]:
 
 
 def _written_for(method: str) -> str:
-    return method if method in METHODS else "simclr"
+    return method if method in METHODS or method in TRANSFERS else "simclr"
 
 
 def _path(method: str, family: str) -> Path:

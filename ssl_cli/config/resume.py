@@ -79,7 +79,7 @@ def continued(
     for key, origin in origins.items():
         is_open = key in before.run.fit and key in sized
         value, wanted = sized[key] if is_open else _at(old, key), _at(new, key)
-        if not (origin.startswith("--") or origin in {"DATA", "the command line"}):
+        if not (origin.startswith("--") or origin in {"DATA", "RUN", "the command line"}):
             continue
         if key == DEVICE:
             device = wanted  # also where it is `auto` as before: another may be the best one here

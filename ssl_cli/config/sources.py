@@ -23,7 +23,7 @@ from ssl_cli.config.toml_file import TomlFile, flatten, is_name, nest, parse_tom
 from ssl_cli.config.tree import SHAPING, Settings, leaves
 from ssl_cli.errors import UsageError
 from ssl_cli.names import is_there, shown
-from ssl_cli.registry import FAMILIES, METHODS, is_library_backbone, method_path
+from ssl_cli.registry import FAMILIES, METHODS, TRANSFERS, is_library_backbone, method_path
 
 DEFAULT_METHOD = "simclr"
 PROJECT_FILE = "sslcli.toml"
@@ -240,6 +240,7 @@ def settle(
     user_file: Path | None = None,
     flag_names: Mapping[str, str] | None = None,
     gentle: bool = False,
+    start: Sequence[Source] | None = None,
 ) -> Settled:
     """Merge all sources of settings, validate the result and record the origins.
 
@@ -252,6 +253,7 @@ def settle(
         user_file: file of machine preferences; default: the platform's own place.
         flag_names: for a dotted key, the flag to name as its origin.
         gentle: whether `--gentle` was given, which weakens what the other sources make of the augmentation.
+        start: what a run to start from gives: what only flags and --set override, then what only the recipe does not.
 
     Raises:
         UsageError: an unknown name, an impossible value, an unreadable file, no such method or recipe.
@@ -260,6 +262,7 @@ def settle(
     sources: list[Source] = [Flags(flags, flag_names), Sets(sets), Environment(env)]
     sources += [File(read_toml(path)) for path in (config, project) if path and (path is config or is_there(path))]
     sources += _preferences(user_file)
+    sources[2:2], sources[len(sources) :] = (start or ())[:1], (start or ())[1:]
     sources.append(Recipe(tuple(sources)))
     settings = _validated(sources)
     if gentle:
@@ -270,6 +273,9 @@ def settle(
     for source in reversed(sources):
         keys = [key for key in source.values if key in origins or key.startswith("method.")]
         origins |= {key: source.origins.get(key, "default") for key in keys}
+    if start is None and settings.method.name in TRANSFERS:
+        name = settings.method.name
+        raise UsageError(f"'{name}' (from {origins['method.name']}) is a command of its own.", f"sslcli {name} RUN")
     if settings.schedule.resolution and is_library_backbone(settings.model.backbone):
         name = settings.model.backbone
         what = f"{_GROWING} (from {origins[_GROWING]}) is for our own ResNets: {name} has views of one size."

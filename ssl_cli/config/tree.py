@@ -86,6 +86,9 @@ class DataSettings(Section):
         3, ge=1, le=16, description="3: colour; 1: gray; others from .npy files (H,W,C) or (C,H,W), RGBA, TIFF pages"
     )
     limit: Count | None = Field(None, description="first N images of each class, or of an unlabelled set")
+    labels: str | None = Field(None, description="labels that training uses: 10%, 4-per-class, or a FILE of paths")
+    unlabelled: bool = Field(False, description="train on the images whose label is not used, too, as unlabelled")
+    classes: tuple[str, ...] = Field((), description="names of the classes, in the order of the classifier's logits")
     threads: int | None = Field(None, gt=0, le=1024, description="decode threads; default: one per processor")
     cache: Literal["auto", "ram", "none"] = Field(
         "auto", description="keep decoded images in memory; auto: if they fit"

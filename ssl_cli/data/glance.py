@@ -14,6 +14,7 @@ from ssl_cli.data.places import folder_of, is_shapes, name_and_split, training_f
 from ssl_cli.data.search import require_images, walk
 from ssl_cli.data.shapes import CLASSES, Shapes
 from ssl_cli.data.source import Source
+from ssl_cli.data.sources import open_pretraining
 
 SECONDS = 2.0
 FEW = 64
@@ -55,9 +56,14 @@ class Glance:
 def glance(settings: DataSettings, seed: int, enough: int = 0) -> Glance:
     """Count the images to pretrain on without opening them; in a large folder for two seconds, or up to `enough`.
 
+    Images that labels choose are opened.
+
     Raises:
         DataError: there is no such folder or data set, or no image in it.
     """
+    if settings.labels is not None:
+        source = open_pretraining(settings, seed)
+        return Glance(len(source), source, source.name)
     folder = folder_of(settings.source)
     if folder is not None:
         return _folder(training_folder(folder), settings.limit, enough, settings.channels)

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass, replace
 
+import torch
+
+from ssl_cli.config.labels import parse_labels
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import in_channels
 from ssl_cli.data.folder import open_folder
+from ssl_cli.data.labelled import choose, listed
 from ssl_cli.data.places import folder_of, is_shapes, refuse_test_images, training_folder
 from ssl_cli.data.shapes import CLASSES, Shapes, Stream
 from ssl_cli.data.source import Source
-from ssl_cli.data.split import labelled, limited, part_of, relabelled, stratified
+from ssl_cli.data.split import hold_out, labelled, limited, part_of, relabelled, stratified, subset
 from ssl_cli.errors import DataError, NoLabelsError
 from ssl_cli.names import expanded, is_folder, shown
 
@@ -39,12 +43,15 @@ class Evaluation:
 
 
 def open_pretraining(settings: DataSettings, seed: int) -> Source:
-    """Open the images to pretrain on.
+    """Open the images to train on; with `labels` those that are labelled, or all with these labels alone.
+
+    With `labels` none is among the test images that `open_evaluation` opens.
 
     Raises:
-        DataError: there is no such folder or data set, or no image in it.
+        DataError: there is no such folder or data set, no image in it, or not the labels asked for.
     """
-    return limited(_training(settings, seed), settings.limit)
+    source = _training(settings, seed)
+    return source if settings.labels is None else _with_labels(source, settings, seed)
 
 
 def open_evaluation(settings: DataSettings, seed: int, split: str = "test") -> Evaluation:
@@ -53,12 +60,13 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test") -> E
     Raises:
         DataError: as `open_pretraining`; or there are no labels, or no class is in both parts.
     """
-    bank, queries, note = _pair(settings, seed, split)
-    bank = _labelled(bank, settings)
+    named = folder_of(settings.source) is None and not is_shapes(settings.source)
+    bank = _labelled(_training(settings, seed, "train" if named else None))  # also of a name such as stl10:unlabeled
+    queries, note = _test_images(settings, seed, split)
     if queries is None:
         bank, queries = stratified(bank, seed)
     else:
-        queries = _labelled(queries, settings)
+        queries = _labelled(limited(queries, settings.limit))
         unknown = sorted(set(queries.classes) - set(bank.classes))
         if len(unknown) == len(queries.classes):
             raise DataError(
@@ -75,17 +83,56 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test") -> E
     return Evaluation(bank, queries, note)
 
 
-def _training(settings: DataSettings, seed: int) -> Source:
-    folder = folder_of(settings.source)
+def open_test(settings: DataSettings, seed: int) -> tuple[Source, str]:
+    """Open the test images of `open_evaluation` alone, whose labels are numbered as theirs; return what they are, too.
+
+    Raises:
+        DataError: as `open_evaluation`.
+    """
+    queries, note = _test_images(settings, seed, "test")
+    if queries is not None:
+        return _labelled(limited(queries, settings.limit)), note
+    return stratified(_labelled(_training(settings, seed)), seed)[1], note
+
+
+def _training(settings: DataSettings, seed: int, split: str | None = None) -> Source:
+    """Open the training images, `split` of a named set if given; their labels are those of a file, if there is one."""
+    folder, root = folder_of(settings.source), None
     if folder is not None:
-        return open_folder(training_folder(folder), settings.channels)
-    if is_shapes(settings.source):
-        return in_channels(Shapes(settings.images, settings.size, seed), settings.channels)
-    return _open_named(settings)
+        root = training_folder(folder)
+        source: Source = open_folder(root, settings.channels)
+    elif is_shapes(settings.source):
+        source = in_channels(Shapes(settings.images, settings.size, seed), settings.channels)
+    else:
+        source = _open_named(settings, split)
+    source, file = limited(source, settings.limit), parse_labels(settings.labels).file if settings.labels else None
+    return source if file is None else listed(source, file, root)
 
 
-def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source | None, str]:
-    """Return bank, queries and note; queries are None if they are to be split off the bank."""
+def _with_labels(source: Source, settings: DataSettings, seed: int) -> Source:
+    """Keep the labels that `settings.labels` asks for, numbered as `settings.classes`.
+
+    Raises:
+        DataError: a class has fewer images than asked for, there are no labels, or one is not among the classes.
+    """
+    known = (source.labels >= 0).nonzero()[:, 0]
+    if not len(known):
+        raise _unlabelled(source, "learn from")
+    if _test_images(settings, seed, "test")[0] is None:
+        known = known[hold_out(source.labels[known], seed)[0]]
+    chosen = known[choose(source.labels[known], source.classes, parse_labels(str(settings.labels)), seed)]
+    labels = torch.full((len(source),), -1)
+    labels[chosen] = source.labels[chosen]
+    unknown = sorted(set(source.classes) - set(settings.classes or source.classes))
+    if unknown:
+        what = f"The class '{shown(unknown[0])}' of {shown(source.name)} is not one of the run's"
+        raise DataError(f"{what}: {shown(', '.join(settings.classes[:5]))}.", "Give images of its classes.")
+    used = torch.arange(len(source)) if settings.unlabelled else chosen
+    return relabelled(subset(source, used, labels[used]), settings.classes or source.classes)
+
+
+def _test_images(settings: DataSettings, seed: int, split: str) -> tuple[Source | None, str]:
+    """Return the test images, None if they are to be split off the training images, and what they are."""
     by_seed = f"a fifth of each class held out by seed {seed}"
     folder = folder_of(settings.source)
     if folder is None and is_shapes(settings.source):
@@ -94,36 +141,31 @@ def _pair(settings: DataSettings, seed: int, split: str) -> tuple[Source, Source
         stream: Stream = "validation" if split == "validation" else "test"
         count = max(len(CLASSES), min(_TEST_IMAGES, settings.images // 8))
         queries = in_channels(Shapes(count, settings.size, seed, stream), settings.channels)
-        return _training(settings, seed), queries, f"the embedded set's {stream} stream"
-    if folder is None:
-        # The bank is the training split, also of a name such as stl10:unlabeled.
-        bank: Source = _open_named(settings, "train")
-    else:
-        bank = _training(settings, seed)
+        return queries, f"the embedded set's {stream} stream"
     if split == "validation":
-        return bank, None, f"the training images, {by_seed}"
+        return None, f"the training images, {by_seed}"
     if settings.test is not None:
-        return (
-            bank,
-            open_folder(expanded(settings.test), settings.channels),
-            f"the images of {shown(settings.test)}",
-        )
+        return open_folder(expanded(settings.test), settings.channels), f"the images of {shown(settings.test)}"
     if folder is None:
-        return bank, _open_named(settings, "test"), "the data set's own test split"
+        return _open_named(settings, "test"), "the data set's own test split"
     for name in _TESTS if is_folder(folder / "train") else ():
         if is_folder(folder / name):
-            return bank, open_folder(folder / name, settings.channels), f"the folder's own {name}/"
-    return bank, None, f"no test images were given: {by_seed}, though pretraining saw them"
+            return open_folder(folder / name, settings.channels), f"the folder's own {name}/"
+    return None, f"no test images were given: {by_seed}, though pretraining saw them"
 
 
-def _labelled(source: Source, settings: DataSettings) -> Source:
-    source = limited(labelled(source), settings.limit)
+def _labelled(source: Source) -> Source:
+    source = labelled(source)
     if not len(source):
-        raise NoLabelsError(
-            f"The images of {shown(source.name)} have no labels, so there is nothing to evaluate with.",
-            "Put them into one folder per class, or give a labelled folder as DATA.",
-        )
+        raise _unlabelled(source)
     return source
+
+
+def _unlabelled(source: Source, purpose: str = "evaluate with") -> NoLabelsError:
+    return NoLabelsError(
+        f"The images of {shown(source.name)} have no labels, so there is nothing to {purpose}.",
+        "Put them into one folder per class, or give a labelled folder as DATA.",
+    )
 
 
 def _open_named(settings: DataSettings, split: str | None = None) -> Source:

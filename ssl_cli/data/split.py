@@ -79,14 +79,20 @@ def labelled(source: Source) -> Source:
 
 def stratified(source: Source, seed: int, fraction: float = 0.2) -> tuple[Source, Source]:
     """Split a source; the second part holds a `fraction` of each class, at least one image of two or more."""
+    rest, held_out = hold_out(source.labels, seed, fraction)
+    return subset(source, rest), subset(source, held_out)
+
+
+def hold_out(labels: Tensor, seed: int, fraction: float = 0.2) -> tuple[Tensor, Tensor]:
+    """Split images of these labels `(N,)` as `stratified` does; return the positions of both parts, in their order."""
     rest, held_out = [], []
-    for label in sorted(set(source.labels.tolist())):
-        members = (source.labels == label).nonzero()[:, 0]
+    for label in sorted(set(labels.tolist())):
+        members = (labels == label).nonzero()[:, 0]
         members = members[draws.permutation(seed, len(members), _STREAM, label)]
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
         held_out.append(members[:count])
         rest.append(members[count:])
-    return subset(source, torch.cat(rest).sort().values), subset(source, torch.cat(held_out).sort().values)
+    return torch.cat(rest).sort().values, torch.cat(held_out).sort().values
 
 
 def part_of(source: Source, count: int, seed: int) -> Source:

@@ -88,7 +88,8 @@ def build_objective(
     if initial is not None:
         initial.load_backbone(backbone, settings.model.title)
     try:
-        objective = convert(kind(backbone, features, settings.method))
+        classes = (len(settings.data.classes),) if name in registry.TRANSFERS else ()
+        objective = convert(kind(backbone, features, settings.method, *classes))
     except Exception as error:
         if ":" not in name:
             raise

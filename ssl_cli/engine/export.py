@@ -1,4 +1,4 @@
-"""Export of a run's encoder as ONNX: convert, check against torch on random and real images, then write."""
+"""Export of a run as ONNX: convert, check against torch on random and real images, then write."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -19,10 +19,11 @@ from ssl_cli.engine.evaluation.features import Trained, open_run
 from ssl_cli.errors import DataError, ResourceError, SslcliError
 from ssl_cli.events import Event, Warned
 from ssl_cli.export.description import as_text, describe_input, describe_preprocessing, rounded
-from ssl_cli.export.onnx import INPUT, OUTPUT, compare, convert, stamp
+from ssl_cli.export.onnx import INPUT, LOGITS, OUTPUT, compare, convert, stamp
 from ssl_cli.export.preprocessing import Preprocessing, prepend
 from ssl_cli.export.request import FLOAT, UINT8, check
 from ssl_cli.nn.evaluating import fingerprint
+from ssl_cli.transfer.finetune import plain_network
 
 RANDOM_BATCHES = (1, 2, 5)
 REAL_IMAGES = 8
@@ -42,9 +43,16 @@ class _Encoder(nn.Module):
 
 
 def export_run(
-    run: str, output: Path, *, opset: int = 18, input_kind: str = FLOAT, l2: bool = False, method: str | None = None
+    run: str,
+    output: Path,
+    *,
+    opset: int = 18,
+    input_kind: str = FLOAT,
+    l2: bool = False,
+    classifier: bool = False,
+    method: str | None = None,
 ) -> Iterator[Event]:
-    """Write the backbone of a run as ONNX, images to h; the last event is `Evaluated` named `export`.
+    """Write a run as ONNX, images to h, or to logits; the last event is `Evaluated` named `export`.
 
     `output` is replaced only after onnxruntime agreed with torch. The result is written to the run folder's `export/`,
     too, under the file's name.
@@ -56,6 +64,7 @@ def export_run(
         input_kind: `float-nchw`, images by the test transform; or `uint8-nhwc`, images of any size as decoded, with
             the transform in the graph.
         l2: divide rows by their length.
+        classifier: write a fine-tuned or distilled run whole, images to logits, with the names of the classes.
         method: the run's method again, if it is the user's own.
 
     Raises:
@@ -64,11 +73,13 @@ def export_run(
         ResourceError: `output` cannot be written.
     """
     check(output, opset, input_kind)
-    trained = open_run(run, "cpu", method)
-    settings, digest = trained.settings, fingerprint(trained.objective.backbone)
-    encoder = _Encoder(trained.objective.backbone, l2)
+    trained = open_run(run, "cpu", method, projector=classifier)
+    settings, classes = trained.settings, list(trained.settings.data.classes)
+    whole = plain_network(trained.objective, run) if classifier else trained.objective.backbone
+    digest, encoder = fingerprint(whole), whole if classifier else _Encoder(whole, l2)
+    what = LOGITS if classifier else OUTPUT
     name = "fitted" if input_kind == UINT8 else INPUT
-    model = convert(encoder, settings.data.size, opset, name, settings.data.channels)
+    model = convert(encoder, settings.data.size, opset, name, settings.data.channels, what)
     preprocessing = _preprocessing(settings)
     if input_kind == UINT8:
         prepend(model, preprocessing)
@@ -83,6 +94,7 @@ def export_run(
         "opset": opset,
         "input_kind": input_kind,
         "l2": l2,
+        **({"classes": classes} if classifier else {}),
         "h_width": model.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
         "preprocessing": describe_preprocessing(preprocessing, in_graph=input_kind == UINT8),
     }
@@ -94,7 +106,7 @@ def export_run(
         "path": str(output),
         "bytes": size,
         "input": f"{INPUT}: {describe_input(preprocessing, input_kind)}",
-        "output": f"{OUTPUT}: float32 (batch, {form['h_width']}){', rows of length one' if l2 else ''}",
+        "output": f"{what}: float32 (batch, {form['h_width']}){', rows of length one' if l2 else ''}",
         **form,
         **verification,
         "sha256": sha256,

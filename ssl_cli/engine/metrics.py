@@ -28,7 +28,7 @@ def observe(objective: Objective, z: Tensor, targets: Targets, batch: Batch) -> 
     """Return the objective's own metrics and `spread`, `uniformity` and `effective_rank` of z `(M,D)`."""
     numbers = _to_host(objective.observe(z, targets, batch), z.device)
     # a few hundred rows, on the CPU: not every device has eigenvalues or float64
-    rows = unit(z[:ROWS]).cpu() if z.dim() == 2 else z[:0].cpu()
+    rows = unit(z[:ROWS]).cpu() if z.dim() == 2 and not objective.classes else z[:0].cpu()
     if len(rows) > 1 and bool(torch.isfinite(rows).all()):
         geometry = {"spread": spread, "uniformity": uniformity, "effective_rank": effective_rank}
         numbers |= {name: float(measure(rows)) for name, measure in geometry.items()}

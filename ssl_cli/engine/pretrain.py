@@ -1,4 +1,4 @@
-"""A pretraining run from its settings to its last event."""
+"""A run, of pretraining or one that starts from another, from its settings to its last event."""
 
 import contextlib
 import time
@@ -19,6 +19,7 @@ from ssl_cli.data.loader import require_batch
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
+from ssl_cli.engine.evaluation.classify import classify
 from ssl_cli.engine.evaluation.quality import quality
 from ssl_cli.engine.plan import oom
 from ssl_cli.engine.plan.plan import Plan, cap_queue, describe, make_plan, replan
@@ -51,7 +52,7 @@ from ssl_cli.weights.initial import read_initial, recorded
 def pretrain(
     settings: Settings, *, origins: Mapping[str, str], resume: bool, overwrite: bool
 ) -> Generator[Event, None, None]:
-    """Train an encoder; record every event that is yielded in the run folder.
+    """Train; record every event that is yielded in the run folder.
 
     Args:
         settings: settings of the run.
@@ -135,7 +136,8 @@ def _events(
         if settings.run.evaluate:
             request.raise_if_signalled()
             trained, precision, source = trainer.objective, trainer.resolved.precision, trainer.loader.source
-            yield from quality(trained, settings, precision, source, step=finished.step, folder=folder.path)
+            measure = classify if trained.classes else quality
+            yield from measure(trained, settings, precision, source, step=finished.step, folder=folder.path)
         yield finished
 
 
@@ -219,6 +221,8 @@ def assemble(
     trainer = Trainer(settings, resolved, objective, loader, folder, request)
     if state is not None:
         trainer.start = restore_state(state, trainer.objective, trainer.optimiser)
+    else:
+        objective.load_start()
     return trainer, planned, notes
 
 

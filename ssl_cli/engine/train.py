@@ -139,7 +139,7 @@ class Trainer:
         self.objective = objective.train().to(memory_format=memory_format)
         self.schedule = RunSchedule(settings, loader.steps_per_epoch, resolved.timing, resolved.calibrated)
         self.peak_lr = peak_rate(settings.optim, settings.run.batch)
-        self.optimiser = build_optimiser(objective, settings.optim, self.peak_lr)
+        self.optimiser = build_optimiser(objective, settings.optim, self.peak_lr, objective.plain_parameters)
         self.moments = Moments()
         pipeline = pipeline_by_step(settings.views, settings.run.seed, self.schedule.view_size)
         dtype = view_dtype(resolved.precision)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ssl_cli.errors import CheckpointError
 from ssl_cli.export.runtime import import_onnxruntime
 
-INPUT, OUTPUT = "image", "h"
+INPUT, OUTPUT, LOGITS = "image", "h", "logits"
 PROVIDER = "CPUExecutionProvider"  # that runs the check
 LARGEST = 1_800_000_000  # bytes; one protobuf file ends at 2 GB
 TOLERANCE = 1e-4  # largest difference, as a share of the largest value
@@ -38,7 +38,9 @@ class Agreement:
     batch_sizes: tuple[int, ...]
 
 
-def convert(encoder: nn.Module, size: int, opset: int, name: str = INPUT, channels: int = 3) -> onnx.ModelProto:
+def convert(
+    encoder: nn.Module, size: int, opset: int, name: str = INPUT, channels: int = 3, output: str = OUTPUT
+) -> onnx.ModelProto:
     """Convert an encoder `(N,C,size,size) -> (N,F)` to an ONNX graph with a free N and without paths of this machine.
 
     Args:
@@ -47,6 +49,7 @@ def convert(encoder: nn.Module, size: int, opset: int, name: str = INPUT, channe
         opset: of the graph.
         name: of the graph's input.
         channels: of its images.
+        output: name of the graph's output.
 
     Raises:
         CheckpointError: the encoder cannot be expressed, not in this opset, or is too large for one file.
@@ -62,7 +65,7 @@ def convert(encoder: nn.Module, size: int, opset: int, name: str = INPUT, channe
                 encoder,
                 (example,),
                 input_names=[name],
-                output_names=[OUTPUT],
+                output_names=[output],
                 opset_version=opset,
                 dynamo=True,
                 dynamic_shapes=({0: "batch"},),
@@ -94,7 +97,7 @@ def compare(model: onnx.ModelProto, reference: Callable[[Tensor], Tensor], batch
     try:
         onnx.checker.check_model(model, full_check=True)
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[PROVIDER])
-        found = [torch.from_numpy(session.run([OUTPUT], {INPUT: batch.numpy()})[0]) for batch in batches]
+        found = [torch.from_numpy(session.run(None, {INPUT: batch.numpy()})[0]) for batch in batches]
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"The ONNX file does not run: {type(error).__name__}: {reason}") from error

@@ -1,5 +1,6 @@
 """Create the optimiser of the settings."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,19 +17,23 @@ STATE_NAMES: dict[type[Optimizer], set[str]] = {
 """What each optimiser keeps of a parameter: tensors of its shape, but for the scalar `step`."""
 
 
-def build_optimiser(net: nn.Module, optim: OptimSettings, lr: float) -> Optimizer:
-    """Create the optimiser of all parameters that require a gradient, in two groups: matrices, and vectors.
+def build_optimiser(net: nn.Module, optim: OptimSettings, lr: float, plain: Iterable[nn.Parameter] = ()) -> Optimizer:
+    """Create the optimiser of all parameters that require a gradient, in groups: matrices, vectors, and `plain` ones.
 
     Vectors (BatchNorm parameters and biases) are those of one dimension, whatever their names. Weight decay and LARS
-    adaptation may each exclude them.
+    adaptation may each exclude them. Both exclude the `plain` ones, whatever the settings.
     """
-    params = [p for p in net.parameters() if p.requires_grad]
+    apart = {id(p) for p in plain}
+    params = [p for p in net.parameters() if p.requires_grad and id(p) not in apart]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in params if p.ndim > 1], "weight_decay": optim.weight_decay},
         {"params": [p for p in params if p.ndim <= 1], "weight_decay": optim.weight_decay * optim.decay_norm_bias},
     ]
+    if apart:
+        groups.append({"params": [p for p in net.parameters() if id(p) in apart], "weight_decay": 0.0})
     if optim.name == "lars":
-        groups[0]["adapt"], groups[1]["adapt"] = True, optim.adapt_norm_bias
+        for group, adapt in zip(groups, (True, optim.adapt_norm_bias, False), strict=False):
+            group["adapt"] = adapt
         return LARS(groups, lr, optim.momentum, trust=optim.trust)
     if optim.name == "adamw":
         return AdamW(groups, lr, betas=optim.betas, fused=True)

@@ -9,12 +9,14 @@ from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.errors import DONE, EXIT_CODES, INTERRUPTED, STOPPED
 from ssl_cli.events import SCHEMA, Finished
 from ssl_cli.ui import bench, sizes
-from ssl_cli.ui.screen import Screen
+from ssl_cli.ui.screen import TRAINING, Screen
 from ssl_cli.ui.text import percent, rate, safe
 from ssl_cli.verdict import NAMES, Advice, Score, Training, advise
 
 Line = tuple[str, str]
 """A label and its text; an empty label continues the line above."""
+FEWEST_SHOWN = 3
+"""Classes that the summary names, of the lowest accuracy."""
 MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds": ("time", format_seconds),
     "peak_memory": ("memory", format_bytes),
@@ -30,7 +32,7 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
     head: dict[str, Any] = {"schema": SCHEMA, "command": command}
     if command == "bench":
         body = bench.document(screen)
-    elif command != "pretrain":
+    elif command not in TRAINING:
         body = {key: value for result in screen.results.values() for key, value in result.items()}
     elif screen.plan_alone:
         body = {
@@ -55,12 +57,12 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
             "plan_against_fact": {
                 name: {"expected": expected, "actual": actual} for name, expected, actual in _compared(screen)
             },
-            "verdict": _advice(screen).message,
+            "verdict": _advice(screen).message if command == "pretrain" else "",
         }
     body["warnings"] = [warning.message for warning in screen.warnings]
     if screen.stopped:
         code, reason = screen.stopped.exit_code, screen.stopped.reason
-        body["error"] = {"code": code, "message": f"Stopped: {reason}.", "hint": _resume(screen)}
+        body["error"] = {"code": code, "message": f"Stopped: {reason}.", "hint": _resume(command, screen)}
     return {**head, **body}
 
 
@@ -69,10 +71,10 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
 
     For a plan without training only its warnings: `view.plan` renders the rest.
     """
-    if command == "pretrain" and not screen.plan_alone:
-        yield from _pretrain(screen)
+    if command in TRAINING and not screen.plan_alone:
+        yield from _trained(command, screen)
     for name, result in screen.results.items():
-        if name in {"knn", "linear"} and command != "pretrain":
+        if name in {"knn", "linear"} and command not in TRAINING:
             yield from _accuracy(name, result)
         elif name == "export":
             yield from _export(result)
@@ -81,7 +83,7 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
             yield "shows", _sheet(result)
             if matched := result.get("matched"):
                 yield "task", _task(matched, result["note"])
-    for warning in screen.warnings if command != "pretrain" or screen.plan_alone else ():
+    for warning in screen.warnings if command not in TRAINING or screen.plan_alone else ():
         yield "warning", f"{safe(warning.message)} {safe(warning.hint)}".rstrip()
 
 
@@ -96,15 +98,15 @@ def _task(matched: Mapping[str, Any], note: str) -> str:
     return f"{shares} ({matched['images']} images). {safe(note)}".rstrip()
 
 
-def _pretrain(screen: Screen) -> Iterator[Line]:
+def _trained(command: str, screen: Screen) -> Iterator[Line]:
     out = screen.started.out if screen.started else ""
     if screen.stopped:
         why = EXIT_CODES.get(screen.stopped.exit_code, "stopped")
         yield "stopped", f"at step {screen.step:,} of {screen.steps:,}: {safe(screen.stopped.reason)} ({why})"
-    advice = _advice(screen)
+    advice = _advice(screen) if command == "pretrain" else Advice()
     if advice.worse:
         yield "verdict", safe(advice.message)
-    yield from _measured(screen)
+    yield from _measured(command, screen)
     if advice.message and not advice.worse:
         yield "advice", safe(advice.message)
     if screen.latest:
@@ -116,13 +118,15 @@ def _pretrain(screen: Screen) -> Iterator[Line]:
         images = "image" if screen.skipped == 1 else "images"
         yield "skipped", f"{screen.skipped:,} unreadable {images}, listed in {safe(out)}/bad_images.jsonl"
     if screen.saved:
-        yield "encoder", safe(screen.saved.path)
-    yield from _next(screen, out)
+        yield "encoder" if command == "pretrain" else "checkpoint", safe(screen.saved.path)
+    yield from _next(command, screen, out)
 
 
-def _measured(screen: Screen) -> Iterator[Line]:
+def _measured(command: str, screen: Screen) -> Iterator[Line]:
     """Yield what is known of the encoder: at the end by labels or without, else the latest measurement in training."""
-    if "knn" in screen.results:
+    if command in screen.results:
+        yield from _classified(screen.results[command])
+    elif "knn" in screen.results:
         yield from _accuracy("knn", screen.results["knn"])
     elif screen.results.get("quality", {}).get("measure") == "consistency":
         yield from _label_free(screen.results["quality"])
@@ -166,11 +170,16 @@ def _facts(screen: Screen, finished: Finished) -> Iterator[Line]:
         yield label, f"{planned:>{left}}   {actually:>{middle}}   {apart:>{right}}".rstrip()
 
 
-def _next(screen: Screen, out: str) -> Iterator[Line]:
+def _next(command: str, screen: Screen, out: str) -> Iterator[Line]:
     run = shlex.quote(safe(out))
     if screen.stopped:
         if screen.stopped.exit_code in {STOPPED, INTERRUPTED}:
-            yield "next", _resume(screen)
+            yield "next", _resume(command, screen)
+        return
+    if command != "pretrain":
+        small = f"sslcli distill {run} --student resnet18 --width 0.5"
+        yield "next", f"sslcli export {run} --classifier -o classifier.onnx"
+        yield "", small if command == "finetune" else f"sslcli export {run} -o encoder.onnx"
         return
     labels = "" if "knn" in screen.results else " LABELLED"
     commands = [*map(safe, _advice(screen).commands)] or [f"sslcli knn-eval {run}{labels or ' --baselines'}"]
@@ -181,8 +190,8 @@ def _next(screen: Screen, out: str) -> Iterator[Line]:
     yield "", f"sslcli export {run} -o encoder.onnx"
 
 
-def _resume(screen: Screen) -> str:
-    return f"sslcli pretrain --resume --out {shlex.quote(safe(screen.started.out))}" if screen.started else ""
+def _resume(command: str, screen: Screen) -> str:
+    return f"sslcli {command} --resume --out {shlex.quote(safe(screen.started.out))}" if screen.started else ""
 
 
 def _advice(screen: Screen) -> Advice:
@@ -218,6 +227,20 @@ def _label_free(result: Mapping[str, Any]) -> Iterator[Line]:
         yield "note", safe(result["note"])
 
 
+def _classified(result: Mapping[str, Any]) -> Iterator[Line]:
+    """Word a classifier's accuracy on the test images, and the classes where it is lowest."""
+    error = 100 * math.sqrt(result["top1"] * (1 - result["top1"]) / max(result["test"], 1))
+    yield "accuracy", f"top-1 {percent(result['top1'])} ± {error:.1f}, top-5 {percent(result['top5'])}"
+    labels = f"{result['labelled']:,} labelled" if result["labelled"] else "no labelled"
+    share = f" ({safe(result['labels'])})" if result["labels"] else ""
+    yield "images", f"{result['test']:,} for testing; trained on {result['train']:,} with {labels} ones{share}"
+    lowest = sorted(result["per_class"].items(), key=lambda item: item[1]["top1"])[:FEWEST_SHOWN]
+    if len(result["per_class"]) > FEWEST_SHOWN:
+        yield "lowest", ", ".join(f"{safe(name)} {percent(of['top1'])}" for name, of in lowest)
+    if result.get("note"):
+        yield "note", safe(result["note"])
+
+
 def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
     label = "kNN" if name == "knn" else name
     advice = _as_advice(given) if (given := result.get("advice")) else Advice()
@@ -249,7 +272,7 @@ def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def _export(result: Mapping[str, Any]) -> Iterator[Line]:
-    yield "encoder", safe(result["path"])
+    yield "classifier" if "classes" in result else "encoder", safe(result["path"])
     yield "size", f"{format_bytes(result['bytes'])}, ONNX opset {result['opset']}"
     if result.get("step") is not None:
         yield "checkpoint", f"step {result['step']:,}"

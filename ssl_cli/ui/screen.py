@@ -27,6 +27,8 @@ from ssl_cli.events import (
 from ssl_cli.verdict import FEW_STEPS
 
 HISTORY = 256
+TRAINING = ("pretrain", "finetune", "distill")
+"""Commands that train."""
 ONLINE = "online_knn"
 NEAR = 0.03  # a loss is near chance if it is at most this share below
 FIRST_PART = 0.25  # share of a run in which, as in the first `FEW_STEPS` steps, that is normal

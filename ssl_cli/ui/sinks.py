@@ -304,7 +304,7 @@ def _result(command: str, screen: Screen) -> str:
 def _print_lines(console: Console, lines: Iterable[report.Line]) -> None:
     for label, words in lines:
         line = Text(f"{label:<{LABEL}}", "dim")
-        line.append(words, "bold" if label in {"kNN", "linear", "quality"} else "not dim")
+        line.append(words, "bold" if label in {"kNN", "linear", "quality", "accuracy"} else "not dim")
         if label in PROSE and len(line) > console.width:
             row = Table.grid()
             row.add_column(width=LABEL, no_wrap=True)

@@ -16,7 +16,7 @@ from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.events import Choice, Stepped, Warned
 from ssl_cli.signals import STOPPING_SOON
 from ssl_cli.ui import bench
-from ssl_cli.ui.screen import Screen
+from ssl_cli.ui.screen import TRAINING, Screen
 from ssl_cli.ui.text import per_step, percent, rate, safe, sparkline
 
 SLOW_DATA = 0.3  # share of the time waiting for images from which on it is coloured
@@ -85,7 +85,7 @@ def panel(command: str, screen: Screen, now: float, start: float, width: int = 8
         _saved(bottom, screen, now, room)
     if screen.skipped:
         images = "image" if screen.skipped == 1 else "images"
-        where = ", see bad_images.jsonl" if command == "pretrain" else ""
+        where = ", see bad_images.jsonl" if command in TRAINING else ""
         bottom.add_row("skipped", Text(f"{screen.skipped:,} unreadable {images}{where}", "yellow"))
     for warning in screen.warnings[-WARNINGS_SHOWN:]:
         bottom.add_row(Text("warning", "yellow"), _warning(warning))
@@ -142,7 +142,7 @@ def _title(command: str, screen: Screen) -> Text:
 def _progress(command: str, screen: Screen, now: float, start: float, inner: int) -> RenderableType:
     if not screen.steps:
         newest = f"; {bench.line(screen.measured[-1])}" if screen.measured else ""
-        return Text(f"{'planning' if command == 'pretrain' else 'working'}, {format_seconds(now - start)}{newest}")
+        return Text(f"{'planning' if command in TRAINING else 'working'}, {format_seconds(now - start)}{newest}")
     done = f" in {format_seconds(screen.finished.seconds)}" if screen.finished and not screen.stopped else ""
     phase = Text(f"{screen.phase}{done}", f"bold {PHASES.get(screen.phase, 'cyan')}")
     words = [Text(f"{screen.step:,}/{screen.steps:,} steps")]

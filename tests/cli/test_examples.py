@@ -27,12 +27,12 @@ def test_the_examples_are_accepted(engine: FakeEngine, monkeypatch: pytest.Monke
     launcher = ModuleType("ssl_cli.engine.workers.launch")
     launcher.launch = lambda *args, **given: 0  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, launcher.__name__, launcher)
-    for name in ("birds/train/a.png", "birds/test/a.png", "mine.toml"):
+    for name in ("birds/train/a.png", "birds/test/a.png", "mine.toml", "labels.csv"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
     status.write(Path("runs/x"), "its id", "finished", 0, "")
     Path("runs/x/settings.toml").touch()
-    for run in ("first", "photos"):
+    for run in ("first", "photos", "classifier", "student"):
         shutil.copytree("runs/x", f"runs/{run}")
     lines = examples()
     assert len(lines) >= 5 + 2 * 5
@@ -57,6 +57,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         for number in range(20):
             color = (number * 12, 40 * (folder[-1] == "a"), 90)
             Image.new("RGB", (24, 20), color).save(tmp_path / folder / f"{number}.png")
+    (tmp_path / "labels.csv").write_text("".join(f"{kind}/{n}.png,{kind}\n" for kind in "ab" for n in range(8)))
     lines = examples()
     assert len(lines) >= 5 + 2 * 5
     for line in lines:

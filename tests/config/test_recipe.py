@@ -16,12 +16,13 @@ from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config import recipe
 from ssl_cli.config.recipe import citations, families, family_of, median_side, read_recipe, side_of
 from ssl_cli.config.sources import settle
+from ssl_cli.config.start import sources_of
 from ssl_cli.config.toml_file import flatten
 from ssl_cli.config.tree import Fitted, Settings
 from ssl_cli.engine.build import build_objective
 from ssl_cli.errors import UsageError
 from ssl_cli.optim.schedule import peak_rate, rate
-from ssl_cli.registry import FAMILIES, METHODS
+from ssl_cli.registry import FAMILIES, METHODS, TRANSFERS
 
 FOLDER = Path(recipe.__file__).parents[1] / "recipes"
 FILES = sorted(FOLDER.glob("*.toml"))
@@ -38,7 +39,7 @@ def test_every_value_cites_its_source(path: Path) -> None:
 
 
 def test_a_value_without_a_source_is_found() -> None:
-    lines = FILES[0].read_text(encoding="utf-8").splitlines()
+    lines = (FOLDER / "instdisc.cifar.toml").read_text(encoding="utf-8").splitlines()
     cited = [i for i, line in enumerate(lines) if re.match(r"\w+ = .*#", line)]
     found = [uncited("\n".join([*lines[:i], lines[i].partition("#")[0], *lines[i + 1 :]])) for i in cited]
     assert [len(keys) for keys in found] == [1] * len(cited)
@@ -47,7 +48,8 @@ def test_a_value_without_a_source_is_found() -> None:
 
 def settings_of(method: str, family: str, sets: Sequence[str] = ()) -> Settings:
     table = {"method": {"name": method}, "run": {"recipe": family}}
-    return settle(table, sets, env={}, user_file=Path("none")).settings
+    start = sources_of({}) if method in TRANSFERS else None
+    return settle(table, sets, env={}, user_file=Path("none"), start=start).settings
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -65,8 +67,10 @@ def test_every_recipe_fits_the_tree(path: Path) -> None:
 
 
 def test_every_method_has_its_families() -> None:
-    assert {path.stem for path in FILES} == {f"{method}.{family}" for method in METHODS for family in families(method)}
-    for method in METHODS:
+    assert {path.stem for path in FILES} == {
+        f"{method}.{family}" for method in (*METHODS, *TRANSFERS) for family in families(method)
+    }
+    for method in (*METHODS, *TRANSFERS):
         largest = "stl10" if method == "invaspread" else "imagenet"  # the paper has no ImageNet
         assert families(method) == ["own", "shapes", "cifar", largest]
 
@@ -260,3 +264,27 @@ def test_arrays_have_sides_too(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_has_no_side(tmp_path: Path) -> None:
     assert median_side(tmp_path) is None
+
+
+def test_fine_tuning_as_published() -> None:
+    settings = settings_of("finetune", "imagenet")
+    assert settings.run.batch == 1024
+    assert peak_rate(settings.optim, 1024) == pytest.approx(0.16)
+    assert (settings.optim.name, settings.optim.weight_decay, settings.schedule.warmup) == ("lars", 0, 0)
+    assert (settings.schedule.epochs, settings.augment.order) == (30, ("crop", "flip"))
+    first = ["optim.name=sgd", "optim.nesterov=true", "optim.base_lr=0.05", "optim.lr_rule=linear"]
+    settings = settings_of("finetune", "imagenet", first)
+    assert peak_rate(settings.optim, 4096) == pytest.approx(0.8)
+    assert settings.optim.nesterov
+
+
+def test_distillation_as_published() -> None:
+    settings = settings_of("distill", "imagenet")
+    method = settings.method.model_dump()
+    assert (method["temperature"], method["alpha"], settings.schedule.epochs) == (1, 1, 400)
+    assert peak_rate(settings.optim, 4096) == pytest.approx(6.4)
+    assert (settings.optim.name, settings.optim.weight_decay, settings.augment.order) == (
+        "lars",
+        1e-4,
+        ("crop", "flip"),
+    )

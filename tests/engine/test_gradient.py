@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_cli.config.methods import (
+    DistillSettings,
+    FineTuneSettings,
     InstDiscSettings,
     InvaSpreadSettings,
     MoCoSettings,
@@ -31,6 +33,8 @@ from ssl_cli.nn.precision import autocast, tf32
 from ssl_cli.nn.resnet import resnet18
 from ssl_cli.objective import Batch, Objective
 from ssl_cli.optim.build import build_optimiser
+from ssl_cli.transfer.distill import Distill
+from ssl_cli.transfer.finetune import FineTune
 
 STEPS = 3
 WIDTH, FEATURES, SIDE = 0.0625, 32, 8
@@ -79,8 +83,22 @@ def simclr_v2_past(backbone: nn.Module) -> Objective:
     return SimCLRv2(backbone, FEATURES, cfg)
 
 
+def finetune(backbone: nn.Module) -> Objective:
+    cfg = FineTuneSettings(head_layers=3, head_batchnorm=True, from_layer=1, loss_scale=4.0)
+    return FineTune(backbone, FEATURES, cfg, classes=3)
+
+
+def distill(backbone: nn.Module) -> Objective:
+    teacher = FineTune(resnet18(WIDTH, "cifar"), FEATURES, FineTuneSettings(), classes=3)
+    nn.init.normal_(teacher.classifier.weight, std=3.0)
+    student = Distill(backbone, FEATURES, DistillSettings(temperature=0.5, alpha=0.5, loss_scale=4.0), classes=3)
+    student._frozen = (teacher.eval().requires_grad_(False),)
+    return student
+
+
 METHODS = [
-    simclr, moco, moco_symmetric, instdisc, instdisc_softmax, invaspread, simclr_v2, simclr_v2_memory, simclr_v2_past
+    simclr, moco, moco_symmetric, instdisc, instdisc_softmax, invaspread, simclr_v2, simclr_v2_memory, simclr_v2_past,
+    finetune, distill,
 ]  # fmt: skip
 
 
@@ -138,7 +156,7 @@ def _step(
 ) -> float:
     """One step, divided in some way; or for None in the plain way, everything in one graph."""
     images = size.images
-    batch = Batch([], torch.full((images,), -1), torch.arange(images), step=step)
+    batch = Batch([], torch.arange(images) % 4 - 1, torch.arange(images), step=step)
     moments = Moments()
     micro, sparing = (way.micro, way.checkpointing) if way else (ALL, False)
 
@@ -184,7 +202,9 @@ def train(
     torch.manual_seed(0)
     backbone: nn.Module = resnet18(WIDTH, "cifar")
     objective = method(WithDropout(backbone) if dropout else backbone).to(dtype).train()
-    optimiser = build_optimiser(objective, OptimSettings(name="sgd", weight_decay=1e-4), size.lr)
+    optimiser = build_optimiser(
+        objective, OptimSettings(name="sgd", weight_decay=1e-4), size.lr, objective.plain_parameters
+    )
     generator = torch.Generator().manual_seed(7)
     views = list(torch.rand(2, size.images, 3, SIDE, SIDE, dtype=torch.float64, generator=generator))
     views = [view.to(dtype) for view in views]

@@ -84,7 +84,7 @@ def test_the_command_hands_on_every_word(
         (
             "export_run",
             ("runs/x", Path("e.onnx")),
-            {"opset": 20, "input_kind": "uint8-nhwc", "l2": True, "method": "m.py:M"},
+            {"opset": 20, "input_kind": "uint8-nhwc", "l2": True, "classifier": False, "method": "m.py:M"},
         )
     ]
     assert "e.onnx" in capsys.readouterr().out

@@ -41,6 +41,44 @@ def against_keys(z: Rows, keys: Rows, memory: Rows, temperature: float) -> compl
     return total / len(z)
 
 
+def cross_entropy(logits: Rows, labels: Sequence[int]) -> complex:
+    """The mean over the rows with a label, 0 or above."""
+    total, count = 0j, 0
+    for row, label in zip(logits, labels, strict=True):
+        if label >= 0:
+            total -= log(exp(row[label]) / sum(exp(x) for x in row))
+            count += 1
+    return total / max(count, 1)
+
+
+def soft_cross_entropy(logits: Rows, teacher: Rows, temperature: float) -> complex:
+    """SimCLR v2, equation 2."""
+    total = 0j
+    for row, wanted in zip(logits, teacher, strict=True):
+        p = [exp(t / temperature) for t in wanted]
+        q = [exp(x / temperature) for x in row]
+        for t, s in zip(p, q, strict=True):
+            total -= t / sum(p) * log(s / sum(q))
+    return total / len(logits)
+
+
+def head_layer(h: Rows, weight: Rows, gamma: Row, beta: Row, eps: float) -> list[list[complex]]:
+    """SimCLR's code, model_util.py: a dense layer without bias, BatchNorm of the batch, ReLU."""
+    out = [[dot(row, w) for w in weight] for row in h]
+    for c in range(len(weight)):
+        mean = sum(row[c] for row in out) / len(out)
+        variance = sum((row[c] - mean) * (row[c] - mean) for row in out) / len(out)
+        for row in out:
+            x = gamma[c] * (row[c] - mean) / (variance + eps) ** 0.5 + beta[c]
+            row[c] = x if x.real > 0 else 0j
+    return out
+
+
+def linear(h: Rows, weight: Rows, bias: Row) -> list[list[complex]]:
+    """A classifier."""
+    return [[dot(row, w) + b for w, b in zip(weight, bias, strict=True)] for row in h]
+
+
 def info_nce(q: Rows, k: Rows, queue: Rows, temperature: float) -> complex:
     """MoCo, equation 1."""
     total = 0j

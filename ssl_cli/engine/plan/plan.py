@@ -216,6 +216,7 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
     rows = [
         ("method", settings.method.name, f"recipe {settings.run.recipe}"),
         ("backbone", model.title, f"{_parameters(objective) / 1e6:.2f} M parameters trained with the head"),
+        *objective.facts,
         *([] if is_library_backbone(model.backbone) else [("stem", stem, why_stem)]),
         ("images", f"{images:,}, views of {_sides(settings)} pixels", where),
         *_channels(settings),

@@ -60,8 +60,9 @@ def size(settings: Settings, images: int, source: Source | None, device: torch.d
     reason = f"{images:,} images of {work.side:,.0f} pixels, {flops / 1e9:,.0f} GFLOP/s measured here, "
     reason += f"{format_seconds(seconds)}"
     words = f"{chosen.network}, {chosen.size} pixels, batch {chosen.batch:,}"
-    sized = fitted(settings, chosen.values)
-    return SizedRun(sized, (Choice(name="sized", value=words, reason=reason),), tuple(warn_of_few(images)))
+    choice = Choice(name="sized", value=words, reason=reason)
+    warnings = [] if objective.classes else warn_of_few(images)
+    return SizedRun(fitted(settings, chosen.values), (choice,), tuple(warnings))
 
 
 def work_of(settings: Settings, images: int, source: Source | None, objective: Objective) -> Work:

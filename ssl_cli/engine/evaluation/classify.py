@@ -1,0 +1,95 @@
+"""Accuracy of a classifier that training ended with, on the test images: read once, after the last step."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_cli import disk
+from ssl_cli.config.tree import Settings
+from ssl_cli.data.source import Source
+from ssl_cli.data.sources import open_test
+from ssl_cli.data.split import relabelled
+from ssl_cli.engine.evaluation.features import encode
+from ssl_cli.errors import SslcliError, convert_exception
+from ssl_cli.events import Evaluated, Event, Warned, record
+from ssl_cli.nn.evaluating import evaluating
+from ssl_cli.objective import Objective
+from ssl_cli.transfer.knn import accuracy
+
+LOGITS = "logits"
+
+
+def classify(
+    objective: Objective, settings: Settings, precision: str, source: Source, *, step: int, folder: Path
+) -> Iterator[Event]:
+    """Yield `Evaluated`, named as the method; it is also written to `eval/` of the run folder under that name.
+
+    Errors, such as test images without labels, are a `Warned`: training is complete and saved.
+
+    Args:
+        objective: as it was trained; its `forward` gives logits.
+        settings: of the run.
+        precision: of the forward pass.
+        source: the training images.
+        step: the last one.
+        folder: of the run.
+    """
+    name = settings.method.name
+    try:
+        found = accuracy_of(objective, settings, precision, *open_test(settings.data, settings.run.seed))
+        result = {**found, **_trained_on(settings, source), "step": step}
+        event = Evaluated(step=step, name=name, result=result)
+        disk.make_folder(folder / "eval")
+        disk.write_json(folder / "eval" / f"{name}.json", {**record(event), "checkpoint": f"step {step}"})
+        yield event
+    except (SslcliError, MemoryError, RuntimeError, OSError) as error:
+        ours = convert_exception(error)
+        yield Warned(step=step, message=f"The accuracy was not measured: {ours.message}", hint=ours.hint)
+
+
+def accuracy_of(objective: Objective, settings: Settings, precision: str, queries: Source, note: str) -> dict[str, Any]:
+    """Measure top-1, top-5 and the accuracy of each class on the test images.
+
+    Those of a class that the classifier does not know count as wrong, and a note says so.
+    """
+    classes, device = settings.data.classes, next(objective.parameters()).device
+    queries = relabelled(queries, classes)
+    with evaluating(objective):
+        rows = encode({LOGITS: objective}, queries, settings, device=device, precision=precision)
+    logits = rows.h[LOGITS]
+    padded = F.pad(logits, (0, len(queries.classes) - len(classes)), value=-torch.inf)
+    top1, top5 = accuracy(padded, rows.label)
+    notes = [note]
+    unknown = set(queries.classes[len(classes) :])
+    notes += [f"{len(unknown)} classes are not among those that were learned"] if unknown else []
+    notes += [f"{rows.skipped} images could not be read and are left out"] if rows.skipped else []
+    return {
+        "top1": top1,
+        "top5": top5,
+        "test": len(rows.label),
+        "per_class": _per_class(logits.argmax(1), rows.label, classes),
+        "note": "; ".join(notes),
+    }
+
+
+def _per_class(predicted: Tensor, label: Tensor, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """Return number and accuracy of the images of each class that has any."""
+    found = {}
+    for number, name in enumerate(classes):
+        of_class = label == number
+        if count := int(of_class.sum()):
+            found[name] = {"images": count, "top1": float((predicted == label)[of_class].float().mean())}
+    return found
+
+
+def _trained_on(settings: Settings, source: Source) -> dict[str, Any]:
+    """Return how many images were trained on, and how many labels."""
+    method = settings.method.model_dump()
+    names = ("run", "from_layer") if "from_layer" in method else ("run", "temperature", "alpha")
+    own: dict[str, Any] = {name: method[name] for name in names}
+    labels = int((source.labels >= 0).sum()) if settings.data.labels is not None else 0
+    return {"labels": settings.data.labels, "labelled": labels, "train": len(source), **own}

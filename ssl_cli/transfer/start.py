@@ -1,0 +1,130 @@
+"""The settings of a run that starts from another: fine-tuning from an encoder, distillation from a classifier."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl_cli import checkpoint_file, disk
+from ssl_cli.config.labels import parse_labels
+from ssl_cli.config.resume import settings_of
+from ssl_cli.config.sources import Settled, settle
+from ssl_cli.config.start import for_distilling, for_finetuning, require_layer, require_network, sources_of
+from ssl_cli.config.tree import DataSettings, Settings
+from ssl_cli.data.sources import open_pretraining, open_test
+from ssl_cli.errors import DataError, UsageError
+from ssl_cli.names import shown
+
+ALL = "100%"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for.
+
+    Attributes:
+        name: `finetune` or `distill`.
+        run: to start from; None where a run is resumed.
+        flags: nested tables of settings; None counts as not given.
+        sets: of each --set.
+        config: file of --config.
+        flag_names: for a dotted key, the flag to name as its origin.
+    """
+
+    name: str
+    run: str | None
+    flags: Mapping[str, Mapping[str, Any]]
+    sets: Sequence[str] = ()
+    config: Path | None = None
+    flag_names: Mapping[str, str] | None = None
+
+
+def settle_resumed(request: Request) -> Settled:
+    """Return settings without reading the run to start from: those of a resumed run are in its own folder."""
+    return _settle(request, {})
+
+
+def settle_start(request: Request) -> Settled:
+    """Return the settings of a new run: what it starts from, then what the command line and files change.
+
+    Raises:
+        CheckpointError: there is no such run.
+        UsageError: it has no head of so many layers, or was never fine-tuned.
+        DataError: the images do not have the labels asked for.
+    """
+    assert request.run is not None
+    path = checkpoint_file.find(request.run)
+    before = settings_of(checkpoint_file.load(path)["settings"])
+    data, model = request.flags.get("data", {}), request.flags.get("model", {})
+    if request.name == "finetune":
+        labels = _settle(request, {"data.labels": ALL}).settings.data.labels
+        values = {**for_finetuning(before, labels or ALL), "data.labels": ALL}
+    else:
+        values = for_distilling(before, request.run, model.get("backbone"))
+    if data.get("source") is not None:  # other images, whose test images are others, too
+        for key in ("data.source", "data.test", "data.limit"):
+            values.pop(key, None)
+    values |= {"method.checkpoint": str(path.absolute()), "method.sha256": disk.sha256(path)}
+    settled = _settle(request, values)
+    if request.name == "finetune":
+        require_network(settled.settings, before, request.run)
+        require_layer(getattr(settled.settings.method, "from_layer", 0), before, request.run)
+        return _with(settled, classes=_classes(settled.settings))
+    return _with_teacher(settled, before.data)
+
+
+def _settle(request: Request, values: Mapping[str, Any]) -> Settled:
+    flags = {section: dict(table) for section, table in request.flags.items()}
+    labels = flags.get("data", {}).get("labels")
+    if labels is not None and (file := parse_labels(labels).file):
+        flags["data"]["labels"] = str(file.absolute())
+    flags.setdefault("method", {})["name"] = request.name
+    names = {**(request.flag_names or {}), "method.run": "RUN"}
+    if request.run is not None:
+        flags["method"]["run"] = str(Path(request.run).absolute())
+    start = sources_of(values, request.run or "")
+    return settle(flags, request.sets, request.config, flag_names=names, start=start)
+
+
+def _with(settled: Settled, **changed: Any) -> Settled:
+    """Return the settings with other data settings."""
+    data = settled.settings.data.model_copy(update=changed)
+    return Settled(settled.settings.model_copy(update={"data": data}), settled.origins)
+
+
+def _classes(settings: Settings) -> tuple[str, ...]:
+    """Return the classes of the labelled images.
+
+    Raises:
+        DataError: there are fewer than two, the labels are not there, or the test images have none of these classes.
+    """
+    source = open_pretraining(settings.data, settings.run.seed)
+    if len(source.classes) < 2:
+        raise DataError(
+            f"{shown(source.name)} has one class, and a classifier needs two.", "Give images of several classes."
+        )
+    test, _ = open_test(settings.data, settings.run.seed)
+    if not set(test.classes) & set(source.classes):
+        theirs = shown(", ".join(test.classes[:3]))
+        what = f"The test images' classes ({theirs}, ...) are not among the training images'."
+        raise DataError(what, "Both need folders of the same names.")
+    return source.classes
+
+
+def _with_teacher(settled: Settled, teacher: DataSettings) -> Settled:
+    """Return a student's settings: the teacher's classes, and where labels count those asked for, or the teacher's.
+
+    Raises:
+        UsageError: labels are given, and have no weight in the loss.
+        DataError: the images do not have these labels, or the teacher does not know them.
+    """
+    settings = settled.settings
+    alpha, labels = getattr(settings.method, "alpha", 1.0), settings.data.labels
+    if alpha == 1:
+        if labels is not None:
+            what = "--labels has no effect where the teacher's outputs are all that counts."
+            raise UsageError(what, "Pass --alpha 0.5 too, for half of the loss from the labels, or leave it out.")
+        return _with(settled, classes=teacher.classes)
+    settled = _with(settled, classes=teacher.classes, labels=labels or teacher.labels or ALL, unlabelled=True)
+    open_pretraining(settled.settings.data, settings.run.seed)
+    return settled
