@@ -126,7 +126,13 @@ def test_the_example_of_few_labels_runs(tmp_path: Path) -> None:
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ssl_cli "$@"\n')
     program.chmod(0o755)
-    small = {**SMALL, "SSLCLI_DATA__SIZE": "8", "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    small = {
+        **SMALL,
+        "SSLCLI_DATA__SIZE": "8",
+        "SSLCLI_DATA__IMAGES": "192",
+        "SSLCLI_RUN__BATCH": "8",
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+    }
     done = subprocess.run(["sh", str(example), str(tmp_path / "out")], env=os.environ | small, check=False)
     assert done.returncode == 0
     assert (tmp_path / "out" / "student.onnx").is_file()

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import Trained, open_run
 from ssl_cli.errors import DataError, ResourceError, SslcliError
 from ssl_cli.events import Event, Warned
+from ssl_cli.export.batches import random_batches
 from ssl_cli.export.description import as_text, describe_input, describe_preprocessing, rounded
 from ssl_cli.export.onnx import INPUT, LOGITS, OUTPUT, compare, convert, stamp
 from ssl_cli.export.preprocessing import Preprocessing, prepend
@@ -25,7 +27,6 @@ from ssl_cli.export.request import FLOAT, UINT8, check
 from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.transfer.finetune import plain_network
 
-RANDOM_BATCHES = (1, 2, 5)
 REAL_IMAGES = 8
 LARGEST_SIDE = 2048  # pixels of a real image's short side, which bounds the time of the check
 
@@ -43,15 +44,9 @@ class _Encoder(nn.Module):
 
 
 def export_run(
-    run: str,
-    output: Path,
-    *,
-    opset: int = 18,
-    input_kind: str = FLOAT,
-    l2: bool = False,
-    classifier: bool = False,
+    run: str, output: Path, *, opset: int = 18, input_kind: str = FLOAT, l2: bool = False, classifier: bool = False,
     method: str | None = None,
-) -> Iterator[Event]:
+) -> Iterator[Event]:  # fmt: skip
     """Write a run as ONNX, images to h, or to logits; the last event is `Evaluated` named `export`.
 
     `output` is replaced only after onnxruntime agreed with torch. The result is written to the run folder's `export/`,
@@ -74,43 +69,35 @@ def export_run(
     """
     check(output, opset, input_kind)
     trained = open_run(run, "cpu", method, projector=classifier)
-    settings, classes = trained.settings, list(trained.settings.data.classes)
+    settings, what, name = (
+        trained.settings,
+        LOGITS if classifier else OUTPUT,
+        "fitted" if input_kind == UINT8 else INPUT,
+    )
     whole = plain_network(trained.objective, run) if classifier else trained.objective.backbone
     digest, encoder = fingerprint(whole), whole if classifier else _Encoder(whole, l2)
-    what = LOGITS if classifier else OUTPUT
-    name = "fitted" if input_kind == UINT8 else INPUT
     model = convert(encoder, settings.data.size, opset, name, settings.data.channels, what)
     preprocessing = _preprocessing(settings)
     if input_kind == UINT8:
         prepend(model, preprocessing)
-    real: list[Tensor] = []
-    try:
-        real = _real(settings, input_kind)
-    except SslcliError as error:  # such as images that are on another machine
-        yield Warned(step=trained.step, message=f"Checked on random images only: {error.message}")
-    batches = [*_random(settings, input_kind), *real]
-    agreement = compare(model, _reference(encoder, settings, input_kind), batches)
+    verification, note = _verify(model, encoder, settings, input_kind)
+    yield from [Warned(step=trained.step, message=note)] if note else []
     form = {
         "opset": opset,
         "input_kind": input_kind,
         "l2": l2,
-        **({"classes": classes} if classifier else {}),
+        **({"classes": list(settings.data.classes)} if classifier else {}),
         "h_width": model.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
         "preprocessing": describe_preprocessing(preprocessing, in_graph=input_kind == UINT8),
     }
-    verification = {**asdict(agreement), "real_images": sum(len(batch) for batch in real)}
     facts = {**_origin(trained), "weights_sha256": digest, **form, "verification": rounded(verification)}
     stamp(model, "sslcli", __version__, {f"sslcli.{key}": as_text(value) for key, value in facts.items()})
     sha256, size = _write(output, model.SerializeToString(deterministic=True))
-    result = {
-        "path": str(output),
-        "bytes": size,
+    words = {
         "input": f"{INPUT}: {describe_input(preprocessing, input_kind)}",
         "output": f"{what}: float32 (batch, {form['h_width']}){', rows of length one' if l2 else ''}",
-        **form,
-        **verification,
-        "sha256": sha256,
     }
+    result = {"path": str(output), "bytes": size, **words, **form, **verification, "sha256": sha256}
     yield from conclude(run, trained, "export", result, Path(run) / "export" / f"{output.stem}.json")
 
 
@@ -141,16 +128,22 @@ def _reference(encoder: nn.Module, settings: Settings, input_kind: str) -> Calla
     return represent if input_kind == UINT8 else encoder
 
 
-def _random(settings: Settings, input_kind: str) -> list[Tensor]:
-    """Make noise at several batch sizes; as uint8 also in several shapes: of the network's size, larger, smaller."""
-    size, channels = settings.data.size, settings.data.channels
-    draw = torch.Generator().manual_seed(size)
-    if input_kind == FLOAT:
-        return [torch.rand(count, channels, size, size, generator=draw) for count in RANDOM_BATCHES]
-    one, few, many = RANDOM_BATCHES
-    larger, smaller = (few, 2 * size + 1, 3 * size - 2), (many, size // 2 + 1, size)
-    shapes = [(one, size, size), larger, smaller, (one, 2 * size, size + 1)]
-    return [torch.randint(256, (n, h, w, channels), dtype=torch.uint8, generator=draw) for n, h, w in shapes]
+def _verify(
+    model: onnx.ModelProto, encoder: nn.Module, settings: Settings, input_kind: str
+) -> tuple[dict[str, Any], str]:
+    """Compare the graph with torch on random and the first real images; return how they agree, and what was left out.
+
+    Raises:
+        CheckpointError: the graph computes something else.
+    """
+    real, note = list[Tensor](), ""
+    try:
+        real = _real(settings, input_kind)
+    except SslcliError as error:  # such as images that are on another machine
+        note = f"Checked on random images only: {error.message}"
+    batches = [*random_batches(settings.data.size, settings.data.channels, input_kind), *real]
+    agreement = compare(model, _reference(encoder, settings, input_kind), batches)
+    return {**asdict(agreement), "real_images": sum(len(batch) for batch in real)}, note
 
 
 def _real(settings: Settings, input_kind: str) -> list[Tensor]:

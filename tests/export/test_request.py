@@ -89,7 +89,9 @@ def test_the_command_hands_on_every_word(
     ]
     assert "e.onnx" in capsys.readouterr().out
     assert main(["export", "runs/x", "-o", "e.onnx"]) == 0
-    assert engine_of_words.calls[-1][2] == {"opset": 18, "input_kind": "float-nchw", "l2": False, "method": None}
+    assert engine_of_words.calls[-1][2] == {
+        "opset": 18, "input_kind": "float-nchw", "l2": False, "classifier": False, "method": None
+    }  # fmt: skip
 
 
 @pytest.fixture

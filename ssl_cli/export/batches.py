@@ -1,0 +1,19 @@
+"""Random images to compare two implementations on."""
+
+import torch
+from torch import Tensor
+
+from ssl_cli.export.request import FLOAT
+
+BATCHES = (1, 2, 5)
+
+
+def random_batches(size: int, channels: int, input_kind: str) -> list[Tensor]:
+    """Make noise at several batch sizes; as uint8 also in several shapes: of the network's size, larger, smaller."""
+    draw = torch.Generator().manual_seed(size)
+    if input_kind == FLOAT:
+        return [torch.rand(count, channels, size, size, generator=draw) for count in BATCHES]
+    one, few, many = BATCHES
+    larger, smaller = (few, 2 * size + 1, 3 * size - 2), (many, size // 2 + 1, size)
+    shapes = [(one, size, size), larger, smaller, (one, 2 * size, size + 1)]
+    return [torch.randint(256, (n, h, w, channels), dtype=torch.uint8, generator=draw) for n, h, w in shapes]
