@@ -100,11 +100,11 @@ def dry_run(settings: "Settings", request: Request) -> int:
     """Show the plan, and train nothing; return the exit code."""
     from ssl_cli.ui.sinks import present
 
-    if request.several:
-        plan_for(request.several)
+    if several := request.several:  # read once: from then on this process plans as one of several
+        plan_for(several)
         from ssl_cli.engine.workers.launch import require_devices
 
-        require_devices(settings.hardware.device, request.several)
+        require_devices(settings.hardware.device, several)
     from ssl_cli.engine.plan.dry_run import dry_run as planned
 
     return present(request.command, planned(settings), as_json=request.as_json)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_cli.cli import app
+from ssl_cli.cli import app, main
 from tests.engine.toy_run import toy_settings, write_run
 
 WATCH = """
@@ -47,10 +47,13 @@ atexit.register(report)
 """A sitecustomize: Python's own connections by an audit hook, those of native code by open files at exit."""
 SMALL = ["--batch", "16", "--image-size", "8", "--width", "0.0625"]
 TRAIN = ["--out", "new", "--epochs", "1", *SMALL, "--set", "data.images=32"]
+TUNE = ["--labels", "2-per-class", "--out", "tuned", "--epochs", "1", "--batch", "8"]
 COMMANDS = {
     "export": [["run", "-o", "encoder.onnx"]],
     "methods": [[], ["simclr", "--json"]],
     "pretrain": [TRAIN, [*TRAIN, "--dry-run"]],
+    "finetune": [["run", *TUNE]],
+    "distill": [["tuned", "--out", "student", "--epochs", "1", "--batch", "8"]],
     "knn-eval": [["run", "--device", "cpu", "--baselines"]],
     "linear-eval": [["run", "--device", "cpu"]],
     "inspect-augs": [["--images", "1", "--views", "1"]],
@@ -71,7 +74,9 @@ def quiet(place: Path, words: list[str], *, local: bool = False) -> None:
     for folder in (home, hooks):
         folder.mkdir()
     (hooks / "sitecustomize.py").write_text(WATCH, encoding="utf-8")
-    write_run(place / "run", toy_settings(images=32))
+    write_run(place / "run", toy_settings(images=64))
+    if words[0] == "distill":
+        assert main(["finetune", str(place / "run"), *TUNE, "--out", str(place / "tuned")]) == 0
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_", "SSLCLI_"))
     }
