@@ -27,18 +27,13 @@ def one_process(method: str, groups: str, way: str) -> Found:
 
 PAIRS = {
     ("simclr", "groups of 8", "direct"),
-    ("simclr", "one group", "direct"),
-    ("simclr", "groups of 8", "prefetch"),
     ("moco-v2", "groups of 8", "cached"),
     ("moco-v2, symmetric", "one group", "direct"),
     ("instdisc", "groups of 8", "direct"),
-    ("instdisc, softmax", "one group", "direct"),
     ("invaspread", "groups of 8", "cached"),
     ("simclr-v2", "one group", "direct"),
-    ("simclr-v2, past", "groups of 8", "direct"),
-    ("byol", "groups of 8", "direct"),
 }
-"""Each method once, and each kind of groups and plan; all others, and three ranks, are slow."""
+"""Each method once, and each kind of groups; all others, and three ranks, are slow."""
 
 
 def _marked(case: Case, size: int) -> Any:

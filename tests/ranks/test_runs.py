@@ -116,7 +116,8 @@ def test_two_ranks_train_as_one_process_which_resumes_their_run(tmp_path: Path) 
     assert checkpoint.load(checkpoint.find(str(tmp_path / "two")))["step"] == 16
 
 
-@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
 def test_a_killed_rank_ends_the_run(tmp_path: Path, number: int) -> None:
     out = tmp_path / "run"
     process = start(out, "--epochs", "300")
