@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_cli import checkpoint_file, disk
+from ssl_cli import checkpoint, disk
 from ssl_cli.config.labels import parse_labels
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled, settle
@@ -53,8 +53,8 @@ def settle_start(request: Request) -> Settled:
         DataError: the images do not have the labels asked for.
     """
     assert request.run is not None
-    path = checkpoint_file.find(request.run)
-    before = settings_of(checkpoint_file.load(path)["settings"])
+    path = checkpoint.find(request.run)
+    before = settings_of(checkpoint.load(path)["settings"])
     data, model = request.flags.get("data", {}), request.flags.get("model", {})
     if request.name == "finetune":
         labels = _settle(request, {"data.labels": ALL}).settings.data.labels

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ssl_cli import checkpoint_file, disk
+from ssl_cli import checkpoint, disk
 from ssl_cli.errors import CheckpointError
 from ssl_cli.names import is_file, shown
 
@@ -21,7 +21,7 @@ def read_state(file: str, sha256: str) -> dict[str, Any]:
     if not is_file(path):
         hint = "Restore it, or start another run with another --out."
         raise CheckpointError(f"The checkpoint that this run starts from is gone: {shown(file)}.", hint)
-    state = checkpoint_file.load(path)
+    state = checkpoint.load(path)
     if disk.sha256(path) != sha256:
         hint = "Restore that file, or start another run with another --out."
         raise CheckpointError(f"{shown(file)} is not the checkpoint that this run started from.", hint)

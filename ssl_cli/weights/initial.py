@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ssl_cli import checkpoint_file, disk
+from ssl_cli import checkpoint, disk
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
 from ssl_cli.errors import CheckpointError, UsageError
@@ -136,7 +136,7 @@ def read_initial(settings: Settings) -> Initial | None:
 
 
 def _read(model: ModelSettings) -> Initial:
-    path = checkpoint_file.find(str(model.init_from)).absolute()
+    path = checkpoint.find(str(model.init_from)).absolute()
     try:
         disk.require_file(path)
         digest = disk.sha256(path)
@@ -151,7 +151,7 @@ def _read(model: ModelSettings) -> Initial:
         raise CheckpointError(f"{path} is no file of weights: {error}.", hint) from error
     if not content.keys >= OWN:
         return Initial(path, digest, content)
-    saved = checkpoint_file.load(path)
+    saved = checkpoint.load(path)
     settings_of(saved["settings"])
     return Initial(path, digest, content, saved)
 

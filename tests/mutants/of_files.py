@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 DISK, CHECKPOINT, FOLDER = "ssl_cli/disk.py", "ssl_cli/checkpoint.py", "ssl_cli/engine/run/folder.py"
-READING, LOCK, TENSOR_FILE = "ssl_cli/checkpoint_file.py", "ssl_cli/lock.py", "ssl_cli/tensor_file.py"
+LOCK, TENSOR_FILE = "ssl_cli/lock.py", "ssl_cli/tensor_file.py"
 POWER_LOSS = ("tests/faults/test_power_loss.py::test_a_sample_of_what_a_power_loss_leaves",)
 ENDS = ("tests/faults/test_operations.py::test_the_process_ends_at_any_operation",)
 FAILS = ("tests/faults/test_operations.py::test_any_operation_fails",)
@@ -71,7 +71,7 @@ MUTANTS = [
         "only-the-newest-checkpoint-is-kept-and-deleted-before-it-is-written",
         CHECKPOINT,
         "    digest, size = disk.write_atomic(path,",
-        "    for old in newest_first(folder, run):\n        old.unlink()\n    digest, size = disk.write_atomic(path,",
+        "    for old in _newest_first(folder, run):\n        old.unlink()\n    digest, size = disk.write_atomic(path,",
         ENDS,
     ),
     Mutant(
@@ -86,14 +86,14 @@ MUTANTS = [
         None,
         "older-checkpoints-are-deleted-before-the-new-one-is-verified",
         CHECKPOINT,
-        "    try:\n        verify(path)\n    except CheckpointError as error:\n",
+        "    try:\n        _verify(path)\n    except CheckpointError as error:\n",
         "    try:\n        pass\n    except CheckpointError as error:\n",
         ALTERED,
     ),
     Mutant(
         None,
         "a-checkpoint-is-not-compared-with-its-hash",
-        READING,
+        CHECKPOINT,
         'elif disk.sha256(path) != disk.read_json(facts)["sha256"]:',
         'elif not disk.read_json(facts)["sha256"]:',
         ("tests/faults/test_corrupt.py",),
@@ -101,7 +101,7 @@ MUTANTS = [
     Mutant(
         None,
         "a-checkpoint-without-its-digest-is-not-checked",
-        READING,
+        CHECKPOINT,
         "            tensor_file.require_intact(path)\n",
         "            pass\n",
         ("tests/faults/test_corrupt.py",),
