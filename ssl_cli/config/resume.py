@@ -21,7 +21,7 @@ CHANGEABLE = {
 """Settings that do not change what a step computes."""
 REPLANNING = {"hardware.micro_batch", "hardware.memory", "hardware.mode"}
 """Settings of the micro-batch plan: the gradient is the same up to rounding."""
-DEVICE, START = "hardware.device", "model.init_from"
+DEVICE, START, RANGE = "hardware.device", "model.init_from", "data.range"
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ def continued(
             device = wanted  # also where it is `auto` as before: another may be the best one here
         elif value == wanted or (key == START and value and Path(value).is_relative_to(wanted)):
             continue  # of a run folder the checkpoint is recorded that the run started from
+        elif key == RANGE and wanted == "auto":
+            continue  # what was measured is recorded
         elif key not in CHANGEABLE | REPLANNING:
             raise UsageError(
                 f"{key} is {value} in this run and cannot become {wanted} ({origin}).",

@@ -73,6 +73,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tiff I": ("I", "TIFF", {}),
     "tiff F": ("F", "TIFF", {"compression": "tiff_lzw"}),
     "tiff F from 0 to 1": ("F01", "TIFF", {}),
+    "tiff 16 bits, Deflate": ("I;16", "TIFF", {"compression": "tiff_adobe_deflate"}),
     "tiff CMYK": ("CMYK", "TIFF", {}),
     "tiff RGBA": ("RGBA", "TIFF", {"compression": "tiff_adobe_deflate"}),
     "jpeg CMYK": ("CMYK", "JPEG", {}),
