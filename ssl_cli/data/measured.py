@@ -113,7 +113,9 @@ def _normalised(settings: Settings, source: Source) -> tuple[Settings, Choice]:
     deviation = (square - mean.square()).clamp(min=0).sqrt().clamp(min=LEAST_DEVIATION)
     found = NormalizeSettings(mean=_rounded(mean), std=_rounded(deviation))
     augment = settings.augment.model_copy(update={"normalize": found})
-    words = "mean " + " ".join(f"{x:.3f}" for x in found.mean) + ", deviation " + " ".join(f"{x:.3f}" for x in found.std)
+    words = (
+        "mean " + " ".join(f"{x:.3f}" for x in found.mean) + ", deviation " + " ".join(f"{x:.3f}" for x in found.std)
+    )
     choice = Choice(name="normalised by", value=words, reason=f"measured on {count:,} of {len(source):,} images")
     return settings.model_copy(update={"augment": augment}), choice
 

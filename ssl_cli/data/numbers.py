@@ -68,7 +68,9 @@ class Numbers:
         return float(x[k]), float(x[x.size - 1 - k])
 
     def _measured(self, x: np.ndarray) -> np.ndarray:
-        measured = np.abs(x) < np.float64(UNREAL) if x.dtype.kind == "f" else np.ones(x.shape, bool)  # which NaN is not, either
+        measured = (
+            np.abs(x) < np.float64(UNREAL) if x.dtype.kind == "f" else np.ones(x.shape, bool)
+        )  # which NaN is not, either
         return measured if self.hole is None else measured & (x != self.hole)
 
     def shades(self, limits: Range, box: tiles.Box | None = None) -> np.ndarray:
@@ -206,4 +208,4 @@ def upright(x: np.ndarray, orientation: int) -> np.ndarray:
         x = x.swapaxes(0, 1)
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
-    return np.require(x[rows, columns], requirements=["C", "W"])
+    return np.array(x[rows, columns], order="C") if orientation in range(2, 9) else np.require(x, None, ["C", "W"])

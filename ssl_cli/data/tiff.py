@@ -91,8 +91,8 @@ def _is_ordinary(page: Page) -> bool:
         return True
     if page.bits > 8 or page.kind != "u":
         return False
-    most = RGB + 1 if page.photometric == _COLOURS else 1
-    return page.compression in _BY_PILLOW or (page.compression in BYTEWISE and page.channels - page.alpha <= most)
+    usual = page.channels - page.alpha <= (RGB + 1 if page.photometric == _COLOURS else 1) and page.planes <= RGB
+    return page.compression in _BY_PILLOW or (page.compression in BYTEWISE and usual)
 
 
 def _refuse(page: Page, first: Page) -> None:

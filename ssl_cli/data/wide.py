@@ -99,7 +99,9 @@ def _anymap(file: BinaryIO, magic: bytes) -> Wide | None:
     shape = size[1], size[0], _ANYMAPS[magic]
     text = magic in (b"P2", b"P3")
     count = shape[0] * shape[1] * shape[2]
-    return Wide(size, count * (80 if text else 2), lambda: Numbers(_read_anymap(file, start, count, text).reshape(shape)))
+    return Wide(
+        size, count * (80 if text else 2), lambda: Numbers(_read_anymap(file, start, count, text).reshape(shape))
+    )
 
 
 def _read_anymap(file: BinaryIO, start: int, count: int, text: bool) -> np.ndarray:

@@ -60,7 +60,7 @@ SEEN: dict[str, tuple[np.ndarray, str, dict[str, Any], tuple[float, float] | Non
     "white is small": (HOUNSFIELD, "MONOCHROME1", SCALED, None, 255 - GRAY),
     "8 bits": ((RAMP * 100).round().astype(np.uint8), "MONOCHROME2", {}, None, (RAMP * 100).round()),
     "8 bits with a window": (
-        (RAMP * 100).round().astype(np.uint8), "MONOCHROME2", {"WindowCenter": 50.5, "WindowWidth": 101}, None, GRAY
+        (RAMP * 63).round().astype(np.uint8), "MONOCHROME2", {"WindowCenter": 32, "WindowWidth": 64}, None, GRAY
     ),
     "padding": (
         np.where(np.arange(48)[:, None] < 5, -2000, HOUNSFIELD).astype(np.int16), "MONOCHROME2",
@@ -127,7 +127,10 @@ def test_tiff_in_rare_compressions(compression: str) -> None:
 MISSING = {
     "pydicom": (bytes(128) + b"DICM" + bytes(500), r"a DICOM image.*extra 'dicom'.*pip install 'sslcli\[dicom\]'"),
     "pillow_heif": (b"\0\0\0\x18ftypheic" + bytes(500), r"a HEIC image.*extra 'heic'.*pip install 'sslcli\[heic\]'"),
-    "tifffile": (tiff(GRAY.astype(np.uint16), compression=34887), r"compressed by LERC.*extra 'tiff'.*'sslcli\[tiff\]'"),
+    "tifffile": (
+        tiff(GRAY.astype(np.uint16), compression=34887),
+        r"compressed by LERC.*extra 'tiff'.*'sslcli\[tiff\]'",
+    ),
 }
 
 

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from ssl_cli.cli import main
 from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.data import measured as module
 from ssl_cli.data.sources import open_pretraining
+from ssl_cli.engine import export
 from ssl_cli.engine.evaluation.features import open_run
+from ssl_cli.export.description import as_text, describe_preprocessing
 from tests.data.files import png, tiff
 
 SMALL = [
@@ -67,10 +68,9 @@ def test_a_resume_measures_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -
     assert main(["pretrain", "--resume", "--out", str(run), "--set", "data.range=per-image"]) == 2
 
 
-def test_an_export_names_the_range_and_the_normalisation(run: Path, tmp_path: Path) -> None:
-    assert main(["export", str(run), "-o", str(tmp_path / "encoder.onnx")]) == 0
-    facts = {each.key: each.value for each in onnx.load(tmp_path / "encoder.onnx").metadata_props}
-    found = json.loads(facts["sslcli.preprocessing"])
+def test_an_export_names_the_range_and_the_normalisation(run: Path) -> None:
+    preprocessing = export._preprocessing(open_run(str(run), "cpu").settings)
+    found = json.loads(as_text(describe_preprocessing(preprocessing, in_graph=False)))
     assert found["range"] == [0, 4000]
     table = parse_toml((run / "settings.toml").read_text())
     assert found["mean"] == pytest.approx(table["augment"]["normalize"]["mean"])
