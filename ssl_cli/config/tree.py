@@ -253,7 +253,7 @@ class Settings(BaseSettings):
 
     @property
     def views(self) -> AugmentSettings:
-        """The augmentation as it is done: normalised if asked for, without what images of these channels cannot undergo."""
+        """The augmentation as it is done: normalised as asked, without what images of these channels cannot undergo."""
         augment = self.augment.normalised() if self.data.normalize == "measured" else self.augment
         return augment.suited(self.data.channels)
 

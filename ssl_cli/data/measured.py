@@ -113,9 +113,8 @@ def _normalised(settings: Settings, source: Source) -> tuple[Settings, Choice]:
     deviation = (square - mean.square()).clamp(min=0).sqrt().clamp(min=LEAST_DEVIATION)
     found = NormalizeSettings(mean=_rounded(mean), std=_rounded(deviation))
     augment = settings.augment.model_copy(update={"normalize": found})
-    words = (
-        "mean " + " ".join(f"{x:.3f}" for x in found.mean) + ", deviation " + " ".join(f"{x:.3f}" for x in found.std)
-    )
+    mean_words, std_words = (" ".join(f"{x:.3f}" for x in numbers) for numbers in (found.mean, found.std))
+    words = f"mean {mean_words}, deviation {std_words}"
     choice = Choice(name="normalised by", value=words, reason=f"measured on {count:,} of {len(source):,} images")
     return settings.model_copy(update={"augment": augment}), choice
 

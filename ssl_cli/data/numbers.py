@@ -68,9 +68,9 @@ class Numbers:
         return float(x[k]), float(x[x.size - 1 - k])
 
     def _measured(self, x: np.ndarray) -> np.ndarray:
-        measured = (
-            np.abs(x) < np.float64(UNREAL) if x.dtype.kind == "f" else np.ones(x.shape, bool)
-        )  # which NaN is not, either
+        measured = np.ones(x.shape, bool)
+        if x.dtype.kind == "f":
+            measured = np.abs(x) < np.float64(UNREAL)  # which NaN is not, either
         return measured if self.hole is None else measured & (x != self.hole)
 
     def shades(self, limits: Range, box: tiles.Box | None = None) -> np.ndarray:

@@ -54,7 +54,7 @@ class Page:
     def dtype(self) -> np.dtype[Any]:
         """The type of its numbers; uint8 where there is none."""
         width = 2 if self.is_packed else self.bits // 8
-        known = self.kind in "ui" and width in (1, 2, 4, 8) or self.kind == "f" and width in (2, 4, 8)
+        known = width in {"f": (2, 4, 8), "c": ()}.get(self.kind, (1, 2, 4, 8))
         return np.dtype(f"{'=' if self.is_packed else self.order}{self.kind}{width}" if known else "u1")
 
     @property
@@ -107,13 +107,14 @@ def _decompressed(file: BinaryIO, page: Page, blocks: slice, line: int, across: 
         raise DataError("it is damaged (it ends early)")
     if sum(counts) > length or any(start + count > length for start, count in zip(offsets, counts, strict=True)):
         raise DataError("it is damaged (it ends early)")
-    body, starts = io.BytesIO(bytes(8)), []
-    body.seek(8)
+    body = io.BytesIO(bytes(8))
+    starts = [body.seek(0, io.SEEK_END)]
     for start, count in zip(offsets, counts, strict=True):
-        starts.append(body.tell())
+        starts.append(starts[-1] + count)
         file.seek(start)
         body.write(file.read(count))
     size = {256: [line * across], 257: [height], 258: [8], 259: [page.compression], 262: [1], 266: [page.fill_order]}
+    starts = starts[:-1]
     tiles = {322: [line], 323: [page.block[1]], 324: starts, 325: counts}
     strips = {273: starts, 278: [page.block[1]], 279: counts}
     _write_tags(body, {**size, 277: [1], **(tiles if page.tiled else strips)})
@@ -124,7 +125,7 @@ def _decompressed(file: BinaryIO, page: Page, blocks: slice, line: int, across: 
 
 def _write_tags(body: io.BytesIO, tags: dict[int, list[int]]) -> None:
     """Make a TIFF file of strips or tiles that lie from byte 8."""
-    place = body.tell()
+    place = body.seek(0, io.SEEK_END)
     after = place + 6 + 12 * len(tags)
     rest = bytearray()
     body.write(struct.pack("<H", len(tags)))

@@ -51,10 +51,9 @@ def find(file: BinaryIO, channels: int) -> Wide | None:
     usual = channels in (1, RGB) or (first.alpha and first.channels == channels)
     if _is_ordinary(first) and (usual or first.compression not in BYTEWISE):
         return None
-    if usual or first.channels > 1:
-        pages = [first]
-    else:
-        pages = [first, *itertools.islice(found, MOST_PAGES)]
+    pages = [first]
+    if not usual and first.channels == 1:
+        pages += itertools.islice(found, MOST_PAGES)
     if len(pages) > 1 and len(pages) != channels:
         more = " or more" if len(pages) > MOST_PAGES else ""
         raise DataError(f"it has {len(pages)}{more} pages, and data.channels is {channels}")

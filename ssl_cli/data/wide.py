@@ -23,7 +23,7 @@ _LAYOUTS = {
     4: ("RGBA", ("RGBA",), 2, True),
     6: ("RGBA", ("RGBA;16B", "RGBA;16L"), 4, True),
 }
-"""By colour type of a PNG of 16 bits: Pillow's mode, raw modes that give the high and the low bytes, channels, alpha."""
+"""By colour type of a PNG of 16 bits: Pillow's mode, raw modes for the high and the low bytes, channels, alpha."""
 
 
 def find(file: BinaryIO, channels: int) -> Wide | None:
@@ -92,16 +92,15 @@ def _anymap(file: BinaryIO, magic: bytes) -> Wide | None:
     with _opened(file) as picture:
         size, start = picture.size, picture.tile[0].offset
         given = picture.tile[0].args
-        highest = given[-1] if isinstance(given, tuple) else 65535 if given == "I;16B" else 255
-    if not isinstance(highest, int) or highest < 256:
+        top = given[-1] if isinstance(given, tuple) else 65535 if given == "I;16B" else 255
+    if not isinstance(top, int) or top < 256:
         file.seek(0)
         return None
     shape = size[1], size[0], _ANYMAPS[magic]
     text = magic in (b"P2", b"P3")
     count = shape[0] * shape[1] * shape[2]
-    return Wide(
-        size, count * (80 if text else 2), lambda: Numbers(_read_anymap(file, start, count, text).reshape(shape))
-    )
+    needed = count * (80 if text else 2)
+    return Wide(size, needed, lambda: Numbers(_read_anymap(file, start, count, text).reshape(shape)))
 
 
 def _read_anymap(file: BinaryIO, start: int, count: int, text: bool) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""Write image files byte by byte, with numbers of any type: TIFF, PNG of 16 bits, PBM's family, DICOM-free."""
+"""Write image files byte by byte, with numbers of any type: TIFF, PNG of 16 bits, PBM's family, .npy."""
 
 import io
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,8 +12,7 @@ import numpy as np
 def tiff(
     *pages: np.ndarray, photometric: int | None = None, planar: int = 1, extra: Sequence[int] = (), nodata: str = "",
     compression: int = 1, predictor: int = 1, rows: int | None = None, tile: int = 0, orientation: int = 1,
-    order: str = "<", big: bool = False, bits: int = 0, subfile: Sequence[int] = (), sample_format: int = 0,
-    packed: bytes = b"",
+    order: Literal["<", ">"] = "<", big: bool = False, bits: int = 0, subfile: Sequence[int] = (), packed: bytes = b"",
 ) -> bytes:  # fmt: skip
     """A TIFF with exactly these tags; each page is `(H,W)` or `(H,W,C)`."""
     offset, head = ("Q", 16) if big else ("I", 8)
@@ -23,7 +22,7 @@ def tiff(
     for number, page in enumerate(pages):
         x = page if page.ndim == 3 else page[:, :, None]
         height, width, channels = x.shape
-        kind = sample_format or {"u": 1, "i": 2, "f": 3, "c": 6}[x.dtype.kind]
+        kind = {"u": 1, "i": 2, "f": 3, "c": 6}[x.dtype.kind]
         places, counts = [], []
         for plane in [x] if planar == 1 else [x[:, :, k : k + 1] for k in range(channels)]:
             for block in blocks(plane, rows or height, tile):

@@ -43,7 +43,7 @@ def microscope(folder: Path) -> Path:
 def test_a_set_has_one_range_and_dim_images_stay_dim_in_every_format(tmp_path: Path) -> None:
     given = settings(microscope(tmp_path / "cells"))
     found, source, words = seen(given)
-    assert found.data.range == (0, 4095)
+    assert found.data.value_range == pytest.approx((0, 4095))
     assert words == ["range: 0 to 4095 (16-bit numbers in 7 of 7 files looked at; black and white of the whole set)"]
     wanted = (NOISE // 8 * (255 / 4095)).round()
     wanted[0, 0] = 0
@@ -60,7 +60,7 @@ def test_8_bits_need_no_range_and_a_given_one_is_kept(tmp_path: Path) -> None:
     assert seen(settings(tmp_path))[0].data.range == "auto"
     assert seen(settings(tmp_path))[2] == []
     found, source, words = seen(settings(microscope(tmp_path / "cells"), range=[0, 65535]))
-    assert (found.data.range, words) == ((0, 65535), ["range: 0 to 65535 (given)"])
+    assert (found.data.value_range, words) == ((0.0, 65535.0), ["range: 0 to 65535 (given)"])
     assert max(int(source.read(k).max()) for k in range(len(source))) == 16
     found, source, words = seen(settings(tmp_path / "cells", range="per-image"))
     assert (found.data.range, words) == ("per-image", ["range: each image's own (given)"])
@@ -77,11 +77,11 @@ def test_the_range_is_that_of_files_evenly_apart_and_bad_ones_are_left_out(
     (tmp_path / "4.tif").write_bytes(b"II*\0 damaged")
     (tmp_path / "8.tif").write_bytes(tiff(np.full((4, 4), np.nan, "f4")))
     monkeypatch.setattr(module, "FILES", 5)
-    assert seen(settings(tmp_path))[0].data.range == (0, 600)
+    assert seen(settings(tmp_path))[0].data.value_range == pytest.approx((0, 600))
     assert "in 3 of 5 files" in seen(settings(tmp_path))[2][0]
-    assert seen(settings(tmp_path, limit=3))[0].data.range == (0, 200)
+    assert seen(settings(tmp_path, limit=3))[0].data.value_range == pytest.approx((0, 200))
     monkeypatch.setattr(module, "MOST_PIXELS", 17)
-    assert seen(settings(tmp_path))[0].data.range == (0, 200)
+    assert seen(settings(tmp_path))[0].data.value_range == pytest.approx((0, 200))
     assert "in 2 of 2 files" in seen(settings(tmp_path))[2][0]
 
 

@@ -2,7 +2,9 @@
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +23,13 @@ Range = tuple[float, float] | None
 
 
 def shades(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    return ((x.astype(np.float64) - low) / (high - low) * 255).clip(0, 255).round()
+    found: np.ndarray = ((x.astype(np.float64) - low) / (high - low) * 255).clip(0, 255).round()
+    return found
 
 
 def whole(x: np.ndarray, top: float, kind: str = "u2") -> np.ndarray:
-    return (x * top).round().astype(kind)
+    found: np.ndarray = (x * top).round().astype(kind)
+    return found
 
 
 def gray(bits: int) -> np.ndarray:
@@ -48,14 +52,15 @@ def pfm(x: np.ndarray) -> bytes:
     return b"Pf\n%d %d\n-1.0\n" % (x.shape[1], x.shape[0]) + x[::-1].astype("<f4").tobytes()
 
 
-def saved(image: Image.Image, form: str, **given: object) -> bytes:
+def saved(image: Image.Image, form: str, **given: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **given)
     return file.getvalue()
 
 
 def on_white(x: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    return x * alpha + 255 * (1 - alpha)
+    found: np.ndarray = x * alpha + 255 * (1 - alpha)
+    return found
 
 
 HALF = np.full((H, W), 32768, np.uint16)
@@ -71,9 +76,9 @@ ONE: Range = (0, 4095)
 
 Case = tuple[Callable[[], bytes], int, Range, np.ndarray]
 READ: dict[str, Case] = {
-    **{f"tiff, {bits} bits in 16": (lambda bits=bits: tiff(gray(bits)), 3, None, GRAY) for bits in (8, 10, 12, 14, 16)},
-    **{f"png, {bits} bits in 16": (lambda bits=bits: png(gray(bits), 0), 3, None, GRAY) for bits in (10, 12, 16)},
-    **{f"pgm, {bits} bits in 16": (lambda bits=bits: anymap(gray(bits), 2**bits - 1), 3, None, GRAY)
+    **{f"tiff, {bits} bits in 16": (partial(tiff, gray(bits)), 3, None, GRAY) for bits in (8, 10, 12, 14, 16)},
+    **{f"png, {bits} bits in 16": (partial(png, gray(bits), 0), 3, None, GRAY) for bits in (10, 12, 16)},
+    **{f"pgm, {bits} bits in 16": (partial(anymap, gray(bits), 2**bits - 1), 3, None, GRAY)
        for bits in (10, 12, 16)},
     "tiff in a range": (lambda: tiff(SMALL), 1, ONE, shades(SMALL, 0, 4095)),
     "png in a range": (lambda: png(SMALL, 0), 1, ONE, shades(SMALL, 0, 4095)),

@@ -1,4 +1,4 @@
-"""A run on images of 12 bits: its range and normalisation, measured once, in its plan, on a resume and in its export."""
+"""A run on images of 12 bits: range and normalisation are measured once; plan, resume and export have them."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_the_plan_says_what_was_measured_and_the_run_holds_it(run: Path) -> None
     assert table["augment"]["normalize"]["mean"][0] == pytest.approx(0.28, abs=0.03)
     assert "normalize" not in table["augment"]["order"]
     settings = open_run(str(run), "cpu").settings
-    assert settings.data.range == (0, 4000)
+    assert settings.data.value_range == pytest.approx((0, 4000))
     assert settings.views.order[-1] == "normalize"
     source = open_pretraining(settings.data, 0)
     dim = [k for k in range(len(source)) if "dim" in source.path(k)]

@@ -41,8 +41,8 @@ def whole(form: str) -> tuple[bytes, ...]:
     exif[0x0112] = 6
     if form == "NPY":
         files = []
-        real = x[:, :, :3].astype(np.float32)
-        for array in (x[:, :, :3], x.transpose(2, 0, 1)[:3], np.asfortranarray(x[:, :, :3]), real):
+        floats = x[:, :, :3].astype(np.float32)
+        for array in (x[:, :, :3], x.transpose(2, 0, 1)[:3], np.asfortranarray(x[:, :, :3]), floats):
             file = io.BytesIO()
             np.save(file, array)
             files.append(file.getvalue())
@@ -73,8 +73,8 @@ def whole(form: str) -> tuple[bytes, ...]:
     files = [_saved(image, form, **given) for image, given in more[form]]
     wide = x[:, :, :3].astype(np.uint16) * 257
     if form == "TIFF":
-        floats = x[:, :, :3].astype(np.float32)
-        files += [tiff(wide, tile=16, compression=8, predictor=2), tiff(floats, compression=8, predictor=3, rows=9)]
+        real3 = x[:, :, :3].astype(np.float32)
+        files += [tiff(wide, tile=16, compression=8, predictor=2), tiff(real3, compression=8, predictor=3, rows=9)]
         files += [tiff(x, extra=(0,), planar=2, rows=5), tiff(*wide.transpose(2, 0, 1), big=True)]
         files += [tiff(wide, order=">", orientation=6), tiff(x[:, :, 0].astype(np.int16), photometric=0, nodata="0")]
     if form == "PNG":
