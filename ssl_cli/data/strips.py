@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ssl_cli.data.extras import require
@@ -20,6 +21,16 @@ BYTEWISE = {1, 5, 8, 32773, 32946, 34925, 50000}
 """Compressions of bytes, whatever they mean: none, LZW, Deflate, PackBits, Deflate again, LZMA, Zstandard."""
 _OTHERS = {7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 50002: "JPEG XL"}
 _OTHERS |= {52546: "JPEG XL"}
+
+
+class _Bytes(TiffImageFile):
+    """An image of bytes, which may be more than Pillow's limit on pixels: they were counted before."""
+
+    def load_prepare(self) -> None:
+        """Make the raster."""
+        if self._im is None:
+            self.im = Image.core.new(self.mode, self._tile_size)
+        super().load_prepare()
 
 
 @dataclass(frozen=True)
@@ -59,10 +70,11 @@ class Page:
 
     @property
     def needed(self) -> int:
-        """Bytes that reading it takes: compressed, as Pillow's raster, as bytes and as numbers of a predictor."""
+        """Bytes that reading it takes: of a plane compressed, as Pillow's raster, as bytes, as sums; of all twice."""
         width = -(-self.size[0] // self.block[0]) * self.block[0] if self.tiled and self.block[0] else self.size[0]
         raw = width * self.size[1] * self.channels * max(self.bits, 8) // 8
-        return int(self.counts.sum()) + raw * (4 + 2 * self.is_packed + (self.planes > 1) + (self.bits > 8))
+        plane = int(self.counts.sum()) + raw * (4 + 2 * self.is_packed + (self.bits > 8))
+        return plane // self.planes + 2 * raw * (self.planes > 1)
 
 
 def read_page(file: BinaryIO, page: Page) -> np.ndarray:
@@ -118,7 +130,7 @@ def _decompressed(file: BinaryIO, page: Page, blocks: slice, line: int, across: 
     tiles = {322: [line], 323: [page.block[1]], 324: starts, 325: counts}
     strips = {273: starts, 278: [page.block[1]], 279: counts}
     _write_tags(body, {**size, 277: [1], **(tiles if page.tiled else strips)})
-    with TiffImageFile(body) as picture:
+    with _Bytes(body) as picture:
         picture.load()
         return np.asarray(picture).reshape(-1)
 

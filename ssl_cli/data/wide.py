@@ -66,8 +66,8 @@ def _png(file: BinaryIO, colour_type: int) -> Wide:
     with _opened(file) as picture:
         size = picture.size
         orientation = int(Image.Image.getexif(picture).get(0x0112, 1))
-    _, raws, channels, _ = _LAYOUTS[colour_type]
-    needed = size[0] * size[1] * (4 * len(raws) + 2 * channels)
+    channels = _LAYOUTS[colour_type][2]
+    needed = size[0] * size[1] * (8 + 4 * channels)  # Pillow's raster, and all numbers twice
     return Wide(size, needed, lambda: _read_png(file, colour_type), orientation)
 
 
@@ -83,7 +83,11 @@ def _read_png(file: BinaryIO, colour_type: int) -> Numbers:
             part = np.asarray(picture)
         if len(raws) == 1:
             return Numbers((part if mode == "I;16" else part.view(">u2")).reshape(*part.shape[:2], channels), alpha)
-        values = part.astype(np.uint16) << 8 if values is None else values | part
+        if values is None:
+            values = part.astype(np.uint16)
+            values <<= 8
+        else:
+            values |= part
     assert values is not None
     return Numbers(values, alpha)
 

@@ -248,5 +248,11 @@ def test_numbers_are_read_from_open_files_and_not_of_8_bits() -> None:
     assert np.array_equal(decode(file).numpy(), decode(tiff(gray(12))).numpy())
 
 
+def test_numbers_of_many_bytes_are_not_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", W * H)
+    found = decode(tiff(whole(BANDS, 65535), extra=(0, 0), rows=7), channels=5)
+    assert np.abs(found.permute(1, 2, 0).numpy() - FIVE).max() <= 1
+
+
 def test_all_holes_is_a_black_image() -> None:
     assert (decode(tiff(np.full((4, 5), np.nan, "f4"))) == 0).all()
