@@ -158,7 +158,7 @@ def _page(tags: Tags, number: int, order: str) -> Page:
         raise DataError("its channels differ in their numbers, which is not read")
     tiled = "tile_width" in tags
     offsets, counts = (tags.get("tile_" * tiled + name, np.array([], np.uint64)) for name in ("offsets", "counts"))
-    height, channels = _first(tags, "height", 0), _first(tags, "channels", 1)
+    height, channels = _first(tags, "height", 0), max(1, _first(tags, "channels", 1))
     extra = tags.get("extra", np.array([], int)).tolist()
     rows = max(1, min(_first(tags, "rows", height), height))
     return Page(
