@@ -109,6 +109,15 @@ def patched(data: bytes, tag: int, value: int, *, count: int | None = None) -> b
     return bytes(out)
 
 
+def overlapping() -> bytes:
+    """Forty strips of 240 bytes, each of which says that it has the 9000 from the first one on."""
+    data = tiff(X, rows=1)
+    places = struct.pack("<40I", *range(8, 8 + 40 * 240, 240))
+    counts = struct.pack("<40I", *[240] * 40)
+    assert data.count(places) == data.count(counts) == 1
+    return data.replace(places, struct.pack("<I", 8) * 40).replace(counts, struct.pack("<I", 9000) * 40)
+
+
 HOSTILE = {
     "a billion pixels": (patched(patched(tiff(X), 256, 2**20), 257, 2**20), "pixels"),
     "no pixels": (patched(tiff(X), 256, 0), "pixels"),
@@ -117,7 +126,7 @@ HOSTILE = {
     "tiles of nothing": (patched(tiff(X, tile=16), 322, 0), "its tiles are empty"),
     "tiles of two billion": (patched(tiff(X, tile=16), 322, 2**31), "damaged|takes"),
     "a tag of four billion": (patched(tiff(X, rows=1), 273, 8, count=2**32 - 1), "its tag 273"),
-    "all strips the whole file": (tiff(X, rows=1).replace(b"\xf0\0\0\0", struct.pack("<I", 9000)), "ends early"),
+    "all strips the whole file": (overlapping(), "ends early"),
     "no place of strips": (patched(tiff(X), 273, 0, count=0), "parts of it are missing"),
     "a predictor that is none": (patched(tiff(X), 317, 9), "predictor 9"),
     "an unknown compression": (patched(tiff(X), 259, 777), "scheme 777|not read"),
