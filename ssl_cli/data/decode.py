@@ -30,7 +30,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
 MAX_PIXELS = 178_956_970
 """Pillow's own hard limit."""
 
-_ORIENTATION = 0x0112
 _NUMBERS = ("I", "F", "I;16", "I;16B", "I;16L")
 """Pillow's modes of other than 8 bits, of files that `wide` leaves to it."""
 _RASTER = {"1": 1, "L": 1, "P": 1, "I;16": 2}
@@ -189,10 +188,7 @@ def _orientation(picture: Image.Image) -> int:
     """Return the orientation that `ImageOps.exif_transpose` would undo, of a loaded image."""
     if picture.format == "TIFF":  # which Pillow has turned
         return 1
-    try:
-        return int(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a broken tag is no reason to lose the image
-        return 1
+    return wide.orientation_of(picture.getexif)
 
 
 def _several_scans(picture: Image.Image) -> bool:

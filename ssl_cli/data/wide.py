@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
@@ -14,6 +15,7 @@ from ssl_cli.errors import DataError
 
 HEADER = 132
 """Bytes by which a format is known."""
+_ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ANYMAPS = {b"P2": 1, b"P3": 3, b"P5": 1, b"P6": 3}
 """Channels of the formats of PBM's family that may have two bytes a number; P2 and P3 are text."""
@@ -52,6 +54,14 @@ def find(file: BinaryIO, channels: int) -> Wide | None:
     return None
 
 
+def orientation_of(getexif: Callable[[], Image.Exif]) -> int:
+    """Return the orientation that EXIF names; 1 where there is none, or it is broken: no reason to lose the image."""
+    try:
+        return int(getexif().get(_ORIENTATION, 1))
+    except Exception:  # decoders raise errors of any type
+        return 1
+
+
 def _opened(file: BinaryIO) -> ImageFile:
     file.seek(0)
     return Image.open(file, formats=["PNG", "PPM"])
@@ -65,7 +75,7 @@ def _array(picture: Image.Image) -> np.ndarray:
 def _png(file: BinaryIO, colour_type: int) -> Wide:
     with _opened(file) as picture:
         size = picture.size
-        orientation = int(Image.Image.getexif(picture).get(0x0112, 1))
+        orientation = orientation_of(lambda: Image.Image.getexif(picture))  # a PNG's own method would decode it
     channels = _LAYOUTS[colour_type][2]
     needed = size[0] * size[1] * (8 + 4 * channels)  # Pillow's raster, and all numbers twice
     return Wide(size, needed, lambda: _read_png(file, colour_type), orientation)
@@ -80,15 +90,18 @@ def _read_png(file: BinaryIO, colour_type: int) -> Numbers:
             picture._mode = mode
             picture.tile = [tile._replace(args=raw) for tile in picture.tile]
             picture.load()
-            part = np.asarray(picture)
+            part, clear = np.asarray(picture), picture.info.get("transparency")
         if len(raws) == 1:
-            return Numbers((part if mode == "I;16" else part.view(">u2")).reshape(*part.shape[:2], channels), alpha)
-        if values is None:
+            values = (part if mode == "I;16" else part.view(">u2")).reshape(*part.shape[:2], channels)
+        elif values is None:
             values = part.astype(np.uint16)
             values <<= 8
         else:
             values |= part
     assert values is not None
+    if clear is not None and not alpha:
+        opaque = (values != np.array(clear, np.uint16)).any(-1, keepdims=True)
+        return Numbers(np.concatenate([values, opaque * np.uint16(65535)], -1), alpha=True)
     return Numbers(values, alpha)
 
 

@@ -69,6 +69,7 @@ GRAY = shades(RAMP, 0, 1)
 COLOUR = shades(RGB, 0, 1)
 FIVE = shades(BANDS, 0, 1)
 U16 = whole(RGB, 65535)
+CLEAR = U16[0, 0]
 EIGHT = whole(RGB, 255, "u1")
 FIVE8 = whole(BANDS, 255, "u1")
 SMALL = whole(RAMP, 1000)
@@ -114,6 +115,10 @@ READ: dict[str, Case] = {
                                           on_white(COLOUR, np.full((H, W, 1), HALF_OF_ONE))),
     "colours and alpha of 16 bits, tiff": (lambda: tiff(np.concatenate([U16, HALF[:, :, None]], -1), extra=(2,)), 3,
                                            None, on_white(COLOUR, np.full((H, W, 1), HALF_OF_ONE))),
+    "a clear shade of 16 bits, png": (lambda: png(gray(16), 0, more=chunk(b"tRNS", b"\0\0")), 3, None,
+                                      np.where(gray(16) == 0, 255, GRAY)),
+    "a clear colour of 16 bits, png": (lambda: png(U16, 2, more=chunk(b"tRNS", CLEAR.astype(">u2").tobytes())), 3,
+                                       None, np.where((CLEAR == U16).all(-1, keepdims=True), 255, COLOUR)),
     "alpha as a fourth channel": (lambda: png(np.concatenate([U16, HALF[:, :, None]], -1), 6), 4, None,
                                   np.concatenate([COLOUR, np.full((H, W, 1), 128)], -1)),
     "a hole: nodata": (lambda: tiff(holed(-9999), nodata="-9999"), 3, None, hole(GRAY)),
@@ -228,6 +233,14 @@ def test_a_turn_that_is_written_after_the_pixels_counts() -> None:
     data = saved(Image.fromarray(EIGHT), "PNG")
     block = chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
     assert decode(data[:-12] + block + data[-12:]).shape == (3, W, H)
+
+
+def test_a_broken_turn_loses_no_image() -> None:
+    for data in (
+        png(gray(16), 0, more=chunk(b"eXIf", b"II*\0garbage")),
+        saved(Image.fromarray(EIGHT), "PNG", exif=b"x"),
+    ):
+        assert decode(data).shape == (3, H, W)
 
 
 def test_a_hot_pixel_does_not_darken_the_image() -> None:
