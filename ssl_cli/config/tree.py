@@ -76,7 +76,7 @@ class ModelSettings(Section):
 
 def _range(ends: tuple[float, float]) -> tuple[float, float]:
     if not ends[0] < ends[1] or not max(map(abs, ends)) < LARGEST_NUMBER:
-        raise ValueError("a range is two numbers, the smaller one first: [0, 4095]")
+        raise ValueError("two numbers, the smaller one first, such as [0, 4095]")
     return ends
 
 

@@ -29,7 +29,7 @@ class _Bytes(TiffImageFile):
     def load_prepare(self) -> None:
         """Make the raster."""
         if self._im is None:
-            self.im = Image.core.new(self.mode, self._tile_size)
+            self.im = Image.new(self.mode, self._tile_size).im
         super().load_prepare()
 
 
