@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli.data.decode import decode
+from ssl_cli.data.numbers import Range
 from ssl_cli.data.search import find_images
 from ssl_cli.events import Skipped
 
@@ -22,6 +23,7 @@ class Files:
         classes: their names.
         skipped: events of folders that could not be opened.
         channels: of each image, 1 to 16.
+        value_range: see `decode`.
     """
 
     def __init__(
@@ -32,8 +34,9 @@ class Files:
         classes: tuple[str, ...],
         skipped: tuple[Skipped, ...] = (),
         channels: int = 3,
+        value_range: Range | None = None,
     ) -> None:
-        self.channels = channels
+        self.channels, self.value_range = channels, value_range
         self.name, self.paths, self.labels, self.classes, self.skipped = name, paths, labels, classes, skipped
 
     def __len__(self) -> int:
@@ -49,10 +52,14 @@ class Files:
         Raises:
             DataError: the file cannot be read; the message is the reason.
         """
-        return decode(Path(self.paths[index]), cap, channels=self.channels)
+        return decode(self.stored(index), cap, channels=self.channels, value_range=self.value_range)
+
+    def stored(self, index: int) -> Path:
+        """Return what is decoded for image `index`."""
+        return Path(self.paths[index])
 
 
-def open_folder(root: Path, channels: int = 3) -> Files:
+def open_folder(root: Path, channels: int = 3, value_range: Range | None = None) -> Files:
     """Open the images below `root`; the label of one is the first folder below it, if there are at least two.
 
     Raises:
@@ -65,4 +72,4 @@ def open_folder(root: Path, channels: int = 3) -> Files:
         classes = ()
     number = {name: k for k, name in enumerate(classes)}
     labels = torch.tensor([number.get(top, -1) if top is not None else -1 for top in tops])
-    return Files(str(root), [str(root / name) for name in found], labels, classes, skipped, channels)
+    return Files(str(root), [str(root / name) for name in found], labels, classes, skipped, channels, value_range)

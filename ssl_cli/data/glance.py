@@ -66,7 +66,7 @@ def glance(settings: DataSettings, seed: int, enough: int = 0) -> Glance:
         return Glance(len(source), source, source.name)
     folder = folder_of(settings.source)
     if folder is not None:
-        return _folder(training_folder(folder), settings.limit, enough, settings.channels)
+        return _folder(training_folder(folder), settings, enough)
     if is_shapes(settings.source):
         count = _limited(settings.images, len(CLASSES), settings.limit)
         return Glance(count, in_channels(Shapes(min(FEW, count), settings.size, seed), settings.channels), "shapes")
@@ -82,7 +82,7 @@ def _limited(images: int, classes: int, limit: int | None) -> int:
     return images if limit is None else min(images, limit * classes)
 
 
-def _folder(root: Path, limit: int | None, enough: int, channels: int) -> Glance:
+def _folder(root: Path, settings: DataSettings, enough: int) -> Glance:
     require_images(root)
     counts: dict[str, int] = {}
     paths: list[str] = []
@@ -98,6 +98,7 @@ def _folder(root: Path, limit: int | None, enough: int, channels: int) -> Glance
             doubt = f"There may be more images: they were counted for {SECONDS:g} s only."
             break
     each = counts.values() if len(counts.keys() - {""}) > 1 else [sum(counts.values())]
-    images = sum(min(count, limit or count) for count in each)
-    few = Files(str(root), paths, torch.full((len(paths),), -1), (), channels=channels)
+    images = sum(min(count, settings.limit or count) for count in each)
+    labels, channels, value_range = torch.full((len(paths),), -1), settings.channels, settings.value_range
+    few = Files(str(root), paths, labels, (), channels=channels, value_range=value_range)
     return Glance(images, few, str(root), doubt)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ssl_cli.data.extras import is_readable
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
 from ssl_cli.names import IMAGE_SUFFIXES, is_folder, is_there, shown
@@ -111,7 +112,8 @@ def _kind(entry: os.DirEntry[str]) -> str | None:
     try:
         if entry.is_dir():
             return "folder"
-        return "image" if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file() else None  # noqa: PTH122
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        return "image" if (suffix in IMAGE_SUFFIXES or is_readable(suffix)) and entry.is_file() else None
     except OSError:
         return None
 

@@ -100,7 +100,7 @@ def _training(settings: DataSettings, seed: int, split: str | None = None) -> So
     folder, root = folder_of(settings.source), None
     if folder is not None:
         root = training_folder(folder)
-        source: Source = open_folder(root, settings.channels)
+        source: Source = open_folder(root, settings.channels, settings.value_range)
     elif is_shapes(settings.source):
         source = in_channels(Shapes(settings.images, settings.size, seed), settings.channels)
     else:
@@ -145,12 +145,14 @@ def _test_images(settings: DataSettings, seed: int, split: str) -> tuple[Source 
     if split == "validation":
         return None, f"the training images, {by_seed}"
     if settings.test is not None:
-        return open_folder(expanded(settings.test), settings.channels), f"the images of {shown(settings.test)}"
+        test = open_folder(expanded(settings.test), settings.channels, settings.value_range)
+        return test, f"the images of {shown(settings.test)}"
     if folder is None:
         return _open_named(settings, "test"), "the data set's own test split"
     for name in _TESTS if is_folder(folder / "train") else ():
         if is_folder(folder / name):
-            return open_folder(folder / name, settings.channels), f"the folder's own {name}/"
+            found = open_folder(folder / name, settings.channels, settings.value_range)
+            return found, f"the folder's own {name}/"
     return None, f"no test images were given: {by_seed}, though pretraining saw them"
 
 

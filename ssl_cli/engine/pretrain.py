@@ -16,6 +16,7 @@ from ssl_cli.config.images import with_absolute_paths
 from ssl_cli.config.resume import Continuation, continued
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import require_batch
+from ssl_cli.data.measured import measured
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
@@ -182,6 +183,7 @@ def assemble(
     began, asked = time.monotonic(), recorded(continuation.settings, initial)
     resolved = before = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder, asked)
     source = open_pretraining(asked.data, asked.run.seed)
+    asked, looked = (asked, ()) if resolved else measured(asked, source)
     device = local_device(continuation.device or (resolved.device if resolved else asked.hardware.device))
     sized = SizedRun(fitted(asked, resolved.sized)) if resolved else size(asked, len(source), source, device)
     settings, notes = cap_queue(sized.settings, len(source))
@@ -193,8 +195,8 @@ def assemble(
         resolved = None
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source), initial)
-    if initial:
-        sized = replace(sized, choices=(*sized.choices, initial.choice(objective, settings)))
+    starts = [initial.choice(objective, settings)] if initial else []
+    sized = replace(sized, choices=(*sized.choices, *looked, *starts))
     if resolved is None:
         plan = _new_plan(settings, objective, source, folder, sized, spent=time.monotonic() - began, earlier=before)
         settings, resolved, ram, planned = plan.settings, plan.resolved, plan.cache_bytes, _planned(plan)

@@ -9,6 +9,7 @@ from tests.mutants import (
     of_processes,
     of_quality,
     of_transfer,
+    of_values,
     of_views,
     of_weights,
 )
@@ -28,6 +29,7 @@ MUTANTS: list[Mutant] = sorted(
         *of_quality.MUTANTS,
         *of_planning.MUTANTS,
         *of_transfer.MUTANTS,
+        *of_values.MUTANTS,
         *of_weights.MUTANTS,
     ],
     key=lambda mutant: 99 if mutant.trap is None else mutant.trap,
