@@ -27,6 +27,7 @@ from ssl_cli.commands import (
     methods,
     options,
     pretrain,
+    runs,
 )
 from ssl_cli.commands.suggestions import SUGGESTIONS
 from ssl_cli.errors import (
@@ -103,6 +104,7 @@ _add("inspect-augs", inspect_augs.inspect_augs, inspect_augs.EPILOG, TRAIN)
 _add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)
 _add("linear-eval", linear_eval.linear_eval, linear_eval.EPILOG, MEASURE)
 _add("bench", bench.bench, bench.EPILOG, MEASURE)
+_add("runs", runs.runs, runs.EPILOG, MEASURE)
 _add("export", export.export, export.EPILOG, USE)
 _add("embed", embed.embed, embed.EPILOG, USE)
 

@@ -28,7 +28,7 @@ FLOORS = [
     WORDS,
     CONTRACT,
     PARTS,
-    OBJECTIVES | {"run_path", "checkpoint", "planning", "weights"},
+    OBJECTIVES | {"run_path", "runs", "checkpoint", "planning", "weights"},
     {"engine"},
     {"bench", "sheet", "vectors"},
     SURFACE,

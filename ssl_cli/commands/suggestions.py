@@ -8,7 +8,7 @@ WEIGHTS = (
 )
 """Python that reads the weights alone, under the names of torchvision's ResNets."""
 VECTORS = f"sslcli embed RUN DATA -o vectors.npy writes a vector for each image; in Python: {LOAD}"
-RESULTS = "what a run did is in RUN/metrics.jsonl, how good it is in RUN/eval/"
+RESULTS = "sslcli runs lists runs with their results; all of one is in RUN/metrics.jsonl and RUN/eval/"
 SUGGESTIONS = {
     "features": VECTORS,
     "weights": f"sslcli finetune RUN DATA trains all of a run's weights; they are in RUN/checkpoints/: {WEIGHTS}",

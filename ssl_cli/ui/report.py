@@ -101,7 +101,7 @@ def _vectors(result: Mapping[str, Any]) -> Iterator[Line]:
     if result["continued_at"]:
         yield "continued", f"{result['continued_at']:,} rows were there already"
     yield "checkpoint", f"step {result['step']:,}"
-    yield "took", f"{format_seconds(result['seconds'])}, {rate(result['rate'])}"
+    yield "took", f"{format_seconds(result['seconds'])}, {rate(result['rate'])} images/s"
 
 
 def _sheet(result: Mapping[str, Any]) -> str:
