@@ -290,11 +290,16 @@ def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
 
 def _export(result: Mapping[str, Any]) -> Iterator[Line]:
     yield "classifier" if "classes" in result else "encoder", safe(result["path"])
-    yield "size", f"{format_bytes(result['bytes'])}, ONNX opset {result['opset']}"
+    form = f"ONNX opset {result['opset']}" if "opset" in result else result["format"]
+    yield "size", f"{format_bytes(result['bytes'])}, {form}"
     if result.get("step") is not None:
         yield "checkpoint", f"step {result['step']:,}"
     yield "input", safe(result["input"])
     yield "output", safe(result["output"])
+    if "load" in result:
+        yield "load", safe(result["load"])
+        yield "checked", f"{safe(result['checked'])}: largest difference {result['max_error']:.1e}"
+        return
     sizes = ", ".join(str(size) for size in result["batch_sizes"])
     yield (
         "checked",

@@ -22,6 +22,13 @@ RESULTS = {
         },
     ),
     "augmentation_sheet": Evaluated(name="sheet", result={"path": "s.png", "images": 8, "views": 6, "rows": []}),
+    "export_weights": Evaluated(
+        name="export",
+        result={
+            "path": "e.pth", "bytes": 1, "format": "torchvision", "input": "images", "output": "h", "load": "net = ...",
+            "checked": "torchvision's resnet18", "max_error": 0.0,
+        },
+    ),
     "embed": Evaluated(
         name="embed",
         result={
@@ -55,6 +62,7 @@ class FakeEngine:
             "engine.export": ["export_run"],
             "sheet": ["augmentation_sheet"],
             "vectors.embed": ["embed"],
+            "weights_export": ["export_weights"],
             "bench.measure": ["bench"],
         }.items():
             fake = ModuleType(f"ssl_cli.{module}")
