@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from ssl_cli.commands import (
     bench,
     distill,
+    embed,
     export,
     finetune,
     inspect_augs,
@@ -26,6 +27,7 @@ from ssl_cli.commands import (
     methods,
     options,
     pretrain,
+    runs,
 )
 from ssl_cli.commands.suggestions import SUGGESTIONS
 from ssl_cli.errors import (
@@ -80,6 +82,7 @@ app = typer.Typer(
         "A classifier of it, from a tenth of the labels: sslcli finetune runs/first --labels 10%",
         "How fast this machine is, and what would help: sslcli bench",
         "Take it with you: sslcli export runs/first -o encoder.onnx",
+        "A vector for each picture: sslcli embed runs/first photos/ -o vectors.npy",
     )
     + f"\n\n{AFTERWORD}",
     rich_markup_mode="rich",
@@ -101,7 +104,9 @@ _add("inspect-augs", inspect_augs.inspect_augs, inspect_augs.EPILOG, TRAIN)
 _add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)
 _add("linear-eval", linear_eval.linear_eval, linear_eval.EPILOG, MEASURE)
 _add("bench", bench.bench, bench.EPILOG, MEASURE)
+_add("runs", runs.runs, runs.EPILOG, MEASURE)
 _add("export", export.export, export.EPILOG, USE)
+_add("embed", embed.embed, embed.EPILOG, USE)
 
 
 def _version(asked: bool) -> None:

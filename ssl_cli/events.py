@@ -119,6 +119,14 @@ class Evaluated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encoded(Event):
+    """So many of the images to encode have their vectors."""
+
+    done: int
+    of: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Warned(Event):
     """A warning and what to do about it; `about` is a key for programs, such as `collapse`."""
 

@@ -28,9 +28,9 @@ FLOORS = [
     WORDS,
     CONTRACT,
     PARTS,
-    OBJECTIVES | {"run_path", "checkpoint", "planning", "weights"},
+    OBJECTIVES | {"run_path", "runs", "checkpoint", "planning", "weights"},
     {"engine"},
-    {"bench", "sheet"},
+    {"bench", "sheet", "vectors", "weights_export"},
     SURFACE,
 ]
 ENGINE = [
@@ -250,8 +250,8 @@ INSTEAD = {
     r"beside": "in addition to, next to, without",
 }
 """Regular expressions of whole words that are never written, upper or lower case, and what is written instead."""
-IN_PROSE = {"ahead": "README.md", "divisions?": "README.md"}
-"""Files in which a word has its plain meaning."""
+IN_PROSE = {"ahead": "README.md", "divisions?": "README.md", r"told|tells?": "write.py"}
+"""Files in which a word has its plain meaning, or is a name of Python's own (`tell`)."""
 EARLIER = re.compile(r"[\"'](card_bytes|kept|shortage)[\"']")
 """Keys in the plan.json and checkpoints of earlier versions."""
 

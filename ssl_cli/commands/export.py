@@ -7,21 +7,28 @@ import typer
 
 from ssl_cli.commands import options
 from ssl_cli.errors import UsageError
-from ssl_cli.export.request import FLOAT, INPUTS, check
+from ssl_cli.export.request import FLOAT, INPUTS, ONNX, SUFFIXES, check, check_output, format_of
 
 EPILOG = options.examples(
     "For images that you have fitted yourself: sslcli export runs/photos -o encoder.onnx",
     "For images as decoded, of any size: sslcli export runs/photos -o encoder.onnx --input uint8-nhwc",
     "For search by cosine: sslcli export runs/photos -o search.onnx --input uint8-nhwc --l2",
     "A fine-tuned run, images to logits: sslcli export runs/classifier --classifier -o classifier.onnx",
+    "Weights for torchvision's own network: sslcli export runs/photos --to torchvision -o encoder.pth",
     "For a newer runtime, with the facts as JSON: sslcli export runs/photos -o encoder.onnx --opset 23 --json",
 )
-ONNX = "ONNX"
+PANEL = "ONNX"
+OPSET = 18
 
 
 def complete_input(incomplete: str) -> list[str]:
     """Complete the kind of input."""
     return [word for word in INPUTS if word.startswith(incomplete)]
+
+
+def complete_format(incomplete: str) -> list[str]:
+    """Complete the format."""
+    return [name for name in SUFFIXES if name.startswith(incomplete)]
 
 
 Output = Annotated[
@@ -30,7 +37,17 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="The file to write, FILE.onnx; it appears once it agrees with torch.",
+        help="The file to write, such as FILE.onnx; it appears once it agrees with torch.",
+        rich_help_panel=options.OUTPUT,
+    ),
+]
+To = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="FORMAT",
+        help=f"{', '.join(SUFFIXES)} (default: by the file's ending)",
+        autocompletion=complete_format,
         rich_help_panel=options.OUTPUT,
     ),
 ]
@@ -41,13 +58,13 @@ Input = Annotated[
         metavar="KIND",
         help="float-nchw: images by the test transform; uint8-nhwc: as decoded, any size, the transform inside.",
         autocompletion=complete_input,
-        rich_help_panel=ONNX,
+        rich_help_panel=PANEL,
     ),
 ]
 L2 = Annotated[
     bool,
     typer.Option(
-        "--l2", metavar=options.SWITCH, help="Divide h by its length (default: as it is)", rich_help_panel=ONNX
+        "--l2", metavar=options.SWITCH, help="Divide h by its length (default: as it is)", rich_help_panel=PANEL
     ),
 ]
 WithClassifier = Annotated[
@@ -56,34 +73,46 @@ WithClassifier = Annotated[
         "--classifier",
         metavar=options.SWITCH,
         help="Of a fine-tuned run: images to logits, with class names (default: to h)",
-        rich_help_panel=ONNX,
+        rich_help_panel=PANEL,
     ),
 ]
 Opset = Annotated[
-    int, typer.Option(metavar="N", help="ONNX opset, 18 to 23; older runtimes need a low one.", rich_help_panel=ONNX)
+    int, typer.Option(metavar="N", help="ONNX opset, 18 to 23; older runtimes need a low one.", rich_help_panel=PANEL)
 ]
 
 
 def export(
     run: options.Run,
     output: Output,
+    to: To = None,
     input_kind: Input = FLOAT,
     l2: L2 = False,
     classifier: WithClassifier = False,
-    opset: Opset = 18,
+    opset: Opset = OPSET,
     method: options.RunMethod = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
-    """Write a run's encoder, from images to h, as ONNX: one file, checked in onnxruntime against torch."""
+    """Write a run's encoder, from images to h, for other programs: one file, checked against torch."""
     from ssl_cli.commands import preflight
+    from ssl_cli.ui.sinks import present
 
     if classifier and l2:
         raise UsageError("--l2 is for h, and --classifier gives logits.", "Leave one of them out.")
+    form = format_of(output, to)
+    if form != ONNX:
+        given = {"--l2": l2, "--input": input_kind != FLOAT, "--opset": opset != OPSET}
+        if wrong := [flag for flag, is_given in given.items() if is_given]:
+            raise UsageError(f"{wrong[0]} is for ONNX, and this writes {form}.", "Leave it out, or name FILE.onnx.")
+        check_output(output, form)
+        preflight.evaluation(run, None, None, device=None, download=None, method=method)
+        from ssl_cli.weights_export import export_weights
+
+        events = export_weights(run, output, form, classifier=classifier, method=method)
+        return present("export", events, as_json=json)
     check(output, opset, input_kind)  # before torch is imported; `export_run` checks again for its other callers
     preflight.evaluation(run, None, None, device=None, download=None, method=method)
     from ssl_cli.engine.export import export_run
-    from ssl_cli.ui.sinks import present
 
     events = export_run(run, output, opset=opset, input_kind=input_kind, l2=l2, classifier=classifier, method=method)
     return present("export", events, as_json=json)

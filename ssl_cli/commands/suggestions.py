@@ -7,10 +7,9 @@ WEIGHTS = (
     "w = {k[9:]: v for k, v in w.items() if k.startswith('backbone.')}"
 )
 """Python that reads the weights alone, under the names of torchvision's ResNets."""
-VECTORS = f"sslcli export RUN -o encoder.onnx writes a model that turns images into vectors h; in Python: {LOAD}"
-RESULTS = "what a run did is in RUN/metrics.jsonl, how good it is in RUN/eval/"
+VECTORS = f"sslcli embed RUN DATA -o vectors.npy writes a vector for each image; in Python: {LOAD}"
+RESULTS = "sslcli runs lists runs with their results; all of one is in RUN/metrics.jsonl and RUN/eval/"
 SUGGESTIONS = {
-    "embed": VECTORS,
     "features": VECTORS,
     "weights": f"sslcli finetune RUN DATA trains all of a run's weights; they are in RUN/checkpoints/: {WEIGHTS}",
     "predict": "An encoder gives vectors, not classes: sslcli finetune RUN DATA trains a classifier on it, and "

@@ -12,8 +12,26 @@ FLOAT, UINT8 = "float-nchw", "uint8-nhwc"
 INPUTS = (FLOAT, UINT8)
 """Images by the test transform, or as decoded."""
 OPSETS = range(18, 24)  # below 18 torch writes 18 without saying so
-SUFFIX = ".onnx"
+ONNX = "onnx"
+SUFFIXES = {ONNX: ".onnx", "safetensors": ".safetensors", "torchvision": ".pth", "timm": ".pth", "pt2": ".pt2"}
+"""What can be written, and the ending of its file."""
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
+
+
+def format_of(output: Path, to: str | None) -> str:
+    """Return what is written: what is asked for, or what the ending of the file says; an unknown one means ONNX.
+
+    Raises:
+        UsageError: there is no such format, or the ending is that of several.
+    """
+    if to is not None:
+        if to not in SUFFIXES:
+            raise UsageError(f"There is no --to '{shown(to)}'.", did_you_mean(to, SUFFIXES))
+        return to
+    found = [name for name, suffix in SUFFIXES.items() if output.suffix.lower() == suffix]
+    if len(found) > 1:
+        raise UsageError(f"A {output.suffix} file can be for {' or '.join(found)}.", f"Pass --to {found[0]}.")
+    return found[0] if found else ONNX
 
 
 def check(output: Path, opset: int, input_kind: str) -> None:
@@ -27,21 +45,32 @@ def check(output: Path, opset: int, input_kind: str) -> None:
         raise UsageError(f"Opset {opset} cannot be written.", f"Pass --opset {OPSETS[0]} to {OPSETS[-1]}.")
     if input_kind not in INPUTS:
         raise UsageError(f"There is no --input '{input_kind}'.", did_you_mean(input_kind, INPUTS))
-    name = shown(str(output))
+    check_output(output, ONNX)
+    for package in _NEEDED:
+        if find_spec(package) is None:
+            raise UsageError(f"Export needs the package {package}, which is not here.", f"pip install {package}")
+
+
+def check_output(output: Path, to: str) -> None:
+    """Refuse a file that cannot be written, or whose ending is not that of `to`.
+
+    Raises:
+        UsageError: a folder, or another ending.
+        ResourceError: `output` cannot be written.
+    """
+    name, suffix = shown(str(output)), SUFFIXES[to]
     try:
         is_folder = output.is_dir()
     except OSError as error:  # such as a name that is too long
         raise ResourceError(f"Cannot write {name}: {error.strerror}.", "Choose another -o.") from error
     if is_folder:
-        raise UsageError(f"{name} is a folder.", f"Name a file in it: -o {output / 'encoder'}{SUFFIX}")
-    if output.suffix.lower() != SUFFIX:
+        raise UsageError(f"{name} is a folder.", f"Name a file in it: -o {output / 'encoder'}{suffix}")
+    if output.suffix.lower() != suffix:
+        kind = "ONNX" if to == ONNX else to
         raise UsageError(
-            f"The file is written as ONNX, but '{name}' does not end in {SUFFIX}.",
-            f"Pass -o {output.with_suffix(SUFFIX)}",
+            f"The file is written as {kind}, but '{name}' does not end in {suffix}.",
+            f"Pass -o {output.with_suffix(suffix)}",
         )
-    for package in _NEEDED:
-        if find_spec(package) is None:
-            raise UsageError(f"Export needs the package {package}, which is not here.", f"pip install {package}")
     _refuse_unwritable(output, name)
 
 

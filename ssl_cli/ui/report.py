@@ -78,6 +78,8 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
             yield from _accuracy(name, result)
         elif name == "export":
             yield from _export(result)
+        elif name == "embed":
+            yield from _vectors(result)
         elif name == "sheet":
             yield "sheet", safe(result["path"])
             yield "shows", _sheet(result)
@@ -85,6 +87,21 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
                 yield "task", _task(matched, result["note"])
     for warning in screen.warnings if command not in TRAINING or screen.plan_alone else ():
         yield "warning", f"{safe(warning.message)} {safe(warning.hint)}".rstrip()
+
+
+def _vectors(result: Mapping[str, Any]) -> Iterator[Line]:
+    of = f"{result['feature']} of length one" if result["l2"] or result["feature"] == "z" else result["feature"]
+    yield "vectors", safe(result["path"])
+    yield "", f"{result['images']:,} rows of {result['width']:,} numbers, {result['dtype']}, {of}"
+    for file in result["files"][1:]:
+        yield "paths", f"{safe(file)}, a path and a label for each row"
+    yield "images", safe(result["data"])
+    if result["unreadable"]:
+        yield "left out", f"{result['unreadable']:,} images that cannot be read"
+    if result["continued_at"]:
+        yield "continued", f"{result['continued_at']:,} rows were there already"
+    yield "checkpoint", f"step {result['step']:,}"
+    yield "took", f"{format_seconds(result['seconds'])}, {rate(result['rate'])} images/s"
 
 
 def _sheet(result: Mapping[str, Any]) -> str:
@@ -273,11 +290,16 @@ def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
 
 def _export(result: Mapping[str, Any]) -> Iterator[Line]:
     yield "classifier" if "classes" in result else "encoder", safe(result["path"])
-    yield "size", f"{format_bytes(result['bytes'])}, ONNX opset {result['opset']}"
+    form = f"ONNX opset {result['opset']}" if "opset" in result else result["format"]
+    yield "size", f"{format_bytes(result['bytes'])}, {form}"
     if result.get("step") is not None:
         yield "checkpoint", f"step {result['step']:,}"
     yield "input", safe(result["input"])
     yield "output", safe(result["output"])
+    if "load" in result:
+        yield "load", safe(result["load"])
+        yield "checked", f"{safe(result['checked'])}: largest difference {result['max_error']:.1e}"
+        return
     sizes = ", ".join(str(size) for size in result["batch_sizes"])
     yield (
         "checked",

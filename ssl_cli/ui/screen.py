@@ -10,6 +10,7 @@ from ssl_cli.events import (
     Advised,
     Calibrated,
     Choice,
+    Encoded,
     Evaluated,
     Event,
     Finished,
@@ -61,6 +62,8 @@ class Screen:
     measured: tuple[Measured, ...] = ()
     """Measurements of a benchmark so far."""
     advised: Advised | None = None
+    encoded: Encoded | None = None
+    """How many images have their vectors, of a command that encodes."""
     stopped: Stopped | None = None
     finished: Finished | None = None
     stopping: bool = False
@@ -173,21 +176,14 @@ def _replaced(screen: Screen, event: Event) -> Screen:
             return replace(screen, choices=event.choices, expected=event.expected)
         case Sized():
             return replace(screen, sizes=event.rows)
-        case Started():
-            return replace(screen, started=event)
         case Calibrated():
             started = screen.started and replace(screen.started, steps=event.steps, warmup=event.warmup)
             return replace(screen, started=started, calibrated=event)
-        case Saved():
-            return replace(screen, saved=event)
-        case Stopped():
-            return replace(screen, stopped=event)
-        case Finished():
-            return replace(screen, finished=event)
         case Measured():
             return replace(screen, measured=(*screen.measured, event))
-        case Advised():
-            return replace(screen, advised=event)
+        case Started() | Saved() | Stopped() | Finished() | Advised() | Encoded():
+            changed: dict[str, Any] = {type(event).__name__.lower(): event}
+            return replace(screen, **changed)
         case _:
             return screen
 

@@ -142,6 +142,8 @@ def _title(command: str, screen: Screen) -> Text:
 def _progress(command: str, screen: Screen, now: float, start: float, inner: int) -> RenderableType:
     if not screen.steps:
         newest = f"; {bench.line(screen.measured[-1])}" if screen.measured else ""
+        if screen.encoded:
+            newest = f"; {screen.encoded.done:,} of {screen.encoded.of:,} images"
         return Text(f"{'planning' if command in TRAINING else 'working'}, {format_seconds(now - start)}{newest}")
     done = f" in {format_seconds(screen.finished.seconds)}" if screen.finished and not screen.stopped else ""
     phase = Text(f"{screen.phase}{done}", f"bold {PHASES.get(screen.phase, 'cyan')}")

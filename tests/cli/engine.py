@@ -22,6 +22,21 @@ RESULTS = {
         },
     ),
     "augmentation_sheet": Evaluated(name="sheet", result={"path": "s.png", "images": 8, "views": 6, "rows": []}),
+    "export_weights": Evaluated(
+        name="export",
+        result={
+            "path": "e.pth", "bytes": 1, "format": "torchvision", "input": "images", "output": "h", "load": "net = ...",
+            "checked": "torchvision's resnet18", "max_error": 0.0,
+        },
+    ),
+    "embed": Evaluated(
+        name="embed",
+        result={
+            "path": "v.npy", "files": ["v.npy"], "images": 1, "width": 2, "feature": "h", "l2": False,
+            "dtype": "float32", "data": "photos", "unreadable": 0, "continued_at": 0, "seconds": 1.0, "rate": 1.0,
+            "step": 7,
+        },
+    ),
     "bench": MEASURED,
 }  # fmt: skip
 
@@ -46,6 +61,8 @@ class FakeEngine:
             "engine.evaluation.evaluate": ["knn_eval", "linear_eval"],
             "engine.export": ["export_run"],
             "sheet": ["augmentation_sheet"],
+            "vectors.embed": ["embed"],
+            "weights_export": ["export_weights"],
             "bench.measure": ["bench"],
         }.items():
             fake = ModuleType(f"ssl_cli.{module}")

@@ -58,6 +58,8 @@ COMMANDS = {
     "linear-eval": [["run", "--device", "cpu"]],
     "inspect-augs": [["--images", "1", "--views", "1"]],
     "bench": [["loss", *SMALL]],
+    "runs": [["."]],
+    "embed": [["run", "-o", "vectors.npy"]],
 }
 LINES = [[name, *words] for name, lines in COMMANDS.items() for words in lines]
 QUICK = {"export", "methods"}

@@ -1,0 +1,70 @@
+"""`sslcli embed`: a vector for each image, in a file for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssl_cli.commands import options
+from ssl_cli.commands.knn_eval import FEATURES, Feature
+from ssl_cli.errors import UsageError
+from ssl_cli.names import shown
+from ssl_cli.registry import did_you_mean
+
+EPILOG = options.examples(
+    "A row for each image, and their paths: sslcli embed runs/photos photos/ -o vectors.npy",
+    "For search by cosine, in half the space: sslcli embed runs/photos photos/ --l2 --half -o vectors.safetensors",
+    "A table with path, label and vector: sslcli embed runs/photos photos/ -o vectors.parquet",
+)
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="FILE.npy, .csv, .parquet or .safetensors; the same command continues after a stop.",
+        rich_help_panel=options.OUTPUT,
+    ),
+]
+Images = Annotated[
+    str | None, typer.Argument(metavar="DATA", help="Images. Absent: the run's own.", show_default=False)
+]
+L2 = Annotated[
+    bool,
+    typer.Option("--l2", metavar=options.SWITCH, help="Divide rows by their length.", rich_help_panel=options.OUTPUT),
+]
+Half = Annotated[
+    bool, typer.Option("--half", metavar=options.SWITCH, help="Write float16.", rich_help_panel=options.OUTPUT)
+]
+
+
+def embed(
+    run: options.Run,
+    output: Output,
+    data: Images = None,
+    feature: Feature = "h",
+    l2: L2 = False,
+    half: Half = False,
+    limit: options.Limit = None,
+    download: options.Download = None,
+    device: options.Device = None,
+    method: options.RunMethod = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Write a vector for each image: the run's representation h, or its embedding z."""
+    from ssl_cli.commands.preflight import evaluation
+    from ssl_cli.vectors.request import check
+
+    if feature not in FEATURES:
+        raise UsageError(f"There is no feature '{shown(feature)}'.", did_you_mean(feature, FEATURES))
+    check(output)
+    hardware, machine = evaluation(run, data, None, device=device, download=download, method=method)
+    from ssl_cli.ui.sinks import present
+    from ssl_cli.vectors.embed import embed as make  # imports torch: after the arguments are validated
+
+    events = make(
+        run, output, data, feature=feature, l2=l2, half=half, limit=limit, device=hardware, method=method,
+        machine=machine,
+    )  # fmt: skip
+    return present("embed", events, as_json=json)

@@ -1,0 +1,125 @@
+"""A vector for each image of a data set, by the encoder of a run, into one file."""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_cli import disk
+from ssl_cli.config.images import with_data
+from ssl_cli.data.source import Source
+from ssl_cli.data.sources import open_pretraining
+from ssl_cli.data.split import subset
+from ssl_cli.engine.evaluation.features import Encoder, encode, open_run
+from ssl_cli.errors import DivergedError
+from ssl_cli.events import Encoded, Evaluated, Event, Skipped, Warned
+from ssl_cli.nn.evaluating import evaluating
+from ssl_cli.vectors.partial import PartialVectors
+from ssl_cli.vectors.request import check
+from ssl_cli.vectors.write import write_vectors
+
+PART = 1024
+"""Images that are encoded before their rows are synced to the disk: what a crash costs at most."""
+H, Z = "h", "z"
+
+
+def embed(
+    run: str, output: Path, data: str | None = None, *, feature: str = H, l2: bool = False, half: bool = False,
+    limit: int | None = None, device: str = "auto", method: str | None = None,
+    machine: Mapping[str, Any] | None = None,
+) -> Iterator[Event]:  # fmt: skip
+    """Write a row of h or z for each image, in the order of the images; the last event is `Evaluated` named `embed`.
+
+    Stopped at any point, the same call continues where it was; until `output` is written, its rows are in its folder.
+
+    Args:
+        run: run folder or checkpoint file.
+        output: `.npy`, `.csv`, `.parquet` or `.safetensors`; replaced when all rows are there.
+        data: the images, labelled or not; None: those that the run was trained on.
+        feature: `h`, the output of the backbone, or `z`, the projector's output of unit length.
+        l2: divide rows by their length.
+        half: write float16 in place of float32.
+        limit: use the first so many images of each class.
+        device: where to compute.
+        method: the run's method again, if it is the user's own.
+        machine: as for `knn_eval`.
+
+    Raises:
+        SslcliError: no such run or images, rows that are not finite, or a disk that cannot be written.
+    """
+    check(output)
+    trained = open_run(run, device, method, projector=feature == Z)
+    settings = with_data(trained.settings, data, None, limit, machine)
+    # the labels of a fine-tuned run choose among its images, and here all are meant
+    images = settings.data.model_copy(update={"labels": None, "unlabelled": False})
+    source = open_pretraining(images, settings.run.seed)
+    yield from (Warned(step=trained.step, message=note) for note in trained.notes)
+    objective, side = trained.objective, settings.data.size
+    place = next(objective.parameters()).device
+    encoder = objective if feature == Z else objective.represent
+    identity = {
+        "checkpoint": disk.sha256(Path(trained.checkpoint)), "feature": feature, "l2": l2, "half": half,
+        "precision": trained.precision, "size": side, "images": _names_digest(source),
+    }  # fmt: skip
+    with evaluating(objective):
+        width = _width(encoder, torch.zeros(1, settings.data.channels, side, side, device=place))
+        with PartialVectors(output, identity, width, "<f2" if half else "<f4") as vectors:
+            began, before = time.monotonic(), len(vectors)
+            for start in range(vectors.next_index, len(source), PART):
+                yield Encoded(step=trained.step, done=start, of=len(source))
+                chosen = torch.arange(start, min(start + PART, len(source)))
+                part = encode({H: encoder}, subset(source, chosen), settings, device=place, precision=trained.precision)
+                encoded = chosen[part.index]
+                vectors.append(encoded.numpy(), _finished(part.h[H], l2, half).numpy())
+                for index in sorted({*chosen.tolist()} - {*encoded.tolist()}):
+                    yield Skipped(step=trained.step, path=source.path(index), reason="it cannot be read")
+            seconds, made = time.monotonic() - began, len(vectors) - before
+            files = write_vectors(output, vectors, partial(_named, source))
+            result = {
+                "path": str(output), "files": [str(file) for file in files], "images": len(vectors), "width": width,
+                "feature": feature, "l2": l2, "dtype": "float16" if half else "float32", "data": source.name,
+                "unreadable": len(source) - len(vectors), "continued_at": before, "seconds": seconds,
+                "rate": made / max(seconds, 1e-9), "step": trained.step,
+            }  # fmt: skip
+            vectors.remove()
+    yield Evaluated(step=trained.step, name="embed", result=result)
+
+
+@torch.no_grad()
+def _width(encoder: Encoder, blank: Tensor) -> int:
+    return encoder(blank).shape[1]
+
+
+def _named(source: Source, index: int) -> tuple[str, str]:
+    """Return the path and the label, empty where there is none, of an image."""
+    label = int(source.labels[index])
+    return source.path(index), source.classes[label] if label >= 0 else ""
+
+
+def _finished(rows: Tensor, l2: bool, half: bool) -> Tensor:
+    """Return the rows as they are written.
+
+    Raises:
+        DivergedError: one is not finite, in float16 if that is asked for.
+    """
+    rows = F.normalize(rows) if l2 else rows
+    rows = rows.half() if half else rows
+    if not bool(rows.isfinite().all()):
+        hint = "Leave out --half, or give an earlier checkpoint file as RUN."
+        raise DivergedError("The representation is not finite.", hint)
+    return rows
+
+
+def _names_digest(source: Source) -> str:
+    """Return the sha256 of the number, names and labels of the images."""
+    digest = hashlib.sha256(f"{len(source)} {source.name} {source.classes}".encode("utf-8", "surrogateescape"))
+    digest.update(source.labels.numpy().tobytes())
+    for index in range(len(source)):
+        digest.update(source.path(index).encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()

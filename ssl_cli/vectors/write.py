@@ -1,0 +1,128 @@
+"""Write vectors with paths and labels in the formats that other programs read, a part at a time."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ssl_cli import disk
+from ssl_cli.vectors.partial import PartialVectors
+from ssl_cli.vectors.request import table_of
+
+Named = Callable[[int], tuple[str, str]]
+"""From the index of an image to its path and label."""
+HEADER = ("path", "label")
+
+
+def write_vectors(output: Path, vectors: PartialVectors, named: Named) -> tuple[Path, ...]:
+    """Write the rows in the format of the file's ending, atomically; return the files, `output` first.
+
+    `.npy` and `.safetensors` (a tensor `vectors` `(N,F)`) hold numbers alone; the paths and labels of their rows are in
+    the CSV file next to them, which is written first.
+
+    Raises:
+        ResourceError: the disk is full, or cannot be written; files that were there are unchanged.
+    """
+    writer = {".npy": _npy, ".csv": _csv, ".parquet": _parquet, ".safetensors": _safetensors}[output.suffix.lower()]
+    table = table_of(output)
+    if table is not None:
+        disk.write_atomic(table, lambda file: _rows(file, HEADER, _names(vectors, named)))
+    disk.write_atomic(output, lambda file: writer(file, vectors, named))
+    return (output,) if table is None else (output, table)
+
+
+def _names(vectors: PartialVectors, named: Named) -> Iterator[tuple[str, str]]:
+    for index, _ in vectors.parts():
+        yield from map(named, index.tolist())
+
+
+def _rows(file: BinaryIO, header: tuple[str, ...], rows: Iterator[Any]) -> None:
+    """Write CSV; a name that is not UTF-8 keeps its bytes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow(row)
+        if text.tell() > 1 << 20:
+            file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+            text.seek(0)
+            text.truncate()
+    file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _npy(file: BinaryIO, vectors: PartialVectors, _: Named) -> None:
+    dtype, shape = _numbers(vectors)
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for _index, rows in vectors.parts():
+        file.write(rows.tobytes())
+
+
+def _safetensors(file: BinaryIO, vectors: PartialVectors, _: Named) -> None:
+    """Write the length of a JSON header, the header, and the bytes of the tensor."""
+    dtype, shape = _numbers(vectors)
+    size = dtype.itemsize * shape[0] * shape[1]
+    kind = {4: "F32", 2: "F16"}[dtype.itemsize]
+    header = json.dumps({"vectors": {"dtype": kind, "shape": shape, "data_offsets": [0, size]}}).encode()
+    header += b" " * (-len(header) % 8)
+    file.write(len(header).to_bytes(8, "little") + header)
+    for _index, rows in vectors.parts():
+        file.write(rows.tobytes())
+
+
+def _csv(file: BinaryIO, vectors: PartialVectors, named: Named) -> None:
+    digits = "%.9g" if vectors.record["row"].base.itemsize == 4 else "%.5g"  # that a reader gets the same number
+    width = _numbers(vectors)[1][1]
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for index, part in vectors.parts():
+            for place, row in zip(index.tolist(), part.tolist(), strict=True):
+                yield (*named(place), *(digits % value for value in row))
+
+    _rows(file, (*HEADER, *(f"v{k}" for k in range(width))), rows())
+
+
+class _Stream(io.RawIOBase):
+    """Pass what pyarrow writes on to a file that stays open."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._size = file, 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._size
+
+    def write(self, data: Any) -> int:
+        self._size += len(data)
+        return self._file.write(data)
+
+
+def _parquet(file: BinaryIO, vectors: PartialVectors, named: Named) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    dtype, (_count, width) = _numbers(vectors)
+    kind = pa.list_(pa.float32() if dtype.itemsize == 4 else pa.float16(), width)
+    schema = pa.schema([("path", pa.string()), ("label", pa.string()), ("vector", kind)])
+    with _Stream(file) as stream, pq.ParquetWriter(stream, schema) as writer:
+        for index, rows in vectors.parts():
+            names = [[_utf8(word) for word in named(place)] for place in index.tolist()]
+            flat = pa.array(rows.reshape(-1))
+            columns = [*map(list, zip(*names, strict=True)), pa.FixedSizeListArray.from_arrays(flat, width)]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def _utf8(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _numbers(vectors: PartialVectors) -> tuple[np.dtype[Any], tuple[int, int]]:
+    """Return the dtype of the numbers, and the shape `(N,F)` of all."""
+    row = vectors.record["row"]
+    return row.base, (len(vectors), row.shape[0])

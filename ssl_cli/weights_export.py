@@ -1,0 +1,231 @@
+"""Write a run's weights for torchvision, timm or any reader of safetensors, or its network as a PyTorch program."""
+
+import importlib.util
+import io
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_cli import __version__, disk
+from ssl_cli.config.tree import CIFAR_UP_TO, Settings
+from ssl_cli.engine.evaluation.evaluate import conclude
+from ssl_cli.engine.evaluation.features import open_run
+from ssl_cli.errors import CheckpointError, UsageError
+from ssl_cli.events import Event
+from ssl_cli.export.request import check_output
+from ssl_cli.names import shown
+from ssl_cli.nn.evaluating import fingerprint
+from ssl_cli.nn.library import library_backbone
+from ssl_cli.registry import is_library_backbone
+from ssl_cli.transfer.finetune import plain_network
+
+TOLERANCE = 1e-4
+"""Largest difference from the run's own network, as a part of the largest value."""
+KINDS = {torch.float32: "F32", torch.int64: "I64"}
+HINT = "--to safetensors or pt2, and ONNX, can hold it."
+Prefixed, Facts = Mapping[str, Tensor], Mapping[str, Any]
+
+
+def export_weights(
+    run: str, output: Path, form: str, *, classifier: bool = False, method: str | None = None
+) -> Iterator[Event]:
+    """Write a run's encoder, or its classifier, in another format than ONNX; the last event is `Evaluated`, `export`.
+
+    - `safetensors`: the state dict, with torchvision's names for our own ResNets; in its metadata what it is.
+    - `torchvision`, `timm`: a state dict, written by torch.save, that the library's own network of that name loads.
+    - `pt2`: the network as a program, images `(N,C,S,S)` to h or logits with a free N, for `torch.export.load`.
+
+    `output` is replaced only after what was written gave the run's own outputs, where its library is installed.
+
+    Args:
+        run: run folder or checkpoint file.
+        output: the file to write.
+        form: one of those above.
+        classifier: write a fine-tuned or distilled run whole, images to logits.
+        method: the run's method again, if it is the user's own.
+
+    Raises:
+        CheckpointError: no such run, or what was written computes something else.
+        UsageError: the library has no such network.
+        ResourceError: `output` cannot be written.
+    """
+    check_output(output, form)
+    trained = open_run(run, "cpu", method, projector=classifier)
+    settings = trained.settings
+    whole = (plain_network(trained.objective, run) if classifier else trained.objective.backbone).eval()
+    state = _state(whole, classifier)
+    facts = {
+        "version": __version__, "method": settings.method.name.rpartition(":")[2], "backbone": settings.model.title,
+        "image_size": settings.data.size, "step": trained.step, "weights_sha256": fingerprint(whole),
+        **({"classes": list(settings.data.classes)} if classifier else {}),
+    }  # fmt: skip
+    x = torch.rand(3, settings.data.channels, settings.data.size, settings.data.size)
+    with torch.no_grad():
+        wanted = whole(x)
+    write = {"safetensors": _safetensors, "torchvision": _torchvision, "timm": _timm, "pt2": _program}[form]
+    data, load, checked, found = write(settings, whole, state, facts, x)
+    error = 0.0 if found is None else _difference(wanted, found)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    sha256, size = disk.write_bytes(output, data)
+    what = f"logits of {wanted.shape[1]} classes" if classifier else f"h of {wanted.shape[1]} dimensions"
+    result = {
+        "path": str(output), "bytes": size, "format": form, **facts, "load": load.replace("FILE", output.name),
+        "checked": checked, "max_error": error, "sha256": sha256, "output": what,
+        "input": f"float32 (batch, {x.shape[1]}, {x.shape[2]}, {x.shape[3]}), by the test transform",
+    }  # fmt: skip
+    yield from conclude(run, trained, "export", result, Path(run) / "export" / f"{output.name}.json")
+
+
+Artifact = tuple[bytes, str, str, Tensor | None]
+"""The file, the line of Python that loads it, what it was checked against, and the outputs that this gave."""
+
+
+def _state(whole: nn.Module, classifier: bool) -> dict[str, Tensor]:
+    """Return the state dict; of a classifier the layers of the head under `projector.`, and the last under `fc.`."""
+    state = whole.state_dict()
+    parts = {"0": "", "1": "projector.", "2": "fc."} if classifier else {}
+    named = {}
+    for name, value in state.items():
+        first, _, rest = name.partition(".")
+        named[parts[first] + rest if classifier else name] = value.detach().clone().contiguous()
+    return named
+
+
+def _safetensors(
+    settings: Settings, whole: nn.Module, state: Prefixed, facts: Mapping[str, Any], x: Tensor
+) -> Artifact:
+    """Write the length of a JSON header, the header, and the bytes of the tensors."""
+    named = {f"sslcli.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    header: dict[str, Any] = {"__metadata__": named}
+    place, parts = 0, []
+    for name, value in state.items():
+        part = value.numpy().tobytes()
+        where = [place, place + len(part)]
+        header[name] = {"dtype": KINDS[value.dtype], "shape": list(value.shape), "data_offsets": where}
+        parts.append(part)
+        place += len(part)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    data = len(text).to_bytes(8, "little") + text + b"".join(parts)
+    return data, "safetensors.torch.load_file('FILE')", "the state dict, byte for byte", None
+
+
+def _torchvision(
+    settings: Settings, whole: nn.Module, state: Prefixed, facts: Mapping[str, Any], x: Tensor
+) -> Artifact:
+    from torchvision import models
+
+    name, classes = _name_in("torchvision", settings, state)
+    if is_library_backbone(settings.model.backbone):
+        home, _ = library_backbone(settings.model.backbone, settings.data.size, settings.data.channels)
+        load = f"net = torchvision.models.{name}(...); net.load_state_dict(torch.load('FILE'), strict=False)"
+        what = f"torchvision's {name} without its classifier"
+    else:
+        home = models.get_model(name, weights=None, num_classes=classes or 1)
+        load = f"net = torchvision.models.{name}(num_classes={classes}); net.load_state_dict(torch.load('FILE'))"
+        what = f"torchvision's {name}"
+        if not classes:
+            home.fc = nn.Identity()
+            load = (
+                f"net = torchvision.models.{name}(); net.fc = torch.nn.Identity(); "
+                "net.load_state_dict(torch.load('FILE'))"
+            )
+    return _saved(state), load, what, _outputs(home, state, x, what)
+
+
+def _timm(settings: Settings, whole: nn.Module, state: Prefixed, facts: Facts, x: Tensor) -> Artifact:
+    name, classes = _name_in("timm", settings, state)
+    load = f"net = timm.create_model('{name}', num_classes={classes}); net.load_state_dict(torch.load('FILE'))"
+    if importlib.util.find_spec("timm") is None:
+        return _saved(state), load, "nothing, as timm is not installed", None
+    timm = importlib.import_module("timm")
+    if is_library_backbone(settings.model.backbone):
+        home, _ = library_backbone(settings.model.backbone, settings.data.size, settings.data.channels)
+    else:
+        home = timm.create_model(name, pretrained=False, num_classes=classes)
+    return _saved(state), load, f"timm's {name}", _outputs(home, state, x, f"timm's {name}")
+
+
+def _program(settings: Settings, whole: nn.Module, state: Prefixed, facts: Facts, x: Tensor) -> Artifact:
+    """Write the network as `torch.export` captures it, without the paths of this machine in its stack traces."""
+    file = io.BytesIO()
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            captured = torch.export.export(whole, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+            for node in captured.graph.nodes:
+                node.meta.pop("stack_trace", None)
+            torch.export.save(captured, file)
+            found = torch.export.load(io.BytesIO(file.getvalue())).module()(x)
+    except Exception as error:  # it raises whatever the unsupported construct happens to break
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"torch.export cannot write the network: {type(error).__name__}: {reason}") from error
+    return file.getvalue(), "net = torch.export.load('FILE').module()", "the program, loaded again", found
+
+
+def _name_in(library: str, settings: Settings, state: Prefixed) -> tuple[str, int]:
+    """Return the library's name of the network, and how many classes it has; 0 without a classifier.
+
+    Raises:
+        UsageError: the library has no such network.
+    """
+    model = settings.model
+    classes = len(state["fc.weight"]) if "fc.weight" in state else 0
+    if is_library_backbone(model.backbone):
+        home, _, name = model.backbone.partition(":")
+        if home != library:
+            raise UsageError(f"{model.backbone} is no network of {library}.", HINT)
+        if classes:
+            raise UsageError(f"The classifier of {model.backbone} has a place of its own there.", HINT)
+        return name, 0
+    stem = model.stem if model.stem != "auto" else "cifar" if settings.data.size <= CIFAR_UP_TO else "imagenet"
+    odd = {
+        f"width {model.width:g}": model.width != 1,
+        "a stem for small images": stem == "cifar",
+        "selective kernels": model.sk,
+        f"{settings.data.channels} channels": settings.data.channels != 3,
+        "layers between h and its classifier": any(name.startswith("projector.") for name in state),
+    }
+    if words := [word for word, is_odd in odd.items() if is_odd]:
+        raise UsageError(f"{library} has no {model.backbone} with {shown(words[0])}.", HINT)
+    return model.backbone, classes
+
+
+def _outputs(home: nn.Module, state: Prefixed, x: Tensor, name: str) -> Tensor:
+    """Load the weights into the library's own network, all of them, and return its outputs.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    try:
+        home.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise CheckpointError(f"The weights do not fit {name}.", str(error).replace("\n", " ")[:300]) from error
+    run: Callable[[Tensor], Tensor] = home.eval()
+    with torch.no_grad():
+        return run(x)
+
+
+def _difference(wanted: Tensor, found: Tensor) -> float:
+    """Return the largest difference, as a part of the largest value.
+
+    Raises:
+        CheckpointError: it is more than rounding, or the shapes differ.
+    """
+    same = wanted.shape == found.shape
+    error = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1e-30)) if same else float("nan")
+    if not error <= TOLERANCE:
+        what = f"largest difference {error:.1e} of the largest value"
+        raise CheckpointError(f"What was written disagrees with the run: {what}.", "Nothing was written.")
+    return error
+
+
+def _saved(state: Prefixed) -> bytes:
+    file = io.BytesIO()
+    torch.save(dict(state), file)
+    return file.getvalue()

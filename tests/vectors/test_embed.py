@@ -1,0 +1,258 @@
+"""A vector for each image: the encoder's own rows, in every format, whatever stops the command."""
+
+import csv
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_cli.augment import evaluation
+from ssl_cli.cli import main
+from ssl_cli.engine.evaluation.features import open_run
+from ssl_cli.errors import DivergedError, LockedError, UsageError
+from ssl_cli.events import Encoded, Evaluated, Event, Skipped
+from ssl_cli.vectors import embed as embedding
+from ssl_cli.vectors.embed import embed
+from ssl_cli.vectors.partial import PartialVectors
+from tests.engine.toy_run import toy_settings, write_run
+
+WIDTH = 32
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    write_run(folder, toy_settings())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of five images, of two sizes, one name that is not ASCII, one with a comma."""
+    folder = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(0)
+    for label in ("cats", "dogs"):
+        (folder / label).mkdir()
+        for name in ("a, b", "ü", "c", "d", "e"):
+            shape = (20, 16, 3) if name == "c" else (16, 24, 3)
+            Image.fromarray(draw.integers(0, 256, shape, np.uint8)).save(folder / label / f"{name}.png")
+    return folder
+
+
+def last(events: Iterator[Event]) -> dict[str, Any]:
+    *_, event = events
+    assert isinstance(event, Evaluated)
+    return dict(event.result)
+
+
+def expected(run: Path, photos: Path, feature: str = "h") -> tuple[list[str], torch.Tensor]:
+    """Each image alone through the run's network, without any of the code that embeds."""
+    trained = open_run(str(run), "cpu", projector=feature == "z")
+    net = trained.objective.eval()
+    paths = sorted(str(path) for path in photos.rglob("*.png"))
+    rows = []
+    for path in paths:
+        image = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None]
+        x = evaluation.fit(image, trained.settings.data.size, trained.settings.views)
+        with torch.no_grad():
+            rows.append(net(x) if feature == "z" else net.represent(x))
+    return paths, torch.cat(rows)
+
+
+def table(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_rows_are_those_of_the_network_in_the_order_of_the_paths(run: Path, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "vectors.npy"
+    result = last(embed(str(run), output, str(photos), device="cpu"))
+    paths, wanted = expected(run, photos)
+    found = np.load(output, allow_pickle=False)
+    assert (found.dtype, found.shape) == (np.float32, (10, WIDTH))
+    torch.testing.assert_close(torch.from_numpy(found), wanted, atol=1e-5, rtol=1e-5)
+    head, *rows = table(tmp_path / "vectors.paths.csv")
+    assert head == ["path", "label"]
+    assert [path for path, _ in rows] == paths
+    assert [label for _, label in rows] == ["cats"] * 5 + ["dogs"] * 5
+    assert (result["images"], result["width"], result["feature"], result["dtype"]) == (10, WIDTH, "h", "float32")
+    assert {path.name for path in tmp_path.iterdir()} == {"vectors.npy", "vectors.paths.csv"}
+
+
+def test_z_of_length_one_and_h_too_if_asked(run: Path, photos: Path, tmp_path: Path) -> None:
+    for name, feature, l2 in (("z", "z", False), ("h", "h", True)):
+        last(embed(str(run), tmp_path / f"{name}.npy", str(photos), feature=feature, l2=l2, device="cpu"))
+        wanted = torch.nn.functional.normalize(expected(run, photos, feature)[1])
+        found = torch.from_numpy(np.load(tmp_path / f"{name}.npy"))
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_every_format_holds_the_same_numbers(run: Path, photos: Path, tmp_path: Path) -> None:
+    for half, dtype in ((False, np.float32), (True, np.float16)):
+        for ending in ("npy", "csv", "safetensors"):
+            last(embed(str(run), tmp_path / f"v.{ending}", str(photos), half=half, device="cpu"))
+        wanted = np.load(tmp_path / "v.npy")
+        assert wanted.dtype == dtype
+        head, *rows = table(tmp_path / "v.csv")
+        assert head == ["path", "label", *(f"v{k}" for k in range(WIDTH))]
+        assert np.array_equal(np.array([row[2:] for row in rows], np.float64).astype(dtype), wanted)
+        assert [row[:2] for row in rows] == table(tmp_path / "v.paths.csv")[1:]
+        data = (tmp_path / "v.safetensors").read_bytes()
+        (size,) = struct.unpack("<Q", data[:8])
+        about = json.loads(data[8 : 8 + size])["vectors"]
+        assert about == {"dtype": "F16" if half else "F32", "shape": [10, WIDTH], "data_offsets": [0, wanted.nbytes]}
+        assert data[8 + size :] == wanted.tobytes()
+
+
+def test_parquet_and_safetensors_in_their_own_libraries(run: Path, photos: Path, tmp_path: Path) -> None:
+    parquet, safetensors = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("safetensors.numpy")
+    for half in (False, True):
+        for ending in ("npy", "parquet", "safetensors"):
+            last(embed(str(run), tmp_path / f"v.{ending}", str(photos), half=half, device="cpu"))
+        wanted, found = np.load(tmp_path / "v.npy"), parquet.read_table(tmp_path / "v.parquet").to_pydict()
+        assert np.array_equal(np.array(found["vector"], wanted.dtype), wanted)
+        assert [found["path"], found["label"]] == list(
+            map(list, zip(*table(tmp_path / "v.paths.csv")[1:], strict=True))
+        )
+        assert np.array_equal(safetensors.load_file(tmp_path / "v.safetensors")["vectors"], wanted)
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_a_stopped_command_continues_where_it_was(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    monkeypatch.setattr(embedding, "PART", 3)
+    last(embed(str(run), tmp_path / "whole.npy", str(photos), device="cpu"))
+    output = tmp_path / "v.npy"
+    output.write_bytes(b"an earlier file")
+    events = embed(str(run), output, str(photos), device="cpu")
+    begun = 0
+    for event in events:
+        begun += isinstance(event, Encoded)
+        if begun > done:
+            break
+    events.close()  # type: ignore[attr-defined]
+    assert output.read_bytes() == b"an earlier file"
+    found = list(embed(str(run), output, str(photos), device="cpu"))
+    started = [event.done for event in found if isinstance(event, Encoded)]
+    assert started == list(range(3 * done, 10, 3))
+    assert last(iter(found))["continued_at"] == 3 * done
+    assert output.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_other_settings_start_over(run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "PART", 3)
+    output = tmp_path / "v.npy"
+    events = embed(str(run), output, str(photos), device="cpu")
+    for _ in range(3):
+        next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert last(embed(str(run), output, str(photos), l2=True, device="cpu"))["continued_at"] == 0
+    assert np.allclose(np.linalg.norm(np.load(output), axis=1), 1, atol=1e-5)
+
+
+def test_an_image_that_cannot_be_read_has_no_row_and_is_named(run: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for path in photos.rglob("*.png"):
+        (tmp_path / "set" / f"{path.parent.name} {path.name}").write_bytes(path.read_bytes())
+    (tmp_path / "set" / "cats d.png").write_bytes(b"no image")
+    events = list(embed(str(run), tmp_path / "v.npy", str(tmp_path / "set"), device="cpu"))
+    assert [Path(event.path).name for event in events if isinstance(event, Skipped)] == ["cats d.png"]
+    result = last(iter(events))
+    assert (result["images"], result["unreadable"]) == (9, 1)
+    rows = table(tmp_path / "v.paths.csv")[1:]
+    assert np.load(tmp_path / "v.npy").shape == (9, WIDTH)
+    assert "cats d.png" not in {Path(path).name for path, _ in rows}
+    assert {label for _, label in rows} == {""}
+
+
+def test_rows_that_are_not_finite_are_not_written(run: Path, photos: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "bad", toy_settings())
+    path = next((tmp_path / "bad" / "checkpoints").glob("*.pt"))
+    state = torch.load(path, weights_only=True)
+    state["objective"]["backbone.conv1.weight"].mul_(1e38)
+    torch.save(state, tmp_path / "alone.pt")
+    with pytest.raises(DivergedError, match="not finite"):
+        list(embed(str(tmp_path / "alone.pt"), tmp_path / "v.npy", str(photos), device="cpu"))
+    assert not (tmp_path / "v.npy").exists()
+
+
+IDENTITY = {"checkpoint": "x"}
+
+
+def test_a_power_loss_leaves_zeros_that_are_dropped(tmp_path: Path) -> None:
+    with PartialVectors(tmp_path / "v.npy", IDENTITY, 4) as vectors:
+        vectors.append(np.array([0, 2, 5]), np.ones((3, 4), np.float32))
+        size = vectors.record.itemsize
+        path = vectors.path
+    whole = path.read_bytes()
+    for lost in (3 * size - 8, 2 * size + 9, 2 * size, size - 8, 0):
+        path.write_bytes(whole[:lost] + bytes(len(whole) - lost))
+        with PartialVectors(tmp_path / "v.npy", IDENTITY, 4) as vectors:
+            assert len(vectors) == lost // size
+            assert vectors.next_index == {0: 0, 1: 1, 2: 3}[len(vectors)]
+    path.write_bytes(whole + b"half a rec")
+    with PartialVectors(tmp_path / "v.npy", IDENTITY, 4) as vectors:
+        assert (len(vectors), vectors.next_index) == (3, 6)
+        (part,) = vectors.parts()
+        assert part[0].tolist() == [0, 2, 5]
+        assert part[1].tolist() == [[1.0] * 4] * 3
+
+
+def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    with PartialVectors(tmp_path / "v.npy", IDENTITY, 4):
+        code = (
+            "from pathlib import Path; from ssl_cli.vectors.partial import PartialVectors\n"
+            f"PartialVectors(Path({str(tmp_path / 'v.npy')!r}), {IDENTITY}, 4)"
+        )
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert LockedError.__name__ in found.stderr
+
+
+def test_a_file_of_another_program_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / ".v.npy.partial").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="did not write it"):
+        PartialVectors(tmp_path / "v.npy", IDENTITY, 4)
+    assert (tmp_path / ".v.npy.partial").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-o", "v.txt"], "ends in none of"),
+        (["-o", "nowhere/v.npy"], "no folder"),
+        (["-o", "."], "ends in none of"),
+        (["-o", "v.npy", "--feature", "y"], "no feature"),
+        (["-o", "v.npy", "missing"], "no folder and no data set"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    run: Path, words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["embed", str(run), *words]) in {2, 3}
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_says_what_it_wrote(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["embed", str(run), str(photos), "-o", str(tmp_path / "v.csv"), "--half", "--limit", "2"]
+    assert main([*words, "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert f"4 rows of {WIDTH} numbers, float16, h" in out
+    assert len(table(tmp_path / "v.csv")) == 5
+    assert main([*words, "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 4
