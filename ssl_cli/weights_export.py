@@ -28,7 +28,8 @@ TOLERANCE = 1e-4
 """Largest difference from the run's own network, as a part of the largest value."""
 KINDS = {torch.float32: "F32", torch.int64: "I64"}
 HINT = "--to safetensors or pt2, and ONNX, can hold it."
-Prefixed, Facts = Mapping[str, Tensor], Mapping[str, Any]
+Facts = Mapping[str, Any]
+Prefixed = Mapping[str, Tensor]
 
 
 def export_weights(
