@@ -83,6 +83,17 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test") -> E
     return Evaluation(bank, queries, note)
 
 
+def open_few(settings: DataSettings, labels: str, seed: int) -> Evaluation:
+    """Open bank and queries; the bank holds the images that training with these labels would use.
+
+    Raises:
+        DataError: as `open_evaluation`; or a class has fewer images than asked for.
+    """
+    found, asked = open_evaluation(settings.model_copy(update={"labels": labels}), seed), parse_labels(labels)
+    bank = subset(found.bank, choose(found.bank.labels, found.bank.classes, asked, seed))
+    return replace(found, bank=bank, note="; ".join(filter(None, (found.note, f"labels: {shown(labels)}"))))
+
+
 def open_test(settings: DataSettings, seed: int) -> tuple[Source, str]:
     """Open the test images of `open_evaluation` alone, whose labels are numbered as theirs; return what they are, too.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssl_cli import disk
 from ssl_cli.config.images import with_data
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.sources import Evaluation, open_evaluation
+from ssl_cli.data.sources import Evaluation, open_evaluation, open_few
 from ssl_cli.engine.build import build_untrained
 from ssl_cli.engine.evaluation.features import Features, Trained, encode, open_run
 from ssl_cli.errors import DivergedError, SslcliError
@@ -76,6 +76,7 @@ def linear_eval(
     run: str,
     data: str | None = None,
     *,
+    labels: str | None = None,
     baselines: bool = False,
     test_data: str | None = None,
     limit: int | None = None,
@@ -85,11 +86,12 @@ def linear_eval(
 ) -> Iterator[Event]:
     """Measure the accuracy of a linear probe on h; the last event is `Evaluated` named `linear`.
 
-    Arguments and errors as for `knn_eval`.
+    Arguments and errors as for `knn_eval`; with `labels` the probe is fitted to these alone, as `finetune` would take.
     """
     trained = open_run(run, device, method)
     settings = with_data(trained.settings, data, test_data, limit, machine)
-    images = open_evaluation(settings.data, settings.run.seed)
+    data_settings, seed = settings.data, settings.run.seed
+    images = open_evaluation(data_settings, seed) if labels is None else open_few(data_settings, labels, seed)
     result = linear_of(trained.objective, settings, trained.precision, images, baselines=baselines)
     yield from _conclude(run, trained, images, "linear", result)
 
