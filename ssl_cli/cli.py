@@ -25,6 +25,7 @@ from ssl_cli.commands import (
     linear_eval,
     methods,
     options,
+    pipeline,
     pretrain,
 )
 from ssl_cli.commands.suggestions import SUGGESTIONS
@@ -96,6 +97,7 @@ def _add(name: str, body: Callable[..., int], epilog: str, panel: str) -> None:
 _add("pretrain", pretrain.pretrain, pretrain.EPILOG, TRAIN)
 _add("finetune", finetune.finetune, finetune.EPILOG, TRAIN)
 _add("distill", distill.distill, distill.EPILOG, TRAIN)
+_add("pipeline", pipeline.pipeline, pipeline.EPILOG, TRAIN)
 _add("methods", methods.methods, methods.EPILOG, TRAIN)
 _add("inspect-augs", inspect_augs.inspect_augs, inspect_augs.EPILOG, TRAIN)
 _add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)

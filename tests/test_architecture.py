@@ -30,7 +30,7 @@ FLOORS = [
     PARTS,
     OBJECTIVES | {"run_path", "checkpoint", "planning", "weights"},
     {"engine"},
-    {"bench", "sheet"},
+    {"bench", "sheet", "pipeline"},
     SURFACE,
 ]
 ENGINE = [

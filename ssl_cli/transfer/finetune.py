@@ -73,7 +73,8 @@ class FineTune(Objective):
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
         layer = f"layer {cfg.from_layer} of its head, after the ReLU" if cfg.from_layer else "h"
-        self.facts = (("starts from", cfg.run, f"a classifier of {classes} classes on {layer}"),)
+        start = "random weights" if cfg.scratch else cfg.run
+        self.facts = (("starts from", start, f"a classifier of {classes} classes on {layer}"),)
 
     @property
     def plain_parameters(self) -> tuple[nn.Parameter, ...]:
@@ -81,13 +82,14 @@ class FineTune(Objective):
         return tuple(self.classifier.parameters())
 
     def load_start(self) -> None:
-        """Load the backbone and the kept layers of the head, with their BatchNorm statistics.
+        """Load the backbone and the kept layers of the head, with their BatchNorm statistics; from scratch nothing.
 
         Raises:
             CheckpointError: the file is gone, another than the settings name, or does not fit.
         """
         parts = {"backbone": self.backbone, "projector": self.projector}
-        load_into(parts, self.cfg.checkpoint, self.cfg.sha256)
+        if not self.cfg.scratch:
+            load_into(parts, self.cfg.checkpoint, self.cfg.sha256)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits `(M, classes)` of images `(M,C,H,W)`."""

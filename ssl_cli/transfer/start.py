@@ -1,7 +1,8 @@
 """The settings of a run that starts from another: fine-tuning from an encoder, distillation from a classifier."""
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled, settle
 from ssl_cli.config.start import for_distilling, for_finetuning, require_layer, require_network, sources_of
 from ssl_cli.config.tree import DataSettings, Settings
+from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining, open_test
 from ssl_cli.errors import DataError, UsageError
 from ssl_cli.names import shown
@@ -29,6 +31,8 @@ class Request:
         sets: of each --set.
         config: file of --config.
         flag_names: for a dotted key, the flag to name as its origin.
+        env: the environment.
+        cwd: where `sslcli.toml` is looked for; None: here.
     """
 
     name: str
@@ -37,6 +41,8 @@ class Request:
     sets: Sequence[str] = ()
     config: Path | None = None
     flag_names: Mapping[str, str] | None = None
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    cwd: Path | None = None
 
 
 def settle_resumed(request: Request) -> Settled:
@@ -69,7 +75,7 @@ def settle_start(request: Request) -> Settled:
     if request.name == "finetune":
         require_network(settled.settings, before, request.run)
         require_layer(getattr(settled.settings.method, "from_layer", 0), before, request.run)
-        return _with(settled, classes=_classes(settled.settings))
+        return _with(settled, classes=open_labelled(settled.settings)[0].classes)
     return _with_teacher(settled, before.data)
 
 
@@ -83,7 +89,7 @@ def _settle(request: Request, values: Mapping[str, Any]) -> Settled:
     if request.run is not None:
         flags["method"]["run"] = str(Path(request.run).absolute())
     start = sources_of(values, request.run or "")
-    return settle(flags, request.sets, request.config, flag_names=names, start=start)
+    return settle(flags, request.sets, request.config, env=request.env, cwd=request.cwd, flag_names=names, start=start)
 
 
 def _with(settled: Settled, **changed: Any) -> Settled:
@@ -92,11 +98,12 @@ def _with(settled: Settled, **changed: Any) -> Settled:
     return Settled(settled.settings.model_copy(update={"data": data}), settled.origins)
 
 
-def _classes(settings: Settings) -> tuple[str, ...]:
-    """Return the classes of the labelled images.
+def open_labelled(settings: Settings) -> tuple[Source, Source]:
+    """Open the images to train on by their labels, and the test images.
 
     Raises:
-        DataError: there are fewer than two, the labels are not there, or the test images have none of these classes.
+        DataError: there are fewer than two classes, the labels are not there, or the test images have none of these
+            classes.
     """
     source = open_pretraining(settings.data, settings.run.seed)
     if len(source.classes) < 2:
@@ -108,7 +115,7 @@ def _classes(settings: Settings) -> tuple[str, ...]:
         theirs = shown(", ".join(test.classes[:3]))
         what = f"The test images' classes ({theirs}, ...) are not among the training images'."
         raise DataError(what, "Both need folders of the same names.")
-    return source.classes
+    return source, test
 
 
 def _with_teacher(settled: Settled, teacher: DataSettings) -> Settled:
