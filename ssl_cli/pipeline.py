@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,7 +89,7 @@ class Pipeline:
     download: bool | None = None
     machine: Mapping[str, Any] | None = None
 
-    def events(self, stage: Stage) -> Iterator[Event]:
+    def events(self, stage: Stage) -> Generator[Event, None, None]:
         """Run a stage, or what is left of it, and yield its events.
 
         Raises:

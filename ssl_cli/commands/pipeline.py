@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssl_cli import disk, lock
-from ssl_cli.commands import distill, options, preflight
+from ssl_cli.commands import distill, options
 from ssl_cli.errors import DONE, EXIT_CODES, DivergedError, Interrupted, SslcliError, UsageError, convert_exception
 from ssl_cli.events import SCHEMA
 from ssl_cli.run_path import default_path
@@ -23,10 +23,10 @@ if TYPE_CHECKING:  # pydantic-settings takes 0.2 s to import: only once the comm
     from ssl_cli.planning.stages import Asked, Stage
 
 EPILOG = options.examples(
-    "A classifier from a tenth of the labels, in two hours: sslcli pipeline photos/ --labels 10% --time 2h",
-    "Another method, and a student of another network: sslcli pipeline photos/ --labels 4-per-class "
-    "--method simclr-v2 --student resnet18 --width 0.5",
-    "The stages and their times, without training: sslcli pipeline photos/ --labels 10% --time 2h --dry-run",
+    "A classifier from a tenth of the labels, in two hours: sslcli pipeline photos/ --labels 10% --time 2h "
+    "--out runs/road",
+    "Another method and student: sslcli pipeline photos/ --labels 4-per-class --method moco-v2 --student resnet18",
+    "The stages, without training: sslcli pipeline photos/ --labels 10% --time 2h --dry-run",
     "Continue after an interruption: sslcli pipeline --resume --out runs/road",
 )
 Images = Annotated[
@@ -117,7 +117,9 @@ def _refuse(out: str | None, *, resume: bool, overwrite: bool, dry_run: bool) ->
         hint = "Leave the launcher out, or run its stages by hand: pretrain, finetune and distill take several ranks."
         raise UsageError("pipeline runs in one process.", hint)
     if dry_run and resume:
-        raise UsageError(*preflight.PLAN_OR_RESUME)
+        from ssl_cli.commands.preflight import PLAN_OR_RESUME
+
+        raise UsageError(*PLAN_OR_RESUME)
     if out is None and (resume or overwrite):
         flag = "--resume" if resume else "--overwrite"
         raise UsageError(f"{flag} needs to know which pipeline.", "Name its folder with --out.")
@@ -164,18 +166,19 @@ def _run(runner: "Pipeline", raise_if_signalled: Callable[[], None], *, overwrit
             if is_done(runner.folder, stage):
                 sys.stderr.write(f"{display.title(stage)}: done before\n")
                 continue
-            sys.stderr.write(f"{display.title(stage)}\n")
+            sys.stderr.write(f"\n{display.title(stage)}\n")
             sys.stderr.flush()
             try:
                 raise_if_signalled()
                 with closing(runner.events(stage)) as events:
-                    stopped = show(stage.command, events).stopped
+                    screen = show(stage.command, events)
             except Interrupted as stop:
                 return _stopped(runner, stage, stop.code, stop.reason, as_json=as_json)
             except Exception as error:
                 raise _of_stage(convert_exception(error), stage, runner.folder) from error
-            if stopped is not None:
-                return _stopped(runner, stage, stopped.exit_code, stopped.reason, as_json=as_json)
+            if screen.stopped is not None:
+                return _stopped(runner, stage, screen.exit_code, screen.stopped.reason, as_json=as_json)
+            sys.stderr.writelines(f"{line}\n" for line in display.outcome(stage, screen))
     rows = reached(runner.folder)
     lines = display.lines(rows, runner.asked, runner.folder)
     return _write(display.document(rows, runner.asked, runner.folder), lines, as_json=as_json)

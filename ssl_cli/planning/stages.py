@@ -95,12 +95,8 @@ class Asked:
             tables["method"]["name"] = self.method
             tables["run"] = {"seed": self.seed, "time": self.seconds(stage)}
         elif stage is DISTILL:
-            tables["model"]["backbone"] = self.student
-            if self.time is not None:
-                tables["run"] = {
-                    "time": self.seconds(stage),
-                    "fit": ("run.batch", "schedule.epochs", "schedule.warmup"),
-                }
+            tables["model"] = {"backbone": self.student, "width": self.width}
+            tables["run"]["time"] = self.seconds(stage)
         else:
             tables["data"]["labels"] = self.labels
             tables["method"]["scratch"] = True if stage is SCRATCH else None

@@ -9,10 +9,14 @@ from typing import Any
 from ssl_cli.config.units import format_seconds
 from ssl_cli.planning.reached import Row
 from ssl_cli.planning.stages import DISTILL, FINETUNE, PRETRAIN, SCRATCH, STAGES, Asked, Stage
+from ssl_cli.ui import report
+from ssl_cli.ui.screen import Screen
 from ssl_cli.ui.text import percent, safe
 
 COLUMNS = ("", "top-1", "top-5", "time", "parameters")
-UNKNOWN = "-"
+UNKNOWN, LABEL = "-", 11
+QUALITY = {"verdict", "kNN", "quality", "linear", "accuracy", "advice"}
+"""Labels of the lines of a report that say how good a stage is."""
 SURE = 2.0
 """Standard errors from which on a difference is called one."""
 
@@ -20,6 +24,13 @@ SURE = 2.0
 def title(stage: Stage) -> str:
     """Return the line above the display of a stage."""
     return f"{STAGES.index(stage) + 1}/{len(STAGES)}  {stage.name}: {stage.what}"
+
+
+def outcome(stage: Stage, screen: Screen) -> Iterator[str]:
+    """Yield what a stage's own command would say of its quality, to stand below its display."""
+    for label, words in report.lines(stage.command, screen):
+        if label in QUALITY:
+            yield f"{label:<{LABEL}}{words}"
 
 
 def plan(asked: Asked, folder: Path, images: Mapping[str, int]) -> Iterator[str]:

@@ -9,7 +9,10 @@ import pytest
 from ssl_cli.cli import main
 from ssl_cli.errors import EXIT_CODES, SHORT_CODES
 
-COMMANDS = ["pretrain", "finetune", "distill", "methods", "inspect-augs", "knn-eval", "linear-eval", "bench", "export"]
+COMMANDS = [
+    "pretrain", "finetune", "distill", "pipeline", "methods", "inspect-augs", "knn-eval", "linear-eval", "bench",
+    "export",
+]  # fmt: skip
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "onnx", "onnxruntime", "onnxscript", "sklearn", "safetensors")
 SETTINGS = ("pydantic_settings",)  # imported where settings are settled, not before
 PROBE = """
