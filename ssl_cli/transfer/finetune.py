@@ -81,8 +81,11 @@ class FineTune(Objective):
         """Return the classifier's parameters."""
         return tuple(self.classifier.parameters())
 
-    def load_start(self) -> None:
+    def load_start(self) -> bool:
         """Load the backbone and the kept layers of the head, with their BatchNorm statistics; from scratch nothing.
+
+        Returns:
+            Whether it loaded them.
 
         Raises:
             CheckpointError: the file is gone, another than the settings name, or does not fit.
@@ -90,6 +93,7 @@ class FineTune(Objective):
         parts = {"backbone": self.backbone, "projector": self.projector}
         if not self.cfg.scratch:
             load_into(parts, self.cfg.checkpoint, self.cfg.sha256)
+        return not self.cfg.scratch
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits `(M, classes)` of images `(M,C,H,W)`."""

@@ -14,7 +14,7 @@ MUTANTS = [
         FINETUNE,
         "        if not self.cfg.scratch:\n",
         "        if True:\n",
-        RUNS,
+        ("tests/transfer/test_finetune.py",),
     ),
     Mutant(
         None,
