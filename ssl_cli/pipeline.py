@@ -133,7 +133,7 @@ class Pipeline:
         """Return the width that is asked for, or where no network is named half of the teacher's, if it has one."""
         if self.asked.width is not None or self.asked.student is not None:
             return self.asked.width
-        model = settings_of(checkpoint.load(checkpoint.find(str(teacher)))["settings"]).model
+        model = settings_of(checkpoint.load(*checkpoint.locate(str(teacher)))["settings"]).model
         return None if is_library_backbone(model.backbone) else SMALLER * model.width
 
     def _linear(self) -> Iterator[Event]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssl_cli import checkpoint, disk
+from ssl_cli import checkpoint
 from ssl_cli.config.labels import parse_labels
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled, settle
@@ -59,8 +59,8 @@ def settle_start(request: Request) -> Settled:
         DataError: the images do not have the labels asked for.
     """
     assert request.run is not None
-    path = checkpoint.find(request.run)
-    before = settings_of(checkpoint.load(path)["settings"])
+    path, digest = checkpoint.locate(request.run)
+    before = settings_of(checkpoint.load(path, digest)["settings"])
     data, model = request.flags.get("data", {}), request.flags.get("model", {})
     if request.name == "finetune":
         labels = _settle(request, {"data.labels": ALL}).settings.data.labels
@@ -70,7 +70,7 @@ def settle_start(request: Request) -> Settled:
     if data.get("source") is not None:  # other images, whose test images are others, too
         for key in ("data.source", "data.test", "data.limit"):
             values.pop(key, None)
-    values |= {"method.checkpoint": str(path.absolute()), "method.sha256": disk.sha256(path)}
+    values |= {"method.checkpoint": str(path.absolute()), "method.sha256": digest}
     settled = _settle(request, values)
     if request.name == "finetune":
         require_network(settled.settings, before, request.run)

@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_cli import checkpoint
+from ssl_cli import checkpoint, disk
 from ssl_cli.cli import main
 from ssl_cli.engine.evaluation.features import open_run
+from ssl_cli.transfer.start import Request, settle_start
 from tests.data.pictures import folder, save
 
 TINY = ["--device", "cpu", "--precision", "fp32", "--set", "hardware.memory_format=channels_last"]
@@ -190,6 +191,20 @@ def test_a_killed_run_resumes_equal_to_the_last_bit(
     assert 0 < state(killed)["step"] < state(whole)["step"]
     assert main([*words, "--out", str(killed), "--resume"]) == 0
     same(state(killed)["objective"], state(whole)["objective"])
+
+
+@pytest.mark.parametrize("name", ["run", "checkpoint"])
+def test_the_run_to_start_from_is_hashed_once_for_its_settings(
+    name: str, pretrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+    compute = disk.sha256
+    monkeypatch.setattr(disk, "sha256", lambda path: hashed.append(path) or compute(path))  # type: ignore[func-returns-value]
+    start = pretrained if name == "run" else checkpoint.find(str(pretrained))
+    hashed.clear()
+    settled = settle_start(Request("finetune", str(start), {"data": {"labels": "2-per-class"}}))
+    assert [path.suffix for path in hashed] == [".pt"]
+    assert getattr(settled.settings.method, "sha256", "") == compute(checkpoint.find(str(pretrained)))
 
 
 def test_neither_the_environment_nor_a_file_changes_the_network(

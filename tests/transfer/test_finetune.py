@@ -115,7 +115,7 @@ def test_from_scratch_nothing_is_loaded(pretrained: Path) -> None:
 
 
 def test_another_file_and_another_network_are_refused(pretrained: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is not the checkpoint"):
+    with pytest.raises(CheckpointError, match="is not as it was"):
         started(pretrained, sha256="0" * 64)
     with pytest.raises(CheckpointError, match="is gone"):
         FineTune(nn.Identity(), 4, FineTuneSettings(checkpoint=str(tmp_path / "no.pt")), CLASSES).load_start()
