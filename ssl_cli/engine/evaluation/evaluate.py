@@ -126,6 +126,7 @@ def knn_of(
         "queries": len(queries.label),
         "note": _note(data, bank, queries, k_note(k, result["k"], bank.label), start),
         "baselines": {name: other["top1"] for name, other in results.items()},
+        "started": settings.model.init_from is not None,
     }
 
 
@@ -166,6 +167,7 @@ def linear_of(
         "settings": {**fit, **grid, "iterations": ITERATIONS, "seed": settings.run.seed},
         "note": _note(data, train, test, short, start),
         "baselines": {name: other["top1"] for name, other in results.items()},
+        "started": settings.model.init_from is not None,
     }
 
 
