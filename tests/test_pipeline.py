@@ -334,8 +334,9 @@ def test_kills_in_every_stage_change_no_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("stage", ["pretrain", "scratch"])
+@pytest.mark.parametrize(
+    ("stage", "number", "code"), [("pretrain", signal.SIGTERM, 75), ("scratch", signal.SIGINT, 130)]
+)
 def test_a_signal_stops_it_and_it_resumes(stage: str, number: signal.Signals, code: int, tmp_path: Path) -> None:
     out = tmp_path / "road"
     process = start(out, *WORDS)
