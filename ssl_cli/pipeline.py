@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli import checkpoint, disk
+from ssl_cli.config.labels import require_unchanged
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled
 from ssl_cli.engine.evaluation.evaluate import linear_eval
@@ -95,6 +96,7 @@ class Pipeline:
         Raises:
             SslcliError: as its command would.
         """
+        require_unchanged(self.asked.labels, self.asked.labels_sha256)
         gc.collect()  # what the stage before left in memory would count as in use
         if stage is LINEAR:
             yield from self._linear()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ssl_cli.config.labels import parse_labels
+from ssl_cli.config.labels import parse_labels, require_unchanged
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import in_channels
 from ssl_cli.data.folder import open_folder
@@ -63,7 +63,7 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test", labe
         DataError: as `open_pretraining`; or there are no labels, or no class is in both parts.
     """
     if labels is not None:
-        settings = settings.model_copy(update={"labels": labels})
+        settings = settings.model_copy(update={"labels": labels, "labels_sha256": None})
     named = folder_of(settings.source) is None and not is_shapes(settings.source)
     bank = _labelled(_training(settings, seed, "train" if named else None))  # also of a name such as stl10:unlabeled
     queries, note = _test_images(settings, seed, split)
@@ -113,6 +113,7 @@ def _training(settings: DataSettings, seed: int, split: str | None = None) -> So
     else:
         source = _open_named(settings, split)
     source, file = limited(source, settings.limit), parse_labels(settings.labels).file if settings.labels else None
+    require_unchanged(settings.labels, settings.labels_sha256)
     return source if file is None else listed(source, file, root)
 
 

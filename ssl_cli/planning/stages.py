@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from ssl_cli import __version__, disk, lock
-from ssl_cli.config.labels import parse_labels
+from ssl_cli.config.labels import fingerprint, parse_labels
 from ssl_cli.config.refusal import ENV
 from ssl_cli.config.sources import PROJECT_FILE, SWITCHES, Settled, settle
 from ssl_cli.config.toml_file import read_toml
@@ -59,6 +59,7 @@ class Asked:
 
     Attributes:
         labels: as of `sslcli finetune`.
+        labels_sha256: of the file of labels, if it is one.
         data: images; None: the embedded shapes.
         test_data: folder of test images.
         method: of pretraining.
@@ -72,6 +73,7 @@ class Asked:
     """
 
     labels: str
+    labels_sha256: str | None = None
     data: str | None = None
     test_data: str | None = None
     method: str | None = None
@@ -114,7 +116,8 @@ def asked(given: Mapping[str, Any], cwd: Path | None = None) -> Asked:
         raise UsageError(what, "Pass --labels 10%, 4-per-class, or a FILE that lists them.")
     env = {name: value for name, value in os.environ.items() if name.startswith(ENV) and name not in SWITCHES}
     file = (cwd or Path()) / PROJECT_FILE
-    return Asked(**{**given, "env": env, "project": read_toml(file).text if is_there(file) else ""})
+    recorded = {**given, "labels_sha256": fingerprint(given["labels"])}
+    return Asked(**{**recorded, "env": env, "project": read_toml(file).text if is_there(file) else ""})
 
 
 def normal(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli import checkpoint
-from ssl_cli.config.labels import parse_labels
+from ssl_cli.config.labels import fingerprint, parse_labels
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled, settle
 from ssl_cli.config.start import for_distilling, for_finetuning, require_layer, require_network, sources_of
@@ -75,6 +75,7 @@ def settle_start(request: Request) -> Settled:
     if request.name == "finetune":
         require_network(settled.settings, before, request.run)
         require_layer(getattr(settled.settings.method, "from_layer", 0), before, request.run)
+        settled = _with(settled, labels_sha256=fingerprint(settled.settings.data.labels))
         return _with(settled, classes=open_labelled(settled.settings)[0].classes)
     return _with_teacher(settled, before.data)
 
@@ -132,6 +133,8 @@ def _with_teacher(settled: Settled, teacher: DataSettings) -> Settled:
             what = "--labels has no effect where the teacher's outputs are all that counts."
             raise UsageError(what, "Pass --alpha 0.5 too, for half of the loss from the labels, or leave it out.")
         return _with(settled, classes=teacher.classes)
-    settled = _with(settled, classes=teacher.classes, labels=labels or teacher.labels or ALL, unlabelled=True)
+    labels = labels or teacher.labels or ALL
+    counted = {"labels": labels, "labels_sha256": fingerprint(labels), "unlabelled": True}
+    settled = _with(settled, classes=teacher.classes, **counted)
     open_pretraining(settled.settings.data, settings.run.seed)
     return settled

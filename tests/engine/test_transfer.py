@@ -193,6 +193,21 @@ def test_a_killed_run_resumes_equal_to_the_last_bit(
     same(state(killed)["objective"], state(whole)["objective"])
 
 
+def test_a_changed_file_of_labels_ends_a_resume(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = folder(tmp_path / "photos", {"cat": 8, "dog": 8})
+    listing = tmp_path / "list.csv"
+    listing.write_text("".join(f"{name}/{number:03}.png\n" for name in ("cat", "dog") for number in range(6)))
+    out = str(tmp_path / "run")
+    words = [str(pretrained), str(photos), "--labels", str(listing), "--epochs", "1", "--out", out, *TINY]
+    assert main(["finetune", *words]) == 0
+    listing.write_text(listing.read_text().replace("cat/000.png", "cat/007.png"))
+    assert main(["finetune", "--resume", "--out", out, "--epochs", "2"]) == 3
+    assert_refused(capsys, "list.csv is not as it was when training started")
+    assert main(["linear-eval", out, str(photos), "--labels", str(listing)]) == 0  # asked for anew
+
+
 @pytest.mark.parametrize("name", ["run", "checkpoint"])
 def test_the_run_to_start_from_is_hashed_once_for_its_settings(
     name: str, pretrained: Path, monkeypatch: pytest.MonkeyPatch

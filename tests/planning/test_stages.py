@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ssl_cli import lock
-from ssl_cli.errors import CheckpointError, LockedError, UsageError
+from ssl_cli.config.labels import require_unchanged
+from ssl_cli.errors import CheckpointError, DataError, LockedError, UsageError
 from ssl_cli.planning import stages
 from ssl_cli.planning.stages import DISTILL, FILE, FINETUNE, LINEAR, PRETRAIN, SCRATCH, STAGES, Asked, epochs_within
 
@@ -181,6 +182,15 @@ def test_flags_are_recorded_so_that_they_mean_the_same_elsewhere(
     assert found["data"] == str(tmp_path / "photos")
     assert found["labels"] == str(tmp_path / "list.csv")
     assert (found["test_data"], found["time"]) == ("gone", 120)
+
+
+def test_a_file_of_labels_is_known_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("cat/1.png\n")
+    asked = stages.asked({**NOTHING, "labels": str(tmp_path / "list.csv"), "sets": ()}, tmp_path)
+    require_unchanged(asked.labels, asked.labels_sha256)
+    (tmp_path / "list.csv").write_text("cat/2.png\n")
+    with pytest.raises(DataError, match="is not as it was when training started"):
+        require_unchanged(asked.labels, asked.labels_sha256)
 
 
 def test_labels_are_asked_for() -> None:
