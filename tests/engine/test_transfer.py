@@ -193,6 +193,19 @@ def test_a_killed_run_resumes_equal_to_the_last_bit(
     same(state(killed)["objective"], state(whole)["objective"])
 
 
+def test_fine_tuning_in_a_time_has_as_many_steps_as_fit(pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    words = [str(pretrained), "--labels", "2-per-class", "--batch", "8", "--dry-run", "--json", *TINY]
+    steps = []
+    for seconds in ("1s", "1000h"):
+        assert main(["finetune", *words, "--time", seconds]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert any("corrected once by the time of the first" in choice["reason"] for choice in found["plan"])
+        steps.append(found["expected"]["steps"])
+    assert 20 <= steps[0] < steps[1]
+    assert steps[1] == 3 * 400  # the most epochs
+
+
 def test_a_changed_file_of_labels_ends_a_resume(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
