@@ -104,7 +104,8 @@ def test_a_run_is_measured(tmp_path: Path) -> None:
     assert fingerprint(trained) != fingerprint(build_objective(with_library_backbone(out, TRANSFORMER), CPU).backbone)
 
 
-@pytest.mark.parametrize("make", [pytest.param(swin, marks=pytest.mark.slow), vit])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [swin, vit])
 def test_a_run_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module]) -> None:
     monkeypatch.setattr(models, "get_model", lambda name, **_: make())
     out, file = tmp_path / "run", tmp_path / "encoder.onnx"
@@ -158,14 +159,8 @@ def test_arithmetic_is_probed_at_the_one_size_that_a_network_takes(
     assert found.precision in {"fp32", "bf16"}
 
 
-@pytest.mark.parametrize(
-    "layout",
-    [
-        "auto",
-        pytest.param("channels_last", marks=pytest.mark.slow),
-        pytest.param("contiguous", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["auto", "channels_last", "contiguous"])
 def test_a_plan_in_any_layout(tmp_path: Path, layout: str) -> None:
     chosen = with_library_backbone(tmp_path, hardware={"memory_format": layout, "precision": "auto"})
     objective = build_objective(chosen, CPU)

@@ -1,6 +1,7 @@
 """Out of memory in a step: it starts over with smaller micro-batches, and the run ends as one that was planned so."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.engine.plan import oom
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.errors import ResourceError, UsageError
-from ssl_cli.events import Finished, Stepped, Warned
+from ssl_cli.events import Event, Finished, Stepped, Warned
 from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.planning.resolved import Resolved
@@ -131,6 +132,16 @@ def test_a_run_that_ended_out_of_memory_is_divided_further_when_it_resumes(
     assert (plan_of(out)["resolved"]["mode"], plan_of(out)["resolved"]["micro_batch"]) == ("cached", 32)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Event]]:
+    """A run with a checkpoint every second step, and its events."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    of_32 = {"batch": 32, "log_every": 1, "evaluate": False, "checkpoint_every": 2, "out": str(out)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ssl_cli.engine.plan.cost.measure_step", lambda *_, **__: COST)
+        return out, run(settings(out, optim=GENTLE, run=of_32))
+
+
 @pytest.mark.parametrize(
     ("hardware", "found"),
     [
@@ -141,12 +152,10 @@ def test_a_run_that_ended_out_of_memory_is_divided_further_when_it_resumes(
     ],
 )
 def test_a_run_can_be_resumed_with_its_batch_divided_otherwise(
-    tmp_path: Path, hardware: dict[str, Any], found: dict[str, Any]
+    tmp_path: Path, whole: tuple[Path, list[Event]], hardware: dict[str, Any], found: dict[str, Any]
 ) -> None:
     out = tmp_path / "run"
-    of_32 = {"batch": 32, "log_every": 1, "evaluate": False, "checkpoint_every": 2}
-    whole = run(settings(tmp_path / "whole", optim=GENTLE, run={**of_32, "out": str(tmp_path / "whole")}))
-    run(settings(out, optim=GENTLE, run={**of_32, "out": str(out)}))
+    shutil.copytree(whole[0], out)
     for path in sorted((out / "checkpoints").iterdir())[2:]:
         path.unlink()
     origins = {f"hardware.{name}": f"--{name}" for name in hardware}
@@ -154,7 +163,7 @@ def test_a_run_can_be_resumed_with_its_batch_divided_otherwise(
     (note,) = (event.message for event in only(events, Warned) if "As asked" in event.message)
     assert f"micro-batches of {plan_of(out)['resolved']['micro_batch']} rows" in note
     assert plan_of(out)["resolved"].items() >= found.items()
-    losses, undisturbed = ([event.loss for event in only(seen, Stepped)] for seen in (events, whole))
+    losses, undisturbed = ([event.loss for event in only(seen, Stepped)] for seen in (events, whole[1]))
     assert losses == pytest.approx(undisturbed[-len(losses) :], rel=1e-3)
     assert open_run(str(out), "cpu").settings.hardware.micro_batch == hardware.get("micro_batch")
 

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from ssl_cli import checkpoint
 
-STEPS = 36
+STEPS = 24
 # Small enough that starting up dominates; BatchNorm groups, cached steps and a wrapping queue are all in it.
 COMMON = [
     "--batch", "32", "--epochs", "3", "--image-size", "16", "--width", "0.0625", "--precision", "fp32", "--seed", "3",
     "--set", "hardware.memory_format=channels_last",
-    "--micro-batch", "16", "--set", "model.bn_group=16", "--set", "data.images=384", "--set", "run.log_every=1",
+    "--micro-batch", "16", "--set", "model.bn_group=16", "--set", "data.images=256", "--set", "run.log_every=1",
     "--set", "run.checkpoint_every=5", "--set", "run.evaluate=false",
     "--set", "run.monitor=false",
 ]  # fmt: skip

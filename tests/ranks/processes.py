@@ -79,7 +79,7 @@ def five_steps(method: str, groups: str, way: str) -> Found:
     settings = Settings.model_validate(
         {
             "method": METHODS[method],
-            "model": {"width": 0.125, "bn_group": GROUPS[groups]},
+            "model": {"width": 0.0625, "bn_group": GROUPS[groups]},
             "data": {"size": 16, "images": IMAGES, "threads": 1},
             "augment": {"order": ["crop", "flip"]},
             "optim": {"lr": 0.005 if method == "byol" else 0.06},
