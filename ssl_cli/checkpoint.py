@@ -10,7 +10,7 @@ import torch
 
 from ssl_cli import __version__, disk, tensor_file
 from ssl_cli.errors import CheckpointError, ResourceError
-from ssl_cli.names import decode_paths, encode_paths
+from ssl_cli.names import decode_paths, encode_paths, is_there, shown
 from ssl_cli.run_path import require_run
 
 SCHEMA = 1
@@ -86,17 +86,47 @@ def find(run: str) -> Path:
     Raises:
         CheckpointError: there is none.
     """
+    return locate(run)[0]
+
+
+def locate(run: str) -> tuple[Path, str]:
+    """Return the path of a checkpoint as `find`, and the sha256 of the file, by which `load` need not read it twice.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
     require_run(run)
     path = Path(run)
     if path.is_file():
-        return path
+        try:
+            return path, disk.sha256(path)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     for candidate in _newest_first(path / "checkpoints"):
         try:
-            _verify(candidate)
+            return candidate, _verify(candidate)
         except DamagedError:
             continue
-        return candidate
     raise CheckpointError(f"There is no whole checkpoint in {run}.", "Give a run folder that pretrain wrote.")
+
+
+def reopen(run: str, before: str | None) -> tuple[Path, str]:
+    """Return absolute path and sha256 of what a run starts from, which is the file that it started from before.
+
+    Args:
+        run: run folder or file.
+        before: its sha256 then; None: nothing started from it yet.
+
+    Raises:
+        CheckpointError: it is gone, or another.
+    """
+    hint = "Restore it, or start another run with another --out."
+    if before is not None and not is_there(Path(run)):
+        raise CheckpointError(f"The checkpoint that the run starts from is gone: {shown(run)}.", hint)
+    path, digest = locate(run)
+    if before not in {None, digest}:
+        raise CheckpointError(f"{shown(run)} is not as it was when the run started from it.", hint)
+    return path.absolute(), digest
 
 
 def newer_than(path: Path) -> list[Path]:
@@ -105,14 +135,18 @@ def newer_than(path: Path) -> list[Path]:
     return paths[: paths.index(path)] if path in paths else []
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
     """Verify the sha256 of a checkpoint, then read it to the CPU; no code in it is executed.
+
+    Args:
+        path: the file.
+        sha256: of its content, where it was computed just now.
 
     Raises:
         DamagedError: its content differs from what was written.
         CheckpointError: it is not ours, or of another version of the format.
     """
-    _verify(path)
+    _verify(path, sha256)
     try:
         state = tensor_file.load(path)
     except (OSError, ValueError) as error:
@@ -135,15 +169,17 @@ def _write_facts(path: Path, digest: str, size: int, step: int, run: str) -> Non
     disk.write_json(path.with_suffix(".json"), facts)
 
 
-def _verify(path: Path) -> None:
-    """Compare the file with the sha256 in its `.json`, or where that is gone with its own checksums."""
+def _verify(path: Path, sha256: str | None = None) -> str:
+    """Compare the file with the sha256 in its `.json`, without it with its own checksums; return its sha256."""
     facts = path.with_suffix(".json")
     try:
         disk.require_file(path)
+        digest = sha256 or disk.sha256(path)
         if not os.path.lexists(facts):
             tensor_file.require_intact(path)
-        elif disk.sha256(path) != disk.read_json(facts)["sha256"]:
+        elif digest != disk.read_json(facts)["sha256"]:
             raise DamagedError(f"{path} is damaged: its sha256 differs from the one written with it.")
+        return digest
     except OSError as error:
         if error.errno in NOT_A_FILE:
             raise DamagedError(f"{path} is damaged: it, or its .json, is not a file.") from error

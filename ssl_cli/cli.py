@@ -26,6 +26,7 @@ from ssl_cli.commands import (
     linear_eval,
     methods,
     options,
+    pipeline,
     pretrain,
     runs,
 )
@@ -99,6 +100,7 @@ def _add(name: str, body: Callable[..., int], epilog: str, panel: str) -> None:
 _add("pretrain", pretrain.pretrain, pretrain.EPILOG, TRAIN)
 _add("finetune", finetune.finetune, finetune.EPILOG, TRAIN)
 _add("distill", distill.distill, distill.EPILOG, TRAIN)
+_add("pipeline", pipeline.pipeline, pipeline.EPILOG, TRAIN)
 _add("methods", methods.methods, methods.EPILOG, TRAIN)
 _add("inspect-augs", inspect_augs.inspect_augs, inspect_augs.EPILOG, TRAIN)
 _add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)

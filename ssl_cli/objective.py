@@ -178,8 +178,12 @@ class Objective(nn.Module):
         Called once before training, and before a checkpoint is loaded.
         """
 
-    def load_start(self) -> None:
-        """Load the weights that training starts from; called once, before the first step of a new run."""
+    def load_start(self) -> bool:
+        """Load the weights that training starts from, and return whether there are any.
+
+        Called once, before the first step of a new run, on rank 0 alone, which broadcasts them.
+        """
+        return False
 
     def synchronise(self) -> None:
         """Make copies of trained weights, such as a momentum encoder, equal to them: initial weights were loaded.

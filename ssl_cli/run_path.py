@@ -38,13 +38,22 @@ def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
             flag = "--resume" if resume else "--overwrite"
             raise UsageError(f"{flag} needs to know which run.", "Name its folder with --out.")
         return
-    if os.path.lexists(path) and not is_folder(path):
-        what = "a file" if is_file(path) else "a link to nothing" if path.is_symlink() else "not a folder"
-        raise UsageError(f"--out {path} is {what}.", "Give a folder.")
+    refuse_no_folder(path)
     try:
         _refuse_filled(path, resume=resume, overwrite=overwrite)
     except OSError as error:
         raise UsageError(f"--out {path} cannot be used: {error.strerror}.", "Choose another --out.") from error
+
+
+def refuse_no_folder(path: Path) -> None:
+    """Refuse a path at which something else than a folder is.
+
+    Raises:
+        UsageError: it is.
+    """
+    if os.path.lexists(path) and not is_folder(path):
+        what = "a file" if is_file(path) else "a link to nothing" if path.is_symlink() else "not a folder"
+        raise UsageError(f"--out {path} is {what}.", "Give a folder.")
 
 
 def _refuse_filled(path: Path, *, resume: bool, overwrite: bool) -> None:

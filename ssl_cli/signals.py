@@ -108,3 +108,5 @@ def stop_request() -> Iterator[StopRequest]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+            if number == request.signal and isinstance(handler, StopRequest):
+                handler.signal = request.signal  # a block around this one asks whether to end, too

@@ -31,6 +31,8 @@ TOO_EASY, HARD = 0.9, 0.08
 recipes for small images 0.1 to 0.3 of the embedded set, CIFAR-10 and photographs are matched, with `--gentle` 0.5 to
 0.75."""
 NAMES = {"pixels": "raw pixels", "untrained": "the same network untrained"}
+STARTED = "the network as it started"
+"""What `untrained` is of a run that started from weights."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Training:
         points: what was logged, in order.
         run: its folder; empty if it is unknown.
         data: the words of a command line that name data and method.
+        started: whether it started from weights.
     """
 
     step: int
@@ -70,6 +73,7 @@ class Training:
     points: tuple[Point, ...] = ()
     run: str = ""
     data: str = ""
+    started: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,13 @@ def training_of(settings: "Settings", step: int, steps: int, run: str = "", line
         step=step, steps=steps, epochs=settings.schedule.epochs, batch=settings.run.batch,
         crop=views.crop.scale[0], flip=views.flip.p if "flip" in used else 0.0,
         loss_scale=settings.method.loss_scale, points=points_of(lines), run=run, data=" ".join(words),
+        started=settings.model.init_from is not None,
     )  # fmt: skip
+
+
+def baseline_name(name: str, *, started: bool) -> str:
+    """Return a baseline in words; `started`: of a run that started from weights."""
+    return STARTED if started and name == "untrained" else NAMES.get(name, name)
 
 
 def points_of(lines: Iterable[bytes]) -> tuple[Point, ...]:
@@ -148,7 +158,8 @@ def advise(training: Training, score: Score | None = None) -> Advice:
     untrained = score.baselines.get("untrained") if score else None
     if score is not None and untrained is not None and score.value - untrained < SMALL_GAIN and untrained < LITTLE_ROOM:
         points = 100 * (score.value - untrained)
-        what = f"{score.name} moved by only {points:+.1f} points against the untrained network: not much was learnt."
+        network = STARTED if training.started else "the untrained network"
+        what = f"{score.name} moved by only {points:+.1f} points against {network}: not much was learnt."
         why = easy or hard or "Train for longer, or look at the views."
         return Advice(f"{what} {why}", (*_remedy(training), *_inspect(training)) if easy or hard else _longer(training))
     if easy or hard:
@@ -222,7 +233,9 @@ def views_note(colour: float, pixels: float, images: int) -> str:
 def _below(training: Training, score: Score) -> Advice:
     """Say that the encoder is below a baseline, why that is likely, and which commands may help."""
     above = sorted(((v, k) for k, v in score.baselines.items() if v > score.value), reverse=True)
-    listed = " and than ".join(f"{NAMES.get(name, name)} ({100 * value:.1f} %)" for value, name in above)
+    listed = " and than ".join(
+        f"{baseline_name(name, started=training.started)} ({100 * value:.1f} %)" for value, name in above
+    )
     error = math.sqrt(score.value * (1 - score.value) / score.asked) if score.asked else 0.0
     close = ", within the error of the measurement" if above[0][0] - score.value <= error else ""
     causes = list(_causes(training))

@@ -30,7 +30,7 @@ FLOORS = [
     PARTS,
     OBJECTIVES | {"run_path", "runs", "checkpoint", "planning", "weights"},
     {"engine"},
-    {"bench", "sheet", "vectors", "weights_export"},
+    {"bench", "sheet", "pipeline", "vectors", "weights_export"},
     SURFACE,
 ]
 ENGINE = [

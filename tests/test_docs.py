@@ -131,7 +131,8 @@ def test_the_example_of_few_labels_runs(tmp_path: Path) -> None:
     small = {
         **SMALL,
         "SSLCLI_DATA__SIZE": "8",
-        "SSLCLI_DATA__IMAGES": "192",
+        "SSLCLI_DATA__IMAGES": "96",
+        "SSLCLI_RUN__MONITOR": "false",
         "SSLCLI_RUN__BATCH": "8",
         "PATH": f"{program.parent}:{os.environ['PATH']}",
     }

@@ -71,6 +71,7 @@ def test_few_steps_are_a_cause_and_lead_to_more_of_them() -> None:
     [
         (Training(step=28, steps=28, epochs=7, run="r"), knn(0.8), "Only 28 steps: too few", "--out r --epochs 75"),
         (trained(), knn(0.32, 0.3), "moved by only +2.0 points against the untrained network", "--epochs 60"),
+        (trained(started=True), knn(0.32, 0.3), "+2.0 points against the network as it started", "--epochs 60"),
         (trained((0.99, 1, 1)), knn(0.8), "too easy: contrastive top-1 was 99 % in the first third", "crop.scale"),
         (trained((0.99, 1, 1), crop=0.08), knn(0.8), "Stronger colour jitter or a larger --batch", "--batch 128"),
         (trained((0.5, 1, 1)), knn(0.8), "", ""),
@@ -87,6 +88,11 @@ def test_one_sentence_from_what_was_seen(training: Training, score: Score | None
     assert words in found.message
     assert bool(words) is bool(found.message)
     assert command in " ".join(found.commands)
+
+
+def test_a_run_that_started_from_weights_is_worse_than_as_it_started() -> None:
+    found = advise(trained(started=True), knn(0.2, 0.3, 0.1))
+    assert found.message.startswith("Worse than the network as it started (30.0 %): kNN top-1")
 
 
 def test_slack_and_little_room() -> None:

@@ -4,6 +4,7 @@ from ssl_cli.commands import options
 
 EPILOG = options.examples(
     "The run's own images: sslcli linear-eval runs/photos",
+    "With a tenth of the labels: sslcli linear-eval runs/photos --labels 10%",
     "Other images, with a test folder: sslcli linear-eval runs/photos birds/train --test-data birds/test",
     "For a program: sslcli linear-eval runs/photos --json",
 )
@@ -12,6 +13,7 @@ EPILOG = options.examples(
 def linear_eval(
     run: options.Run,
     data: options.EvalData = None,
+    labels: options.Labels = None,
     baselines: options.Baselines = False,
     test_data: options.TestData = None,
     limit: options.Limit = None,
@@ -25,6 +27,10 @@ def linear_eval(
     from ssl_cli.commands.preflight import evaluation
     from ssl_cli.ui.sinks import present
 
+    if labels is not None:
+        from ssl_cli.config.labels import parse_labels
+
+        parse_labels(labels)
     hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
     from ssl_cli.engine.evaluation.evaluate import (
         linear_eval as evaluate,  # imports torch: after the arguments are validated
@@ -33,6 +39,7 @@ def linear_eval(
     events = evaluate(
         run,
         data,
+        labels=labels,
         baselines=baselines,
         test_data=test_data,
         limit=limit,

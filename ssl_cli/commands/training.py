@@ -16,6 +16,13 @@ if TYPE_CHECKING:  # pydantic-settings takes 0.2 s to import: only once the comm
     from ssl_cli.config.tree import Settings
 
 
+TIMED = {
+    "finetune": ("run.batch", "schedule.epochs"),
+    "distill": ("run.batch", "schedule.epochs", "schedule.warmup"),
+}
+"""Settings that --time leaves open, whatever the recipe, unless they are given; fine-tuning has no warm-up."""
+
+
 @dataclass(frozen=True)
 class Request:
     """How a command was asked to train.
@@ -80,8 +87,10 @@ def start(
     flags = options.flags(params)
     for section, table in (own or {}).items():
         flags[section] = {**flags.get(section, {}), **table}
-    if params.get("time") and params.get("epochs") is None:
-        flags["run"]["fit"] = ("run.batch", "schedule.epochs")
+    if params.get("time"):
+        typed = {key for name, key in options.SETTINGS.items() if params.get(name) is not None}
+        typed |= {item.partition("=")[0].strip() for item in sets}
+        flags["run"]["fit"] = tuple(key for key in TIMED[request.command] if key not in typed)
     flag_names = {**options.FLAG_NAMES, **(names or {})}
     if here.is_rank_zero:
         preflight.starting(params, run if not resumed else None, request, plan_alone=plan_alone)

@@ -17,7 +17,8 @@ def with_data(
     """Replace the images of the settings; a test folder belongs to its data, and is replaced with it."""
     changed: dict[str, Any] = {"download": False, **(machine or {})}
     if data is not None:
-        changed |= {"source": data, "test": None, "limit": None, "labels": None, "classes": ()}
+        changed |= {"source": data, "test": None, "limit": None, "classes": ()}
+        changed |= {"labels": None, "labels_sha256": None}
     if test_data is not None:
         changed["test"] = test_data
     if limit is not None:

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssl_cli import disk
 from ssl_cli.errors import DataError, UsageError
 from ssl_cli.names import expanded, is_file, shown
 
@@ -51,6 +52,31 @@ def parse_labels(text: str) -> Labels:
     if is_file(path):
         return Labels(file=path)
     raise UsageError(f"--labels {shown(text)} is no share, no number of images and no file.", FORMS)
+
+
+def fingerprint(labels: str | None) -> str | None:
+    """Compute the sha256 of the file of labels, if there is one.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    file = parse_labels(labels).file if labels is not None else None
+    try:
+        return None if file is None else disk.sha256(file)
+    except OSError as error:
+        raise DataError(f"The file of labels {shown(str(file))} cannot be read: {error.strerror}.", FORMS) from error
+
+
+def require_unchanged(labels: str | None, before: str | None) -> None:
+    """Refuse a file of labels that has another sha256 than `before`; None: it was not computed.
+
+    Raises:
+        DataError: it is another.
+        UsageError: it is gone.
+    """
+    if before is not None and fingerprint(labels) != before:
+        what = f"The file of labels {shown(str(labels))} is not as it was when training started."
+        raise DataError(what, "Restore it, or start another run with another --out.")
 
 
 def read_labels(file: Path) -> dict[str, str | None]:

@@ -89,6 +89,8 @@ class FineTuneSettings(TransferSettings):
     trains: Literal["head", "backbone"] = Field(
         "head", description="head: its kept layers train, too (the official TF2 code); backbone: they do not (TF1)"
     )
+    pretrained: str = Field("", description="method that pretrained the run, whose paper has rules of its own")
+    scratch: bool = Field(False, description="start from random weights, to compare with: the run gives its network")
 
 
 class DistillSettings(TransferSettings):

@@ -16,6 +16,8 @@ from ssl_cli.registry import FAMILIES, METHODS, TRANSFERS, did_you_mean
 
 SIDES = {"cifar10": 32, "cifar100": 32, "svhn": 32, "mnist": 28, "fashionmnist": 28, "stl10": 96, "fake": 224}
 """Short sides of torchvision's data sets in pixels; those of the others differ, and are larger."""
+VARIANTS = ("finetune.simclr",)
+"""Methods whose recipes, in some families, are others for runs that were pretrained by the method behind the dot."""
 _PEEKED = 32
 _FOLDER = Path(str(resources.files("ssl_cli") / "recipes"))
 
@@ -73,8 +75,14 @@ def citations(text: str) -> dict[str, str]:
     return found
 
 
+def variant(method: str, pretrained: str, family: str) -> str:
+    """Return the method whose recipe is meant: one for runs that `pretrained` trained, where there is one."""
+    name = f"{method}.{pretrained}"
+    return name if name in VARIANTS and family in families(name) else method
+
+
 def _written_for(method: str) -> str:
-    return method if method in METHODS or method in TRANSFERS else "simclr"
+    return method if method in (*METHODS, *TRANSFERS, *VARIANTS) else "simclr"
 
 
 def _path(method: str, family: str) -> Path:

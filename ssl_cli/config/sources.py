@@ -17,7 +17,7 @@ from pydantic_settings import EnvSettingsSource, PydanticBaseSettingsSource
 
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.config.methods import MethodSettings, method_settings
-from ssl_cli.config.recipe import family_of, read_recipe
+from ssl_cli.config.recipe import family_of, read_recipe, variant
 from ssl_cli.config.refusal import ENV, refusal, unknown
 from ssl_cli.config.toml_file import TomlFile, flatten, is_name, nest, parse_toml, read_toml
 from ssl_cli.config.tree import SHAPING, Settings, leaves
@@ -179,7 +179,7 @@ class Recipe(Source):
         with _origin_of("method.name", self.stronger):
             method_path(method)
         with _origin_of("run.recipe", self.stronger):
-            file = read_recipe(method, wanted)
+            file = read_recipe(variant(method, given.get("method.pretrained", ""), wanted), wanted)
         self.values = {"method.name": method, "run.recipe": wanted, **file.values}
         self.origins = {key: file.name if wanted in FAMILIES else file.where(key) for key in file.values}
         if "method.name" not in given:

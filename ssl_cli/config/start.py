@@ -82,6 +82,7 @@ def for_finetuning(settings: Settings, labels: str) -> dict[str, Any]:
     middle = hidden_layers(settings) >= LAYERS_FOR_MIDDLE - 1 and few.share != 1
     head = {f"method.{name}": value for name in HEAD if (value := getattr(settings.method, name)) is not None}
     epochs = {"schedule.epochs": FEW_LABELS_EPOCHS} if few.few else {}
+    head |= {"method.pretrained": getattr(settings.method, "pretrained", settings.method.name)}
     return {**_images(settings), **_model(settings), **head, **epochs, "method.from_layer": int(middle)}
 
 

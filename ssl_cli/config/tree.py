@@ -101,6 +101,7 @@ class DataSettings(Section):
     )
     limit: Count | None = Field(None, description="first N images of each class, or of an unlabelled set")
     labels: str | None = Field(None, description="labels that training uses: 10%, 4-per-class, or a FILE of paths")
+    labels_sha256: str | None = Field(None, description="of the FILE of labels, which does not change during a run")
     unlabelled: bool = Field(False, description="train on the images whose label is not used, too, as unlabelled")
     classes: tuple[str, ...] = Field((), description="names of the classes, in the order of the classifier's logits")
     threads: int | None = Field(None, gt=0, le=1024, description="decode threads; default: one per processor")

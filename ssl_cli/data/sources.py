@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ssl_cli.config.labels import parse_labels
+from ssl_cli.config.labels import parse_labels, require_unchanged
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import in_channels
 from ssl_cli.data.folder import open_folder
@@ -54,12 +54,16 @@ def open_pretraining(settings: DataSettings, seed: int) -> Source:
     return source if settings.labels is None else _with_labels(source, settings, seed)
 
 
-def open_evaluation(settings: DataSettings, seed: int, split: str = "test") -> Evaluation:
+def open_evaluation(settings: DataSettings, seed: int, split: str = "test", labels: str | None = None) -> Evaluation:
     """Open bank and queries; with `split="validation"` neither holds a test image (to tune recipes on).
+
+    With `labels` the bank holds the images alone that training with these labels would use.
 
     Raises:
         DataError: as `open_pretraining`; or there are no labels, or no class is in both parts.
     """
+    if labels is not None:
+        settings = settings.model_copy(update={"labels": labels, "labels_sha256": None})
     named = folder_of(settings.source) is None and not is_shapes(settings.source)
     bank = _labelled(_training(settings, seed, "train" if named else None))  # also of a name such as stl10:unlabeled
     queries, note = _test_images(settings, seed, split)
@@ -80,6 +84,9 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test") -> E
         raise DataError(
             f"{shown(bank.name)} holds one image of each class; a split needs two.", "Give --test-data DIR."
         )
+    if labels is not None:
+        bank = subset(bank, choose(bank.labels, bank.classes, parse_labels(labels), seed))
+        note = "; ".join(filter(None, (note, f"labels: {shown(labels)}")))
     return Evaluation(bank, queries, note)
 
 
@@ -106,6 +113,7 @@ def _training(settings: DataSettings, seed: int, split: str | None = None) -> So
     else:
         source = _open_named(settings, split)
     source, file = limited(source, settings.limit), parse_labels(settings.labels).file if settings.labels else None
+    require_unchanged(settings.labels, settings.labels_sha256)
     return source if file is None else listed(source, file, root)
 
 

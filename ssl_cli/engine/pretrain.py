@@ -216,15 +216,14 @@ def assemble(
         planned = _resumed_plan(settings, objective, source, state["step"] if state else 0, steps, earlier, what)
         folder.amend_plan(resolved=resolved.as_dict(), **dict.fromkeys(("out_of_memory", "shortage")))
     folder.write_settings(asked)  # as the same command line gives them on a resume
-    broadcast_run(settings, resolved.as_dict(), state, objective if initial else None)
+    loaded = state is None and (objective.load_start() or initial is not None)
+    broadcast_run(settings, resolved.as_dict(), state, objective if loaded else None)
     loader = build_loader(
         settings, objective, source, device, cache_bytes=ram, gpu_cache_bytes=resolved.gpu_cache_bytes
     )
     trainer = Trainer(settings, resolved, objective, loader, folder, request)
     if state is not None:
         trainer.start = restore_state(state, trainer.objective, trainer.optimiser)
-    else:
-        objective.load_start()
     return trainer, planned, notes
 
 

@@ -23,6 +23,15 @@ from ssl_cli.nn.selective_kernel import SelectiveKernel
 Part = Callable[[Tensor], Tensor]
 Init = Literal["kaiming", "default"]
 SAFE_CHANNELS = 16
+DEPTHS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
+"""Blocks in each stage; the first two networks have basic blocks, the others bottlenecks."""
+BASIC = ("resnet18", "resnet34")
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -244,8 +253,8 @@ class ResNet(nn.Module):
 
 
 # Parameters at width 1: 11.2, 21.3, 23.5, 42.5 and 58.1 M; the first two have no selective kernels.
-resnet18 = partial(ResNet, BasicBlock, (2, 2, 2, 2))
-resnet34 = partial(ResNet, BasicBlock, (3, 4, 6, 3))
-resnet50 = partial(ResNet, Bottleneck, (3, 4, 6, 3))
-resnet101 = partial(ResNet, Bottleneck, (3, 4, 23, 3))
-resnet152 = partial(ResNet, Bottleneck, (3, 8, 36, 3))
+resnet18 = partial(ResNet, BasicBlock, DEPTHS["resnet18"])
+resnet34 = partial(ResNet, BasicBlock, DEPTHS["resnet34"])
+resnet50 = partial(ResNet, Bottleneck, DEPTHS["resnet50"])
+resnet101 = partial(ResNet, Bottleneck, DEPTHS["resnet101"])
+resnet152 = partial(ResNet, Bottleneck, DEPTHS["resnet152"])

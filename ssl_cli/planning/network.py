@@ -4,16 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ssl_cli.config.tree import CIFAR_UP_TO
+from ssl_cli.nn.resnet import BASIC, DEPTHS
 
-DEPTHS = {
-    "resnet18": (2, 2, 2, 2),
-    "resnet34": (3, 4, 6, 3),
-    "resnet50": (3, 4, 6, 3),
-    "resnet101": (3, 4, 23, 3),
-    "resnet152": (3, 8, 36, 3),
-}
-"""Blocks in each stage; the first two networks have basic blocks, the others bottlenecks."""
-BASIC = ("resnet18", "resnet34")
 STAND_IN = "resnet50"
 """Network whose cost is taken for a torchvision or timm network, whose layers are unknown here."""
 FORWARD_BACKWARD = 3

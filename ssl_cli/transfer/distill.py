@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_cli import registry
+from ssl_cli import checkpoint, registry
 from ssl_cli.config.methods import DistillSettings
 from ssl_cli.config.resume import settings_of
 from ssl_cli.losses.cross_entropy import cross_entropy, soft_cross_entropy
@@ -19,7 +19,6 @@ from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.batchnorm import convert
 from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.transfer.finetune import Classifier, labelled_top1
-from ssl_cli.transfer.weights import read_state
 
 DEVIATION = 0.01
 """Of the classifier's initial weights (model_util.py:128-183)."""
@@ -31,7 +30,7 @@ def load_classifier(file: str, sha256: str) -> Objective:
     Raises:
         CheckpointError: the file is gone or another, or is of no such run.
     """
-    state = read_state(file, sha256)
+    state = checkpoint.load(*checkpoint.reopen(file, sha256))
     settings = settings_of(state["settings"])
     backbone, features = build_backbone(settings.model, settings.data.size, settings.data.channels)
     kind = registry.load(registry.TRANSFERS[settings.method.name])

@@ -73,21 +73,27 @@ class FineTune(Objective):
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
         layer = f"layer {cfg.from_layer} of its head, after the ReLU" if cfg.from_layer else "h"
-        self.facts = (("starts from", cfg.run, f"a classifier of {classes} classes on {layer}"),)
+        start = "random weights" if cfg.scratch else cfg.run
+        self.facts = (("starts from", start, f"a classifier of {classes} classes on {layer}"),)
 
     @property
     def plain_parameters(self) -> tuple[nn.Parameter, ...]:
         """Return the classifier's parameters."""
         return tuple(self.classifier.parameters())
 
-    def load_start(self) -> None:
-        """Load the backbone and the kept layers of the head, with their BatchNorm statistics.
+    def load_start(self) -> bool:
+        """Load the backbone and the kept layers of the head, with their BatchNorm statistics; from scratch nothing.
+
+        Returns:
+            Whether it loaded them.
 
         Raises:
             CheckpointError: the file is gone, another than the settings name, or does not fit.
         """
         parts = {"backbone": self.backbone, "projector": self.projector}
-        load_into(parts, self.cfg.checkpoint, self.cfg.sha256)
+        if not self.cfg.scratch:
+            load_into(parts, self.cfg.checkpoint, self.cfg.sha256)
+        return not self.cfg.scratch
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits `(M, classes)` of images `(M,C,H,W)`."""

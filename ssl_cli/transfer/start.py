@@ -1,16 +1,18 @@
 """The settings of a run that starts from another: fine-tuning from an encoder, distillation from a classifier."""
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssl_cli import checkpoint, disk
-from ssl_cli.config.labels import parse_labels
+from ssl_cli import checkpoint
+from ssl_cli.config.labels import fingerprint, parse_labels
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled, settle
 from ssl_cli.config.start import for_distilling, for_finetuning, require_layer, require_network, sources_of
 from ssl_cli.config.tree import DataSettings, Settings
+from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining, open_test
 from ssl_cli.errors import DataError, UsageError
 from ssl_cli.names import shown
@@ -29,6 +31,8 @@ class Request:
         sets: of each --set.
         config: file of --config.
         flag_names: for a dotted key, the flag to name as its origin.
+        env: the environment.
+        cwd: where `sslcli.toml` is looked for; None: here.
     """
 
     name: str
@@ -37,6 +41,8 @@ class Request:
     sets: Sequence[str] = ()
     config: Path | None = None
     flag_names: Mapping[str, str] | None = None
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    cwd: Path | None = None
 
 
 def settle_resumed(request: Request) -> Settled:
@@ -53,8 +59,8 @@ def settle_start(request: Request) -> Settled:
         DataError: the images do not have the labels asked for.
     """
     assert request.run is not None
-    path = checkpoint.find(request.run)
-    before = settings_of(checkpoint.load(path)["settings"])
+    path, digest = checkpoint.locate(request.run)
+    before = settings_of(checkpoint.load(path, digest)["settings"])
     data, model = request.flags.get("data", {}), request.flags.get("model", {})
     if request.name == "finetune":
         labels = _settle(request, {"data.labels": ALL}).settings.data.labels
@@ -64,12 +70,13 @@ def settle_start(request: Request) -> Settled:
     if data.get("source") is not None:  # other images, whose test images are others, too
         for key in ("data.source", "data.test", "data.limit"):
             values.pop(key, None)
-    values |= {"method.checkpoint": str(path.absolute()), "method.sha256": disk.sha256(path)}
+    values |= {"method.checkpoint": str(path.absolute()), "method.sha256": digest}
     settled = _settle(request, values)
     if request.name == "finetune":
         require_network(settled.settings, before, request.run)
         require_layer(getattr(settled.settings.method, "from_layer", 0), before, request.run)
-        return _with(settled, classes=_classes(settled.settings))
+        settled = _with(settled, labels_sha256=fingerprint(settled.settings.data.labels))
+        return _with(settled, classes=open_labelled(settled.settings)[0].classes)
     return _with_teacher(settled, before.data)
 
 
@@ -83,7 +90,7 @@ def _settle(request: Request, values: Mapping[str, Any]) -> Settled:
     if request.run is not None:
         flags["method"]["run"] = str(Path(request.run).absolute())
     start = sources_of(values, request.run or "")
-    return settle(flags, request.sets, request.config, flag_names=names, start=start)
+    return settle(flags, request.sets, request.config, env=request.env, cwd=request.cwd, flag_names=names, start=start)
 
 
 def _with(settled: Settled, **changed: Any) -> Settled:
@@ -92,11 +99,12 @@ def _with(settled: Settled, **changed: Any) -> Settled:
     return Settled(settled.settings.model_copy(update={"data": data}), settled.origins)
 
 
-def _classes(settings: Settings) -> tuple[str, ...]:
-    """Return the classes of the labelled images.
+def open_labelled(settings: Settings) -> tuple[Source, Source]:
+    """Open the images to train on by their labels, and the test images.
 
     Raises:
-        DataError: there are fewer than two, the labels are not there, or the test images have none of these classes.
+        DataError: there are fewer than two classes, the labels are not there, or the test images have none of these
+            classes.
     """
     source = open_pretraining(settings.data, settings.run.seed)
     if len(source.classes) < 2:
@@ -108,7 +116,7 @@ def _classes(settings: Settings) -> tuple[str, ...]:
         theirs = shown(", ".join(test.classes[:3]))
         what = f"The test images' classes ({theirs}, ...) are not among the training images'."
         raise DataError(what, "Both need folders of the same names.")
-    return source.classes
+    return source, test
 
 
 def _with_teacher(settled: Settled, teacher: DataSettings) -> Settled:
@@ -125,6 +133,8 @@ def _with_teacher(settled: Settled, teacher: DataSettings) -> Settled:
             what = "--labels has no effect where the teacher's outputs are all that counts."
             raise UsageError(what, "Pass --alpha 0.5 too, for half of the loss from the labels, or leave it out.")
         return _with(settled, classes=teacher.classes)
-    settled = _with(settled, classes=teacher.classes, labels=labels or teacher.labels or ALL, unlabelled=True)
+    labels = labels or teacher.labels or ALL
+    counted = {"labels": labels, "labels_sha256": fingerprint(labels), "unlabelled": True}
+    settled = _with(settled, classes=teacher.classes, **counted)
     open_pretraining(settled.settings.data, settings.run.seed)
     return settled

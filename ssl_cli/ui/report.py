@@ -11,7 +11,7 @@ from ssl_cli.events import SCHEMA, Finished
 from ssl_cli.ui import bench, sizes
 from ssl_cli.ui.screen import TRAINING, Screen
 from ssl_cli.ui.text import percent, rate, safe
-from ssl_cli.verdict import NAMES, Advice, Score, Training, advise
+from ssl_cli.verdict import Advice, Score, Training, advise, baseline_name
 
 Line = tuple[str, str]
 """A label and its text; an empty label continues the line above."""
@@ -235,9 +235,11 @@ def _label_free(result: Mapping[str, Any]) -> Iterator[Line]:
     near = f"{percent(trained['consistency'])} of {result['images']:,} images"
     near += " are the nearest neighbour of a view of theirs"
     rank = f"RankMe {trained['rankme']:.1f} of {result['width']:,} dimensions of h"
+    started = bool(result.get("started"))
     if untrained:
-        near += f" ({percent(untrained['consistency'])} by {NAMES['untrained']})"
-        rank += f" (untrained {untrained['rankme']:.1f})"
+        name = baseline_name("untrained", started=started)
+        near += f" ({percent(untrained['consistency'])} by {name})"
+        rank += f" ({'untrained' if not started else 'as it started'} {untrained['rankme']:.1f})"
     yield "quality", near
     yield "", rank
     if result.get("note"):
@@ -268,7 +270,7 @@ def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
     error = f" ± {100 * math.sqrt(result['top1'] * (1 - result['top1']) / asked):.1f}" if asked else ""
     yield label, f"top-1 {percent(result['top1'])}{error}{top5}"
     for baseline, top1 in result.get("baselines", {}).items():
-        yield "", f"top-1 {percent(top1)} by {NAMES.get(baseline, safe(baseline))}"
+        yield "", f"top-1 {percent(top1)} by {safe(baseline_name(baseline, started=bool(result.get('started'))))}"
     if name == "knn":
         yield (
             "",

@@ -247,15 +247,14 @@ def can_redraw(stream: TextIO, env: Mapping[str, str]) -> bool:
     return stream.isatty() and not env.get("CI") and env.get("TERM", "") not in {"dumb", "unknown"}
 
 
-def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
-    """Show the events of a command on stderr as they come, write its result to stdout and return the exit code.
+def show(command: str, events: Iterable[Event]) -> Screen:
+    """Show the events of a command on stderr as they come; return the state after the last one.
 
     What third-party packages log in the meantime is discarded; a run writes it to its `train.log`.
 
     Args:
         command: the name of the command.
         events: what the engine yields.
-        as_json: write the result as one JSON document instead of for people.
     """
     screen = Screen()
     stream: TextIO = DisplayStream(sys.stderr)  # type: ignore[assignment]
@@ -264,6 +263,18 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
         for event in events:
             screen = fold(screen, event)
             sink.show(screen, event)
+    return screen
+
+
+def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
+    """Show the events of a command as `show`, write its result to stdout and return the exit code.
+
+    Args:
+        command: the name of the command.
+        events: what the engine yields.
+        as_json: write the result as one JSON document instead of for people.
+    """
+    screen = show(command, events)
     if as_json:
         write_json(report.document(command, screen))
         return screen.exit_code

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ssl_cli import tensor_file
-from ssl_cli.planning.network import BASIC, DEPTHS
+from ssl_cli.nn.resnet import BASIC, DEPTHS
 from ssl_cli.weights.layouts import ANCHOR, Located
 
 COUNTER = "num_batches_tracked"

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ssl_cli import checkpoint, disk
+from ssl_cli import checkpoint
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.tree import CIFAR_UP_TO, ModelSettings, Settings
 from ssl_cli.errors import CheckpointError, UsageError
@@ -136,13 +136,8 @@ def read_initial(settings: Settings) -> Initial | None:
 
 
 def _read(model: ModelSettings) -> Initial:
-    path = checkpoint.find(str(model.init_from)).absolute()
+    path, digest = checkpoint.reopen(str(model.init_from), model.init_sha256)
     try:
-        disk.require_file(path)
-        digest = disk.sha256(path)
-        if model.init_sha256 not in {None, digest}:
-            hint = "Restore it, or start another run with another --out."
-            raise CheckpointError(f"{path} is not as it was when the run started from it.", hint)
         content = weights_file.read(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -151,7 +146,7 @@ def _read(model: ModelSettings) -> Initial:
         raise CheckpointError(f"{path} is no file of weights: {error}.", hint) from error
     if not content.keys >= OWN:
         return Initial(path, digest, content)
-    saved = checkpoint.load(path)
+    saved = checkpoint.load(path, digest)
     settings_of(saved["settings"])
     return Initial(path, digest, content, saved)
 

@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,6 +43,15 @@ RESULTS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Toy:
+    """Images of a pipeline."""
+
+    labelled: int = 1
+    classes: int = 2
+    test: int = 1
+
+
 class FakeEngine:
     """Remembers the calls; `answers` may be replaced by a test."""
 
@@ -69,7 +80,13 @@ class FakeEngine:
             for name in names:
                 setattr(fake, name, self._call(name))
             monkeypatch.setitem(sys.modules, fake.__name__, fake)
+        pipeline = ModuleType("ssl_cli.pipeline")
+        vars(pipeline).update(Pipeline=self._pipeline, check=lambda asked: Toy(), clear=lambda folder: None)
+        monkeypatch.setitem(sys.modules, pipeline.__name__, pipeline)
         monkeypatch.setattr(start, "settle_start", start.settle_resumed)  # the runs here are empty files
+
+    def _pipeline(self, folder: Path, asked: Any, *machine: Any) -> Any:
+        return SimpleNamespace(folder=folder, asked=asked, events=self._call("pretrain"))
 
     def _call(self, name: str) -> Callable[..., Any]:
         def events(*args: Any, **kwargs: Any) -> Iterator[Event]:

@@ -202,3 +202,24 @@ def test_bench(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_stopped_run_ends_with_its_code(engine: FakeEngine, code: int) -> None:
     engine.answers["pretrain"] = lambda: stopped(code)
     assert main(["pretrain"]) == code
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "fit"),
+    [
+        ("finetune", ["--time", "20m"], ("run.batch", "schedule.epochs")),
+        ("distill", ["--time", "20m"], ("run.batch", "schedule.epochs", "schedule.warmup")),
+        ("finetune", ["--time", "20m", "--recipe", "imagenet"], ("run.batch", "schedule.epochs")),
+        ("finetune", ["--time", "20m", "--batch", "8"], ("schedule.epochs",)),
+        ("distill", ["--time", "20m", "--set", "run.batch=8"], ("schedule.epochs", "schedule.warmup")),
+        ("finetune", ["--time", "20m", "--epochs", "3"], ("run.batch",)),
+        ("finetune", [], ("run.batch",)),
+    ],
+)
+def test_a_time_leaves_the_epochs_of_what_starts_from_a_run_open(
+    engine: FakeEngine, command: str, words: list[str], fit: tuple[str, ...]
+) -> None:
+    assert main([command, "runs/x", "photos", *words]) == 0
+    (settings,) = engine.calls[0][1]
+    assert settings.run.fit == fit
+    assert settings.run.time == (1200 if words else None)

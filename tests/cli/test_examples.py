@@ -63,5 +63,8 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     for line in lines:
         small = re.sub(r"--batch \d+", "--batch 32", line)
         small = re.sub(r"--epochs \d+", "--epochs 1", re.sub(r"data.images=\d+", "data.images=64", small))
-        assert main(shlex.split(small)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
+        with monkeypatch.context() as patch:
+            if "--labels" in line:  # a tenth of the labels are fewer than the batch
+                patch.delenv("SSLCLI_RUN__BATCH")
+            assert main(shlex.split(small)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
         capsys.readouterr()

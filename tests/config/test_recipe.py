@@ -14,9 +14,9 @@ from torch import nn
 
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config import recipe
-from ssl_cli.config.recipe import citations, families, family_of, median_side, read_recipe, side_of
+from ssl_cli.config.recipe import VARIANTS, citations, families, family_of, median_side, read_recipe, side_of, variant
 from ssl_cli.config.sources import settle
-from ssl_cli.config.start import sources_of
+from ssl_cli.config.start import for_finetuning, sources_of
 from ssl_cli.config.toml_file import flatten
 from ssl_cli.config.tree import Fitted, Settings
 from ssl_cli.engine.build import build_objective
@@ -47,8 +47,9 @@ def test_a_value_without_a_source_is_found() -> None:
 
 
 def settings_of(method: str, family: str, sets: Sequence[str] = ()) -> Settings:
+    method, _, pretrained = method.partition(".")
     table = {"method": {"name": method}, "run": {"recipe": family}}
-    start = sources_of({}) if method in TRANSFERS else None
+    start = sources_of({"method.pretrained": pretrained} if pretrained else {}) if method in TRANSFERS else None
     return settle(table, sets, env={}, user_file=Path("none"), start=start).settings
 
 
@@ -56,7 +57,7 @@ def settings_of(method: str, family: str, sets: Sequence[str] = ()) -> Settings:
 def test_every_recipe_fits_the_tree(path: Path) -> None:
     method, _, family = path.stem.rpartition(".")
     settings = settings_of(method, family)
-    assert settings.method.name == method
+    assert settings.method.name == method.partition(".")[0]
     assert settings.run.recipe == family
     groups = {
         "moco-v1.cifar": 64, "moco-v2.cifar": 64, "simclr.cifar": "global", "simclr-v2.cifar": "global"
@@ -68,7 +69,7 @@ def test_every_recipe_fits_the_tree(path: Path) -> None:
 
 def test_every_method_has_its_families() -> None:
     assert {path.stem for path in FILES} == {
-        f"{method}.{family}" for method in (*METHODS, *TRANSFERS) for family in families(method)
+        f"{method}.{family}" for method in (*METHODS, *TRANSFERS, *VARIANTS) for family in families(method)
     }
     for method in (*METHODS, *TRANSFERS):
         largest = "stl10" if method == "invaspread" else "imagenet"  # the paper has no ImageNet
@@ -272,10 +273,25 @@ def test_fine_tuning_as_published() -> None:
     assert peak_rate(settings.optim, 1024) == pytest.approx(0.16)
     assert (settings.optim.name, settings.optim.weight_decay, settings.schedule.warmup) == ("lars", 0, 0)
     assert (settings.schedule.epochs, settings.augment.order) == (30, ("crop", "flip"))
-    first = ["optim.name=sgd", "optim.nesterov=true", "optim.base_lr=0.05", "optim.lr_rule=linear"]
-    settings = settings_of("finetune", "imagenet", first)
-    assert peak_rate(settings.optim, 4096) == pytest.approx(0.8)
-    assert settings.optim.nesterov
+    first = settings_of("finetune.simclr", "imagenet")
+    assert (first.run.batch, first.schedule.epochs, first.schedule.warmup) == (4096, 30, 0)
+    assert peak_rate(first.optim, 4096) == pytest.approx(0.8)
+    assert (first.optim.name, first.optim.nesterov, first.optim.weight_decay) == ("sgd", True, 0)
+    assert first.augment.order == ("crop", "flip")
+
+
+def test_a_run_of_simclr_is_fine_tuned_by_that_paper_s_rules() -> None:
+    assert variant("finetune", "simclr", "imagenet") == variant("finetune", "simclr", "cifar") == "finetune.simclr"
+    assert variant("finetune", "simclr", "own") == "finetune"  # measured, for both
+    assert variant("finetune", "simclr-v2", "imagenet") == variant("finetune", "", "imagenet") == "finetune"
+    assert variant("distill", "simclr", "imagenet") == "distill"
+    for method, optimiser in {"simclr": "sgd", "simclr-v2": "lars"}.items():
+        before = settle({"method": {"name": method}}, env={}, user_file=Path("none")).settings
+        values = for_finetuning(before, "10%")
+        table = {"method": {"name": "finetune"}, "run": {"recipe": "imagenet"}}
+        found = settle(table, env={}, user_file=Path("none"), start=sources_of(values)).settings
+        assert (found.optim.name, getattr(found.method, "pretrained", "")) == (optimiser, method)
+        assert getattr(found.method, "from_layer", None) == (0 if method == "simclr" else 1)
 
 
 def test_distillation_as_published() -> None:

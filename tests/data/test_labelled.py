@@ -135,3 +135,22 @@ def test_images_without_labels_are_refused(photos: Path, tmp_path: Path) -> None
     with pytest.raises(DataError, match="has no label"):
         open_pretraining(data(photos / "cat", str(tmp_path / "list.txt")), 0)
     assert read_labels(tmp_path / "list.txt") == {"0.png": None}
+
+
+@pytest.mark.parametrize("labels", ["100%", "3-per-class", "40%"])
+@pytest.mark.parametrize("source", ["photos", "shapes", "file"])
+def test_a_linear_probe_learns_from_the_images_that_fine_tuning_learns_from(
+    photos: Path, tmp_path: Path, source: str, labels: str
+) -> None:
+    settings = data(photos, labels) if source != "shapes" else DataSettings(images=96, size=8, labels=labels)
+    if source == "file":
+        listing = tmp_path / "list.csv"
+        listing.write_text("".join(f"cat/{n}.png,{'ab'[n % 2]}\n" for n in range(8)))
+        settings = settings.model_copy(update={"labels": str(listing)})
+    training = open_pretraining(settings, 4)
+    found = open_evaluation(settings.model_copy(update={"labels": None}), 4, labels=settings.labels)
+    assert [found.bank.path(i) for i in range(len(found.bank))] == [training.path(i) for i in range(len(training))]
+    assert found.bank.labels.tolist() == training.labels.tolist()
+    assert found.bank.classes == training.classes
+    test, _ = open_test(settings, 4)
+    assert [found.queries.path(i) for i in range(len(found.queries))] == [test.path(i) for i in range(len(test))]

@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_cli import checkpoint
+from ssl_cli import checkpoint, disk
 from ssl_cli.cli import main
 from ssl_cli.engine.evaluation.features import open_run
+from ssl_cli.transfer.start import Request, settle_start
 from tests.data.pictures import folder, save
 
 TINY = ["--device", "cpu", "--precision", "fp32", "--set", "hardware.memory_format=channels_last"]
@@ -190,6 +191,48 @@ def test_a_killed_run_resumes_equal_to_the_last_bit(
     assert 0 < state(killed)["step"] < state(whole)["step"]
     assert main([*words, "--out", str(killed), "--resume"]) == 0
     same(state(killed)["objective"], state(whole)["objective"])
+
+
+def test_fine_tuning_in_a_time_has_as_many_steps_as_fit(pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    words = [str(pretrained), "--labels", "2-per-class", "--batch", "8", "--dry-run", "--json", *TINY]
+    steps = []
+    for seconds in ("1s", "1000h"):
+        assert main(["finetune", *words, "--time", seconds]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert any("corrected once by the time of the first" in choice["reason"] for choice in found["plan"])
+        steps.append(found["expected"]["steps"])
+    assert 20 <= steps[0] < steps[1]
+    assert steps[1] == 3 * 400  # the most epochs
+
+
+def test_a_changed_file_of_labels_ends_a_resume(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = folder(tmp_path / "photos", {"cat": 8, "dog": 8})
+    listing = tmp_path / "list.csv"
+    listing.write_text("".join(f"{name}/{number:03}.png\n" for name in ("cat", "dog") for number in range(6)))
+    out = str(tmp_path / "run")
+    words = [str(pretrained), str(photos), "--labels", str(listing), "--epochs", "1", "--out", out, *TINY]
+    assert main(["finetune", *words]) == 0
+    listing.write_text(listing.read_text().replace("cat/000.png", "cat/007.png"))
+    assert main(["finetune", "--resume", "--out", out, "--epochs", "2"]) == 3
+    assert_refused(capsys, "list.csv is not as it was when training started")
+    assert main(["linear-eval", out, str(photos), "--labels", str(listing)]) == 0  # asked for anew
+
+
+@pytest.mark.parametrize("name", ["run", "checkpoint"])
+def test_the_run_to_start_from_is_hashed_once_for_its_settings(
+    name: str, pretrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+    compute = disk.sha256
+    monkeypatch.setattr(disk, "sha256", lambda path: hashed.append(path) or compute(path))  # type: ignore[func-returns-value]
+    start = pretrained if name == "run" else checkpoint.find(str(pretrained))
+    hashed.clear()
+    settled = settle_start(Request("finetune", str(start), {"data": {"labels": "2-per-class"}}))
+    assert [path.suffix for path in hashed] == [".pt"]
+    assert getattr(settled.settings.method, "sha256", "") == compute(checkpoint.find(str(pretrained)))
 
 
 def test_neither_the_environment_nor_a_file_changes_the_network(

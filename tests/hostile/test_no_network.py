@@ -48,12 +48,14 @@ atexit.register(report)
 SMALL = ["--batch", "16", "--image-size", "8", "--width", "0.0625"]
 TRAIN = ["--out", "new", "--epochs", "1", *SMALL, "--set", "data.images=32"]
 TUNE = ["--labels", "2-per-class", "--out", "tuned", "--epochs", "1", "--batch", "8"]
+ROAD = ["--time", "60s", "--set", "model.width=0.0625", "--set", "data.size=8", "--set", "data.images=64"]
 COMMANDS = {
     "export": [["run", "-o", "encoder.onnx"]],
     "methods": [[], ["simclr", "--json"]],
     "pretrain": [TRAIN, [*TRAIN, "--dry-run"]],
     "finetune": [["run", *TUNE]],
     "distill": [["tuned", "--out", "student", "--epochs", "1", "--batch", "8"]],
+    "pipeline": [["--labels", "2-per-class", "--out", "road", *ROAD], ["--labels", "10%", "--dry-run"]],
     "knn-eval": [["run", "--device", "cpu", "--baselines"]],
     "linear-eval": [["run", "--device", "cpu"]],
     "inspect-augs": [["--images", "1", "--views", "1"]],

@@ -94,7 +94,7 @@ MUTANTS = [
         None,
         "a-checkpoint-is-not-compared-with-its-hash",
         CHECKPOINT,
-        'elif disk.sha256(path) != disk.read_json(facts)["sha256"]:',
+        'elif digest != disk.read_json(facts)["sha256"]:',
         'elif not disk.read_json(facts)["sha256"]:',
         ("tests/faults/test_corrupt.py",),
     ),

@@ -19,7 +19,7 @@ MUTANTS = [
     Mutant(None, "the-key-keeps-its-random-head", INITIAL, "            objective.synchronise()\n", "", STARTED),
     Mutant(None, "the-head-of-another-method-is-taken", INITIAL,
            '["method"]["name"] == method and ":" not in method', '["method"]["name"] != ""', STARTED),
-    Mutant(None, "a-changed-file-is-taken", INITIAL, "if model.init_sha256 not in {None, digest}:", "if False:",
+    Mutant(None, "a-changed-file-is-taken", "ssl_cli/checkpoint.py", "if before not in {None, digest}:", "if False:",
            STARTED),
     Mutant(None, "untrained-is-random", "ssl_cli/engine/build.py",
            "build_objective(settings, device, initial=read_initial(settings))", "build_objective(settings, device)",

@@ -10,7 +10,8 @@ from ssl_cli.methods.simclr import SimCLR
 from ssl_cli.nn.activations import count_activations
 from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.batchnorm import convert
-from ssl_cli.planning.network import DEPTHS, network_cost
+from ssl_cli.nn.resnet import DEPTHS
+from ssl_cli.planning.network import network_cost
 from ssl_cli.registry import BACKBONES
 
 NETWORKS = [

@@ -269,3 +269,22 @@ def test_ranks_start_from_the_same_weights(tmp_path: Path, monkeypatch: pytest.M
     code, stderr = ended(start(tmp_path / "run", "--epochs", "1", "--init-from", str(tmp_path / "weights.pth"), *words))
     assert code == 0, stderr
     assert (tmp_path / "0").read_text() == (tmp_path / "1").read_text()
+
+
+@pytest.mark.slow
+def test_two_ranks_fine_tune_as_one_process(tmp_path: Path) -> None:
+    """Rank 0 alone reads the run that training starts from."""
+    assert ended(start(tmp_path / "run", "--epochs", "1", "--method", "simclr-v2", devices=1))[0] == 0
+    words = ["finetune", str(tmp_path / "run"), "--labels", "100%", "--epochs", "1", "--batch", "32", "--lr", "0.002"]
+    words += ["--device", "cpu", "--precision", "fp32", "--set", "model.bn_group=16", "--set", "run.evaluate=false"]
+    words += ["--set", "hardware.memory_format=contiguous", "--compile", "off"]
+    found = {}
+    for devices in ("1", "2"):
+        line = [sys.executable, "-m", "ssl_cli", *words, "--out", str(tmp_path / devices), "--devices", devices]
+        done = subprocess.run(
+            line, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        assert done.returncode == 0, done.stderr
+        found[devices] = checkpoint.load(checkpoint.find(str(tmp_path / devices)))["objective"]
+    for name, value in found["1"].items():
+        torch.testing.assert_close(found["2"][name], value, atol=1e-4, rtol=1e-3, msg=name)

@@ -87,7 +87,7 @@ def test_alpha_weighs_the_teacher_and_the_labels_have_the_rest(taught: Path, alp
 
 def test_a_changed_teacher_is_refused(taught: Path) -> None:
     cfg = DistillSettings(checkpoint=str(taught), sha256="0" * 64)
-    with pytest.raises(CheckpointError, match="is not the checkpoint"):
+    with pytest.raises(CheckpointError, match="is not as it was"):
         Distill(resnet18(0.0625, "cifar"), 32, cfg, len(CLASSES)).prepare(8, 0)
 
 

@@ -92,7 +92,7 @@ def started(file: Path, **more: object) -> FineTune:
     head = {name: value for name, value in method.items() if name.startswith("head_")}
     words = {**head, "checkpoint": str(file), "sha256": disk.sha256(file), "from_layer": 1, **more}
     objective = FineTune(resnet18(0.0625, "cifar"), 32, FineTuneSettings.model_validate(words), CLASSES)
-    objective.load_start()
+    assert objective.load_start() != objective.cfg.scratch
     return objective
 
 
@@ -106,8 +106,16 @@ def test_backbone_and_layer_come_with_their_statistics(pretrained: Path) -> None
     assert "projector.2.weight" in weights.keys() - found.keys()  # the rest of the head is dropped
 
 
+def test_from_scratch_nothing_is_loaded(pretrained: Path) -> None:
+    weights = checkpoint.load(pretrained)["objective"]
+    torch.manual_seed(0)
+    found = started(pretrained, scratch=True).state_dict()
+    assert not torch.equal(found["backbone.conv1.weight"], weights["backbone.conv1.weight"])
+    assert started(pretrained, scratch=True, sha256="0" * 64)  # nor read
+
+
 def test_another_file_and_another_network_are_refused(pretrained: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is not the checkpoint"):
+    with pytest.raises(CheckpointError, match="is not as it was"):
         started(pretrained, sha256="0" * 64)
     with pytest.raises(CheckpointError, match="is gone"):
         FineTune(nn.Identity(), 4, FineTuneSettings(checkpoint=str(tmp_path / "no.pt")), CLASSES).load_start()

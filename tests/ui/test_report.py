@@ -46,6 +46,21 @@ def test_a_good_run_says_trained_against_untrained_and_what_next() -> None:
     assert "verdict" not in summary
 
 
+@pytest.mark.parametrize("started", [True, False])
+def test_a_run_that_started_from_weights_is_compared_with_these(started: bool) -> None:
+    score = Evaluated(name="knn", result={**knn().result, "started": started})
+    assert ("by the network as it started" in written([score], "knn-eval")) == started
+    label_free = Evaluated(
+        name="quality",
+        result={
+            "measure": "consistency", "images": 9, "width": 4, "started": started,
+            "trained": {"consistency": 0.5, "rankme": 2.0}, "untrained": {"consistency": 0.4, "rankme": 1.0},
+        },
+    )  # fmt: skip
+    words = written([*training()[:2], label_free])
+    assert ("by the network as it started" in words and "as it started 1.0" in words) == started
+
+
 def test_quality_comes_first_then_the_facts_then_what_next() -> None:
     labels = [line.split()[0] for line in written(training()).splitlines()]
     order = [labels.index(label) for label in ("kNN", "loss", "planned", "time", "encoder", "next")]

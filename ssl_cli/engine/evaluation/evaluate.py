@@ -76,6 +76,7 @@ def linear_eval(
     run: str,
     data: str | None = None,
     *,
+    labels: str | None = None,
     baselines: bool = False,
     test_data: str | None = None,
     limit: int | None = None,
@@ -85,12 +86,13 @@ def linear_eval(
 ) -> Iterator[Event]:
     """Measure the accuracy of a linear probe on h; the last event is `Evaluated` named `linear`.
 
-    Arguments and errors as for `knn_eval`.
+    Arguments and errors as for `knn_eval`; with `labels` the probe is fitted to these alone, as `finetune` would take.
     """
     trained = open_run(run, device, method)
     settings = with_data(trained.settings, data, test_data, limit, machine)
-    images = open_evaluation(settings.data, settings.run.seed)
+    images = open_evaluation(settings.data, settings.run.seed, labels=labels)
     result = linear_of(trained.objective, settings, trained.precision, images, baselines=baselines)
+    result["labels"] = labels
     yield from _conclude(run, trained, images, "linear", result)
 
 
@@ -124,6 +126,7 @@ def knn_of(
         "queries": len(queries.label),
         "note": _note(data, bank, queries, k_note(k, result["k"], bank.label), start),
         "baselines": {name: other["top1"] for name, other in results.items()},
+        "started": settings.model.init_from is not None,
     }
 
 
@@ -152,6 +155,7 @@ def linear_of(
         raise SslcliError("The backbone changed during its evaluation; please report this.")
     result = results.pop(TRAINED)
     fit, grid = result["fit"], {"l2_grid": list(PENALTIES), "held_out": HELD_OUT}
+    features = train.h[TRAINED].shape[1]
     short = "" if fit["converged"] else f"the probe had not converged after {ITERATIONS} iterations"
     return {
         "top1": result["top1"],
@@ -159,9 +163,11 @@ def linear_of(
         "protocol": PROTOCOL,
         "train": len(train.label),
         "test": len(test.label),
+        "parameters": sum(p.numel() for p in objective.backbone.parameters()) + len(data.bank.classes) * (features + 1),
         "settings": {**fit, **grid, "iterations": ITERATIONS, "seed": settings.run.seed},
         "note": _note(data, train, test, short, start),
         "baselines": {name: other["top1"] for name, other in results.items()},
+        "started": settings.model.init_from is not None,
     }
 
 
@@ -222,9 +228,10 @@ def _conclude(run: str, trained: Trained, data: Evaluation, name: str, result: d
     result["advice"] = advise(training, score).as_dict() if result["baselines"] else None
     settings, sets = trained.settings.data, (data.bank, data.queries)
     images = (*(part.name for part in sets), *map(len, sets), settings.test, settings.limit, trained.settings.run.seed)
+    labels = (result["labels"],) if result.get("labels") else ()
     words = [str(result["feature"]), f"k{result['k']}", f"T{result['temperature']:g}"] if name == "knn" else []
     words += ["baselines"] if result["baselines"] else []
-    file = result_file(name, Path(trained.checkpoint).stem, images, words)
+    file = result_file(name, Path(trained.checkpoint).stem, (*images, *labels), words)
     facts = {"data": data.bank.name, "test": data.queries.name}
     yield from conclude(run, trained, name, result, folder / "eval" / file, newest=f"{name}.json", **facts)
 

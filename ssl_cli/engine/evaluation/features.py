@@ -72,8 +72,8 @@ def open_run(run: str, device: str = "auto", method: str | None = None, *, proje
         CheckpointError: no checkpoint, a damaged one, or one that does not fit its own settings.
         UsageError: no such device, or a method of the user's own that was not given again.
     """
-    path = checkpoint.find(run)
-    state = checkpoint.load(path)
+    path, digest = checkpoint.locate(run)
+    state = checkpoint.load(path, digest)
     settings = settings_of(state["settings"])
     if ":" in settings.method.name and method != settings.method.name:
         raise UsageError(

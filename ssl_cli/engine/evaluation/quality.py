@@ -91,4 +91,5 @@ def label_free(objective: Objective, settings: Settings, precision: str, source:
         for name in encoders
     }
     width = rows.h[TRAINED].shape[1]
-    return {"measure": "consistency", "images": len(rows.label), "width": width, "note": note, **found}
+    facts = {"images": len(rows.label), "width": width, "started": settings.model.init_from is not None}
+    return {"measure": "consistency", **facts, "note": note, **found}

@@ -53,10 +53,8 @@ def run_worker(settings: Settings) -> int:
         trainer = Trainer(settings, resolved, objective, loader, stop=request)
         if run["state"] is not None:
             trainer.start = restore_state(run["state"], trainer.objective, trainer.optimiser)
-        else:
-            objective.load_start()
-            if run["initial"] is not None:
-                trainer.objective.load_state_dict(run["initial"])
+        elif run["initial"] is not None:
+            trainer.objective.load_state_dict(run["initial"])
         with request.deferred():
             *_, last = train(trainer)
     return last.exit_code if isinstance(last, Stopped) else DONE

@@ -1,0 +1,110 @@
+"""Show a pipeline: its stages before it starts, and the table of what they reached."""
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_cli.config.units import format_seconds
+from ssl_cli.planning.reached import Row
+from ssl_cli.planning.stages import DISTILL, FINETUNE, PRETRAIN, SCRATCH, STAGES, Asked, Stage
+from ssl_cli.ui import report
+from ssl_cli.ui.screen import Screen
+from ssl_cli.ui.text import percent, safe
+
+COLUMNS = ("", "top-1", "top-5", "time", "parameters")
+UNKNOWN, LABEL = "-", 11
+QUALITY = {"verdict", "kNN", "quality", "linear", "accuracy", "advice"}
+"""Labels of the lines of a report that say how good a stage is."""
+SURE = 2.0
+"""Standard errors from which on a difference is called one."""
+
+
+def title(stage: Stage) -> str:
+    """Return the line above the display of a stage."""
+    return f"{STAGES.index(stage) + 1}/{len(STAGES)}  {stage.name}: {stage.what}"
+
+
+def outcome(stage: Stage, screen: Screen) -> Iterator[str]:
+    """Yield what a stage's own command would say of its quality, to stand below its display."""
+    for label, words in report.lines(stage.command, screen):
+        if label in QUALITY:
+            yield f"{label:<{LABEL}}{words}"
+
+
+def plan(asked: Asked, folder: Path, images: Mapping[str, int]) -> Iterator[str]:
+    """Yield the lines of a dry run; `images` are the fields of `ssl_cli.pipeline.Images`."""
+    yield f"labels     {safe(asked.labels)}: {images['labelled']:,} images of {images['classes']:,} classes"
+    yield f"test       {images['test']:,} images, read once at the end of each stage"
+    yield f"folder     {safe(folder)}, a run in it for each stage"
+    for stage in STAGES:
+        seconds = asked.seconds(stage)
+        yield f"{title(stage)}{'' if seconds is None else f' ({format_seconds(seconds)} at most)'}"
+    if asked.time is not None:
+        yield "From labels a stage takes the epochs of its recipe, or as many of them as its time allows."
+
+
+def plan_document(asked: Asked, folder: Path, images: Mapping[str, int]) -> dict[str, Any]:
+    """Return the plan of a dry run for a program."""
+    rows = [
+        {"name": stage.name, "what": stage.what, "out": str(folder / stage.name), "seconds": asked.seconds(stage)}
+        for stage in STAGES
+    ]
+    return {"dry_run": True, "out": str(folder), "labels": asked.labels, **images, "stages": rows}
+
+
+def lines(rows: Sequence[Row], asked: Asked, folder: Path) -> Iterator[str]:
+    """Yield the table for people, what the differences mean, and the next command."""
+    labelled = max(row.labelled or 0 for row in rows)
+    test = max(row.test or 0 for row in rows)
+    yield f"labels     {safe(asked.labels)}: {labelled:,} images, {test:,} test images"
+    table = [COLUMNS, *map(_cells, rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
+    for first, *others in table:
+        padded = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        yield "   ".join((first.ljust(widths[0]), *padded)).rstrip()
+    yield from _differences({row.stage: row for row in rows})
+    run = shlex.quote(safe(folder / DISTILL.name))
+    yield f"next       sslcli export {run} --classifier -o classifier.onnx"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    top1 = "" if row.stage is PRETRAIN else UNKNOWN
+    if row.top1 is not None:
+        top1 = percent(row.top1) + ("" if row.error is None else f" ± {100 * row.error:.1f}")
+    return (
+        row.stage.row,
+        top1,
+        "" if row.top5 is None else percent(row.top5),
+        UNKNOWN if row.seconds is None else format_seconds(row.seconds),
+        UNKNOWN if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
+    )
+
+
+def _differences(rows: dict[Stage, Row]) -> Iterator[str]:
+    """Say by how much fine-tuning differs from training from scratch, and distillation from fine-tuning."""
+    for stage, other in ((FINETUNE, SCRATCH), (DISTILL, FINETUNE)):
+        one, two = rows[stage], rows[other]
+        if one.top1 is None or two.top1 is None or one.error is None or two.error is None:
+            continue
+        difference, error = one.top1 - two.top1, math.hypot(one.error, two.error)
+        words = f"{100 * difference:+.1f} ± {100 * error:.1f} points"
+        apart = "" if abs(difference) >= SURE * error else ": not distinguishable"
+        yield f"           {stage.row} against {other.row}: {words}{apart}"
+
+
+def document(rows: Sequence[Row], asked: Asked, folder: Path) -> dict[str, Any]:
+    """Return the table for a program."""
+    return {
+        "out": str(folder),
+        "labels": asked.labels,
+        "rows": [
+            {
+                "name": row.stage.name, "top1": row.top1, "standard_error": row.error, "top5": row.top5,
+                "test": row.test, "labelled": row.labelled, "seconds": row.seconds, "parameters": row.parameters,
+                "out": str(folder / row.stage.name) if row.stage.command != "linear-eval" else None,
+            }
+            for row in rows
+        ],
+    }  # fmt: skip
