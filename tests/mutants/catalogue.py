@@ -11,6 +11,7 @@ from tests.mutants import (
     of_quality,
     of_transfer,
     of_values,
+    of_vectors,
     of_views,
     of_weights,
 )
@@ -31,6 +32,7 @@ MUTANTS: list[Mutant] = sorted(
         *of_planning.MUTANTS,
         *of_pipeline.MUTANTS,
         *of_transfer.MUTANTS,
+        *of_vectors.MUTANTS,
         *of_values.MUTANTS,
         *of_weights.MUTANTS,
     ],

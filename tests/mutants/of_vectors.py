@@ -1,0 +1,95 @@
+"""Mistakes with vectors on disk, with weights for other libraries, and with the list of runs."""
+
+from tests.mutants.mutant import Mutant
+
+EMBED, PARTIAL, WRITE = (f"ssl_cli/vectors/{name}.py" for name in ("embed", "partial", "write"))
+EXPORT, RUNS = "ssl_cli/weights_export.py", "ssl_cli/runs.py"
+EMBED_TESTS, EXPORT_TESTS, RUNS_TESTS = (
+    (f"tests/{name}.py",) for name in ("vectors/test_embed", "test_weights_export", "test_runs")
+)
+
+MUTANTS = [
+    Mutant(
+        None,
+        "a-stopped-command-repeats-its-rows",
+        EMBED,
+        "range(vectors.next_index, len(source), PART)",
+        "range(0, len(source), PART)",
+        EMBED_TESTS,
+    ),
+    Mutant(
+        None,
+        "rows-of-unreadable-images-are-another-s",
+        EMBED,
+        "encoded = chosen[part.index]",
+        "encoded = chosen[: len(part.index)]",
+        EMBED_TESTS,
+    ),
+    Mutant(None, "rows-keep-their-length", EMBED, "F.normalize(rows) if l2 else rows", "rows", EMBED_TESTS),
+    Mutant(
+        None,
+        "infinite-rows-are-written",
+        EMBED,
+        "    if not bool(rows.isfinite().all()):",
+        "    if False:",
+        EMBED_TESTS,
+    ),
+    Mutant(
+        None,
+        "rows-of-other-settings-stay",
+        PARTIAL,
+        "self._in_order() if found == identity else 0",
+        "self._in_order()",
+        EMBED_TESTS,
+    ),
+    Mutant(None, "rows-that-were-cut-off-stay", PARTIAL, " | (end != index + 1)", "", EMBED_TESTS),
+    Mutant(
+        None,
+        "foreign-files-are-overwritten",
+        PARTIAL,
+        'found.get("schema") != SCHEMA',
+        "False",
+        EMBED_TESTS,
+    ),
+    Mutant(None, "two-processes-write-one-file", PARTIAL, "            self._lock()\n", "", EMBED_TESTS),
+    Mutant(
+        None,
+        "csv-has-fewer-digits-than-the-number",
+        WRITE,
+        '"%.9g"',
+        '"%.6g"',
+        EMBED_TESTS,
+    ),
+    Mutant(
+        None,
+        "weights-are-written-unchecked",
+        EXPORT,
+        "    if not error <= TOLERANCE:",
+        "    if False:",
+        EXPORT_TESTS,
+    ),
+    Mutant(
+        None,
+        "programs-name-paths",
+        EXPORT,
+        '                node.meta.pop("stack_trace", None)',
+        "                pass",
+        EXPORT_TESTS,
+    ),
+    Mutant(
+        None,
+        "sized-settings-are-not-shown",
+        RUNS,
+        "**chosen.get(name, {})",
+        "**{}",
+        RUNS_TESTS,
+    ),
+    Mutant(
+        None,
+        "links-to-folders-are-followed",
+        RUNS,
+        "if entry.is_dir(follow_symlinks=False) and",
+        "if entry.is_dir() and",
+        RUNS_TESTS,
+    ),
+]
