@@ -130,6 +130,10 @@ def test_stages_are_ordinary_runs(whole: tuple[Path, dict[str, Any], str]) -> No
     plan = json.loads((out / "scratch" / "plan.json").read_text())["choices"]
     assert [choice["value"] for choice in plan if choice["name"] == "starts from"] == ["random weights"]
     assert main(["knn-eval", str(out / "scratch"), "--json"]) == 0
+    (file,) = (out / "pretrain" / "eval").glob("linear-*.json")
+    assert main(["linear-eval", str(out / "pretrain"), "--json"]) == 0  # with all labels
+    assert len(list((out / "pretrain" / "eval").glob("linear-*.json"))) == 2
+    assert json.loads(file.read_text())["result"]["labels"] == "2-per-class"
 
 
 def test_scratch_starts_from_the_network_before_pretraining(whole: tuple[Path, dict[str, Any], str]) -> None:
