@@ -12,10 +12,11 @@ from ssl_cli import checkpoint, disk
 from ssl_cli.config.labels import require_unchanged
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled
+from ssl_cli.config.units import format_epochs
 from ssl_cli.engine.evaluation.evaluate import linear_eval
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run.folder import RunFolder
-from ssl_cli.events import Evaluated, Event
+from ssl_cli.events import SCHEMA, Evaluated, Event, Warned
 from ssl_cli.planning.reached import LINEAR_FILE, has_run, result_of, timed
 from ssl_cli.planning.stages import (
     DISTILL,
@@ -102,6 +103,9 @@ class Pipeline:
             yield from self._linear()
             return
         settled, resume = self._settled(stage), has_run(self.folder / stage.name)
+        if stage in (SCRATCH, FINETUNE) and not (self.folder / stage.name / "settings.toml").exists():
+            settled, note = self._in_time(settled)
+            yield from (Warned(message=message) for message in note)
         with closing(pretrain(settled.settings, origins=settled.origins, resume=resume, overwrite=False)) as events:
             yield from events
 
@@ -120,16 +124,20 @@ class Pipeline:
         )  # fmt: skip
         if stage is DISTILL:
             flags["model"]["width"] = self._student_width(Path(str(request.run)))
-        settled = start.settle_start(request)
-        return settled if stage is DISTILL else self._in_time(settled)
+        return start.settle_start(request)
 
-    def _in_time(self, settled: Settled) -> Settled:
-        """Return the settings of a stage on labels with as many epochs at most as its time allows."""
+    def _in_time(self, settled: Settled) -> tuple[Settled, list[str]]:
+        """Return the settings of a stage on labels with as many epochs at most as its time allows, and a note."""
         schedule, labelled = settled.settings.schedule, result_of(self.folder, LINEAR).get("train")
         rate = timed(self.folder / PRETRAIN.name)[1]
         epochs = epochs_within(self.asked.seconds(SCRATCH), rate, labelled, schedule.epochs)
+        if epochs == schedule.epochs:
+            return settled, []
         update = {"schedule": schedule.model_copy(update={"epochs": epochs})}
-        return replace(settled, settings=settled.settings.model_copy(update=update))
+        note = (
+            f"The stage's time allows {format_epochs(epochs)} of the recipe's {format_epochs(schedule.epochs)} epochs."
+        )
+        return replace(settled, settings=settled.settings.model_copy(update=update)), [note]
 
     def _student_width(self, teacher: Path) -> float | None:
         """Return the width that is asked for, or where no network is named half of the teacher's, if it has one."""
@@ -147,5 +155,5 @@ class Pipeline:
         for event in linear_eval(run, labels=labels, device=device, method=method, machine=words):
             if isinstance(event, Evaluated):
                 result = {**event.result, "seconds": time.monotonic() - began}
-                disk.write_json(self.folder / LINEAR_FILE, {"result": result})
+                disk.write_json(self.folder / LINEAR_FILE, {"schema": SCHEMA, "result": result})
             yield event

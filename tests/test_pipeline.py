@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import build_objective
 from ssl_cli.errors import DivergedError
 from ssl_cli.events import Event, Stopped, Warned
+from ssl_cli.planning import stages
 from ssl_cli.planning.stages import STAGES
 from tests.data.pictures import folder, save
 
@@ -130,6 +132,10 @@ def test_stages_are_ordinary_runs(whole: tuple[Path, dict[str, Any], str]) -> No
     plan = json.loads((out / "scratch" / "plan.json").read_text())["choices"]
     assert [choice["value"] for choice in plan if choice["name"] == "starts from"] == ["random weights"]
     assert main(["knn-eval", str(out / "scratch"), "--json"]) == 0
+    (file,) = (out / "pretrain" / "eval").glob("linear-*.json")
+    assert main(["linear-eval", str(out / "pretrain"), "--json"]) == 0  # with all labels
+    assert len(list((out / "pretrain" / "eval").glob("linear-*.json"))) == 2
+    assert json.loads(file.read_text())["result"]["labels"] == "2-per-class"
 
 
 def test_scratch_starts_from_the_network_before_pretraining(whole: tuple[Path, dict[str, Any], str]) -> None:
@@ -167,6 +173,28 @@ def test_what_is_left_is_run_as_it_would_have_been(
     assert err.count("done before") == 3
     same_bits(out, whole[0])
     assert results(document) == results(whole[1])
+
+
+def test_a_stage_on_labels_has_the_epochs_that_its_time_allows_and_says_so(
+    whole: tuple[Path, dict[str, Any], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Settings] = []
+
+    def trains(settings: Settings, **given: object) -> Iterator[Event]:
+        found.append(settings)
+        yield Stopped(exit_code=75, reason="enough")
+
+    out = shutil.copytree(whole[0], tmp_path / "road")
+    shutil.rmtree(out / "finetune")
+    monkeypatch.setattr(pipeline, "pretrain", trains)
+    monkeypatch.setattr(pipeline, "timed", lambda run: (100.0, 4.0))  # images per second
+    asked = replace(stages.read(out), env={}, time=60.0)
+    first, *_ = pipeline.Pipeline(out, asked).events(stages.FINETUNE)
+    assert isinstance(first, Warned)
+    assert first.message == "The stage's time allows 3 of the recipe's 60 epochs."  # 9 s, 8 views/s, 24 images
+    assert found[0].schedule.epochs == 3
+    list(pipeline.Pipeline(out, replace(asked, time=None)).events(stages.FINETUNE))
+    assert found[1].schedule.epochs == 60
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

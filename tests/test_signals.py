@@ -39,6 +39,15 @@ def test_under_nohup_it_stays_ignored(hang_up: None) -> None:
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
+def test_a_block_around_a_stopped_one_knows_of_the_signal() -> None:
+    """Such as a pipeline whose stage was in its last step."""
+    with stop_request() as outer:
+        with stop_request() as inner, inner.deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted, match="SIGTERM was received"):
+            outer.raise_if_signalled()
+
+
 def test_a_second_interrupt_is_not_deferred() -> None:
     request = StopRequest()
     with request.deferred():

@@ -101,13 +101,13 @@ def pipeline(
     asked = found if found is not None and resume else stages.asked(given)
     machine = _machine(asked, folder if resumed else None, device, download)
     with stop_request() as request:  # from here on: torch takes seconds to be imported
-        from ssl_cli import pipeline as running
+        from ssl_cli.pipeline import Pipeline, check
 
         if not resumed:
-            images = running.check(asked)
+            images = check(asked)
             if dry_run:
                 return _plan(asked, folder, asdict(images), as_json=json)
-        runner = running.Pipeline(folder, asked, device, download, machine)
+        runner = Pipeline(folder, asked, device, download, machine)
         return _run(runner, request.raise_if_signalled, overwrite=overwrite, as_json=json)
 
 

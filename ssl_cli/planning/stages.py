@@ -21,6 +21,7 @@ from ssl_cli.run_path import not_empty, refuse_no_folder
 SCHEMA, FILE = 1, "pipeline.json"
 LEAST = 60.0
 """Seconds of the shortest pipeline: each stage looks at the machine before it trains."""
+VIEWS = 2
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ class Stage:
 
 
 STAGES = (
-    Stage("pretrain", "pretrain", "pretraining", 0.6, "an encoder, without labels"),
+    Stage("pretrain", "pretrain", "pretraining", 0.5, "an encoder, without labels"),
     Stage("linear", "linear-eval", "linear", 0.05, "a linear classifier on the frozen encoder, from the labels"),
-    Stage("scratch", "finetune", "from scratch", 0.1, "the encoder's network from random weights, on the labels alone"),
-    Stage("finetune", "finetune", "fine-tuned", 0.1, "a classifier from the encoder, all of it trained on the labels"),
+    Stage(
+        "scratch", "finetune", "from scratch", 0.15, "the encoder's network from random weights, on the labels alone"
+    ),
+    Stage("finetune", "finetune", "fine-tuned", 0.15, "a classifier from the encoder, all of it trained on the labels"),
     Stage("distill", "distill", "distilled", 0.15, "a student of that classifier, on all images without labels"),
 )
 PRETRAIN, LINEAR, SCRATCH, FINETUNE, DISTILL = STAGES
@@ -229,10 +232,10 @@ def epochs_within(seconds: float | None, rate: float | None, images: float | Non
 
     Args:
         seconds: of the stage; None: as many as it needs.
-        rate: images per second of pretraining, whose images have two views each: these epochs take less.
+        rate: images per second of pretraining, whose images have two views each, and here one.
         images: that are labelled.
         epochs: of the recipe.
     """
     if seconds is None or not rate or not images:
         return epochs
-    return min(epochs, max(int(seconds * rate / images), 1))
+    return min(epochs, max(int(seconds * VIEWS * rate / images), 1))

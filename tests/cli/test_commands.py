@@ -121,10 +121,13 @@ def test_evaluations(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> 
     assert given["machine"] == {}
     document = json.loads(capsys.readouterr().out)
     assert (document["schema"], document["command"], document["top1"]) == (1, "knn-eval", 0.81)
-    assert main(["linear-eval", "runs/x", "--limit", "5", "--test-data", "tests", "--device", "cpu"]) == 0
+    words = ["--limit", "5", "--test-data", "tests", "--device", "cpu", "--labels", "10%"]
+    assert main(["linear-eval", "runs/x", *words]) == 0
     name, args, given = engine.calls[-1]
     assert (name, args) == ("linear_eval", ("runs/x", None))
-    assert (given["limit"], given["test_data"], given["device"]) == (5, "tests", "cpu")
+    assert (given["limit"], given["test_data"], given["device"], given["labels"]) == (5, "tests", "cpu", "10%")
+    assert main(["linear-eval", "runs/x", "--labels", "0%"]) == 2
+    assert len(engine.calls) == 2
 
 
 @pytest.mark.parametrize("command", ["knn-eval", "linear-eval"])

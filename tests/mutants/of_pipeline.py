@@ -44,8 +44,8 @@ MUTANTS = [
         None,
         "stages-on-labels-fill-their-time",
         STAGES,
-        "return min(epochs, max(int(seconds * rate / images), 1))",
-        "return max(int(seconds * rate / images), 1)",
+        "return min(epochs, max(int(seconds * VIEWS * rate / images), 1))",
+        "return max(int(seconds * VIEWS * rate / images), 1)",
         STAGES_TESTS,
     ),
     Mutant(
@@ -79,6 +79,22 @@ MUTANTS = [
         "            if screen.stopped is not None:\n",
         "            if False:\n",
         RUNS,
+    ),
+    Mutant(
+        None,
+        "a-signal-in-a-last-step-is-forgotten",
+        "ssl_cli/signals.py",
+        "                handler.signal = request.signal",
+        "                pass",
+        ("tests/test_signals.py",),
+    ),
+    Mutant(
+        None,
+        "a-changed-file-of-labels-is-read",
+        "ssl_cli/config/labels.py",
+        "    if before is not None and fingerprint(labels) != before:\n",
+        "    if False:\n",
+        STAGES_TESTS,
     ),
     Mutant(
         None,

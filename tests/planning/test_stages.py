@@ -22,7 +22,7 @@ ASKED = Asked("10%", time=600.0, method="simclr-v2", sets=("run.batch=8",), env=
 def test_the_time_is_divided_over_all_stages() -> None:
     assert sum(stage.share for stage in STAGES) == pytest.approx(1)
     assert SCRATCH.share == FINETUNE.share  # what is compared trains equally long
-    assert ASKED.seconds(PRETRAIN) == pytest.approx(360)
+    assert ASKED.seconds(PRETRAIN) == pytest.approx(300)
     assert Asked("10%").seconds(PRETRAIN) is None
 
 
@@ -30,9 +30,9 @@ def test_the_time_is_divided_over_all_stages() -> None:
     ("seconds", "rate", "images", "epochs"),
     [
         (None, 100.0, 50, 30),  # no time was given
-        (60.0, 100.0, 50, 30),  # 120 epochs would fit
-        (10.0, 100.0, 100, 10),
-        (10.0, 100.0, 300, 3),  # whole ones
+        (60.0, 100.0, 50, 30),  # 240 epochs would fit
+        (10.0, 100.0, 100, 20),  # an image has one view, and not two
+        (10.0, 100.0, 300, 6),  # whole ones
         (0.1, 1.0, 5000, 1),  # one at least
         (60.0, None, 50, 30),  # pretraining's throughput is not known
         (60.0, 100.0, None, 30),
@@ -49,7 +49,7 @@ def test_only_the_stages_on_labels_get_labels_and_only_scratch_is_random() -> No
     tables = {stage: ASKED.flags(stage, more) for stage in STAGES if stage is not LINEAR}
     assert {stage for stage in tables if "labels" in tables[stage]["data"]} == {SCRATCH, FINETUNE}
     assert [tables[stage]["method"].get("scratch") for stage in (SCRATCH, FINETUNE, DISTILL)] == [True, None, None]
-    assert tables[PRETRAIN]["run"] == {"seed": 3, "time": 360.0, "out": "o"}
+    assert tables[PRETRAIN]["run"] == {"seed": 3, "time": 300.0, "out": "o"}
     assert tables[DISTILL]["run"] == {"time": pytest.approx(90), "out": "o"}
 
 

@@ -60,7 +60,7 @@ def test_the_plan_names_each_stage_and_its_time() -> None:
     assert [line for line in found if line[0].isdigit()] == [
         f"{title(stage)} ({time} at most)"
         for stage, time in zip(
-            STAGES, ["1 h 12 min", "6 min 00 s", "12 min 00 s", "12 min 00 s", "18 min 00 s"], strict=True
+            STAGES, ["1 h 00 min", "6 min 00 s", "18 min 00 s", "18 min 00 s", "18 min 00 s"], strict=True
         )
     ]
     assert "40 images of 10 classes" in found[0]
