@@ -32,7 +32,7 @@ def linear_eval(
 
     events = evaluate(
         run,
-        data,
+        options.places(data),
         baselines=baselines,
         test_data=test_data,
         limit=limit,

@@ -33,6 +33,8 @@ SWITCHES = {"SSLCLI_DEBUG"}
 """Variables of ours that are no settings."""
 _TEXT = {key for key, field in leaves(MethodSettings).items() if field.annotation in (str, str | None)}
 """Settings that are text: `--set run.out=1e3` names a folder, not a number."""
+_PLACES = "data.source"
+"""A path, or a list of paths."""
 _GROWING = "schedule.resolution"
 _SHAPING = {_GROWING, *(f"model.{name}" for name in SHAPING)}
 
@@ -206,7 +208,7 @@ def _parsed(key: str, text: str) -> Any:
         parsed = parse_toml(f"value = {text}")
     except ValueError:
         return text
-    kinds = str if key in _TEXT else (str, bool, int, float, list, dict)
+    kinds = str if key in _TEXT else (str, list) if key == _PLACES else (str, bool, int, float, list, dict)
     return parsed["value"] if parsed.keys() == {"value"} and isinstance(parsed["value"], kinds) else text
 
 

@@ -13,7 +13,7 @@ import torchvision.datasets as tv
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.arrays import Arrays
 from ssl_cli.data.bands import in_channels
-from ssl_cli.data.folder import Files
+from ssl_cli.data.folder import Files, of_paths
 from ssl_cli.data.places import SPLITS, name_and_split
 from ssl_cli.data.source import Source
 from ssl_cli.errors import DataError
@@ -86,8 +86,7 @@ def _make(name: str, entry: Entry, split: str, settings: DataSettings) -> Any:
 def _files(name: str, dataset: Any, channels: int) -> Files:
     pairs = [dataset[k] for k in range(len(dataset))]
     classes = tuple(c[0] if isinstance(c, tuple) else str(c) for c in getattr(dataset, "classes", ()))
-    labels = torch.tensor([label for _, label in pairs])
-    return Files(name, [path for path, _ in pairs], labels, classes, channels=channels)
+    return of_paths(name, [path for path, _ in pairs], [label for _, label in pairs], classes, channels)
 
 
 def _arrays(name: str, dataset: Any) -> Arrays:
