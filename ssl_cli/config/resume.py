@@ -61,19 +61,18 @@ def continued(
         known: whether its images have a fingerprint, by which they are known wherever they lie.
 
     Raises:
-        UsageError: the command line changes a setting that affects what a step computes, or the run has a user's own
-            method class and it is not given again.
+        UsageError: the command line changes what a step computes, or does not name the run's own method class again.
         CheckpointError: the settings of the run cannot be read.
         DataError: its images are no longer where they were.
     """
     notes, replan, device = [], False, None
+    changeable = CHANGEABLE | REPLANNING | (PLACES if known else set())
     try:
         table = parse_toml(disk.read_bytes(file).decode())
         before = Settings.model_validate(decode_paths(table))
     except (OSError, ValueError) as error:
         if saved is None:
-            words = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"{file} is damaged: {words}.", "Restore it.") from error
+            raise CheckpointError(f"{file} is damaged: {' '.join(str(error).split())[:200]}.", "Restore it.") from error
         notes.append(f"{file} is gone or damaged; the settings in the checkpoint are used.")
         before = settings_of(saved)
     name = before.method.name
@@ -90,7 +89,7 @@ def continued(
             device = wanted  # also where it is `auto` as before: another may be the best one here
         elif value == wanted or (key == START and value and Path(value).is_relative_to(wanted)):
             continue  # of a run folder the checkpoint is recorded that the run started from
-        elif key not in CHANGEABLE | REPLANNING | (PLACES if known else set()):
+        elif key not in changeable:
             raise UsageError(
                 f"{key} is {value} in this run and cannot become {wanted} ({origin}).",
                 "Leave it out to continue as before, or start another run with another --out.",
@@ -103,8 +102,7 @@ def continued(
             now, then = format_epochs(wanted), format_epochs(value)
             notes.append(f"The run now has {now} epochs instead of {then}; its learning rates are recomputed.")
     settings = Settings.model_validate(old)
-    if known:
-        _require_places(settings.data.places)
+    _require_places(settings.data.places if known else ())
     return Continuation(settings, notes, replan, device)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 import zipfile
+import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _LARGEST_LABEL = 2**16
 _LARGEST_HEADER = 2**20
 """Bytes of one header of a tar; more is no header of files that exist."""
 _DEEPEST = 64
+_AGAIN = "Copy or download it again."
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
@@ -109,7 +111,7 @@ def index_of(path: Path) -> Index:
         ) from error
     except Exception as error:  # zipfile and tarfile raise errors of many types on a damaged file
         words = shown(str(error)) or type(error).__name__
-        raise DataError(f"{where} is damaged or cut off: {words}.", "Copy or download it again.") from error
+        raise DataError(f"{where} is damaged or cut off: {words}.", _AGAIN) from error
     if not len(index.names):
         note = f" ({index.note})" if index.note else ""
         raise DataError(f"There is no image in {where[0].lower()}{where[1:]}{note}.", "Give another archive.")
@@ -119,11 +121,11 @@ def index_of(path: Path) -> Index:
 @functools.lru_cache(maxsize=4096)
 def _index(path: str, version: tuple[int, int]) -> Index:
     with Path(path).open("rb") as file:
-        is_zip = file.read(2) == b"PK"
+        is_zip = file.read(2) == b"PK" or path.lower().endswith(".zip")
     passed, facts = Passed(), dict[str, tuple[str | None, str | None]]()
     system, names, members = set[str](), list[str](), Members()
     for entry in _zip(path) if is_zip else _tar(path):
-        name = "/".join(part for part in entry.name.split("/") if part not in ("", "."))
+        name = "/".join(part for part in entry.name.split("/") if part not in ("", ".", ".."))
         *folders, last = name.split("/")
         hidden = next((part for part in folders if is_system_folder(part)), None)
         if hidden is not None:
@@ -211,8 +213,11 @@ def _zip(path: str) -> Iterator[_File]:
             )  # fmt: skip
 
             def read(count: int, info: zipfile.ZipInfo = info) -> bytes:
-                with archive.open(info) as file:
-                    return file.read(count)
+                try:
+                    with archive.open(info) as file:
+                        return file.read(count)
+                except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
+                    return b""  # one that is damaged: neither a label nor an image
 
             yield _File(info.filename.replace("\\", "/"), member, read, fault)
 
@@ -222,23 +227,23 @@ class _Bounded(io.FileIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= _LARGEST_HEADER:
-            raise DataError(f"is damaged: it states a header of {size:,} bytes" if size else "is damaged")
+            raise DataError("is damaged: it states a header of a size that none has", _AGAIN)
         return super().read(size) or b""
 
 
 def _tar(path: str) -> Iterator[_File]:
-    with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:  # type: ignore[call-overload]
+    with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         end = os.fstat(file.fileno()).st_size
         while (info := archive.next()) is not None:
-            archive.members.clear()  # a list of all would take a kilobyte each
+            archive.members.clear()  # type: ignore[attr-defined] # a list of all would take a kilobyte each
             if not info.isreg() or info.issparse():
                 continue
             if info.offset_data + info.size > end:
-                raise DataError("is cut off", "Copy or download it again.")
+                raise DataError("is cut off", _AGAIN)
 
             def read(count: int, start: int = info.offset_data, size: int = info.size) -> bytes:
                 return os.pread(file.fileno(), min(count, size), start)
 
             yield _File(info.name, Member(info.offset_data, info.size, info.size), read)
         if os.pread(file.fileno(), tarfile.BLOCKSIZE, archive.offset).strip(b"\0"):  # tarfile stops there silently
-            raise DataError("is damaged or cut off", "Copy or download it again.")
+            raise DataError("is damaged or cut off", _AGAIN)

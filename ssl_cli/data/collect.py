@@ -16,11 +16,19 @@ from ssl_cli.names import expanded, shown
 
 @dataclass(frozen=True)
 class _Place:
-    """One of the places that DATA names; `path` is None for stdin, `layout` that of a folder."""
+    """One of the places that DATA names.
+
+    Attributes:
+        name: as it was given.
+        path: None for stdin.
+        layout: of a folder.
+        whole: all of it is of the split, by the archive's name.
+    """
 
     name: str
     path: Path | None
     layout: Layout | None = None
+    whole: bool = False
 
     def root(self, split: str) -> Path | None:
         """Return the folder of a split's images; None: it has none."""
@@ -116,8 +124,8 @@ def _resolved(places: Sequence[str], split: str) -> list[_Place]:
     splits = [archive.split_in(place.name) if place.kind == "archive" else None for place in found]
     if TRAIN not in splits:
         return found
-    wanted = {TRAIN, None} if split == TRAIN else {TEST if TEST in splits else VAL}
-    return [place for place, of in zip(found, splits, strict=True) if place.kind != "archive" or of in wanted]
+    wanted = TRAIN if split == TRAIN else TEST if TEST in splits else VAL
+    return [replace(place, whole=of == wanted) for place, of in zip(found, splits, strict=True) if of in (wanted, None)]
 
 
 def _shards(folder: Path, layout: Layout) -> list[str]:
@@ -143,7 +151,7 @@ def _parts(places: Sequence[str], split: str) -> list[Part]:
             parts = listed.parts(place.path, split)
         else:
             assert place.path is not None
-            parts = archive.parts(place.path, split)
+            parts = archive.parts(place.path, TRAIN if place.whole else split)
         found += [(place.name, part) for part in parts]
     return _named(found) if len(found) > 1 else [part for _, part in found]
 

@@ -177,7 +177,7 @@ def _require_classes(source: Source) -> None:
 
 def _without_queries(bank: Source, queries: Source) -> str:
     """Name the classes of the bank that no query is of; empty: there is none."""
-    asked, known = (set(source.labels.unique().tolist()) for source in (queries, bank))
+    asked, known = (set(source.labels.tolist()) for source in (queries, bank))
     left = sorted(known - asked)
     if not left:
         return ""

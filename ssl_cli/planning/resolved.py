@@ -35,11 +35,11 @@ class Resolved:
     checkpointing: bool
     compile: Annotated[str, Field(pattern="^(on|off|graphs)$")]
     images: PositiveInt
-    fingerprint: str = ""
     gpu_cache_bytes: NonNegativeInt = 0
     sized: dict[Fitted, int | float | str] = field(default_factory=dict)
     timing: Timing | None = None
     calibrated: tuple[PositiveInt, PositiveFloat] | None = None
+    fingerprint: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Resolved":

@@ -30,8 +30,8 @@ from tests.data.pictures import folder, save
 IMAGES = {"set/train/cat": 3, "set/train/dog": 2, "set/test/cat": 1, "set/test/dog": 2}
 
 
-def zipped(root: Path, file: Path, **how: int) -> Path:
-    with zipfile.ZipFile(file, "w", **how) as archive:  # type: ignore[arg-type]
+def zipped(root: Path, file: Path, compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(file, "w", compression) as archive:
         for path in sorted(root.rglob("*"), reverse=True):
             archive.write(path, path.relative_to(root))
     return file
@@ -190,7 +190,7 @@ def lzma(root: Path, file: Path) -> Path:
 
 CENTRAL, LOCAL = b"PK\1\2", b"PK\3\4"
 REFUSED: dict[str, tuple[str, Callable[[Path, Path], object], str]] = {
-    "encrypted": ("x.zip", lambda r, f: (zipped(r, f), edited(f, patch(CENTRAL, 8, b"\1"))), "is encrypted"),
+    "encrypted": ("x.zip", lambda r, f: edited(zipped(r, f), patch(CENTRAL, 8, b"\1")), "is encrypted"),
     "packed by LZMA": ("x.zip", lzma, "another way than deflate"),
     "a cut zip": ("x.zip", lambda r, f: os.truncate(zipped(r, f), 900), "damaged or cut off"),
     "a cut tar": ("x.tar", lambda r, f: os.truncate(tarred(r, f), 4000), "cut off"),

@@ -120,8 +120,8 @@ def test_what_was_passed_over_is_counted_at_a_glance(tmp_path: Path) -> None:
     save(tmp_path / "@eaDir" / "x.png")
     assert "passed over: 4 .heic" in glance(settings(tmp_path), 0).note
     assert "1 @eaDir" in glance(settings(tmp_path), 0).note
+    (tmp_path / "others").mkdir()
+    for path in tmp_path.glob("*.HEIC"):
+        path.rename(tmp_path / "others" / path.name)
     with pytest.raises(DataError, match=r"no image in .*4 \.heic"):
-        (tmp_path / "others").mkdir()
-        for path in tmp_path.glob("*.HEIC"):
-            path.rename(tmp_path / "others" / path.name)
         open_pretraining(settings(tmp_path / "others"), 0)

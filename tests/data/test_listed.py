@@ -147,14 +147,18 @@ WRONG: dict[str, tuple[str, str | bytes, str]] = {
 }
 
 
+def open_checked(data: DataSettings) -> None:
+    require_data(data)
+    open_pretraining(data, 0)
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_refused(photos: Path, name: str) -> None:
     file, text, message = WRONG[name]
     (photos / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     data = DataSettings(source=str(photos / file))
     with pytest.raises(DataError, match=message) as caught:
-        require_data(data)
-        open_pretraining(data, 0)
+        open_checked(data)
     assert caught.value.message.isprintable()
     assert caught.value.hint
 

@@ -42,7 +42,8 @@ def test_the_same_images_elsewhere(root: Path, capsys: pytest.CaptureFixture[str
     if how == "zipped":
         place = zipped(root / "photos", root / "photos.zip")
     else:
-        (root / "photos").rename(place / "set" if how == "wrapped" and not place.mkdir() else place)
+        place.mkdir()
+        (root / "photos").rename(place / "set" if how == "wrapped" else place)
     code, _ = resumed(root, place, error=lambda: capsys.readouterr().err)
     assert code == 0
     source = parse_toml((root / "run" / "settings.toml").read_text())["data"]["source"]
@@ -94,7 +95,7 @@ def test_a_list_on_stdin_is_kept_in_the_run(finished: Path, tmp_path: Path, monk
     rows = "".join(f"{name},{Path(name).parent.name}\n" for name in names)
 
     class Pipe(io.StringIO):
-        buffer = io.BytesIO(f"path,label\n{rows}".encode())  # type: ignore[assignment]
+        buffer = io.BytesIO(f"path,label\n{rows}".encode())
 
     monkeypatch.setattr(sys, "stdin", Pipe())
     assert main(["pretrain", "-", "--out", str(tmp_path / "run"), *SMALL]) == 0
