@@ -64,7 +64,7 @@ def read_rows(file: Path | None, what: str = "list") -> Iterator[Row]:
             lines = _lines(stream, name)
             match ending:
                 case ".csv" | ".tsv":
-                    yield from _csv(lines, "\t" if ending == ".tsv" else ",", name)
+                    yield from _csv(lines, "\t" if ending == ".tsv" else ",")
                 case ".jsonl" | ".ndjson":
                     yield from _rows_of_table(_objects(lines, name), name)
                 case _:
@@ -92,23 +92,22 @@ def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
         yield line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode("utf-8", "surrogateescape")
 
 
-def _csv(lines: Iterator[str], delimiter: str, name: str) -> Iterator[Row]:
-    rows = ([cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter))
-    first = next((row for row in rows if any(row)), [])
-    header = [cell.lower() for cell in first]
-    is_header = any(cell in PATHS for cell in header) and (len(header) > 1 or header[0] in PATHS)
-    columns = _columns(header, name) if is_header else {"path": 0, "label": 1}
+def _csv(lines: Iterator[str], delimiter: str) -> Iterator[Row]:
+    rows = csv.reader(lines, delimiter=delimiter)
+    first = next((row for row in rows if any(map(str.strip, row))), [])
+    header = [cell.strip().lower() for cell in first]
+    is_header = any(cell in PATHS for cell in header)
+    columns = _columns(header) if is_header else {"path": 0, "label": 1}
+    places = [columns.get(column, sys.maxsize) for column in Row._fields]
     for row in itertools.chain([] if is_header else [first], rows):
-        found = _row({key: row[place] for key, place in columns.items() if place < len(row)})
-        if found.path:
-            yield found
+        path, *others = (row[place].strip() if place < len(row) else "" for place in places)
+        if path:
+            yield Row(path, *(word or None for word in others))
 
 
-def _columns(header: Sequence[str], name: str) -> Mapping[str, int]:
-    """Return the place of each column that is used."""
-    path = next((word for word in PATHS if word in header), None)
-    if path is None:
-        raise DataError(f"{name} has no column called path: {shown(', '.join(header))}.", HINT)
+def _columns(header: Sequence[str]) -> Mapping[str, int]:
+    """Return the place of each column that is used, in a header with one of paths."""
+    path = next(word for word in PATHS if word in header)
     others = {word: header.index(word) for word in ("label", "group", "split") if word in header}
     return {"path": header.index(path), **others}
 

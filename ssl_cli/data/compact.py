@@ -24,7 +24,10 @@ class Names:
         return len(self._ends)
 
     def __iter__(self) -> Iterator[str]:
-        return (self[index] for index in range(len(self)))
+        start = 0
+        for end in self._ends:
+            yield self._text[start:end].decode("utf-8", "surrogatepass")
+            start = end
 
     def __getitem__(self, index: int) -> str:
         if not 0 <= index < len(self._ends):

@@ -3,13 +3,14 @@
 import gzip
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from ssl_cli import disk
-from ssl_cli.data.source import Source, entry_of
+from ssl_cli.data.source import Source, entries_of
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
 
@@ -17,6 +18,7 @@ FILE = "images.txt.gz"
 """Of a run folder: a line for each image, with its bytes, label and name, in the order of their indices."""
 LARGEST = 2**31
 _AT_ONCE = 4096
+_ODD = re.compile(rb"[\\\n\t\r]")
 _HINT = "Restore the images as they were, or start another run with another --out."
 
 
@@ -53,7 +55,7 @@ def record_of(source: Source) -> Record:
         while part := b"".join(islice(lines, _AT_ONCE)):
             digest.update(part)
             file.write(part)
-    is_files = len(source) > 0 and entry_of(source, 0) is not None
+    is_files = next(entries_of(source, [0]), None) is not None
     return Record(len(source), digest.hexdigest() if is_files else "", buffer.getvalue())
 
 
@@ -76,16 +78,15 @@ def require_same(record: Record, expected: str, images: int, folder: Path) -> No
 
 
 def _lines(source: Source) -> Iterator[bytes]:
-    words = [_escaped(name) for name in source.classes]
-    for index, label in enumerate(source.labels.tolist()):
-        entry = entry_of(source, index)
-        if entry is None:
-            return
-        yield b"%d\t%s\t%s\n" % (entry.size, words[label] if label >= 0 else b"-", _escaped(entry.name))
+    words = [*map(_escaped, source.classes), b"-"]  # the last one is for -1
+    for (name, size), label in zip(entries_of(source), source.labels.tolist(), strict=False):
+        yield b"%d\t%s\t%s\n" % (size, words[label], _escaped(name))
 
 
 def _escaped(name: str) -> bytes:
     text = name.encode("utf-8", "surrogatepass")
+    if not _ODD.search(text):
+        return text
     return text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\t", b"\\t").replace(b"\r", b"\\r")
 
 

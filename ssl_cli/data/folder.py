@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -62,12 +62,16 @@ class Files:
         part, number = self._at(index)
         return part.storage.path(part.names[number])
 
-    def entry(self, index: int) -> Entry:
-        """Return what identifies image `index`: with several parts, its name begins with its part's."""
-        part, number = self._at(index)
-        name = part.names[number]
-        full = f"{part.prefix}/{name}" if part.prefix and len(self.parts) > 1 else name
-        return Entry(full, part.storage.size(name, number))
+    def entries(self, indices: Sequence[int] | None = None) -> Iterator[Entry]:
+        """Yield what identifies the images `indices`, or all: with several parts, a name begins with its part's."""
+        places = self._all() if indices is None else map(self._at, indices)
+        several = len(self.parts) > 1
+        for part, number in places:
+            name = part.names[number]
+            yield Entry(f"{part.prefix}/{name}" if several else name, part.storage.size(name, number))
+
+    def _all(self) -> Iterator[tuple[Part, int]]:
+        return ((part, number) for part in self.parts for number in range(len(part)))
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
         """Decode image `index` to uint8 `(C,H,W)`, short side at most `cap`.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ssl_cli import draws
 from ssl_cli.config.labels import Labels, read_labels
-from ssl_cli.data.source import Source, entry_of
+from ssl_cli.data.source import Source, entries_of
 from ssl_cli.data.split import subset
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
@@ -59,7 +59,7 @@ def listed(source: Source, file: Path) -> Source:
         DataError: it lists an image that is not there, or one without a label.
     """
     place = {source.path(index): index for index in range(len(source))}
-    place |= {entry.name: index for index in range(len(source)) if (entry := entry_of(source, index))}
+    place |= {entry.name: index for index, entry in enumerate(entries_of(source))}
     names = read_labels(file)
     found: dict[int, str] = {}
     for name, label in names.items():

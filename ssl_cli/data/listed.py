@@ -1,15 +1,15 @@
 """Images that a list names, without torch."""
 
 import os
-from array import array
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from ssl_cli.config.image_list import HINT, Row, read_rows
 from ssl_cli.data.compact import Names
 from ssl_cli.data.layout import TEST, TRAIN, VAL, split_of
-from ssl_cli.data.part import Folder, Numbered, Part
+from ssl_cli.data.part import Folder, Part, Words
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
 
@@ -17,31 +17,15 @@ FRACTION, FEW = 0.05, 10
 """Up to FEW listed files may be missing, or up to this fraction of them."""
 PEEKED = 1000
 """Rows that are read to refuse a list before torch is imported."""
-
-
-class _Words:
-    """Number words in the order in which they come; None is -1."""
-
-    def __init__(self) -> None:
-        self.of, self.seen = array("q"), dict[str, int]()
-
-    def append(self, word: str | None) -> None:
-        self.of.append(-1 if word is None else self.seen.setdefault(word, len(self.seen)))
-
-    def ordered(self, order: Sequence[int]) -> Numbered:
-        """Return the numbers of the images in another order; the words are numbered alphabetically."""
-        names = sorted(self.seen)
-        place = array("q", [0]) * len(names)
-        for number, name in enumerate(names):
-            place[self.seen[name]] = number
-        return Numbered(array("q", (place[of] if (of := self.of[index]) >= 0 else -1 for index in order)), names)
+_UNTIDY = re.compile(r"//|/\.|/$")
+"""Parts of a path that another way of writing it has not."""
 
 
 class _Rows:
     """Hold the rows of one split, whose files are there."""
 
     def __init__(self) -> None:
-        self.paths, self.labels, self.groups = Names(), _Words(), _Words()
+        self.paths, self.labels, self.groups = Names(), Words(), Words()
 
     def add(self, path: str, row: Row) -> None:
         self.paths.append(path)
@@ -54,22 +38,24 @@ class _Rows:
         Raises:
             DataError: the list gives one image two labels.
         """
-        order, repeated = list[int](), 0
-        for index in self.paths.order():
-            if not order or self.paths[order[-1]] != self.paths[index]:
-                order.append(index)
-                continue
-            repeated += 1
-            if any(words.of[order[-1]] != words.of[index] for words in (self.labels, self.groups)):
-                kind = "labels" if self.labels.of[order[-1]] != self.labels.of[index] else "groups"
-                what = f"{shown(where)} gives '{shown(self.paths[index])}' two {kind}."
-                raise DataError(what, "Keep one of its lines.")
-        first, last = self.paths[order[0]], self.paths[order[-1]]  # what these share, all share
+        ordered = self.paths.order()
+        first, last = self.paths[ordered[0]], self.paths[ordered[-1]]  # what these share, all share
         root = os.path.commonprefix([first, last]).rpartition(os.sep)[0] + os.sep  # noqa: RUF071
-        names = Names(self.paths[index][len(root) :] for index in order)
+        names, order, before = Names(), list[int](), ""
+        for index in ordered:
+            path = self.paths[index]
+            if path != before:
+                names.append(path[len(root) :])
+                order.append(index)
+                before = path
+            elif any(words[order[-1]] != words[index] for words in (self.labels, self.groups)):
+                kind = "labels" if self.labels[order[-1]] != self.labels[index] else "groups"
+                what = f"{shown(where)} gives '{shown(path)}' two {kind}."
+                raise DataError(what, "Keep one of its lines.")
+        repeated = len(ordered) - len(order)
         notes += (f"{repeated:,} are listed twice",) if repeated else ()
-        groups = self.groups.ordered(order) if self.groups.seen else None
-        return Part(where, names, Folder(root), self.labels.ordered(order), groups, notes=notes)
+        groups = self.groups.numbered(order) if self.groups else None
+        return Part(where, names, Folder(root), self.labels.numbered(order), groups, notes=notes)
 
 
 def parts(file: Path | None, split: str) -> list[Part]:
@@ -120,9 +106,11 @@ def require(file: Path | None) -> None:
         raise DataError(what, "Paths are relative to the folder of the list.")
 
 
-def _absolute(file: Path | None, rows: Iterable[Row]) -> Iterable[tuple[str, Row]]:
+def _absolute(file: Path | None, rows: Iterable[Row]) -> Iterator[tuple[str, Row]]:
     folder = os.path.abspath(os.curdir if file is None else file.parent)  # noqa: PTH100
-    return ((os.path.normpath(os.path.join(folder, row.path)), row) for row in rows)  # noqa: PTH118
+    for row in rows:
+        path = row.path if row.path.startswith(os.sep) else f"{folder}{os.sep}{row.path}"
+        yield (os.path.normpath(path) if _UNTIDY.search(path) else path), row
 
 
 def _split(row: Row, where: str) -> str:

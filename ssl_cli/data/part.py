@@ -90,15 +90,38 @@ class Part:
         return len(self.names)
 
 
+class Words:
+    """Number words in the order in which they come; None is -1."""
+
+    def __init__(self) -> None:
+        self._of, self._seen = array("q"), dict[str, int]()
+
+    def append(self, word: str | None) -> None:
+        """Add the word of another image."""
+        self._of.append(-1 if word is None else self._seen.setdefault(word, len(self._seen)))
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
+
+    def __getitem__(self, index: int) -> int:
+        return self._of[index]
+
+    def numbered(self, order: Iterable[int] | None = None) -> Numbered:
+        """Return the numbers of the images, in another order if given; the words are numbered alphabetically."""
+        names = sorted(self._seen)
+        place = array("q", [0]) * len(names) + array("q", [-1])  # the last one is for -1
+        for number, name in enumerate(names):
+            place[self._seen[name]] = number
+        of = self._of if order is None else map(self._of.__getitem__, order)
+        return Numbered(array("q", map(place.__getitem__, of)), names)
+
+
 def numbered(words: Iterable[str | None]) -> Numbered:
     """Return the number of each word in the alphabetical order of all; -1 for None."""
-    seen: dict[str, int] = {}
-    of = array("q", (-1 if word is None else seen.setdefault(word, len(seen)) for word in words))
-    names = sorted(seen)
-    place = array("q", [0]) * len(seen)
-    for new, name in enumerate(names):
-        place[seen[name]] = new
-    return Numbered(array("q", (-1 if number < 0 else place[number] for number in of)), names)
+    counted = Words()
+    for word in words:
+        counted.append(word)
+    return counted.numbered()
 
 
 def top_folders(names: Iterable[str], separator: str = "/") -> Numbered:

@@ -188,31 +188,30 @@ def _list(folder: str, passed: Passed) -> tuple[list[tuple[str, bool]], list[str
         for entry in scan:
             name = entry.name
             try:
-                is_folder = entry.is_dir()
-                if is_folder and is_system_folder(name):
-                    passed.folder(name)
-                elif name.startswith("."):
-                    continue
-                elif is_folder:
-                    (links if entry.is_symlink() else folders).append(name)
-                elif _is_image(entry):
-                    images.append((name, entry.is_symlink()))
-                elif entry.is_file():
-                    passed.file(name)
+                if entry.is_dir():
+                    if is_system_folder(name):
+                        passed.folder(name)
+                    elif not name.startswith("."):
+                        (links if entry.is_symlink() else folders).append(name)
+                elif not name.startswith(".") and entry.is_file():
+                    if _is_image(name, entry.path):
+                        images.append((name, entry.is_symlink()))
+                    else:
+                        passed.file(name)
             except OSError:
                 continue
     return images, folders, links
 
 
-def _is_image(entry: os.DirEntry[str]) -> bool:
+def _is_image(name: str, path: str) -> bool:
     """Whether a file is an image by its ending, or, where it has none, by its first bytes.
 
     Raises:
         OSError: it cannot be looked at.
     """
-    if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
-        return entry.is_file()
-    return ending_of(entry.name) == _WITHOUT and entry.is_file() and starts_as_image(_head(entry.path))
+    if name[name.rfind(".") :].lower() in IMAGE_SUFFIXES:
+        return True
+    return ending_of(name) == _WITHOUT and starts_as_image(_head(path))
 
 
 def _head(path: str) -> bytes:

@@ -1,8 +1,8 @@
 """The interface of a data set: a length, labels, and reading image i; what some sets know in addition."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -80,15 +80,22 @@ def described(source: Source) -> str:
     return "; ".join(filter(None, [source.name, note_of(source)]))
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What identifies an image wherever it lies: its name relative to its place, and its bytes (-1: it is gone)."""
 
     name: str
     size: int
 
 
-def entry_of(source: Source, index: int) -> Entry | None:
-    """Return what identifies image `index`; None: the images of this source are no files."""
-    entry = getattr(source, "entry", None)
-    return None if entry is None else entry(index)
+@runtime_checkable
+class FileSource(Protocol):
+    """A source of files, which are known wherever they lie."""
+
+    def entries(self, indices: Sequence[int] | None = None) -> Iterator[Entry]:
+        """Yield what identifies the images `indices`, or all."""
+        ...
+
+
+def entries_of(source: Source, indices: Sequence[int] | None = None) -> Iterator[Entry]:
+    """Yield what identifies the images `indices`, or all; nothing where the images are no files."""
+    return source.entries(indices) if isinstance(source, FileSource) else iter(())

@@ -1,10 +1,12 @@
 """Subsets of a source: the first images of each class, and a stratified split by seed."""
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
 from ssl_cli import draws
-from ssl_cli.data.source import BatchedSource, Entry, Source, entry_of, groups_of
+from ssl_cli.data.source import BatchedSource, Entry, Source, entries_of, groups_of
 
 _STREAM = -1
 """First word of the stream of these permutations; those of epochs start from 0."""
@@ -38,9 +40,12 @@ class Subset:
         """Return the image's path in the source."""
         return self.source.path(int(self.indices[index]))
 
-    def entry(self, index: int) -> Entry | None:
-        """Return what identifies the image in the source."""
-        return entry_of(self.source, int(self.indices[index]))
+    def entries(self, indices: Sequence[int] | None = None) -> Iterator[Entry]:
+        """Yield what identifies the images in the source; nothing where they are no files."""
+        if indices is None and torch.equal(self.indices, torch.arange(len(self.source))):
+            return entries_of(self.source)
+        chosen = self.indices if indices is None else self.indices[list(indices)]
+        return entries_of(self.source, chosen.tolist())
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
         """Read the image from the source."""

@@ -21,7 +21,7 @@ from ssl_cli.data.archive import split_in
 from ssl_cli.data.fingerprint import record_of
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.places import require_data
-from ssl_cli.data.source import groups_of
+from ssl_cli.data.source import entries_of, groups_of
 from ssl_cli.data.sources import open_evaluation, open_pretraining
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
@@ -135,7 +135,7 @@ def test_shards_of_webdataset(tmp_path: Path, kind: str) -> None:
             assert [groups.names[k] for k in groups.of.tolist()] == [f"video {k // 5}" for k in range(15)]
         queries = open_evaluation(data, 0).queries
         assert [int(queries.read(k)[0, 0, 0]) for k in range(10)] == list(range(100, 110))
-        assert len({source.entry(k).name for k in range(15)}) == 15  # type: ignore[attr-defined]
+        assert len({entry.name for entry in entries_of(source)}) == 15
 
 
 def test_the_split_in_a_name() -> None:
@@ -250,7 +250,7 @@ def reasons(file: Path) -> dict[str, str]:
         try:
             source.read(k)
         except DataError as error:
-            found[source.entry(k).name] = error.message  # type: ignore[attr-defined]
+            found[next(entries_of(source, [k])).name] = error.message
     return found
 
 
@@ -290,7 +290,7 @@ def test_places_of_several_kinds(photos: Path, tmp_path: Path) -> None:
     source = open_pretraining(data, 0)
     assert source.classes == ("cat", "dog", "emu")
     assert source.labels.tolist() == [0, 0, 0, 0, 1, 1, 1] * 2 + [0, 2, 1]
-    found = [source.entry(k).name for k in (0, 7, 14, 16)]  # type: ignore[attr-defined]
+    found = [entry.name for entry in entries_of(source, [0, 7, 14, 16])]
     prefix = photos.name
     assert found == [f"{prefix}/cat/000.png", "x.tar/cat/000.png", "more/cat/000.png", "list.csv/000.png"]
     assert len(open_evaluation(data, 0).queries) == 6  # of the folder and the archive
@@ -300,7 +300,7 @@ def test_folders_of_one_name_and_folders_without_labels(tmp_path: Path) -> None:
     folder(tmp_path, {"a/photos": 2, "b/photos": 1})
     source = open_pretraining(of(tmp_path / "a" / "photos", tmp_path / "b" / "photos"), 0)
     assert source.classes == ("a/photos", "b/photos")
-    assert [source.entry(k).name for k in range(3)] == ["a/photos/000.png", "a/photos/001.png", "b/photos/000.png"]  # type: ignore[attr-defined]
+    assert [entry.name for entry in entries_of(source)] == ["a/photos/000.png", "a/photos/001.png", "b/photos/000.png"]
     with pytest.raises(DataError, match="called 'cifar10'") as caught:
         require_data(DataSettings(source=(str(tmp_path / "a"), "cifar10")))
     assert "stands alone" in caught.value.hint
