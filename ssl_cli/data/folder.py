@@ -64,14 +64,15 @@ class Files:
 
     def entries(self, indices: Sequence[int] | None = None) -> Iterator[Entry]:
         """Yield what identifies the images `indices`, or all: with several parts, a name begins with its part's."""
-        places = self._all() if indices is None else map(self._at, indices)
         several = len(self.parts) > 1
-        for part, number in places:
-            name = part.names[number]
+        for part, number, name in self._all() if indices is None else self._some(indices):
             yield Entry(f"{part.prefix}/{name}" if several else name, part.storage.size(name, number))
 
-    def _all(self) -> Iterator[tuple[Part, int]]:
-        return ((part, number) for part in self.parts for number in range(len(part)))
+    def _all(self) -> Iterator[tuple[Part, int, str]]:
+        return ((part, number, name) for part in self.parts for number, name in enumerate(part.names))
+
+    def _some(self, indices: Sequence[int]) -> Iterator[tuple[Part, int, str]]:
+        return ((part, number, part.names[number]) for part, number in map(self._at, indices))
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
         """Decode image `index` to uint8 `(C,H,W)`, short side at most `cap`.

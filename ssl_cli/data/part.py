@@ -49,7 +49,7 @@ class Folder:
     def size(self, name: str, number: int) -> int:
         """Return the file's size."""
         try:
-            return os.stat(self.path(name)).st_size  # noqa: PTH116
+            return os.stat(f"{self.root}{os.sep}{name}" if self.root else name).st_size  # noqa: PTH116
         except OSError:
             return -1
 
