@@ -69,10 +69,12 @@ def examples(*lines: str) -> str:
 
 
 def switches(params: list[Any]) -> list[Any]:
-    """Give flags that take no value the metavar SWITCH, since typer's own would show <bool>; return the parameters."""
+    """Show flags without typer's <bool>, and several arguments without <list[str]>; return the parameters."""
     for param in params:
         if getattr(param, "is_flag", False) and param.metavar is None:
             param.metavar = SWITCH
+        if getattr(param, "nargs", 1) == -1:
+            param.display_type = lambda ctx: "<str>..."  # typer's own would show <list[str]>
     return params
 
 

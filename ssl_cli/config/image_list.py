@@ -137,7 +137,7 @@ def _parquet(file: Path, name: str) -> Iterator[Mapping[str, Any]]:
         for batch in table.iter_batches(4096, columns=[n for n in names if n in (*PATHS, "label", "group", "split")]):
             yield from batch.to_pylist()
     except Exception as error:  # pyarrow has errors of its own
-        raise DataError(f"{name} cannot be read: {shown(str(error))}.", HINT) from error
+        raise DataError(f"{name} cannot be read: {shown(str(error)).rstrip('.')}.", HINT) from error
 
 
 def _rows_of_table(objects: Iterator[Mapping[str, Any]], name: str) -> Iterator[Row]:

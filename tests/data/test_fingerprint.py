@@ -1,14 +1,18 @@
 """The same images elsewhere are the same data; of others it is said how many differ."""
 
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
+import torch
 
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.compact import Names
 from ssl_cli.data.fingerprint import FILE, Record, record_of, require_same
+from ssl_cli.data.source import entries_of, groups_of
 from ssl_cli.data.sources import open_pretraining
+from ssl_cli.data.split import subset
 from ssl_cli.errors import DataError
 from tests.data.pictures import folder, save
 
@@ -95,3 +99,26 @@ def test_names_in_one_buffer() -> None:
     with pytest.raises(IndexError):
         names[5]
     assert len(Names()) == 0
+
+
+def test_names_take_their_own_bytes_and_eight_more() -> None:
+    words = [f"class{k % 100:04}/n{k:08}.JPEG" for k in range(20_000)]
+    tracemalloc.start()
+    names = Names(words)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 1.3 * sum(len(word) + 8 for word in words)
+    assert len(names) == 20_000
+
+
+def test_a_part_in_another_order_keeps_names_and_groups(photos: Path) -> None:
+    rows = [f"{kind}/{k:03}.png,{kind},site {k}" for kind in "ba" for k in (2, 0, 1)]
+    (photos / "list.csv").write_text("\n".join(["path,label,group", *rows]))
+    source = open_pretraining(DataSettings(source=str(photos / "list.csv")), 0)
+    chosen = subset(subset(source, torch.tensor([5, 0, 3])), torch.tensor([2, 0]))
+    groups = groups_of(chosen)
+    assert groups is not None
+    assert [groups.names[k] for k in groups.of.tolist()] == ["site 0", "site 2"]
+    assert [entry.name for entry in entries_of(chosen)] == ["b/000.png", "b/002.png"]
+    assert [entry.name for entry in entries_of(chosen, [1])] == ["b/002.png"]
+    assert [entry.size for entry in entries_of(chosen)] == [(photos / "b/000.png").stat().st_size] * 2

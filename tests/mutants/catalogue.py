@@ -8,6 +8,7 @@ from tests.mutants import (
     of_planning,
     of_processes,
     of_quality,
+    of_sources,
     of_transfer,
     of_views,
     of_weights,
@@ -29,6 +30,7 @@ MUTANTS: list[Mutant] = sorted(
         *of_planning.MUTANTS,
         *of_transfer.MUTANTS,
         *of_weights.MUTANTS,
+        *of_sources.MUTANTS,
     ],
     key=lambda mutant: 99 if mutant.trap is None else mutant.trap,
 )
