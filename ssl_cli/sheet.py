@@ -16,6 +16,7 @@ from ssl_cli.augment.pipeline import Pipeline, sides_of
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.bad import FEW, FRACTION
 from ssl_cli.data.loader import cap_for, read_all
+from ssl_cli.data.measured import measured
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.data.split import spread
@@ -64,7 +65,7 @@ def augmentation_sheet(
         ResourceError: the picture cannot be written.
     """
     source = open_pretraining(settings.data, settings.run.seed)
-    settings = _sized(settings, source)
+    settings = _sized(measured(settings, source)[0], source)
     _refuse_too_large(settings.data.size, images, views)
     _refuse_among_images(output, source)
     rows: list[_Row] = []

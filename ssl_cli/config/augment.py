@@ -174,6 +174,12 @@ class AugmentSettings(Section):
             why["normalize"] = f"its mean and std are of {expected} channel{'s' * (expected != 1)}"
         return why
 
+    def normalised(self) -> "AugmentSettings":
+        """Return the augmentation with `normalize` as the last operation."""
+        orders = {"order": self.order, "second": self.second}
+        ended = {key: order and (*(k for k in order if k != "normalize"), "normalize") for key, order in orders.items()}
+        return self.model_copy(update=ended)
+
     def suited(self, channels: int) -> "AugmentSettings":
         """Return the augmentation without the operations that are undefined for images of `channels` channels."""
         undefined = self.unsuited(channels)

@@ -24,7 +24,7 @@ REPLANNING = {"hardware.micro_batch", "hardware.memory", "hardware.mode"}
 """Settings of the micro-batch plan: the gradient is the same up to rounding."""
 PLACES = {"data.source", "data.test"}
 """Where the images lie, which may change where it is checked that they are the same."""
-DEVICE, START = "hardware.device", "model.init_from"
+DEVICE, START, RANGE = "hardware.device", "model.init_from", "data.range"
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def continued(
             continue
         if key == DEVICE:
             device = wanted  # also where it is `auto` as before: another may be the best one here
-        elif value == wanted or (key == START and value and Path(value).is_relative_to(wanted)):
-            continue  # of a run folder the checkpoint is recorded that the run started from
+        elif value == wanted or _is_recorded(key, value, wanted):
+            continue
         elif key not in changeable:
             raise UsageError(
                 f"{key} is {value} in this run and cannot become {wanted} ({origin}).",
@@ -124,6 +124,11 @@ def settings_of(saved: Mapping[str, Any]) -> Settings:
     except ValueError as error:
         words = str(error).replace("\n", " ")
         raise CheckpointError("The settings in the checkpoint cannot be read.", words) from error
+
+
+def _is_recorded(key: str, value: Any, wanted: Any) -> bool:
+    """Whether a run recorded `value` of what was asked for: the checkpoint of a run folder, the range measured."""
+    return bool(key == START and value and Path(value).is_relative_to(wanted)) or (key == RANGE and wanted == "auto")
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.config.methods import MethodSettings, of_its_method
-from ssl_cli.config.section import Count, Epochs, Factor, Rate, Section
+from ssl_cli.config.section import LARGEST_NUMBER, Count, Epochs, Factor, Rate, Section
 from ssl_cli.config.units import Bytes, Seconds
 from ssl_cli.names import shown
 from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, did_you_mean, is_library_backbone
@@ -78,6 +78,12 @@ def _one_or_several(value: Any) -> Any:
     return (value[0] if len(value) == 1 else value or None) if isinstance(value, list | tuple) else value
 
 
+def _range(ends: tuple[float, float]) -> tuple[float, float]:
+    if not ends[0] < ends[1] or not max(map(abs, ends)) < LARGEST_NUMBER:
+        raise ValueError("two numbers, the smaller one first, such as [0, 4095]")
+    return ends
+
+
 class DataSettings(Section):
     """Images: where from, how many, how large."""
 
@@ -90,7 +96,15 @@ class DataSettings(Section):
     images: int = Field(16384, gt=0, le=10**7, description="training images of the embedded set")
     size: int = Field(224, ge=8, le=4096, description="side of a view in pixels")
     channels: int = Field(
-        3, ge=1, le=16, description="3: colour; 1: gray; others from .npy files (H,W,C) or (C,H,W), RGBA, TIFF pages"
+        3, ge=1, le=16, description="3: colour; 1: gray; others from .npy files (H,W,C) or (C,H,W), RGBA, TIFF"
+    )
+    range: Literal["auto", "per-image"] | Annotated[tuple[float, float], AfterValidator(_range)] = Field(
+        "auto",
+        description="numbers that become black and white in files of other than 8 bits: [LOW, HIGH]; auto: measured on "
+        "64 files for all; per-image: in each",
+    )
+    normalize: Literal["recipe", "measured"] = Field(
+        "recipe", description="mean and deviation of augment.normalize; measured: on 256 of the images"
     )
     limit: Count | None = Field(None, description="first N images of each class, or of an unlabelled set")
     labels: str | None = Field(None, description="labels that training uses: 10%, 4-per-class, or a FILE of paths")
@@ -109,6 +123,11 @@ class DataSettings(Section):
     def places(self) -> tuple[str, ...]:
         """What `source` names, one or several; none is the embedded set."""
         return () if self.source is None else (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The numbers that become black and white in files of other than 8 bits; None: measured in each image."""
+        return None if isinstance(self.range, str) else self.range
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -249,8 +268,9 @@ class Settings(BaseSettings):
 
     @property
     def views(self) -> AugmentSettings:
-        """The augmentation as it is done: without what images of these channels cannot undergo."""
-        return self.augment.suited(self.data.channels)
+        """The augmentation as it is done: normalised as asked, without what images of these channels cannot undergo."""
+        augment = self.augment.normalised() if self.data.normalize == "measured" else self.augment
+        return augment.suited(self.data.channels)
 
 
 def leaves(method: type[MethodSettings]) -> dict[str, FieldInfo]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssl_cli.data.compact import Names
+from ssl_cli.data.extras import is_readable
 from ssl_cli.data.part import Numbered, numbered
 from ssl_cli.data.passed import Passed, ending_of
 from ssl_cli.data.search import starts_as_image
@@ -165,7 +166,8 @@ def _ordered(
 
 
 def _is_image(name: str, entry: _File) -> bool:
-    if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+    if suffix in IMAGE_SUFFIXES or is_readable(suffix):
         return True
     return ending_of(name) == ending_of("") and not entry.fault and starts_as_image(entry.read(16))
 

@@ -60,7 +60,7 @@ def open_named(source: str, settings: DataSettings, split: str | None = None) ->
         return in_channels(_fake(split, entry, settings.size), settings.channels)
     dataset = _make(name, entry, split, settings)
     if entry.files:
-        return _files(f"{name}:{split}", dataset, settings.channels)
+        return _files(f"{name}:{split}", dataset, settings)
     return in_channels(_arrays(f"{name}:{split}", dataset), settings.channels)
 
 
@@ -83,10 +83,11 @@ def _make(name: str, entry: Entry, split: str, settings: DataSettings) -> Any:
             raise DataError(f"'{name}' could not be downloaded: {shown(str(error))}.", "Try again later.") from error
 
 
-def _files(name: str, dataset: Any, channels: int) -> Files:
+def _files(name: str, dataset: Any, settings: DataSettings) -> Files:
     pairs = [dataset[k] for k in range(len(dataset))]
     classes = tuple(c[0] if isinstance(c, tuple) else str(c) for c in getattr(dataset, "classes", ()))
-    return of_paths(name, [path for path, _ in pairs], [label for _, label in pairs], classes, channels)
+    paths, labels = [path for path, _ in pairs], [label for _, label in pairs]
+    return of_paths(name, paths, labels, classes, channels=settings.channels, value_range=settings.value_range)
 
 
 def _arrays(name: str, dataset: Any) -> Arrays:

@@ -1,13 +1,14 @@
 """Decode image files to uint8 `(C,H,W)`: upright, without transparency, with their aspect ratio.
 
-By Pillow: torchvision's decoders are a fifth faster on photographs, but deprecated, and do not read all formats.
+By Pillow: torchvision's decoders are a fifth faster on photographs, but deprecated, and do not read all formats. Files
+of other than 8 bits, and of more channels than Pillow gives, are read by `wide`; a range makes 8 bits of their numbers.
 """
 
 import contextlib
 import io
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,8 +18,9 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
-from ssl_cli.data import bands, tiles
+from ssl_cli.data import bands, heif, tiles, wide
 from ssl_cli.data.decoding import DECODING
+from ssl_cli.data.numbers import AT_ONCE, BYTES_A_NUMBER, RGB, Numbers, Range, Wide, eight_bits, upright
 from ssl_cli.data.regular import open_regular
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
@@ -28,33 +30,13 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
 MAX_PIXELS = 178_956_970
 """Pillow's own hard limit."""
 
-_ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda x: x,
-    2: lambda x: x[:, ::-1],
-    3: lambda x: x[::-1, ::-1],
-    4: lambda x: x[::-1],
-    5: lambda x: x.swapaxes(0, 1),
-    6: lambda x: x[:, ::-1].swapaxes(0, 1),
-    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
-    8: lambda x: x[::-1].swapaxes(0, 1),
-}
-"""Views of an upright array as the file has it, by the orientation of the file."""
-_WIDE = ("I", "F")
+_NUMBERS = ("I", "F", "I;16", "I;16B", "I;16L")
+"""Pillow's modes of other than 8 bits, of files that `wide` leaves to it."""
 _RASTER = {"1": 1, "L": 1, "P": 1, "I;16": 2}
 """Bytes a pixel of Pillow's raster by mode; 4 for others."""
 _CONVERTED = {"1": 4, "L": 4, "RGB": 4, "CMYK": 4, "YCbCr": 4, "I;16": 24, "I": 32, "F": 32}
 """Further bytes a pixel where an image is converted as a whole, by mode; 16 for others."""
-_DECODER = {"WEBP": 12, "AVIF": 24, "TIFF": 4}
+_DECODER = {"WEBP": 12, "AVIF": 24, "TIFF": 4, "HEIF": heif.BYTES_A_PIXEL}
 """Further bytes a pixel of the decoder, by format: canvases, planes, a strip or the turned raster."""
 _TILES = 80 * 2**20
 """Bytes that the conversion of an image by tiles takes."""
@@ -64,19 +46,45 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode(
-    data: bytes | Path, cap: int | None = None, max_pixels: int = MAX_PIXELS, channels: int = bands.RGB
+    data: bytes | Path | BinaryIO,
+    cap: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    channels: int = RGB,
+    value_range: Range | None = None,
 ) -> Tensor:
-    """Decode an image, given as bytes or path, to uint8 `(C,H,W)` with a short side of at most `cap`.
+    """Decode an image, given as bytes, path or open file, to uint8 `(C,H,W)` with a short side of at most `cap`.
 
-    Any file is converted to three channels (RGB) or one (gray); other numbers of channels are read by `bands`. In
-    memory the channels come last.
+    Any file of colours or gray is converted to three channels (RGB) or one (gray); other numbers of channels are those
+    of the file. In memory the channels come last. `value_range` holds the numbers that become black and white in files
+    of other than 8 bits; None: they are measured in the image.
 
     Raises:
         DataError: not an image, damaged or larger than `max_pixels`; the message is the reason, without the name.
     """
+    with _reasons(), _opened(data) as file:
+        return _tensor(_decode(file, cap, max_pixels, channels, value_range))
+
+
+def read_numbers(data: bytes | Path | BinaryIO, channels: int = RGB, max_pixels: int = MAX_PIXELS) -> Numbers | None:
+    """Read the numbers of a file as they are in it; None: they have 8 bits, or Pillow reads the file.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    with _reasons(), _opened(data) as file:
+        found = wide.find(file, channels)
+        if found is None:
+            return None
+        _require_size(found.size, max_pixels)
+        with DECODING.hold(found.needed):
+            return found.read()
+
+
+@contextlib.contextmanager
+def _reasons() -> Iterator[None]:
+    """Convert whatever decoders raise to a `DataError`."""
     try:
-        with io.BytesIO(data) if isinstance(data, bytes) else open_regular(data) as file:
-            return _tensor(_decode(file, cap, max_pixels, channels))
+        yield
     except (DataError, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -85,6 +93,12 @@ def decode(
         raise DataError(shown(error.strerror or str(error))) from error
     except Exception as error:  # decoders raise errors of any type on a damaged file
         raise DataError(f"it is damaged ({shown(str(error)) or type(error).__name__})") from error
+
+
+def _opened(data: bytes | Path | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
+    if isinstance(data, bytes):
+        return io.BytesIO(data)
+    return open_regular(data) if isinstance(data, Path) else contextlib.nullcontext(data)
 
 
 def peak_bytes(width: int, height: int, mode: str, form: str = "") -> int:
@@ -99,48 +113,65 @@ def peak_bytes(width: int, height: int, mode: str, form: str = "") -> int:
     return pixels * (each + _CONVERTED.get(mode[:4], 16))
 
 
-def _decode(file: BinaryIO, cap: int | None, max_pixels: int, channels: int) -> np.ndarray:
-    if file.read(len(bands.MAGIC)) == bands.MAGIC:
+def bytes_of_numbers(found: Wide, channels: int) -> int:
+    """Return the most bytes that reading numbers and converting them to a small image takes."""
+    pixels = math.prod(found.size)
+    return found.needed + (_TILES if pixels > tiles.GIANT else pixels * channels + AT_ONCE * BYTES_A_NUMBER)
+
+
+def _decode(file: BinaryIO, cap: int | None, max_pixels: int, channels: int, limits: Range | None) -> np.ndarray:
+    found = wide.find(file, channels)
+    if found is None:
         file.seek(0)
-        shape = bands.array_shape(file, channels, max_pixels)
-        with DECODING.hold(math.prod(shape)):
-            file.seek(0)
-            return bands.capped(bands.read_array(file, channels, max_pixels), cap)
-    file.seek(0)
-    with Image.open(file, formats=FORMATS) as picture:
-        width, height = picture.size
-        if width * height > max_pixels:
-            raise DataError(f"it has {width} x {height} pixels; at most {max_pixels} are read")
-        orientation = _orientation(picture)
-        scans = 2 * width * height * len(picture.getbands()) if _several_scans(picture) else 0
+        return _by_pillow(file, cap, max_pixels, channels, limits)
+    _require_size(found.size, max_pixels)
+    result = math.prod(tiles.shrunk_size(found.size, cap)) * channels
+    with DECODING.hold(bytes_of_numbers(found, channels) + 2 * result):
+        return eight_bits(found.read(), channels, limits, cap, found.orientation)
+
+
+def _by_pillow(file: BinaryIO, cap: int | None, max_pixels: int, channels: int, limits: Range | None) -> np.ndarray:
+    with _picture(file) as picture:
+        _require_size(picture.size, max_pixels)
+        scans = 2 * math.prod(picture.size) * len(picture.getbands()) if _several_scans(picture) else 0
         if cap is not None and picture.format in ("JPEG", "MPO"):  # these decode faster at 1/2, 1/4 or 1/8
-            scale = min(1.0, cap / min(width, height))
+            scale = min(1.0, cap / min(picture.size))
+            width, height = picture.size
             picture.draft(None, (math.ceil(width * scale), math.ceil(height * scale)))
         mode = "RGBA" if "transparency" in picture.info else picture.mode
         result = math.prod(tiles.shrunk_size(picture.size, cap)) * channels
         needed = peak_bytes(*picture.size, mode, picture.format or "") + scans + result
         with DECODING.hold(needed), contextlib.closing(picture):  # which frees the raster now
             picture.load()
-            if channels not in (1, bands.RGB):
-                return bands.of_picture(picture, channels, cap)
+            orientation = _orientation(picture)
+            if channels not in (1, RGB):
+                return upright(bands.of_picture(picture, channels, cap), orientation)
+            if picture.mode in _NUMBERS:
+                return eight_bits(Numbers(np.asarray(picture)[:, :, None]), channels, limits, cap, orientation)
             if math.prod(picture.size) > tiles.GIANT:
                 return _by_tiles(picture, cap, channels, orientation)
             pixels = _capped(_rgb(picture), cap)
-            if orientation in _UPRIGHT:
-                pixels = pixels.transpose(_UPRIGHT[orientation])
-            return np.array(pixels if channels == bands.RGB else pixels.convert("L"))
+            return upright(np.array(pixels if channels == RGB else pixels.convert("L")), orientation)
+
+
+def _picture(file: BinaryIO) -> Image.Image:
+    head = file.read(wide.HEADER)
+    file.seek(0)
+    return heif.opened(file) if heif.is_heif(head) else Image.open(file, formats=FORMATS)
+
+
+def _require_size(size: tuple[int, int], max_pixels: int) -> None:
+    if not 0 < math.prod(size) <= max_pixels:
+        raise DataError(f"it has {size[0]} x {size[1]} pixels; 1 to {max_pixels} are read")
 
 
 def _by_tiles(picture: Image.Image, cap: int | None, channels: int, orientation: int) -> np.ndarray:
     """Convert and shrink a decoded image without another copy of it, uint8 `(H,W,C)`."""
-    limits = _limits_by_tiles(picture) if picture.mode in _WIDE else None
     width, height = tiles.shrunk_size(picture.size, cap)
-    turned = orientation in (5, 6, 7, 8)
-    upright = np.empty((*((width, height) if turned else (height, width)), channels), np.uint8)
-    stored = _AS_STORED.get(orientation, _AS_STORED[1])(upright)
-    mode = None if channels == bands.RGB else "L"
-    tiles.shrink(lambda box: [_rgb(picture.crop(box), limits)], picture.size, stored, mode)
-    return upright
+    out = np.empty((height, width, channels), np.uint8)
+    mode = None if channels == RGB else "L"
+    tiles.shrink(lambda box: [_rgb(picture.crop(box))], picture.size, out, mode)
+    return upright(out, orientation)
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:
@@ -154,12 +185,10 @@ def _tensor(pixels: np.ndarray) -> Tensor:
 
 
 def _orientation(picture: Image.Image) -> int:
-    if picture.format in ("TIFF", "AVIF"):  # Pillow applies the orientation of these itself
+    """Return the orientation that `ImageOps.exif_transpose` would undo, of a loaded image."""
+    if picture.format == "TIFF":  # which Pillow has turned
         return 1
-    try:
-        return int(Image.Image.getexif(picture).get(_ORIENTATION, 1))  # PNG's own method would decode the image first
-    except Exception:  # a broken tag is no reason to lose the image
-        return 1
+    return wide.orientation_of(picture.getexif)
 
 
 def _several_scans(picture: Image.Image) -> bool:
@@ -175,37 +204,11 @@ def _several_scans(picture: Image.Image) -> bool:
     return header[:3] != bytes([0, first, picture.layers])
 
 
-def _rgb(picture: Image.Image, limits: tuple[float, float] | None = None) -> Image.Image:
-    if picture.mode.startswith("I;16"):
-        return _gray(np.asarray(picture) / 65535)
-    if picture.mode in _WIDE:
-        values = _finite(picture)
-        low, high = limits or _limits(values.min(), values.max())
-        return _gray((values - low) / (high - low))
+def _rgb(picture: Image.Image) -> Image.Image:
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return picture.convert("RGB")
-
-
-def _finite(picture: Image.Image) -> np.ndarray:
-    return np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)
-
-
-def _limits(smallest: float, largest: float) -> tuple[float, float]:
-    """Return what is black and what is white in an image of no standard range: 0 and 1 if all values are between."""
-    if min(smallest, 0.0) == 0.0 and max(largest, 1.0) == 1.0:
-        return 0.0, 1.0
-    return smallest, max(largest, smallest + 1e-12, float(np.nextafter(smallest, np.inf)))
-
-
-def _limits_by_tiles(picture: Image.Image) -> tuple[float, float]:
-    found = [(part.min(), part.max()) for part in (_finite(picture.crop(box)) for box in tiles.boxes(picture.size))]
-    return _limits(min(low for low, _ in found), max(high for _, high in found))
-
-
-def _gray(values: np.ndarray) -> Image.Image:
-    return Image.fromarray((values * 255).round().astype(np.uint8)).convert("RGB")
 
 
 def _capped(picture: Image.Image, cap: int | None) -> Image.Image:

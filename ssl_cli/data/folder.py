@@ -12,6 +12,7 @@ from torch import Tensor
 from ssl_cli.data.collect import folder_part
 from ssl_cli.data.compact import Names
 from ssl_cli.data.decode import decode
+from ssl_cli.data.numbers import Range
 from ssl_cli.data.part import Folder, Numbered, Part
 from ssl_cli.data.source import Entry, Groups
 from ssl_cli.errors import DataError
@@ -25,6 +26,7 @@ class Files:
         name: of the set, for messages.
         parts: the images; classes of the same name are one.
         channels: of each image, 1 to 16.
+        value_range: see `decode`.
         skips_bad: whether training replaces a few images that cannot be read, instead of ending at the first.
 
     Attributes:
@@ -33,8 +35,12 @@ class Files:
         notes: phrases on what was gone through or passed over.
     """
 
-    def __init__(self, name: str, parts: Sequence[Part], channels: int = 3, *, skips_bad: bool = True) -> None:
-        self.name, self.parts, self.channels, self.skips_bad = name, tuple(parts), channels, skips_bad
+    def __init__(
+        self, name: str, parts: Sequence[Part], channels: int = 3, value_range: Range | None = None, *,
+        skips_bad: bool = True,
+    ) -> None:  # fmt: skip
+        self.name, self.parts, self.skips_bad = name, tuple(parts), skips_bad
+        self.channels, self.value_range = channels, value_range
         self._starts = list(accumulate(map(len, self.parts), initial=0))
         self.labels, classes = _joined([part.labels for part in self.parts])
         self.classes = tuple(classes)
@@ -80,29 +86,37 @@ class Files:
         Raises:
             DataError: it cannot be read; the message is the reason.
         """
+        return decode(self.stored(index), cap, channels=self.channels, value_range=self.value_range)
+
+    def stored(self, index: int) -> Path | bytes:
+        """Return what is decoded for image `index`: its path, or its bytes in an archive.
+
+        Raises:
+            DataError: it cannot be read; the message is the reason.
+        """
         part, number = self._at(index)
         try:
-            data = part.storage.open(part.names[number], number)
+            return part.storage.open(part.names[number], number)
         except OSError as error:
             raise DataError(shown(error.strerror or str(error))) from error
-        return decode(data, cap, channels=self.channels)
 
 
-def open_folder(root: Path, channels: int = 3) -> Files:
+def open_folder(root: Path, channels: int = 3, value_range: Range | None = None) -> Files:
     """Open the images below `root`; the label of one is the first folder below it.
 
     Raises:
         DataError: not a folder, or no image in it.
     """
-    return Files(str(root), [folder_part(root)], channels)
+    return Files(str(root), [folder_part(root)], channels, value_range)
 
 
 def of_paths(
-    name: str, paths: Sequence[str], labels: Sequence[int], classes: Sequence[str] = (), channels: int = 3
-) -> Files:
+    name: str, paths: Sequence[str], labels: Sequence[int], classes: Sequence[str] = (), channels: int = 3,
+    value_range: Range | None = None,
+) -> Files:  # fmt: skip
     """Serve image files in this order, whose labels are positions in `classes` or -1."""
     part = Part(name, Names(paths), Folder(""), Numbered(array("q", labels), tuple(classes)))
-    return Files(name, [part], channels)
+    return Files(name, [part], channels, value_range)
 
 
 def _joined(parts: Sequence[Numbered]) -> tuple[Tensor, Sequence[str]]:

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 
+from ssl_cli.data.extras import SUFFIXES
 from ssl_cli.names import shown
 
 MOST = 1000
@@ -11,12 +12,6 @@ _SHOWN = 4
 _LONGEST = 8
 NEVER_COUNTED = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "folder.htt"})
 """Files that a system writes, in lower case."""
-WANTS = {
-    ".heic": "are HEIC: convert them to JPEG",
-    ".heif": "are HEIC: convert them to JPEG",
-    ".dcm": "are DICOM: convert them to PNG or TIFF",
-}
-"""Of pictures in other formats, what to do."""
 
 
 class Passed:
@@ -42,7 +37,8 @@ class Passed:
         """Describe it in a phrase, the most frequent first; empty where there is nothing."""
         files, folders = _counted(self.files), _counted(self.folders)
         parts = [part for part in (files, f"system folders ({folders})" if folders else "") if part]
-        advice = next((f"; some {words}" for ending, words in WANTS.items() if ending in self.files), "")
+        extras = sorted({SUFFIXES[ending][1] for ending in self.files.keys() & SUFFIXES})
+        advice = f" (to read some: pip install 'sslcli[{','.join(extras)}]')" if extras else ""
         return f"passed over: {' and '.join(parts)}{advice}" if parts else ""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_cli.data.compact import Names
+from ssl_cli.data.extras import is_readable
 from ssl_cli.data.layout import Layout, find_layout
 from ssl_cli.data.passed import Passed, ending_of
 from ssl_cli.errors import DataError
@@ -209,7 +210,8 @@ def _is_image(name: str, path: str) -> bool:
     Raises:
         OSError: it cannot be looked at.
     """
-    if name[name.rfind(".") :].lower() in IMAGE_SUFFIXES:
+    suffix = name[name.rfind(".") :].lower()
+    if suffix in IMAGE_SUFFIXES or is_readable(suffix):
         return True
     return ending_of(name) == _WITHOUT and starts_as_image(_head(path))
 

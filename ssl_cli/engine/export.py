@@ -115,7 +115,8 @@ def _preprocessing(settings: Settings) -> Preprocessing:
     normalize = settings.augment.normalize if "normalize" in settings.views.order else None
     size, interpolation = settings.data.size, settings.augment.crop.interpolation
     mean, std = (normalize.mean, normalize.std) if normalize else (None, None)
-    return Preprocessing(size, evaluation.short_side(size), interpolation, mean, std, settings.data.channels)
+    short, data = evaluation.short_side(size), settings.data
+    return Preprocessing(size, short, interpolation, mean, std, data.channels, data.range)
 
 
 def _reference(encoder: nn.Module, settings: Settings, input_kind: str) -> Callable[[Tensor], Tensor]:

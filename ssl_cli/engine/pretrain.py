@@ -17,6 +17,7 @@ from ssl_cli.config.resume import Continuation, continued
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.fingerprint import Record, record_of, require_same
 from ssl_cli.data.loader import require_batch
+from ssl_cli.data.measured import measured
 from ssl_cli.data.source import Source, described
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
@@ -186,6 +187,7 @@ def assemble(
     resolved = before = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder, asked)
     source = open_pretraining(asked.data, asked.run.seed)
     record = record_of(source)
+    asked, looked = (asked, ()) if resolved else measured(asked, source)
     device = local_device(continuation.device or (resolved.device if resolved else asked.hardware.device))
     sized = SizedRun(fitted(asked, resolved.sized)) if resolved else size(asked, len(source), source, device)
     settings, notes = cap_queue(sized.settings, len(source))
@@ -198,8 +200,8 @@ def assemble(
         resolved = None
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source), initial)
-    if initial:
-        sized = replace(sized, choices=(*sized.choices, initial.choice(objective, settings)))
+    starts = [initial.choice(objective, settings)] if initial else []
+    sized = replace(sized, choices=(*sized.choices, *looked, *starts))
     if resolved is None:
         spent = time.monotonic() - began
         plan = _new_plan(settings, objective, source, folder, sized, record, spent=spent, earlier=before)

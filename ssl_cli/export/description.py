@@ -27,6 +27,8 @@ def describe_preprocessing(preprocessing: Preprocessing, *, in_graph: bool) -> d
     - `crop`: `center`, `size` x `size`; its offset is (side - size) / 2, rounded as `crop_rounding` says.
     - `scale`: factor of each value from 0 to 255.
     - `mean`, `std`: of each channel, subtracted and divided by after scaling; null: values stay in [0, 1].
+    - `range`: before all this, in files of other than 8 bits, the numbers that become 0 and 255, those outside of them,
+      too; `per-image`: of each image its own; null: all files had 8 bits.
     - `channels`, `channel_order`: `RGB`, `gray`, or null: as in the files.
     - `layout`, `dtype`: of the graph's input.
     """
@@ -45,6 +47,7 @@ def describe_preprocessing(preprocessing: Preprocessing, *, in_graph: bool) -> d
         "scale": 1 / 255,
         "mean": preprocessing.mean,
         "std": preprocessing.std,
+        "range": None if preprocessing.range == "auto" else preprocessing.range,
         "channels": channels,
         "channel_order": {1: "gray", 3: "RGB"}.get(channels),
         "layout": "NHWC" if in_graph else "NCHW",

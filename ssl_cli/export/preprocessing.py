@@ -26,6 +26,7 @@ class Preprocessing:
         mean: of each channel; None where values stay in [0, 1].
         std: of each channel; None where values stay in [0, 1].
         channels: of the images.
+        range: of the numbers in files of other than 8 bits, see `DataSettings`.
     """
 
     size: int
@@ -34,6 +35,7 @@ class Preprocessing:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     channels: int = 3
+    range: tuple[float, float] | str = "auto"
 
 
 class _Nodes:

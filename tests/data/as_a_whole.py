@@ -24,7 +24,7 @@ def decode_whole(data: bytes, cap: int | None, channels: int = 3) -> np.ndarray:
         x = x[:, :, None] if x.ndim == 2 else x
         return of_layers(x if x.shape[2] == channels else x.transpose(1, 2, 0), cap).transpose(2, 0, 1)
     with Image.open(io.BytesIO(data)) as picture:
-        turn = None if picture.format in ("TIFF", "AVIF") else TURNS.get(picture.getexif().get(0x0112, 1))
+        turn = None if picture.format == "TIFF" else TURNS.get(picture.getexif().get(0x0112, 1))
     with Image.open(io.BytesIO(data)) as picture:
         if cap is not None and picture.format in ("JPEG", "MPO"):
             scale = min(1.0, cap / min(picture.size))
@@ -50,14 +50,8 @@ def decode_whole(data: bytes, cap: int | None, channels: int = 3) -> np.ndarray:
 
 
 def in_colour(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):
-        return gray(np.asarray(picture) / 65535)
-    if picture.mode in ("I", "F"):
-        values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)
-        low, high = min(values.min(), 0.0), max(values.max(), 1.0)
-        if (low, high) != (0.0, 1.0):
-            low, high = values.min(), max(values.max(), values.min() + 1e-12, np.nextafter(values.min(), np.inf))
-        return gray((values - low) / (high - low))
+    if picture.mode.startswith(("I", "F")):
+        return gray(np.asarray(picture, dtype=np.float64))
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
@@ -65,7 +59,16 @@ def in_colour(picture: Image.Image) -> Image.Image:
 
 
 def gray(values: np.ndarray) -> Image.Image:
-    return Image.fromarray((values * 255).round().astype(np.uint8)).convert("RGB")
+    """Black and white are the numbers that a thousandth is below and above; what is not finite is black."""
+    found = sorted(values[np.isfinite(values)].tolist())
+    cut = int(0.001 * (len(found) - 1))
+    low, high = found[cut], found[len(found) - 1 - cut]
+    if low == high:
+        low, high = min(low, 0.0), next((top for top in (1, 255, 1023, 4095, 16383, 65535) if high <= top), high)
+    with np.errstate(invalid="ignore"):
+        shades = ((values - low) * (255 / (high - low))).clip(0, 255).round()
+    shades[~np.isfinite(values)] = 0
+    return Image.fromarray(shades.astype(np.uint8)).convert("RGB")
 
 
 def of_layers(x: np.ndarray, cap: int | None) -> np.ndarray:

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from ssl_cli import memory
 from ssl_cli.data import decode as module
-from ssl_cli.data import tiles
+from ssl_cli.data import tiles, wide
 from ssl_cli.data.decode import decode, peak_bytes
 from ssl_cli.data.decoding import SMALL, DecodingMemory
 from ssl_cli.data.reader import Reader
 from ssl_cli.errors import DataError
 from tests.data.as_a_whole import decode_whole
+from tests.data.files import anymap, npy, png, tiff
 
 SIZES = [(1, 1), (7, 5), (61, 40), (40, 61), (300, 3), (131, 257)]
 
@@ -73,6 +74,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tiff I": ("I", "TIFF", {}),
     "tiff F": ("F", "TIFF", {"compression": "tiff_lzw"}),
     "tiff F from 0 to 1": ("F01", "TIFF", {}),
+    "tiff 16 bits, Deflate": ("I;16", "TIFF", {"compression": "tiff_adobe_deflate"}),
     "tiff CMYK": ("CMYK", "TIFF", {}),
     "tiff RGBA": ("RGBA", "TIFF", {"compression": "tiff_adobe_deflate"}),
     "jpeg CMYK": ("CMYK", "JPEG", {}),
@@ -150,7 +152,7 @@ print(memory("VmHWM") - before)
 @pytest.mark.parametrize(
     ("name", "channels"),
     [
-        *((name, 3) for name in ("png L", "png LA", "png RGBA", "png P with opacities", "png 16 bits", "tiff F")),
+        *((name, 3) for name in ("png L", "png LA", "png RGBA", "png P with opacities")),
         *((name, 3) for name in ("avif", "jpeg CMYK", "jpeg in scans", "webp", "gif", "bmp", "tiff CMYK", "png RGB")),
         ("png RGBA", 4),
     ],
@@ -180,6 +182,38 @@ def test_the_memory_is_what_is_counted(tmp_path: Path, name: str, channels: int)
     assert int(done.stdout) <= counted
     if form != "JPEG":
         assert int(done.stdout) > counted / 3 - 80 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["png 16 bits", "png RGB", "tiff RGB", "tiff planes", "tiff F", "tiff pages", "npy", "ppm"]
+)
+def test_the_memory_of_numbers_is_what_is_counted(tmp_path: Path, name: str) -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the system does not report the peak")
+    tile = np.random.default_rng(0).integers(0, 4096, (500, 500, 5), dtype=np.uint16)
+    x, channels = np.tile(tile, (9, 9, 1))[:4100, :4100], 5 if name in ("npy", "tiff pages") else 3
+    data = {
+        "png 16 bits": lambda: png(x[:, :, 0], 0),
+        "png RGB": lambda: png(x[:, :, :3], 2),
+        "tiff RGB": lambda: tiff(x[:, :, :3], rows=64, compression=8, predictor=2),
+        "tiff planes": lambda: tiff(x[:, :, :3], tile=256, planar=2, order=">"),
+        "tiff F": lambda: tiff(x[:, :, 0].astype(np.float32), compression=8, predictor=3, rows=64),
+        "tiff pages": lambda: tiff(*x.transpose(2, 0, 1), rows=64),
+        "npy": lambda: npy(x),
+        "ppm": lambda: anymap(x[:, :, :3], 4095),
+    }[name]()
+    (tmp_path / "large").write_bytes(data)
+    few = tile[:40, :40]
+    (tmp_path / "small").write_bytes(tiff(*few.transpose(2, 0, 1)) if channels == 5 else tiff(few[:, :, :3]))
+    done = subprocess.run(
+        [sys.executable, "-c", SPACE, str(tmp_path / "large"), str(channels)],
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    found = wide.find(io.BytesIO(data), channels)
+    assert found is not None
+    counted = module.bytes_of_numbers(found, channels) + len(data)
+    assert counted / 3 - 80 * 2**20 < int(done.stdout) <= counted
 
 
 def test_what_a_read_takes_is_known_before_it() -> None:

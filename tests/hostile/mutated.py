@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.data.files import anymap, png, tiff
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "NPY")
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
@@ -39,7 +41,8 @@ def whole(form: str) -> tuple[bytes, ...]:
     exif[0x0112] = 6
     if form == "NPY":
         files = []
-        for array in (x[:, :, :3], x.transpose(2, 0, 1)[:3], np.asfortranarray(x[:, :, :3])):
+        floats = x[:, :, :3].astype(np.float32)
+        for array in (x[:, :, :3], x.transpose(2, 0, 1)[:3], np.asfortranarray(x[:, :, :3]), floats):
             file = io.BytesIO()
             np.save(file, array)
             files.append(file.getvalue())
@@ -68,8 +71,17 @@ def whole(form: str) -> tuple[bytes, ...]:
         "PPM": [(rgb, {}), (gray, {}), (gray.convert("1"), {})],
     }
     files = [_saved(image, form, **given) for image, given in more[form]]
+    wide = x[:, :, :3].astype(np.uint16) * 257
+    if form == "TIFF":
+        real3 = x[:, :, :3].astype(np.float32)
+        files += [tiff(wide, tile=16, compression=8, predictor=2), tiff(real3, compression=8, predictor=3, rows=9)]
+        files += [tiff(x, extra=(0,), planar=2, rows=5), tiff(*wide.transpose(2, 0, 1), big=True)]
+        files += [tiff(wide, order=">", orientation=6), tiff(x[:, :, 0].astype(np.int16), photometric=0, nodata="0")]
+    if form == "PNG":
+        files += [png(wide, 2), png(wide[:, :, :2], 4)]
     if form == "PPM":
         files.append(b"P3 4 4 255\n" + b" ".join(b"%d" % (k * 5) for k in range(48)))
+        files += [anymap(wide, 65535), anymap(wide[:, :, 0] >> 4, 4095), anymap(wide, 65535, text=True)]
     return tuple(files)
 
 

@@ -1,17 +1,22 @@
 """Damaged images of eight formats and arrays: each is read or refused with a reason, soon and in little memory."""
 
+import contextlib
 import io
 import json
+import resource
+import struct
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from ssl_cli.data.decode import decode
 from ssl_cli.errors import DataError
+from tests.data.files import tiff
 from tests.hostile.mutated import FORMATS, whole
 
 SECONDS, BYTES = 5.0, 1.5e9
@@ -88,3 +93,70 @@ def test_extreme_sides(size: tuple[int, int]) -> None:
         image = decode(file.getvalue(), 56)
         assert image.shape == (3, size[1], size[0])
         assert ((image.int() - 77).abs() <= 2).all()
+
+
+X = np.zeros((40, 40, 3), np.uint16)
+
+
+def patched(data: bytes, tag: int, value: int, *, count: int | None = None) -> bytes:
+    """Replace the value, or the number of values, of a tag in the only directory of a little-endian TIFF."""
+    out, start = bytearray(data), struct.unpack_from("<I", data, 4)[0]
+    for place in range(start + 2, start + 2 + 12 * struct.unpack_from("<H", data, start)[0], 12):
+        if struct.unpack_from("<H", out, place)[0] == tag:
+            struct.pack_into("<I", out, place + 8, value)
+            if count is not None:
+                struct.pack_into("<I", out, place + 4, count)
+    return bytes(out)
+
+
+def overlapping() -> bytes:
+    """Forty strips of 240 bytes, each of which says that it has the 9000 from the first one on."""
+    data = tiff(X, rows=1)
+    places = struct.pack("<40I", *range(8, 8 + 40 * 240, 240))
+    counts = struct.pack("<40I", *[240] * 40)
+    assert data.count(places) == data.count(counts) == 1
+    return data.replace(places, struct.pack("<I", 8) * 40).replace(counts, struct.pack("<I", 9000) * 40)
+
+
+HOSTILE = {
+    "a billion pixels": (patched(patched(tiff(X), 256, 2**20), 257, 2**20), "pixels"),
+    "no pixels": (patched(tiff(X), 256, 0), "pixels"),
+    "as many pixels as are read": (patched(patched(tiff(X), 256, 13_000), 257, 13_000), "damaged|takes"),
+    "sixty thousand channels": (patched(tiff(X), 277, 60_000), "ends early"),
+    "tiles of nothing": (patched(tiff(X, tile=16), 322, 0), "its tiles are empty"),
+    "tiles of two billion": (patched(tiff(X, tile=16), 322, 2**31), "damaged|takes"),
+    "a tag of four billion": (patched(tiff(X, rows=1), 273, 8, count=2**32 - 1), "its tag 273"),
+    "all strips the whole file": (overlapping(), "ends early"),
+    "no place of strips": (patched(tiff(X), 273, 0, count=0), "parts of it are missing"),
+    "a predictor that is none": (patched(tiff(X), 317, 9), "predictor 9"),
+    "an unknown compression": (patched(tiff(X), 259, 777), "scheme 777|not read"),
+    "no directory": (b"II*\0" + bytes(60), "no image"),
+    "a directory behind the end": (b"II*\0\xff\xff\xff\x7f", "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_tiff_is_refused_at_once(name: str) -> None:
+    data, reason = HOSTILE[name]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=reason):
+        decode(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 2**10
+
+
+def test_pages_in_a_circle_end() -> None:
+    data = bytearray(tiff(X[:, :, 0], X[:, :, 0]))
+    first = struct.unpack_from("<I", data, 4)[0]
+    link = 2 + 12 * struct.unpack_from("<H", data, first)[0]
+    second = struct.unpack_from("<I", data, first + link)[0]
+    struct.pack_into("<I", data, second + link, first)
+    with pytest.raises(DataError, match="it has 2 pages"):
+        decode(bytes(data), channels=5)
+
+
+def test_what_a_strip_decompresses_to_is_bounded() -> None:
+    data = tiff(X, compression=8, packed=bytes(2**26))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with contextlib.suppress(DataError):
+        decode(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60 * 2**10

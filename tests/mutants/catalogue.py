@@ -10,6 +10,7 @@ from tests.mutants import (
     of_quality,
     of_sources,
     of_transfer,
+    of_values,
     of_views,
     of_weights,
 )
@@ -29,6 +30,7 @@ MUTANTS: list[Mutant] = sorted(
         *of_quality.MUTANTS,
         *of_planning.MUTANTS,
         *of_transfer.MUTANTS,
+        *of_values.MUTANTS,
         *of_weights.MUTANTS,
         *of_sources.MUTANTS,
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.glance import glance
 from ssl_cli.data.loader import require_batch
+from ssl_cli.data.measured import measured
 from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.size import size, work_of
@@ -29,6 +30,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     settings = recorded(settings, initial)
     enough = 2 * getattr(settings.method, "queue", settings.run.batch)
     seen, device = glance(settings.data, settings.run.seed, enough=enough), resolve_device(settings.hardware.device)
+    settings, looked = measured(settings, seen.few)
     sized = size(settings, seen.images, seen.few, device)
     require_batch(seen.where, seen.images, sized.settings.run.batch)
     settings, notes = plan.cap_queue(sized.settings, seen.images)
@@ -37,7 +39,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     out, few, spent = Path(settings.run.out or "runs"), seen.few, time.monotonic() - began
     where = "; ".join(filter(None, [seen.where, seen.note]))
     found = plan.make_plan(settings, objective, seen.images, where, few, out, dry_run=True, spent=spent)
-    yield Planned(choices=(*sized.choices, *starts, *found.choices), expected=found.expected)
+    yield Planned(choices=(*sized.choices, *looked, *starts, *found.choices), expected=found.expected)
     if found.resolved.timing is not None:
         yield Sized(
             rows=forecast(work_of(settings, seen.images, few, objective), found.settings, found.resolved.timing)

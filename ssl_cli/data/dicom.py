@@ -1,0 +1,68 @@
+"""DICOM images by pydicom: stored numbers become those of the device, with the window that the file asks for."""
+
+import contextlib
+import io
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ssl_cli.data.extras import require
+from ssl_cli.data.numbers import RGB, Numbers, Wide
+from ssl_cli.errors import DataError
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether a file begins with `head`, of 132 bytes, as DICOM files do."""
+    return head[128:132] == b"DICM"
+
+
+def find(file: BinaryIO) -> Wide:
+    """Read the header of a DICOM file, at its start.
+
+    Raises:
+        DataError: there is no image in it, it is not read, or the extra is missing.
+    """
+    pydicom = require("pydicom", "dicom", "a DICOM image")
+    if _DEFLATED in file.read(2048):  # of which a small file may decompress to any size
+        raise DataError("it is a DICOM file that is compressed as a whole (deflated), which is not read")
+    file.seek(0)
+    head = pydicom.dcmread(file, stop_before_pixels=True)
+    size = int(head.get("Columns", 0)), int(head.get("Rows", 0))
+    if not all(size):
+        raise DataError("it is a DICOM file without an image")
+    channels = int(head.get("SamplesPerPixel", 1))
+    needed = file.seek(0, io.SEEK_END) + size[0] * size[1] * channels * (int(head.get("BitsAllocated", 16)) // 4 + 16)
+    return Wide(size, needed, lambda: _read(pydicom, file))
+
+
+def _read(pydicom: Any, file: BinaryIO) -> Numbers:
+    """Read the first frame."""
+    file.seek(0)
+    opened = pydicom.dcmread(file)
+    stored: np.ndarray = pydicom.pixels.pixel_array(opened, index=0)
+    what = str(opened.get("PhotometricInterpretation", ""))
+    if what == "PALETTE COLOR":
+        stored = pydicom.pixels.apply_color_lut(stored, opened)
+        stored = (stored >> 8).astype(np.uint8) if stored.dtype.itemsize == 2 else stored
+    if stored.ndim == RGB:
+        return Numbers(stored, colours=True)
+    x, window, padding = stored, _window(opened), opened.get("PixelPaddingValue")
+    if "ModalityLUTSequence" in opened or (opened.get("RescaleSlope", 1), opened.get("RescaleIntercept", 0)) != (1, 0):
+        x = pydicom.pixels.apply_modality_lut(stored, opened)
+    if isinstance(padding, int) and (stored == padding).any():
+        x = np.where(stored == padding, np.nan, x.astype(np.float32))
+    elif x.dtype == np.uint8 and window is not None:
+        x = x.astype(np.uint16)  # 8 bits alone would stay as they are
+    return Numbers(x[:, :, None], inverted=what == "MONOCHROME1", window=window)
+
+
+def _window(opened: Any) -> tuple[float, float] | None:
+    """Return the ends of the first linear window (DICOM PS3.3, C.11.2.1.2)."""
+    with contextlib.suppress(TypeError, ValueError, IndexError):
+        given = (opened.get(name) for name in ("WindowCenter", "WindowWidth"))
+        centre, width = (float(value[0] if hasattr(value, "insert") else value) for value in given)
+        if width > 1:
+            return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+    return None

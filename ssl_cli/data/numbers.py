@@ -1,0 +1,211 @@
+"""Images whose numbers are not 8 bits from 0 to 255: what range they span, and the 8-bit image that a range makes."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from ssl_cli.data import tiles
+from ssl_cli.errors import DataError
+
+Range = tuple[float, float]
+"""The numbers that become black and white, 0 and 255."""
+RGB = 3
+TAIL = 0.001
+"""Share of an image's numbers at either end that its range leaves out: hot and dead pixels."""
+LOOKED_AT = 2**18
+"""Pixels, evenly apart, from which an image's range is measured."""
+UNREAL = 1e38
+"""Floats from here on are marks of a missing value, such as -3.4e38."""
+FULL: Final = (1, 255, 1023, 4095, 16383, 65535)
+BYTES_A_NUMBER = 40
+"""Bytes for each number that is looked at, or converted at once: double precision, masks, a sorted copy."""
+AT_ONCE = 2**20
+"""Numbers that are converted at once."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """An image as it was measured.
+
+    Attributes:
+        values: `(H,W,C)`, integers or floats of any width, with the opacity last.
+        alpha: whether the last channel is the opacity, from 0 to the type's largest integer, or 1 of floats.
+        colours: whether the first three channels are red, green and blue, whatever follows.
+        inverted: whether the smallest number is white.
+        hole: the number of pixels that were not measured; None: there is none. Others are NaN, infinite or `UNREAL`.
+        window: the range that the file itself asks for.
+    """
+
+    values: np.ndarray
+    alpha: bool = False
+    colours: bool = False
+    inverted: bool = False
+    hole: float | None = None
+    window: Range | None = None
+
+    @property
+    def kind(self) -> str:
+        """The type of the numbers in words."""
+        bits, kind = 8 * self.values.dtype.itemsize, self.values.dtype.kind
+        return f"{'signed ' * (kind == 'i')}{bits}-bit {'floats' if kind == 'f' else 'numbers'}"
+
+    def span(self) -> Range | None:
+        """Return the range of this image alone, equal ends where all numbers are equal; None: no number is there."""
+        if self.window is not None:
+            return self.window
+        height, width, channels = self.values.shape
+        step = max(1, math.ceil(math.sqrt(height * width / LOOKED_AT)))
+        x = self.values[::step, ::step, : channels - self.alpha]
+        x = x[self._measured(x)]
+        if not x.size:
+            return None
+        k = int(TAIL * (x.size - 1))
+        x = np.partition(x, (k, x.size - 1 - k))
+        return float(x[k]), float(x[x.size - 1 - k])
+
+    def _measured(self, x: np.ndarray) -> np.ndarray:
+        measured = np.ones(x.shape, bool)
+        if x.dtype.kind == "f":
+            measured = np.abs(x) < np.float64(UNREAL)  # which NaN is not, either
+        return measured if self.hole is None else measured & (x != self.hole)
+
+    def shades(self, limits: Range, box: tiles.Box | None = None) -> np.ndarray:
+        """Return the image, or a box of it, as uint8 `(H,W,C)` where `limits` are black and white; holes are black."""
+        left, top, right, bottom = box or (0, 0, self.values.shape[1], self.values.shape[0])
+        x = self.values[top:bottom, left:right]
+        if x.dtype == np.uint8:
+            return 255 - x if self.inverted else x
+        out = np.empty(x.shape, np.uint8)
+        colours = x.shape[2] - self.alpha
+        if x.dtype.kind in "iu" and x.dtype.itemsize == 2 and x.size > 2**16:
+            table = self._shade(np.arange(2**16, dtype=np.uint16).view(x.dtype.newbyteorder("=")), limits)
+            shade: Callable[[np.ndarray], np.ndarray] = lambda x: table[x.astype(x.dtype.newbyteorder("=")).view("u2")]  # noqa: E731
+        else:
+            shade = lambda x: self._shade(x, limits)  # noqa: E731
+        rows = max(1, AT_ONCE // max(1, x.shape[1] * x.shape[2]))
+        for start in range(0, len(x), rows):
+            part = x[start : start + rows]
+            out[start : start + rows, :, :colours] = shade(part[:, :, :colours])
+            if self.alpha:
+                out[start : start + rows, :, colours:] = _opacity(part[:, :, colours:])
+        return out
+
+    def _shade(self, x: np.ndarray, limits: Range) -> np.ndarray:
+        low, high = limits
+        measured = self._measured(x)
+        shades = np.zeros(x.shape)
+        np.subtract(x, low, out=shades, where=measured)
+        shades *= 255 / (high - low)
+        np.clip(shades, 0, 255, out=shades).round(out=shades)
+        if self.inverted:
+            np.subtract(255, shades, out=shades)
+        shades[~measured] = 0
+        return shades.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Wide:
+    """A file of numbers whose header was read: width and height, bytes that reading takes, and how to read it."""
+
+    size: tuple[int, int]
+    needed: int
+    read: Callable[[], Numbers]
+    orientation: int = 1
+
+
+def _opacity(x: np.ndarray) -> np.ndarray:
+    full = np.iinfo(x.dtype).max if x.dtype.kind in "iu" else 1.0
+    shades: np.ndarray = (np.nan_to_num(x.astype(np.float64)) * (255 / full)).clip(0, 255).round().astype(np.uint8)
+    return shades
+
+
+def widened(span: Range | None) -> Range:
+    """Return a range whose ends differ: of equal numbers, from 0 or the number itself to the next full scale."""
+    low, high = span or (0.0, 0.0)
+    if high > low and math.isfinite(255 / (high - low)):
+        return low, high
+    return min(low, 0.0), float(next((top for top in FULL if high <= top), high))
+
+
+def eight_bits(
+    numbers: Numbers, channels: int, limits: Range | None, cap: int | None, orientation: int = 1
+) -> np.ndarray:
+    """Return an image, upright, as uint8 `(H,W,channels)` with a short side of at most `cap`.
+
+    Args:
+        numbers: the image; uint8 ones stay as they are.
+        channels: to return; one and three are converted to one another, others are those of the file.
+        limits: what is black and white; None: measured in this image.
+        cap: see `tiles.shrunk_size`.
+        orientation: as the file has it, of EXIF.
+
+    Raises:
+        DataError: the file has another number of channels.
+    """
+    numbers, on_white = _of_channels(numbers, channels)
+    ends = limits or ((0.0, 255.0) if numbers.values.dtype == np.uint8 else widened(numbers.span()))
+    height, width, count = numbers.values.shape
+    shrunk = shrink(lambda box: numbers.shades(ends, box), (width, height), count, cap)
+    if on_white:
+        opacity = shrunk[:, :, -1:].astype(np.uint16)
+        shrunk = ((shrunk[:, :, :-1] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+    if shrunk.shape[2] == RGB and channels == 1:
+        shrunk = np.asarray(Image.fromarray(np.ascontiguousarray(shrunk)).convert("L"))[:, :, None]
+    elif shrunk.shape[2] == 1 and channels == RGB:
+        shrunk = shrunk.repeat(RGB, 2)
+    return upright(shrunk, orientation)
+
+
+def _of_channels(numbers: Numbers, channels: int) -> tuple[Numbers, bool]:
+    """Select the channels that are converted to `channels`; return whether they end with an opacity."""
+    count = numbers.values.shape[2]
+    colours = count - numbers.alpha
+    if channels not in (1, RGB):
+        if count != channels:
+            raise DataError(f"it has {count} channels, and data.channels is {channels}")
+        return numbers, False
+    if colours in (1, RGB):
+        return numbers, numbers.alpha
+    if numbers.colours and colours > RGB:
+        return Numbers(numbers.values[:, :, :RGB], hole=numbers.hole, window=numbers.window), False
+    raise DataError(f"it has {count} channels, and data.channels is {channels}")
+
+
+def shrink(
+    pixels: Callable[[tiles.Box | None], np.ndarray], size: tuple[int, int], count: int, cap: int | None
+) -> np.ndarray:
+    """Shrink an image (width, height) of `count` channels to a short side of at most `cap`, uint8 `(H,W,C)`.
+
+    Args:
+        pixels: returns what is in a box of it, or the whole; a giant one is cut in boxes.
+        size: of the image.
+        count: of its channels.
+        cap: see `tiles.shrunk_size`.
+    """
+    width, height = tiles.shrunk_size(size, cap)
+    if (width, height) == size:
+        return pixels(None)
+    if math.prod(size) > tiles.GIANT:
+        out = np.empty((height, width, count), np.uint8)
+        tiles.shrink(lambda box: _layers(pixels(box)), size, out)
+        return out
+    resized = [np.asarray(layer.resize((width, height), Image.Resampling.BILINEAR)) for layer in _layers(pixels(None))]
+    return np.stack(resized, -1)
+
+
+def _layers(x: np.ndarray) -> Iterator[Image.Image]:
+    """Yield the channels of an array `(H,W,C)` as images."""
+    return (Image.fromarray(np.ascontiguousarray(x[:, :, k])) for k in range(x.shape[2]))
+
+
+def upright(x: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an image `(H,W,C)` upright from the orientation that EXIF names."""
+    if orientation in (5, 6, 7, 8):
+        x = x.swapaxes(0, 1)
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return np.array(x[rows, columns], order="C") if orientation in range(2, 9) else np.require(x, None, ["C", "W"])

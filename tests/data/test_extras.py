@@ -1,0 +1,156 @@
+"""Formats that a library of an extra reads: DICOM, HEIC, TIFF in rare compressions; and what is said without it."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_cli.data.decode import decode, read_numbers
+from ssl_cli.data.extras import is_readable
+from ssl_cli.data.search import find_images
+from ssl_cli.errors import DataError
+from tests.data.files import tiff
+
+RAMP = np.tile(np.linspace(0, 1, 64), (48, 1))
+GRAY = (RAMP * 255).round()
+
+
+def dicom(x: np.ndarray, what: str = "MONOCHROME2", syntax: str = "1.2.840.10008.1.2.1", **more: Any) -> bytes:
+    pydicom = pytest.importorskip("pydicom")
+    image = pydicom.Dataset()
+    image.file_meta = pydicom.dataset.FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = syntax
+    image.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    image.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    image.SOPClassUID, image.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2.3"
+    image.Rows, image.Columns, image.SamplesPerPixel = x.shape[0], x.shape[1], x.shape[2] if x.ndim == 3 else 1
+    image.PhotometricInterpretation, image.PixelRepresentation = what, int(x.dtype.kind == "i")
+    image.BitsAllocated = image.BitsStored = 8 * x.dtype.itemsize
+    image.HighBit = image.BitsStored - 1
+    if x.ndim == 3:
+        image.PlanarConfiguration = 0
+    for name, value in more.items():
+        setattr(image, name, value)
+    image.PixelData = x.tobytes()
+    file = io.BytesIO()
+    image.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+HOUNSFIELD = (RAMP * 400 + 824).round().astype(np.int16)
+"""From -200 to 200 with an intercept of -1024."""
+SCALED = {"RescaleSlope": 1, "RescaleIntercept": -1024}
+SEEN: dict[str, tuple[np.ndarray, str, dict[str, Any], tuple[float, float] | None, np.ndarray]] = {
+    "its numbers": (HOUNSFIELD, "MONOCHROME2", SCALED, None, GRAY),
+    "in a range of the device's units": (
+        HOUNSFIELD, "MONOCHROME2", SCALED, (-1024, 1023), ((RAMP * 400 - 200 + 1024) / 2047 * 255)
+    ),
+    "slope": (HOUNSFIELD, "MONOCHROME2", {"RescaleSlope": 2, "RescaleIntercept": 0}, (1648, 2448), GRAY),
+    "window": (
+        HOUNSFIELD, "MONOCHROME2", {**SCALED, "WindowCenter": 0.5, "WindowWidth": 201}, None,
+        ((RAMP * 400 - 100) / 200 * 255).clip(0, 255),
+    ),
+    "the first of two windows": (
+        HOUNSFIELD, "MONOCHROME2", {**SCALED, "WindowCenter": [0.5, 90], "WindowWidth": [401, 9]}, None, GRAY
+    ),
+    "white is small": (HOUNSFIELD, "MONOCHROME1", SCALED, None, 255 - GRAY),
+    "8 bits": ((RAMP * 100).round().astype(np.uint8), "MONOCHROME2", {}, None, (RAMP * 100).round()),
+    "8 bits with a window": (
+        (RAMP * 63).round().astype(np.uint8), "MONOCHROME2", {"WindowCenter": 32, "WindowWidth": 64}, None, GRAY
+    ),
+    "padding": (
+        np.where(np.arange(48)[:, None] < 5, -2000, HOUNSFIELD).astype(np.int16), "MONOCHROME2",
+        {**SCALED, "PixelPaddingValue": -2000}, None, np.where(np.arange(48)[:, None] < 5, 0, GRAY),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_dicom_in_the_units_of_its_device(name: str) -> None:
+    x, what, more, value_range, wanted = SEEN[name]
+    found = decode(dicom(x, what, **more), channels=1, value_range=value_range)[0].numpy()
+    assert np.abs(found - wanted).max() <= 1
+
+
+def test_dicom_in_colours() -> None:
+    x = (np.stack([RAMP, RAMP / 2, 1 - RAMP], -1) * 255).round().astype(np.uint8)
+    assert np.array_equal(decode(dicom(x, "RGB")).permute(1, 2, 0).numpy(), x)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (lambda: dicom(HOUNSFIELD)[:3000], "damaged"),
+        (lambda: dicom(HOUNSFIELD).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")[:5000], "deflated"),
+        (lambda: dicom(HOUNSFIELD, Rows=0), "without an image"),
+        (lambda: dicom(HOUNSFIELD, Rows=60000, Columns=60000), "pixels"),
+        (lambda: bytes(128) + b"DICM" + bytes(500), "damaged|without an image"),
+    ],
+)
+def test_a_bad_dicom_file_is_refused(data: Any, reason: str) -> None:
+    pytest.importorskip("pydicom")
+    with pytest.raises(DataError, match=reason):
+        decode(data())
+
+
+def test_heic_is_read_upright() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    x = np.zeros((48, 64, 3), np.uint8)
+    x[:24, :32] = 250
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options, wanted in (({}, x), ({"exif": exif.tobytes()}, np.rot90(x, -1))):
+        file = io.BytesIO()
+        heif.from_pillow(Image.fromarray(x)).save(file, quality=95, **options)
+        found = decode(file.getvalue()).permute(1, 2, 0).numpy().astype(int)
+        assert found.shape == wanted.shape
+        assert np.abs(found - wanted).mean() < 4
+    assert read_numbers(file.getvalue()) is None
+    with pytest.raises(DataError):
+        decode(file.getvalue()[: len(file.getvalue()) // 2])
+
+
+@pytest.mark.parametrize("compression", ["jpeg2000", "lerc", "jpegxl"])
+def test_tiff_in_rare_compressions(compression: str) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pytest.importorskip("imagecodecs")
+    x = (RAMP * 4095).round().astype(np.uint16)
+    file = io.BytesIO()
+    tifffile.imwrite(file, x, compression=compression, photometric="minisblack")
+    assert np.abs(decode(file.getvalue(), channels=1)[0].numpy() - GRAY).max() <= 1
+
+
+MISSING = {
+    "pydicom": (bytes(128) + b"DICM" + bytes(500), r"a DICOM image.*extra 'dicom'.*pip install 'sslcli\[dicom\]'"),
+    "pillow_heif": (b"\0\0\0\x18ftypheic" + bytes(500), r"a HEIC image.*extra 'heic'.*pip install 'sslcli\[heic\]'"),
+    "tifffile": (
+        tiff(GRAY.astype(np.uint16), compression=34887),
+        r"compressed by LERC.*extra 'tiff'.*'sslcli\[tiff\]'",
+    ),
+}
+
+
+@pytest.mark.parametrize("library", MISSING)
+def test_without_the_library_its_extra_is_named(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    data, reason = MISSING[library]
+    with pytest.raises(DataError, match=reason):
+        decode(data)
+
+
+def test_files_are_found_by_their_ending_where_the_extra_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b.dcm", "c.HEIC"):
+        (tmp_path / name).write_bytes(b"")
+    is_readable.cache_clear()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert list(find_images(tmp_path).names) == ["a.png"]
+    is_readable.cache_clear()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "pydicom" or None)
+    assert list(find_images(tmp_path).names) == ["a.png", "b.dcm"]
+    is_readable.cache_clear()
