@@ -131,7 +131,7 @@ Labels = Annotated[
 ]
 TestData = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="Folder of test images (default: DATA's, or split off)", rich_help_panel=DATA),
+    typer.Option(metavar="DIR", help="Test images, as DATA (default: DATA's, or split off)", rich_help_panel=DATA),
 ]
 Download = Annotated[
     bool | None,

@@ -53,7 +53,7 @@ class _Rows:
                 what = f"{shown(where)} gives '{shown(path)}' two {kind}."
                 raise DataError(what, "Keep one of its lines.")
         repeated = len(ordered) - len(order)
-        notes += (f"{repeated:,} are listed twice",) if repeated else ()
+        notes += (f"listed again: {repeated:,}",) if repeated else ()
         groups = self.groups.numbered(order) if self.groups else None
         return Part(where, names, Folder(root), self.labels.numbered(order), groups, notes=notes)
 
@@ -87,7 +87,7 @@ def parts(file: Path | None, split: str) -> list[Part]:
         if split != TRAIN:
             return []
         raise DataError(f"The list {shown(where)} names no training image.", "Write train into its column split.")
-    notes = (f"{missing:,} listed files are not there, such as {shown(example, 100)}",) if missing else ()
+    notes = (f"not there: {missing:,} of the listed files, such as {shown(example, 100)}",) if missing else ()
     return [chosen.part(where, notes)]
 
 

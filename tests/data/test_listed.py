@@ -122,7 +122,7 @@ def test_missing_files_are_counted(photos: Path) -> None:
     lines = [row["path"] for row in ROWS]
     source = open_pretraining(write(photos, "some.txt", "\n".join([*lines, "gone/1.png", *lines[:2]])), 0)
     assert len(source) == 12
-    assert source.notes == ("1 listed files are not there, such as gone/1.png", "2 are listed twice")  # type: ignore[attr-defined]
+    assert source.notes == ("not there: 1 of the listed files, such as gone/1.png", "listed again: 2")  # type: ignore[attr-defined]
     with pytest.raises(DataError, match=r"11 of the 23 files .* such as '0\.png'"):
         open_pretraining(write(photos, "many.txt", "\n".join([*lines, *(f"{k}.png" for k in range(11))])), 0)
 
