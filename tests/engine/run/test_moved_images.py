@@ -90,6 +90,7 @@ def test_a_run_of_an_earlier_version_counts(root: Path, capsys: pytest.CaptureFi
     assert code == 0
 
 
+@pytest.mark.slow
 def test_a_list_on_stdin_is_kept_in_the_run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image_list.stdin.cache_clear()
     names = sorted(str(path) for path in (finished / "photos").rglob("*.png"))
