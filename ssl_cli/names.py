@@ -10,6 +10,18 @@ IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .ppm .pgm .pbm .pnm .npy".split()  # noqa: SIM905
 )
 
+SYSTEM_FOLDERS = frozenset({
+    "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "__pycache__", "lost+found",
+    "$recycle.bin", "recycler", "system volume information", ".thumbnails", ".trash", ".trashes", ".spotlight-v100",
+    ".fseventsd", ".appledouble", ".ipynb_checkpoints",
+})  # fmt: skip
+"""Folders of a system, a NAS or a tool, in lower case: they hold thumbnails and deleted files, no images."""
+
+
+def is_system_folder(name: str) -> bool:
+    """Whether a folder of this name belongs to a system, a NAS or a tool."""
+    return name.lower() in SYSTEM_FOLDERS
+
 
 def shown(name: str, limit: int = 300) -> str:
     """Escape control, bidirectional and undecodable characters of a name, and cut out its middle beyond `limit`."""

@@ -107,7 +107,7 @@ def training_of(settings: "Settings", step: int, steps: int, run: str = "", line
     """Describe the training of a run by its settings and the lines of its `metrics.jsonl`."""
     views, data, method = settings.views, settings.data, settings.method.name
     used = {*views.order, *(views.second or ())}
-    source = [shlex.quote(shown(data.source))] if data.source not in {None, "shapes"} and data.source else []
+    source = [shlex.quote(shown(place)) for place in data.places if place != "shapes"]
     words = [*source, *([] if method == "simclr" else ["--method", shlex.quote(shown(method))])]
     if settings.model.init_from:
         words += ["--init-from", shlex.quote(shown(settings.model.init_from))]

@@ -45,6 +45,11 @@ def precisions(incomplete: str) -> list[str]:
     return _starting(("auto", "fp32", "bf16"), incomplete)
 
 
+def bad_images(incomplete: str) -> list[str]:
+    """Complete what an image that cannot be read does."""
+    return _starting(("skip", "fail"), incomplete)
+
+
 def compilations(incomplete: str) -> list[str]:
     """Complete a mode of --compile."""
     return _starting(("auto", "on", "off", "graphs"), incomplete)

@@ -56,7 +56,7 @@ Teacher = Annotated[
     ),
 ]
 Images = Annotated[
-    str | None,
+    list[str] | None,
     typer.Argument(
         metavar="DATA", help="Images, with or without labels. Absent: the teacher's own.", show_default=False
     ),
@@ -80,6 +80,7 @@ def distill(
     max_time: options.MaxTime = None,
     test_data: options.TestData = None,
     download: options.Download = None,
+    on_bad_image: options.OnBadImage = None,
     threads: options.Threads = None,
     device: options.Device = None,
     precision: options.Precision = None,

@@ -27,7 +27,7 @@ Output = Annotated[
     ),
 ]
 Images = Annotated[
-    str | None, typer.Argument(metavar="DATA", help="Images. Absent: the run's own.", show_default=False)
+    list[str] | None, typer.Argument(metavar="DATA", help="Images. Absent: the run's own.", show_default=False)
 ]
 L2 = Annotated[
     bool,
@@ -64,7 +64,7 @@ def embed(
     from ssl_cli.vectors.embed import embed as make  # imports torch: after the arguments are validated
 
     events = make(
-        run, output, data, feature=feature, l2=l2, half=half, limit=limit, device=hardware, method=method,
-        machine=machine,
+        run, output, options.places(data), feature=feature, l2=l2, half=half, limit=limit, device=hardware,
+        method=method, machine=machine,
     )  # fmt: skip
     return present("embed", events, as_json=json)

@@ -39,6 +39,7 @@ def finetune(
     max_time: options.MaxTime = None,
     test_data: options.TestData = None,
     download: options.Download = None,
+    on_bad_image: options.OnBadImage = None,
     threads: options.Threads = None,
     device: options.Device = None,
     precision: options.Precision = None,

@@ -80,7 +80,7 @@ def knn_eval(
 
     events = evaluate(
         run,
-        data,
+        options.places(data),
         k=k,
         temperature=temperature,
         feature=feature,

@@ -38,7 +38,7 @@ def linear_eval(
 
     events = evaluate(
         run,
-        data,
+        options.places(data),
         labels=labels,
         baselines=baselines,
         test_data=test_data,

@@ -4,7 +4,7 @@ Every default is None, and the help states the real one as text: only what was t
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +37,7 @@ SETTINGS = {
     "init_from": "model.init_from",
     "pretrained": "model.pretrained",
     "threads": "data.threads",
+    "on_bad_image": "data.on_bad_image",
 }
 FLAG_NAMES = {
     key: "DATA" if name == "data" else f"--{name.replace('_', '-')}" for name, key in SETTINGS.items()
@@ -49,8 +50,13 @@ def flags(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, value in given.items():
         if name in SETTINGS:
             section, _, key = SETTINGS[name].partition(".")
-            tables.setdefault(section, {})[key] = value
+            tables.setdefault(section, {})[key] = places(value) if name == "data" else value
     return tables
+
+
+def places(data: Sequence[str] | None) -> str | tuple[str, ...] | None:
+    """Return the setting `data.source` of what was given as DATA: one place, several, or None."""
+    return (data[0] if len(data) == 1 else tuple(data)) if data else None
 
 
 def examples(*lines: str) -> str:
@@ -63,10 +69,12 @@ def examples(*lines: str) -> str:
 
 
 def switches(params: list[Any]) -> list[Any]:
-    """Give flags that take no value the metavar SWITCH, since typer's own would show <bool>; return the parameters."""
+    """Show flags without typer's <bool>, and several arguments without <list[str]>; return the parameters."""
     for param in params:
         if getattr(param, "is_flag", False) and param.metavar is None:
             param.metavar = SWITCH
+        if getattr(param, "nargs", 1) == -1:
+            param.display_type = lambda ctx: "<str>..."  # typer's own would show <list[str]>
     return params
 
 
@@ -86,15 +94,16 @@ DATA, TRAINING, SCORE = "Data", "Training", "Score"
 HARDWARE, OUTPUT, SETTING = "Hardware", "Output", "Settings"
 
 Data = Annotated[
-    str | None,
+    list[str] | None,
     typer.Argument(
         metavar="DATA",
-        help="Folder of images at any depth, or NAME[:SPLIT] of a torchvision data set. Absent: the embedded shapes.",
+        help="Folders of images at any depth, lists (.txt .csv .jsonl .parquet, - for stdin), archives (.zip .tar), or "
+        "NAME[:SPLIT] of a torchvision data set. Absent: the embedded shapes.",
         show_default=False,
     ),
 ]
 EvalData = Annotated[
-    str | None, typer.Argument(metavar="DATA", help="Labelled images. Absent: the run's own.", show_default=False)
+    list[str] | None, typer.Argument(metavar="DATA", help="Labelled images. Absent: the run's own.", show_default=False)
 ]
 Run = Annotated[
     str, typer.Argument(metavar="RUN", help="Run folder, or a checkpoint file.", autocompletion=complete.runs)
@@ -109,7 +118,7 @@ StartRun = Annotated[
     ),
 ]
 LabelledData = Annotated[
-    str | None,
+    list[str] | None,
     typer.Argument(
         metavar="DATA",
         help="Folder of images, one folder a class, or NAME of a torchvision data set. Absent: the run's own.",
@@ -122,11 +131,20 @@ Labels = Annotated[
 ]
 TestData = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="Folder of test images (default: DATA's, or split off)", rich_help_panel=DATA),
+    typer.Option(metavar="DIR", help="Test images, as DATA (default: DATA's, or split off)", rich_help_panel=DATA),
 ]
 Download = Annotated[
     bool | None,
     typer.Option("--download", metavar=SWITCH, help="Allow to download data, weights.", rich_help_panel=DATA),
+]
+OnBadImage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="skip|fail",
+        help="An image that cannot be read (default: skip, up to 10 or 5 %)",
+        autocompletion=complete.bad_images,
+        hidden=True,
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(metavar="N", help="Decode threads (default: all processors)", hidden=True)]
 ImageSize = Annotated[

@@ -1,10 +1,11 @@
 """Refuse what can be refused before torch is imported: in half a second rather than in three."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_cli.commands import options
+from ssl_cli.config.image_list import STDIN
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.names import expanded
@@ -39,6 +40,8 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
         raise UsageError(
             f"--devices {devices}, but another launcher has started {here.size} ranks.", "Leave --devices out."
         )
+    if STDIN in settings.data.places and max(devices or 1, here.size) > 1:
+        raise UsageError("DATA is -, which one process alone can read.", "Write the list to a file, and give that.")
     out = settings.run.out
     refuse_unfit(None if out is None else Path(out), resume=resume, overwrite=overwrite)
     require_data(settings.data)
@@ -68,13 +71,14 @@ def starting(params: Mapping[str, Any], run: str | None, request: "Request", *, 
         require_run(run)
     if params.get("labels") is not None:
         parse_labels(params["labels"])
-    if params.get("data") is not None:
-        require_data(DataSettings(source=params["data"], test=params.get("test_data")))
+    if params.get("data"):
+        require_data(DataSettings(source=options.places(params["data"]), test=params.get("test_data")))
 
 
 def evaluation(
-    run: str, data: str | None, test_data: str | None, *, device: str | None, download: bool | None, method: str | None
-) -> tuple[str, dict[str, Any]]:
+    run: str, data: Sequence[str] | None, test_data: str | None, *, device: str | None, download: bool | None,
+    method: str | None,
+) -> tuple[str, dict[str, Any]]:  # fmt: skip
     """Return the device to evaluate on and this machine's data settings; refuse what could not be evaluated.
 
     Raises:
@@ -90,7 +94,7 @@ def evaluation(
     flags = {"hardware": {"device": device}, "data": {"download": download}}
     settled = settle_machine(flags, flag_names=options.FLAG_NAMES, own_method=method is not None)
     require_run(run)
-    if data is not None:
-        require_data(DataSettings(source=data, test=test_data))
+    if data:
+        require_data(DataSettings(source=options.places(data), test=test_data))
     words = {key.removeprefix("data."): value for key, value in settled.items() if key.startswith("data.")}
     return settled.get("hardware.device", "auto"), words

@@ -38,6 +38,7 @@ def pretrain(
     image_size: options.ImageSize = None,
     test_data: options.TestData = None,
     download: options.Download = None,
+    on_bad_image: options.OnBadImage = None,
     threads: options.Threads = None,
     device: options.Device = None,
     precision: options.Precision = None,

@@ -1,15 +1,17 @@
 """The images that settings name: others to evaluate on, and their folders as absolute paths."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ssl_cli.config.image_list import STDIN, is_list, keep_stdin
 from ssl_cli.config.tree import Settings
-from ssl_cli.names import expanded
+from ssl_cli.names import expanded, is_there
 
 
 def with_data(
     settings: Settings,
-    data: str | None,
+    data: str | tuple[str, ...] | None,
     test_data: str | None,
     limit: int | None,
     machine: Mapping[str, Any] | None = None,
@@ -26,12 +28,31 @@ def with_data(
     return settings.model_copy(update={"data": settings.data.model_copy(update=changed)})
 
 
-def with_absolute_paths(settings: Settings) -> Settings:
-    """Return the settings with absolute paths of images and weights: the run is evaluated and resumed from anywhere."""
+def with_absolute_paths(settings: Settings, folder: Path | None = None) -> Settings:
+    """Return the settings with absolute paths of images and weights: the run is evaluated and resumed from anywhere.
+
+    Args:
+        settings: of the run.
+        folder: the run folder, in which a list on stdin is kept.
+    """
     data = settings.data
-    named = {name: expanded(value) for name in ("source", "test", "folder") if (value := getattr(data, name))}
-    made = {"folder"} if data.download else set()  # by the download
-    found = {name: str(path.absolute()) for name, path in named.items() if name in made or path.exists()}
+    places = [
+        str(keep_stdin(folder)) if folder is not None and place == STDIN and is_list(place) else place
+        for place in data.places
+    ]
+    found: dict[str, Any] = {"source": tuple(map(_absolute, places)) if len(places) > 1 else None}
+    if len(places) == 1:
+        found["source"] = _absolute(places[0])
+    if data.test:
+        found["test"] = _absolute(data.test)
+    if data.download or is_there(expanded(data.folder)):  # the download makes it
+        found["folder"] = str(expanded(data.folder).absolute())
     model, start = settings.model, settings.model.init_from
     model = model if start is None else model.model_copy(update={"init_from": str(expanded(start).absolute())})
     return settings.model_copy(update={"data": data.model_copy(update=found), "model": model})
+
+
+def _absolute(place: str) -> str:
+    """Return the absolute path of what is there; a name as it is."""
+    path = expanded(place)
+    return str(path.absolute()) if is_there(path) else place

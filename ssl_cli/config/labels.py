@@ -1,16 +1,15 @@
 """Which images are labelled: a share of each class, a number of each class, or those that a file lists."""
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_cli import disk
+from ssl_cli.config.image_list import read_rows
 from ssl_cli.errors import DataError, UsageError
 from ssl_cli.names import expanded, is_file, shown
 
 FORMS = "Write 10%, 4-per-class, or the name of a file."
-LARGEST_FILE = 2**28
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def require_unchanged(labels: str | None, before: str | None) -> None:
 
 
 def read_labels(file: Path) -> dict[str, str | None]:
-    """Read a list of paths, one a line, or a CSV whose first two columns are path and label; a header is left out.
+    """Read a list of paths, one a line, or a table of paths and labels; see `read_rows`.
 
     Returns:
         The label of each path; None where the file has none, so that the folder's counts.
@@ -88,23 +87,11 @@ def read_labels(file: Path) -> dict[str, str | None]:
     Raises:
         DataError: it cannot be read, is empty, or gives one image two labels.
     """
-    try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise DataError(f"The file of labels {shown(str(file))} is larger than 256 MiB.", FORMS)
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines)] if file.suffix.lower() == ".csv" else None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"The file of labels {shown(str(file))} cannot be read: {error}.", FORMS) from error
-    rows = rows if rows is not None else [[line.strip()] for line in lines]
-    rows = [row for row in rows if row and row[0]]
-    if rows and len(rows[0]) > 1 and rows[0][0].lower() in {"path", "file", "filename", "image", "name"}:
-        rows = rows[1:]
     found: dict[str, str | None] = {}
-    for path, *more in rows:
-        label = (more[0] if more else "") or None
-        if found.get(path, label) != label:
-            raise DataError(f"{shown(str(file))} gives '{shown(path)}' two labels.", "Keep one of its lines.")
-        found[path] = label
+    for row in read_rows(file, "file of labels"):
+        if found.get(row.path, row.label) != row.label:
+            raise DataError(f"{shown(str(file))} gives '{shown(row.path)}' two labels.", "Keep one of its lines.")
+        found[row.path] = row.label
     if not found:
         raise DataError(f"The file of labels {shown(str(file))} lists no image.", "Write one path a line.")
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ssl_cli.config.toml_file import TomlFile, read_toml
 from ssl_cli.errors import UsageError
-from ssl_cli.names import IMAGE_SUFFIXES, expanded, is_file, is_there, shown
+from ssl_cli.names import IMAGE_SUFFIXES, expanded, is_file, is_system_folder, is_there, shown
 from ssl_cli.registry import FAMILIES, METHODS, TRANSFERS, did_you_mean
 
 SIDES = {"cifar10": 32, "cifar100": 32, "svhn": 32, "mnist": 28, "fashionmnist": 28, "stl10": 96, "fake": 224}
@@ -97,8 +97,10 @@ def family_of(source: str | None) -> str:
     return "shapes" if source is None or source.lower() == "shapes" else "own"
 
 
-def side_of(source: str | None) -> float | None:
+def side_of(source: str | tuple[str, ...] | None) -> float | None:
     """Return the median short side in pixels of a data set's images; None where it has to be read from the images."""
+    if isinstance(source, tuple):
+        return side_of(source[0])
     if source is None or source.lower() == "shapes":
         return 32
     path = expanded(source)
@@ -136,9 +138,9 @@ def _some_images(folder: Path) -> Iterator[Path]:
     """Yield up to 32 image files, without walking the whole of a large folder."""
     found = 0
     for root, folders, files in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_system_folder(name))
         for name in sorted(files):
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield Path(root, name)
                 found += 1
                 if found == _PEEKED:

@@ -1,6 +1,7 @@
 """The settings of a resumed run: those in its folder, except for what the command line may change."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -10,17 +11,19 @@ from ssl_cli import disk
 from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.config.tree import Settings
 from ssl_cli.config.units import format_epochs
-from ssl_cli.errors import CheckpointError, UsageError
-from ssl_cli.names import decode_paths
+from ssl_cli.errors import CheckpointError, DataError, UsageError
+from ssl_cli.names import decode_paths, is_there, shown
 
 CHANGEABLE = {
     "schedule.epochs", "run.log_every", "run.checkpoint_every", "run.keep", "run.max_time", "run.out", "run.evaluate",
     "run.monitor", "run.stop_on_collapse",
-    "data.threads", "data.cache", "data.folder", "data.download",
+    "data.on_bad_image", "data.threads", "data.cache", "data.folder", "data.download",
 }  # fmt: skip
 """Settings that do not change what a step computes."""
 REPLANNING = {"hardware.micro_batch", "hardware.memory", "hardware.mode"}
 """Settings of the micro-batch plan: the gradient is the same up to rounding."""
+PLACES = {"data.source", "data.test"}
+"""Where the images lie, which may change where it is checked that they are the same."""
 DEVICE, START, RANGE = "hardware.device", "model.init_from", "data.range"
 
 
@@ -43,7 +46,7 @@ class Continuation:
 
 def continued(
     settings: Settings, origins: Mapping[str, str], file: Path, saved: Mapping[str, Any] | None = None,
-    sized: Mapping[str, Any] = MappingProxyType({}),
+    sized: Mapping[str, Any] = MappingProxyType({}), *, known: bool = False,
 ) -> Continuation:  # fmt: skip
     """Read the settings of the run and apply what the command line changes.
 
@@ -55,20 +58,21 @@ def continued(
         file: `settings.toml` of the run.
         saved: the settings in its checkpoint, which are used where the file is gone or damaged.
         sized: values that its plan chose for settings that are open in the file, by dotted key.
+        known: whether its images have a fingerprint, by which they are known wherever they lie.
 
     Raises:
-        UsageError: the command line changes a setting that affects what a step computes, or the run has a user's own
-            method class and it is not given again.
+        UsageError: the command line changes what a step computes, or does not name the run's own method class again.
         CheckpointError: the settings of the run cannot be read.
+        DataError: its images are no longer where they were.
     """
     notes, replan, device = [], False, None
+    changeable = CHANGEABLE | REPLANNING | (PLACES if known else set())
     try:
         table = parse_toml(disk.read_bytes(file).decode())
         before = Settings.model_validate(decode_paths(table))
     except (OSError, ValueError) as error:
         if saved is None:
-            words = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"{file} is damaged: {words}.", "Restore it.") from error
+            raise CheckpointError(f"{file} is damaged: {' '.join(str(error).split())[:200]}.", "Restore it.") from error
         notes.append(f"{file} is gone or damaged; the settings in the checkpoint are used.")
         before = settings_of(saved)
     name = before.method.name
@@ -85,7 +89,7 @@ def continued(
             device = wanted  # also where it is `auto` as before: another may be the best one here
         elif value == wanted or _is_recorded(key, value, wanted):
             continue
-        elif key not in CHANGEABLE | REPLANNING:
+        elif key not in changeable:
             raise UsageError(
                 f"{key} is {value} in this run and cannot become {wanted} ({origin}).",
                 "Leave it out to continue as before, or start another run with another --out.",
@@ -97,7 +101,16 @@ def continued(
             old["run"]["fit"] = [other for other in before.run.fit if other != key]  # it no longer follows the time
             now, then = format_epochs(wanted), format_epochs(value)
             notes.append(f"The run now has {now} epochs instead of {then}; its learning rates are recomputed.")
-    return Continuation(Settings.model_validate(old), notes, replan, device)
+    settings = Settings.model_validate(old)
+    _require_places(settings.data.places if known else ())
+    return Continuation(settings, notes, replan, device)
+
+
+def _require_places(places: Sequence[str]) -> None:
+    for place in places:
+        if os.sep in place and not is_there(Path(place)):
+            what = f"The images of this run are no longer at {shown(place)}."
+            raise DataError(what, "If they have moved, give their new place as DATA in addition to --resume and --out.")
 
 
 def settings_of(saved: Mapping[str, Any]) -> Settings:

@@ -20,7 +20,7 @@ from ssl_cli.config.methods import MethodSettings, method_settings
 from ssl_cli.config.recipe import family_of, read_recipe, variant
 from ssl_cli.config.refusal import ENV, refusal, unknown
 from ssl_cli.config.toml_file import TomlFile, flatten, is_name, nest, parse_toml, read_toml
-from ssl_cli.config.tree import SHAPING, Settings, leaves
+from ssl_cli.config.tree import SHAPING, DataSettings, Settings, leaves
 from ssl_cli.errors import UsageError
 from ssl_cli.names import is_there, shown
 from ssl_cli.registry import FAMILIES, METHODS, TRANSFERS, is_library_backbone, method_path
@@ -33,6 +33,8 @@ SWITCHES = {"SSLCLI_DEBUG"}
 """Variables of ours that are no settings."""
 _TEXT = {key for key, field in leaves(MethodSettings).items() if field.annotation in (str, str | None)}
 """Settings that are text: `--set run.out=1e3` names a folder, not a number."""
+_PLACES = "data.source"
+"""A path, or a list of paths."""
 _GROWING = "schedule.resolution"
 _SHAPING = {_GROWING, *(f"model.{name}" for name in SHAPING)}
 
@@ -137,7 +139,7 @@ class Environment(EnvSettingsSource, Source):
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Read a list or a table as TOML, where pydantic-settings would read JSON."""
-        return _parsed(field_name, value)
+        return _parsed(_PLACES if field is DataSettings.model_fields["source"] else field_name, value)
 
     def __call__(self) -> dict[str, Any]:  # noqa: D102
         return nest(self.values)
@@ -206,7 +208,7 @@ def _parsed(key: str, text: str) -> Any:
         parsed = parse_toml(f"value = {text}")
     except ValueError:
         return text
-    kinds = str if key in _TEXT else (str, bool, int, float, list, dict)
+    kinds = str if key in _TEXT else (str, list) if key == _PLACES else (str, bool, int, float, list, dict)
     return parsed["value"] if parsed.keys() == {"value"} and isinstance(parsed["value"], kinds) else text
 
 

@@ -102,8 +102,8 @@ def _images(settings: Settings) -> dict[str, Any]:
     data, augment = settings.data, settings.augment
     order = ["crop", "flip", *(["normalize"] if "normalize" in settings.views.order else [])]
     values = {f"data.{name}": getattr(data, name) for name in ("source", "test", "folder", "images", "limit")}
-    name, _, split = str(data.source).partition(":")
-    if split in {"unlabeled", "all"} and not Path(str(data.source)).exists():
+    name, _, split = data.places[0].partition(":") if len(data.places) == 1 else ("", "", "")
+    if split in {"unlabeled", "all"} and not Path(data.places[0]).exists():
         values["data.source"] = name
     values |= {"data.size": data.size, "data.channels": data.channels, "data.range": data.range}
     values |= {"run.seed": settings.run.seed}

@@ -74,6 +74,10 @@ class ModelSettings(Section):
         return self.backbone if is_library_backbone(self.backbone) else f"{self.backbone}, width {self.width:g}"
 
 
+def _one_or_several(value: Any) -> Any:
+    return (value[0] if len(value) == 1 else value or None) if isinstance(value, list | tuple) else value
+
+
 def _range(ends: tuple[float, float]) -> tuple[float, float]:
     if not ends[0] < ends[1] or not max(map(abs, ends)) < LARGEST_NUMBER:
         raise ValueError("two numbers, the smaller one first, such as [0, 4095]")
@@ -83,8 +87,11 @@ def _range(ends: tuple[float, float]) -> tuple[float, float]:
 class DataSettings(Section):
     """Images: where from, how many, how large."""
 
-    source: str | None = Field(None, description="folder or NAME[:SPLIT] of a torchvision data set; absent: shapes")
-    test: str | None = Field(None, description="folder of test images")
+    source: Annotated[str | tuple[str, ...] | None, BeforeValidator(_one_or_several)] = Field(
+        None,
+        description="folder, list, archive, or several, or NAME[:SPLIT] of a torchvision data set; absent: shapes",
+    )
+    test: str | None = Field(None, description="folder, list or archive of test images")
     folder: str = Field("data", description="where torchvision data sets are found")
     images: int = Field(16384, gt=0, le=10**7, description="training images of the embedded set")
     size: int = Field(224, ge=8, le=4096, description="side of a view in pixels")
@@ -104,11 +111,19 @@ class DataSettings(Section):
     labels_sha256: str | None = Field(None, description="of the FILE of labels, which does not change during a run")
     unlabelled: bool = Field(False, description="train on the images whose label is not used, too, as unlabelled")
     classes: tuple[str, ...] = Field((), description="names of the classes, in the order of the classifier's logits")
+    on_bad_image: Literal["skip", "fail"] = Field(
+        "skip", description="skip: replace up to 10 images, or 5 %, that cannot be read; fail: end at the first"
+    )
     threads: int | None = Field(None, gt=0, le=1024, description="decode threads; default: one per processor")
     cache: Literal["auto", "ram", "none"] = Field(
         "auto", description="keep decoded images in memory; auto: if they fit"
     )
     download: bool = Field(False, description="allow torchvision to download")
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What `source` names, one or several; none is the embedded set."""
+        return () if self.source is None else (self.source,) if isinstance(self.source, str) else self.source
 
     @property
     def value_range(self) -> tuple[float, float] | None:

@@ -10,11 +10,15 @@ FRACTION, FEW = 0.05, 10
 
 
 class BadImages:
-    """Record the bad images of a source by index; `skipped` holds one event each until the engine removes it."""
+    """Record the bad images of a source by index; `skipped` holds one event each until the engine removes it.
+
+    Of a source whose `skips_bad` is false, the first one ends the run.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.skipped: list[Skipped] = list(getattr(source, "skipped", ()))
+        self._skips = getattr(source, "skips_bad", True)
         self._indices: set[int] = set()
 
     def __contains__(self, index: int) -> bool:
@@ -31,6 +35,9 @@ class BadImages:
         self._indices.add(index)
         self.skipped.append(Skipped(step=step, path=self.source.path(index), reason=reason))
         bad, whole = len(self._indices), len(self.source)
+        if not self._skips:
+            what = f"{shown(self.source.path(index))} cannot be read: {reason}."
+            raise DataError(what, "Repair or remove it, or pass --on-bad-image skip.")
         if bad == whole or bad > max(FEW, FRACTION * whole):
             raise DataError(
                 f"{bad} of {whole} images of {shown(self.source.name)} cannot be read; the last one, "

@@ -13,7 +13,7 @@ import torchvision.datasets as tv
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.arrays import Arrays
 from ssl_cli.data.bands import in_channels
-from ssl_cli.data.folder import Files
+from ssl_cli.data.folder import Files, of_paths
 from ssl_cli.data.places import SPLITS, name_and_split
 from ssl_cli.data.source import Source
 from ssl_cli.errors import DataError
@@ -86,9 +86,8 @@ def _make(name: str, entry: Entry, split: str, settings: DataSettings) -> Any:
 def _files(name: str, dataset: Any, settings: DataSettings) -> Files:
     pairs = [dataset[k] for k in range(len(dataset))]
     classes = tuple(c[0] if isinstance(c, tuple) else str(c) for c in getattr(dataset, "classes", ()))
-    labels = torch.tensor([label for _, label in pairs])
-    paths, channels, value_range = [path for path, _ in pairs], settings.channels, settings.value_range
-    return Files(name, paths, labels, classes, channels=channels, value_range=value_range)
+    paths, labels = [path for path, _ in pairs], [label for _, label in pairs]
+    return of_paths(name, paths, labels, classes, channels=settings.channels, value_range=settings.value_range)
 
 
 def _arrays(name: str, dataset: Any) -> Arrays:

@@ -1,75 +1,132 @@
-"""Images in a folder, at any depth, as a source."""
+"""Images in files and archives as a source."""
 
-import os
-from collections.abc import Sequence
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ssl_cli.data.collect import folder_part
+from ssl_cli.data.compact import Names
 from ssl_cli.data.decode import decode
 from ssl_cli.data.numbers import Range
-from ssl_cli.data.search import find_images
-from ssl_cli.events import Skipped
+from ssl_cli.data.part import Folder, Numbered, Part
+from ssl_cli.data.source import Entry, Groups
+from ssl_cli.errors import DataError
+from ssl_cli.names import shown
 
 
 class Files:
-    """Serve image files as a source.
+    """Serve the images of some places as a source.
 
     Args:
         name: of the set, for messages.
-        paths: of the files.
-        labels: int64 `(N,)`, an index into `classes`, or -1.
-        classes: their names.
-        skipped: events of folders that could not be opened.
+        parts: the images; classes of the same name are one.
         channels: of each image, 1 to 16.
         value_range: see `decode`.
+        skips_bad: whether training replaces a few images that cannot be read, instead of ending at the first.
+
+    Attributes:
+        groups: of the images; None where no part has any.
+        skipped: events of folders that could not be opened.
+        notes: phrases on what was gone through or passed over.
     """
 
     def __init__(
-        self,
-        name: str,
-        paths: Sequence[str],
-        labels: Tensor,
-        classes: tuple[str, ...],
-        skipped: tuple[Skipped, ...] = (),
-        channels: int = 3,
-        value_range: Range | None = None,
-    ) -> None:
+        self, name: str, parts: Sequence[Part], channels: int = 3, value_range: Range | None = None, *,
+        skips_bad: bool = True,
+    ) -> None:  # fmt: skip
+        self.name, self.parts, self.skips_bad = name, tuple(parts), skips_bad
         self.channels, self.value_range = channels, value_range
-        self.name, self.paths, self.labels, self.classes, self.skipped = name, paths, labels, classes, skipped
+        self._starts = list(accumulate(map(len, self.parts), initial=0))
+        self.labels, classes = _joined([part.labels for part in self.parts])
+        self.classes = tuple(classes)
+        self.groups: Groups | None = None
+        if any(part.groups for part in self.parts):
+            none = [Numbered(array("q", [-1]) * len(part), ()) for part in self.parts]
+            self.groups = Groups(*_joined([part.groups or one for part, one in zip(self.parts, none, strict=True)]))
+        self.skipped = tuple(event for part in self.parts for event in part.skipped)
+        several = len(self.parts) > 1
+        self.notes = tuple(
+            f"{shown(part.prefix)}: {note}" if several and part.prefix else note
+            for part in self.parts
+            for note in part.notes
+        )
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return self._starts[-1]
+
+    def _at(self, index: int) -> tuple[Part, int]:
+        number = bisect_right(self._starts, index) - 1
+        return self.parts[number], index - self._starts[number]
 
     def path(self, index: int) -> str:
         """Return the path of image `index`."""
-        return self.paths[index]
+        part, number = self._at(index)
+        return part.storage.path(part.names[number])
+
+    def entries(self, indices: Sequence[int] | None = None) -> Iterator[Entry]:
+        """Yield what identifies the images `indices`, or all: with several parts, a name begins with its part's."""
+        several = len(self.parts) > 1
+        for part, number, name in self._all() if indices is None else self._some(indices):
+            yield Entry(f"{part.prefix}/{name}" if several else name, part.storage.size(name, number))
+
+    def _all(self) -> Iterator[tuple[Part, int, str]]:
+        return ((part, number, name) for part in self.parts for number, name in enumerate(part.names))
+
+    def _some(self, indices: Sequence[int]) -> Iterator[tuple[Part, int, str]]:
+        return ((part, number, part.names[number]) for part, number in map(self._at, indices))
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
         """Decode image `index` to uint8 `(C,H,W)`, short side at most `cap`.
 
         Raises:
-            DataError: the file cannot be read; the message is the reason.
+            DataError: it cannot be read; the message is the reason.
         """
         return decode(self.stored(index), cap, channels=self.channels, value_range=self.value_range)
 
-    def stored(self, index: int) -> Path:
-        """Return what is decoded for image `index`."""
-        return Path(self.paths[index])
+    def stored(self, index: int) -> Path | bytes:
+        """Return what is decoded for image `index`: its path, or its bytes in an archive.
+
+        Raises:
+            DataError: it cannot be read; the message is the reason.
+        """
+        part, number = self._at(index)
+        try:
+            return part.storage.open(part.names[number], number)
+        except OSError as error:
+            raise DataError(shown(error.strerror or str(error))) from error
 
 
 def open_folder(root: Path, channels: int = 3, value_range: Range | None = None) -> Files:
-    """Open the images below `root`; the label of one is the first folder below it, if there are at least two.
+    """Open the images below `root`; the label of one is the first folder below it.
 
     Raises:
         DataError: not a folder, or no image in it.
     """
-    found, skipped = find_images(root)
-    tops = [name.split(os.sep, 1)[0] if os.sep in name else None for name in found]
-    classes = tuple(sorted({top for top in tops if top is not None}))
-    if len(classes) < 2:
-        classes = ()
-    number = {name: k for k, name in enumerate(classes)}
-    labels = torch.tensor([number.get(top, -1) if top is not None else -1 for top in tops])
-    return Files(str(root), [str(root / name) for name in found], labels, classes, skipped, channels, value_range)
+    return Files(str(root), [folder_part(root)], channels, value_range)
+
+
+def of_paths(
+    name: str, paths: Sequence[str], labels: Sequence[int], classes: Sequence[str] = (), channels: int = 3,
+    value_range: Range | None = None,
+) -> Files:  # fmt: skip
+    """Serve image files in this order, whose labels are positions in `classes` or -1."""
+    part = Part(name, Names(paths), Folder(""), Numbered(array("q", labels), tuple(classes)))
+    return Files(name, [part], channels, value_range)
+
+
+def _joined(parts: Sequence[Numbered]) -> tuple[Tensor, Sequence[str]]:
+    """Return the numbers of all parts, int64 `(N,)`, by their names together; those of one part as they are."""
+    names = parts[0].names if len(parts) == 1 else sorted({name for part in parts for name in part.names})
+    place = {name: number for number, name in enumerate(names)} if len(parts) > 1 else {}
+    tensors = []
+    for part in parts:
+        of = torch.frombuffer(part.of, dtype=torch.int64).clone() if len(part.of) else torch.empty(0, dtype=torch.int64)
+        if len(parts) > 1:  # the last entry is for -1
+            of = torch.tensor([*(place[name] for name in part.names), -1])[of]
+        tensors.append(of)
+    return torch.cat(tensors), names

@@ -5,15 +5,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import in_channels
-from ssl_cli.data.folder import Files
-from ssl_cli.data.places import folder_of, is_shapes, name_and_split, training_folder
+from ssl_cli.data.collect import plain_folder
+from ssl_cli.data.folder import of_paths
+from ssl_cli.data.passed import Passed
+from ssl_cli.data.places import are_paths, is_shapes, name_and_split
 from ssl_cli.data.search import require_images, walk
 from ssl_cli.data.shapes import CLASSES, Shapes
-from ssl_cli.data.source import Source
+from ssl_cli.data.source import Source, note_of
 from ssl_cli.data.sources import open_pretraining
 
 SECONDS = 2.0
@@ -45,12 +45,14 @@ class Glance:
         few: some of them; None if they are not on this machine.
         where: folder or name of the source.
         doubt: why the number may be wrong; empty if it is exact.
+        note: what was gone through and passed over.
     """
 
     images: int
     few: Source | None
     where: str
     doubt: str = ""
+    note: str = ""
 
 
 def glance(settings: DataSettings, seed: int, enough: int = 0) -> Glance:
@@ -61,16 +63,17 @@ def glance(settings: DataSettings, seed: int, enough: int = 0) -> Glance:
     Raises:
         DataError: there is no such folder or data set, or no image in it.
     """
-    if settings.labels is not None:
+    places = settings.places
+    paths = are_paths(places)
+    if paths and settings.labels is None and len(places) == 1 and (found := plain_folder(places[0])):
+        return _folder(*found, settings, enough)
+    if paths or settings.labels is not None:
         source = open_pretraining(settings, seed)
-        return Glance(len(source), source, source.name)
-    folder = folder_of(settings.source)
-    if folder is not None:
-        return _folder(training_folder(folder), settings, enough)
-    if is_shapes(settings.source):
+        return Glance(len(source), source, source.name, note=note_of(source))
+    if is_shapes(places):
         count = _limited(settings.images, len(CLASSES), settings.limit)
         return Glance(count, in_channels(Shapes(min(FEW, count), settings.size, seed), settings.channels), "shapes")
-    name, split = name_and_split(str(settings.source))
+    name, split = name_and_split(places[0])
     classes, sizes = SIZES[name]
     labels = {"unlabeled": 1, "all": classes + 1}.get(split, classes)  # images without a label count as one class
     count = _limited(sizes[split], labels, settings.limit)
@@ -82,23 +85,22 @@ def _limited(images: int, classes: int, limit: int | None) -> int:
     return images if limit is None else min(images, limit * classes)
 
 
-def _folder(root: Path, settings: DataSettings, enough: int) -> Glance:
+def _folder(root: Path, through: str, settings: DataSettings, enough: int) -> Glance:
     require_images(root)
-    counts: dict[str, int] = {}
+    limit, counts, passed = settings.limit, dict[str, int](), Passed()
     paths: list[str] = []
     until = time.monotonic() + SECONDS
     doubt = ""
-    for path, _ in walk(root, []):
-        name = os.path.relpath(path, root)
-        top = name.partition(os.sep)[0] if os.sep in name else ""
+    for path, _ in walk(root, [], passed):
+        top, separator, _ = path[len(os.path.join(root, "")) :].partition(os.sep)  # noqa: PTH118
+        top = top if separator else ""
         counts[top] = counts.get(top, 0) + 1
         if len(paths) < FEW:
             paths.append(path)
         if time.monotonic() > until and sum(counts.values()) >= enough:
             doubt = f"There may be more images: they were counted for {SECONDS:g} s only."
             break
-    each = counts.values() if len(counts.keys() - {""}) > 1 else [sum(counts.values())]
-    images = sum(min(count, settings.limit or count) for count in each)
-    labels, channels, value_range = torch.full((len(paths),), -1), settings.channels, settings.value_range
-    few = Files(str(root), paths, labels, (), channels=channels, value_range=value_range)
-    return Glance(images, few, str(root), doubt)
+    images = sum(min(count, limit or count) for count in counts.values())
+    labels, channels, value_range = [-1] * len(paths), settings.channels, settings.value_range
+    few = of_paths(str(root), paths, labels, channels=channels, value_range=value_range)
+    return Glance(images, few, str(root), doubt, "; ".join(filter(None, [through, passed.note()])))

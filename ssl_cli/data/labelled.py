@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ssl_cli import draws
 from ssl_cli.config.labels import Labels, read_labels
-from ssl_cli.data.source import Source
+from ssl_cli.data.source import Source, entries_of
 from ssl_cli.data.split import subset
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
@@ -48,22 +48,22 @@ def choose(labels: Tensor, classes: tuple[str, ...], spec: Labels, seed: int) ->
     return torch.cat(chosen).sort().values
 
 
-def listed(source: Source, file: Path, root: Path | None) -> Source:
+def listed(source: Source, file: Path) -> Source:
     """Return the source with the labels of the images that a file lists, and -1 for all others.
 
     Args:
         source: the images.
-        file: of paths relative to `root`, or of the paths or names of the source itself; see `read_labels`.
-        root: the folder of the images; None: they are in none.
+        file: of paths relative to the place of the images, or of the paths or names of the source; see `read_labels`.
 
     Raises:
         DataError: it lists an image that is not there, or one without a label.
     """
     place = {source.path(index): index for index in range(len(source))}
+    place |= {entry.name: index for index, entry in enumerate(entries_of(source))}
     names = read_labels(file)
     found: dict[int, str] = {}
     for name, label in names.items():
-        index = place.get(str(root / name) if root else name, place.get(name))
+        index = place.get(name)
         if index is None:
             where = shown(source.name)
             raise DataError(f"'{shown(name)}' (in {shown(str(file))}) is no image of {where}.", "Give relative paths.")

@@ -1,14 +1,14 @@
 """Resolve DATA to a folder, the embedded set or a torchvision data set, without torch and before any image is read."""
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ssl_cli.config.image_list import STDIN
 from ssl_cli.config.tree import DataSettings
-from ssl_cli.data.search import require_images
+from ssl_cli.data.collect import require_places
 from ssl_cli.errors import DataError, UsageError
-from ssl_cli.names import expanded, is_folder, is_there, shown
+from ssl_cli.names import expanded, is_there, shown
 from ssl_cli.registry import closest, did_you_mean
 
 SHAPES = "shapes"
@@ -41,23 +41,29 @@ SPLITS: dict[str, Mapping[str, Mapping[str, Any]]] = {
 """Of each torchvision data set, its splits and the arguments of each."""
 
 
-def is_shapes(source: str | None) -> bool:
-    """Whether `source` is the embedded set."""
-    return source is None or source.lower() == SHAPES
+def is_shapes(places: Sequence[str]) -> bool:
+    """Whether DATA is the embedded set."""
+    return not places or (len(places) == 1 and places[0].lower() == SHAPES)
 
 
-def folder_of(source: str | None) -> Path | None:
-    """Return the path that `source` is; None for a name. An existing path is preferred to a name."""
-    if source is None:
-        return None
-    path = expanded(source)
-    meant = os.sep in source or source.startswith((".", "~"))
-    return path if meant or is_there(path) else None
+def is_path(source: str) -> bool:
+    """Whether DATA is a folder, a list or an archive, and no name. An existing path is preferred to a name."""
+    meant = os.sep in source or source == STDIN or source.startswith((".", "~"))
+    return meant or is_there(expanded(source))
 
 
-def training_folder(folder: Path) -> Path:
-    """Return the folder of the training images: `train/` in it, if there is one, else itself."""
-    return folder / "train" if is_folder(folder / "train") else folder
+def are_paths(places: Sequence[str]) -> bool:
+    """Whether DATA is folders, lists and archives; several places are always.
+
+    Raises:
+        DataError: there are several, and one of them is not there.
+    """
+    if len(places) > 1:
+        for place in places:
+            if not is_path(place):
+                what = f"There is no folder, list or archive called '{shown(place)}'."
+                raise DataError(what, "Of several DATA, each is a path; the name of a data set stands alone.")
+    return bool(places) and is_path(places[0])
 
 
 def name_and_split(source: str, split: str | None = None) -> tuple[str, str]:
@@ -86,21 +92,20 @@ def require_data(settings: DataSettings) -> None:
         DataError: no such folder, no image in it, or no such data set or split.
         UsageError: test images are given for the embedded set, which has its own.
     """
-    folder = folder_of(settings.source)
-    if folder is not None:
-        require_images(training_folder(folder))
-    elif not is_shapes(settings.source):
-        name_and_split(str(settings.source))
+    if are_paths(settings.places):
+        require_places(settings.places)
+    elif not is_shapes(settings.places):
+        name_and_split(settings.places[0])
     if settings.test is not None:
-        refuse_test_images(settings.source)
-        require_images(expanded(settings.test))
+        refuse_test_images(settings.places)
+        require_places([settings.test])
 
 
-def refuse_test_images(source: str | None) -> None:
+def refuse_test_images(places: Sequence[str]) -> None:
     """Refuse test images for the embedded set.
 
     Raises:
-        UsageError: `source` is the embedded set, which has its own.
+        UsageError: DATA is the embedded set, which has its own.
     """
-    if folder_of(source) is None and is_shapes(source):
+    if not are_paths(places) and is_shapes(places):
         raise UsageError("The embedded set has test images of its own.", "Give --test-data together with DATA.")

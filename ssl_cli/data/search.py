@@ -2,17 +2,34 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ssl_cli.data.compact import Names
 from ssl_cli.data.extras import is_readable
+from ssl_cli.data.layout import Layout, find_layout
+from ssl_cli.data.passed import Passed, ending_of
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
-from ssl_cli.names import IMAGE_SUFFIXES, is_folder, is_there, shown
+from ssl_cli.names import IMAGE_SUFFIXES, is_folder, is_system_folder, is_there, shown
 from ssl_cli.registry import closest
 
+_WITHOUT = ending_of("")
+_HEAD = 16
+"""Bytes by which an image without an ending is known."""
 
-def find_images(root: Path) -> tuple[list[str], tuple[Skipped, ...]]:
-    """Return the images' names relative to `root`, sorted, and events of folders that could not be opened.
+
+@dataclass
+class Found:
+    """What a folder holds: names of images relative to it, folders that could not be opened, what was passed over."""
+
+    names: Names = field(default_factory=Names)
+    skipped: list[Skipped] = field(default_factory=list)
+    passed: Passed = field(default_factory=Passed)
+
+
+def find_images(root: Path) -> Found:
+    """Find the images below `root`; their names are sorted.
 
     A linked file is left out if the file itself is found too.
 
@@ -20,15 +37,20 @@ def find_images(root: Path) -> tuple[list[str], tuple[Skipped, ...]]:
         DataError: not a folder, or no image in it.
     """
     _require_folder(root)
-    skipped: list[Skipped] = []
-    files: list[str] = []
-    links: list[str] = []
-    for path, linked in walk(root, skipped):
-        (links if linked else files).append(path)
-    files += _new(links, files)
-    if not files:
-        raise _nothing(root, skipped)
-    return sorted(os.path.relpath(path, root) for path in files), tuple(skipped)
+    found, links = Found(), list[str]()
+    start = len(os.path.join(root, ""))  # noqa: PTH118
+    for path, linked in walk(root, found.skipped, found.passed):
+        if linked:
+            links.append(path)
+        else:
+            found.names.append(path[start:])
+    for path in _new(links, (os.path.join(root, name) for name in found.names)):  # noqa: PTH118
+        found.names.append(path[start:])
+    if not len(found.names):
+        raise _nothing(root, found)
+    if not found.names.is_sorted:
+        found.names = Names(sorted(found.names))
+    return found
 
 
 def require_images(root: Path) -> None:
@@ -38,9 +60,37 @@ def require_images(root: Path) -> None:
         DataError: not a folder, or no image in it.
     """
     _require_folder(root)
-    skipped: list[Skipped] = []
-    if next(walk(root, skipped), None) is None:
-        raise _nothing(root, skipped)
+    found = Found()
+    if next(walk(root, found.skipped, found.passed), None) is None:
+        raise _nothing(root, found)
+
+
+def layout_of(root: Path) -> Layout:
+    """Find splits and classes in a folder.
+
+    Raises:
+        DataError: not a folder, or one whose splits are not clear.
+    """
+    _require_folder(root)
+
+    def look(below: str) -> tuple[list[str], bool]:
+        try:
+            images, folders, links = _list(str(root / below), Passed())
+        except OSError:
+            return [], False
+        return sorted((*folders, *links)), bool(images)
+
+    return find_layout(look, str(root))
+
+
+def archives_in(root: Path, endings: tuple[str, ...]) -> list[str]:
+    """Return the paths of the archives that lie in a folder, sorted; of one that cannot be opened none."""
+    try:
+        with os.scandir(root) as scan:
+            names = [e.name for e in scan if e.name.lower().endswith(endings) and not e.name.startswith(".")]
+    except OSError:
+        return []
+    return [str(root / name) for name in sorted(names)]
 
 
 def _require_folder(root: Path) -> None:
@@ -49,7 +99,7 @@ def _require_folder(root: Path) -> None:
     if is_there(root):
         raise DataError(
             f"The folder {shown(str(root))} is a file, not a folder of images.",
-            "Give a folder that holds images, at any depth.",
+            "Give a folder that holds images, at any depth, a list (.txt, .csv, .jsonl) or an archive (.zip, .tar).",
         )
     near = closest_path(root)
     raise DataError(
@@ -58,12 +108,14 @@ def _require_folder(root: Path) -> None:
     )
 
 
-def _nothing(root: Path, skipped: list[Skipped]) -> DataError:
-    unopened = next((skip for skip in skipped if skip.path == str(root)), None)
+def _nothing(root: Path, found: Found) -> DataError:
+    unopened = next((skip for skip in found.skipped if skip.path == str(root)), None)
     if unopened:
         return DataError(f"Of {shown(str(root))}, {unopened.reason}.", "Give a folder that you may read.")
     looked = f"Looked for {' '.join(sorted(IMAGE_SUFFIXES))}, at any depth."
-    return DataError(f"There is no image in {shown(str(root))}.", f"Give another folder. {looked}")
+    note = found.passed.note()
+    what = f"There is no image in {shown(str(root))}{f' ({note})' if note else ''}."
+    return DataError(what, f"Give another folder. {looked}")
 
 
 def closest_path(path: Path) -> str | None:
@@ -75,47 +127,112 @@ def closest_path(path: Path) -> str | None:
     return str(path.parent / near) if near else None
 
 
-def walk(root: Path, skipped: list[Skipped]) -> Iterator[tuple[str, bool]]:
+def walk(root: Path, skipped: list[Skipped], passed: Passed) -> Iterator[tuple[str, bool]]:
     """Yield every image file and whether it is a link; add folders that cannot be opened to `skipped`.
 
     A folder is read once, however many links point to it, and by its own name rather than by a link's, because links
-    are read last.
+    are read last. What no link leads to comes in the order of its name relative to the root.
     """
     entered: set[tuple[int, int]] = set()
     links = [str(root)]
     while links:
-        folders, links = sorted(links, reverse=True), []
-        while folders:
-            folder = folders.pop()
-            try:
-                identity = _identity(folder)
-                if identity in entered:
-                    continue
-                with os.scandir(folder) as scan:
-                    entries = sorted(scan, key=lambda entry: entry.name)
-            except OSError as error:
-                skipped.append(Skipped(path=folder, reason=f"the folder cannot be opened: {error.strerror}"))
-                continue
-            entered.add(identity)
-            for entry in entries:
-                kind = _kind(entry)
-                if kind == "folder":
-                    (links if entry.is_symlink() else folders).append(entry.path)
-                elif kind == "image":
-                    yield entry.path, entry.is_symlink()
+        later: list[str] = []
+        for link in sorted(links):
+            stack = [iter([os.path.join(link, "")])]  # noqa: PTH118
+            while stack:
+                path = next(stack[-1], None)
+                if path is None:
+                    stack.pop()
+                elif not path.endswith(os.sep):
+                    yield path, False
+                elif (entries := _open(path, entered, skipped, passed)) is not None:
+                    paths, image_links, folder_links = entries
+                    yield from ((image, True) for image in image_links)
+                    later += folder_links
+                    stack.append(iter(paths))
+        links = later
 
 
-def _kind(entry: os.DirEntry[str]) -> str | None:
-    """Return `folder` or `image`; None for pipes, devices, dangling links, hidden and other files."""
-    if entry.name.startswith("."):
-        return None
+def _open(
+    path: str, entered: set[tuple[int, int]], skipped: list[Skipped], passed: Passed
+) -> tuple[list[str], list[str], list[str]] | None:
+    """Return sorted paths of images and folders, which end in a separator, and of linked images and folders.
+
+    None: the folder was entered before, or cannot be opened.
+    """
+    folder = path.rstrip(os.sep) or os.sep
     try:
-        if entry.is_dir():
-            return "folder"
-        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-        return "image" if (suffix in IMAGE_SUFFIXES or is_readable(suffix)) and entry.is_file() else None
-    except OSError:
+        identity = _identity(folder)
+        if identity in entered:
+            return None
+        images, folders, linked_folders = _list(folder, passed)
+    except OSError as error:
+        skipped.append(Skipped(path=folder, reason=f"the folder cannot be opened: {error.strerror}"))
         return None
+    entered.add(identity)
+    own = [name for name, linked in images if not linked]
+    paths = [path + name for name in sorted([*own, *(f"{name}{os.sep}" for name in folders)])]
+    links = [path + name for name, linked in images if linked]
+    return paths, sorted(links), [path + name for name in linked_folders]
+
+
+def _list(folder: str, passed: Passed) -> tuple[list[tuple[str, bool]], list[str], list[str]]:
+    """Return names of images and whether each is a link, of folders, and of links to folders; count the rest.
+
+    Neither returned nor counted are pipes, devices, dangling links and hidden files.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    images, folders, links = list[tuple[str, bool]](), list[str](), list[str]()
+    with os.scandir(folder) as scan:
+        for entry in scan:
+            name = entry.name
+            try:
+                if entry.is_dir():
+                    if is_system_folder(name):
+                        passed.folder(name)
+                    elif not name.startswith("."):
+                        (links if entry.is_symlink() else folders).append(name)
+                elif not name.startswith(".") and entry.is_file():
+                    if _is_image(name, entry.path):
+                        images.append((name, entry.is_symlink()))
+                    else:
+                        passed.file(name)
+            except OSError:
+                continue
+    return images, folders, links
+
+
+def _is_image(name: str, path: str) -> bool:
+    """Whether a file is an image by its ending, or, where it has none, by its first bytes.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    suffix = name[name.rfind(".") :].lower()
+    if suffix in IMAGE_SUFFIXES or is_readable(suffix):
+        return True
+    return ending_of(name) == _WITHOUT and starts_as_image(_head(path))
+
+
+def _head(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _HEAD)
+    finally:
+        os.close(descriptor)
+
+
+def starts_as_image(head: bytes) -> bool:
+    """Whether a file with these first 16 bytes is an image of a format that is read."""
+    return (
+        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\x93NUMPY"))
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or head[4:12] in (b"ftypavif", b"ftypavis")
+        or (head[:2] == b"BM" and head[6:10] == bytes(4))
+        or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace())
+    )
 
 
 def _new(links: Iterable[str], files: Iterable[str]) -> list[str]:

@@ -1,6 +1,8 @@
-"""The interface of a data set: a length, labels, and reading image i."""
+"""The interface of a data set: a length, labels, and reading image i; what some sets know in addition."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -44,3 +46,56 @@ class BatchedSource(Source, Protocol):
     def read_many(self, indices: Tensor) -> Tensor:
         """Return the images of int64 indices `(N,)`, uint8 `(N,C,H,W)`."""
         ...
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The group of each image, such as a patient, a plate, a site or a video.
+
+    Attributes:
+        of: int64 `(N,)`, an index into `names`, or -1.
+        names: of the groups.
+    """
+
+    of: Tensor
+    names: Sequence[str]
+
+    def select(self, indices: Tensor) -> "Groups":
+        """Return the groups of the images `indices` `(M,)`."""
+        return Groups(self.of[indices], self.names)
+
+
+def groups_of(source: Source) -> Groups | None:
+    """Return the groups of a source's images; None: it has none."""
+    return getattr(source, "groups", None)
+
+
+def note_of(source: Source) -> str:
+    """Describe in a line what was gone through and passed over to find the images; empty: nothing."""
+    return "; ".join(getattr(source, "notes", ()))
+
+
+def described(source: Source) -> str:
+    """Name a source, with what was gone through and passed over to find its images."""
+    return "; ".join(filter(None, [source.name, note_of(source)]))
+
+
+class Entry(NamedTuple):
+    """What identifies an image wherever it lies: its name relative to its place, and its bytes (-1: it is gone)."""
+
+    name: str
+    size: int
+
+
+@runtime_checkable
+class FileSource(Protocol):
+    """A source of files, which are known wherever they lie."""
+
+    def entries(self, indices: Sequence[int] | None = None) -> Iterator[Entry]:
+        """Yield what identifies the images `indices`, or all."""
+        ...
+
+
+def entries_of(source: Source, indices: Sequence[int] | None = None) -> Iterator[Entry]:
+    """Yield what identifies the images `indices`, or all; nothing where the images are no files."""
+    return source.entries(indices) if isinstance(source, FileSource) else iter(())

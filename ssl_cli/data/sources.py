@@ -1,23 +1,27 @@
 """Open the images to pretrain on and those to evaluate with, from the settings."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from ssl_cli.config.labels import parse_labels, require_unchanged
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import in_channels
-from ssl_cli.data.folder import open_folder
+from ssl_cli.data.collect import given_parts, test_parts, training_parts
+from ssl_cli.data.folder import Files
 from ssl_cli.data.labelled import choose, listed
-from ssl_cli.data.places import folder_of, is_shapes, refuse_test_images, training_folder
+from ssl_cli.data.part import Folder, Part
+from ssl_cli.data.places import are_paths, is_shapes, refuse_test_images
 from ssl_cli.data.shapes import CLASSES, Shapes, Stream
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import hold_out, labelled, limited, part_of, relabelled, stratified, subset
 from ssl_cli.errors import DataError, NoLabelsError
-from ssl_cli.names import expanded, is_folder, shown
+from ssl_cli.names import shown
 
-_TESTS = ("test", "val")
 _TEST_IMAGES = 2048
+_NAMED = 3
+"""Classes that a note names."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,10 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test", labe
     """
     if labels is not None:
         settings = settings.model_copy(update={"labels": labels, "labels_sha256": None})
-    named = folder_of(settings.source) is None and not is_shapes(settings.source)
+    named = not are_paths(settings.places) and not is_shapes(settings.places)
     bank = _labelled(_training(settings, seed, "train" if named else None))  # also of a name such as stl10:unlabeled
     queries, note = _test_images(settings, seed, split)
+    _require_classes(bank)
     if queries is None:
         bank, queries = stratified(bank, seed)
     else:
@@ -84,6 +89,7 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test", labe
         raise DataError(
             f"{shown(bank.name)} holds one image of each class; a split needs two.", "Give --test-data DIR."
         )
+    note = "; ".join(filter(None, [note, _without_queries(bank, queries)]))
     if labels is not None:
         bank = subset(bank, choose(bank.labels, bank.classes, parse_labels(labels), seed))
         note = "; ".join(filter(None, (note, f"labels: {shown(labels)}")))
@@ -104,17 +110,21 @@ def open_test(settings: DataSettings, seed: int) -> tuple[Source, str]:
 
 def _training(settings: DataSettings, seed: int, split: str | None = None) -> Source:
     """Open the training images, `split` of a named set if given; their labels are those of a file, if there is one."""
-    folder, root = folder_of(settings.source), None
-    if folder is not None:
-        root = training_folder(folder)
-        source: Source = open_folder(root, settings.channels, settings.value_range)
-    elif is_shapes(settings.source):
+    if are_paths(settings.places):
+        source: Source = _files(training_parts(settings.places), settings)
+    elif is_shapes(settings.places):
         source = in_channels(Shapes(settings.images, settings.size, seed), settings.channels)
     else:
         source = _open_named(settings, split)
     source, file = limited(source, settings.limit), parse_labels(settings.labels).file if settings.labels else None
     require_unchanged(settings.labels, settings.labels_sha256)
-    return source if file is None else listed(source, file, root)
+    return source if file is None else listed(source, file)
+
+
+def _files(parts: list[Part], settings: DataSettings) -> Files:
+    name = parts[0].where if len(parts) == 1 else ", ".join(part.prefix for part in parts[:_NAMED])
+    name += ", ..." if len(parts) > _NAMED else ""
+    return Files(name, parts, settings.channels, settings.value_range, skips_bad=settings.on_bad_image == "skip")
 
 
 def _with_labels(source: Source, settings: DataSettings, seed: int) -> Source:
@@ -142,10 +152,10 @@ def _with_labels(source: Source, settings: DataSettings, seed: int) -> Source:
 def _test_images(settings: DataSettings, seed: int, split: str) -> tuple[Source | None, str]:
     """Return the test images, None if they are to be split off the training images, and what they are."""
     by_seed = f"a fifth of each class held out by seed {seed}"
-    folder = folder_of(settings.source)
-    if folder is None and is_shapes(settings.source):
+    paths = are_paths(settings.places)
+    if not paths and is_shapes(settings.places):
         if settings.test is not None:
-            refuse_test_images(settings.source)
+            refuse_test_images(settings.places)
         stream: Stream = "validation" if split == "validation" else "test"
         count = max(len(CLASSES), min(_TEST_IMAGES, settings.images // 8))
         queries = in_channels(Shapes(count, settings.size, seed, stream), settings.channels)
@@ -153,15 +163,38 @@ def _test_images(settings: DataSettings, seed: int, split: str) -> tuple[Source 
     if split == "validation":
         return None, f"the training images, {by_seed}"
     if settings.test is not None:
-        test = open_folder(expanded(settings.test), settings.channels, settings.value_range)
-        return test, f"the images of {shown(settings.test)}"
-    if folder is None:
+        return _files(given_parts(settings.test), settings), f"the images of {shown(settings.test)}"
+    if not paths:
         return _open_named(settings, "test"), "the data set's own test split"
-    for name in _TESTS if is_folder(folder / "train") else ():
-        if is_folder(folder / name):
-            found = open_folder(folder / name, settings.channels, settings.value_range)
-            return found, f"the folder's own {name}/"
+    if parts := test_parts(settings.places):
+        where = Path(parts[0].where).name
+        own = f"{shown(where)}/" if isinstance(parts[0].storage, Folder) else f"test images, of {shown(where)}"
+        return _files(parts, settings), f"the data's own {own}"
     return None, f"no test images were given: {by_seed}, though pretraining saw them"
+
+
+def _require_classes(source: Source) -> None:
+    """Refuse images of one class, which nothing can be asked about.
+
+    Raises:
+        NoLabelsError: there is one.
+    """
+    if len(source.classes) == 1:
+        what = f"The images of {shown(source.name)} are of one class, '{shown(source.classes[0])}'"
+        raise NoLabelsError(f"{what}, so there is nothing to evaluate with.", "Give a folder for each of two classes.")
+
+
+def _without_queries(bank: Source, queries: Source) -> str:
+    """Name the classes of the bank that no query is of; empty: there is none."""
+    asked, known = (set(source.labels.tolist()) for source in (queries, bank))
+    left = sorted(known - asked)
+    if not left:
+        return ""
+    names = ", ".join(shown(bank.classes[label]) for label in left[:_NAMED])
+    more = ", ..." if len(left) > _NAMED else ""
+    few = int((bank.labels.bincount()[left] == 1).sum())
+    why = f", {few} of them with a single image" if few else ""
+    return f"{len(left)} of its {len(known)} classes have no test image{why}: {names}{more}"
 
 
 def _labelled(source: Source) -> Source:
@@ -182,4 +215,4 @@ def _open_named(settings: DataSettings, split: str | None = None) -> Source:
     """Open a torchvision data set; torchvision, which takes seconds to import, is needed for these only."""
     from ssl_cli.data.catalogue import open_named
 
-    return open_named(str(settings.source), settings, *([split] if split else []))
+    return open_named(settings.places[0], settings, *([split] if split else []))

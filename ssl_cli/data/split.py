@@ -1,10 +1,12 @@
 """Subsets of a source: the first images of each class, and a stratified split by seed."""
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
 from ssl_cli import draws
-from ssl_cli.data.source import BatchedSource, Source
+from ssl_cli.data.source import BatchedSource, Entry, Source, entries_of, groups_of
 
 _STREAM = -1
 """First word of the stream of these permutations; those of epochs start from 0."""
@@ -26,7 +28,10 @@ class Subset:
         self.source, self.indices, self.name = source, indices, source.name
         self.labels = source.labels[indices] if labels is None else labels
         self.classes = source.classes if classes is None else classes
-        self.skipped = getattr(source, "skipped", ())
+        self.skipped, self.notes = getattr(source, "skipped", ()), getattr(source, "notes", ())
+        self.skips_bad = getattr(source, "skips_bad", True)
+        groups = groups_of(source)
+        self.groups = groups and groups.select(indices)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -34,6 +39,13 @@ class Subset:
     def path(self, index: int) -> str:
         """Return the image's path in the source."""
         return self.source.path(int(self.indices[index]))
+
+    def entries(self, indices: Sequence[int] | None = None) -> Iterator[Entry]:
+        """Yield what identifies the images in the source; nothing where they are no files."""
+        if indices is None and torch.equal(self.indices, torch.arange(len(self.source))):
+            return entries_of(self.source)
+        chosen = self.indices if indices is None else self.indices[list(indices)]
+        return entries_of(self.source, chosen.tolist())
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
         """Read the image from the source."""

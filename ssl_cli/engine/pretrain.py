@@ -15,9 +15,10 @@ from ssl_cli import checkpoint
 from ssl_cli.config.images import with_absolute_paths
 from ssl_cli.config.resume import Continuation, continued
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.fingerprint import Record, record_of, require_same
 from ssl_cli.data.loader import require_batch
 from ssl_cli.data.measured import measured
-from ssl_cli.data.source import Source
+from ssl_cli.data.source import Source, described
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
 from ssl_cli.engine.evaluation.classify import classify
@@ -75,7 +76,7 @@ def pretrain(
         try:
             request.raise_if_signalled()
             with capture_logging(folder.log, out), process_group(local_device(settings.hardware.device), request):
-                for last in _events(with_absolute_paths(settings), origins, folder, request, resume=resume):
+                for last in _events(with_absolute_paths(settings, out), origins, folder, request, resume=resume):
                     started |= isinstance(last, Started)
                     measured = last.result if isinstance(last, Evaluated) and last.name == "quality" else measured
                     folder.record(last)
@@ -165,7 +166,9 @@ def _reopen(
     plan = folder.read_plan().get("resolved")
     sized = plan.get("sized") if isinstance(plan, dict) else None
     sized = sized if isinstance(sized, dict) else state["resolved"].get("sized", {}) if state else {}
-    continuation = continued(settings, origins, folder.settings_file, state and state["settings"], sized)
+    known = bool((plan if isinstance(plan, dict) else state["resolved"] if state else {}).get("fingerprint"))
+    saved = state and state["settings"]
+    continuation = continued(settings, origins, folder.settings_file, saved, sized, known=known)
     return continuation, state, [*continuation.notes, *notes]
 
 
@@ -183,13 +186,15 @@ def assemble(
     began, asked = time.monotonic(), recorded(continuation.settings, initial)
     resolved = before = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder, asked)
     source = open_pretraining(asked.data, asked.run.seed)
+    record = record_of(source)
     asked, looked = (asked, ()) if resolved else measured(asked, source)
     device = local_device(continuation.device or (resolved.device if resolved else asked.hardware.device))
     sized = SizedRun(fitted(asked, resolved.sized)) if resolved else size(asked, len(source), source, device)
     settings, notes = cap_queue(sized.settings, len(source))
     if resolved:
         steps = whole_steps(settings, len(source), resolved.calibrated)
-        _refuse_other_run(resolved, state, len(source), steps)
+        require_same(record, resolved.fingerprint, resolved.images, folder.path)
+        _refuse_more_steps(state, steps)
     if resolved and torch.device(resolved.device).type != device.type:
         notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
         resolved = None
@@ -198,7 +203,8 @@ def assemble(
     starts = [initial.choice(objective, settings)] if initial else []
     sized = replace(sized, choices=(*sized.choices, *looked, *starts))
     if resolved is None:
-        plan = _new_plan(settings, objective, source, folder, sized, spent=time.monotonic() - began, earlier=before)
+        spent = time.monotonic() - began
+        plan = _new_plan(settings, objective, source, folder, sized, record, spent=spent, earlier=before)
         settings, resolved, ram, planned = plan.settings, plan.resolved, plan.cache_bytes, _planned(plan)
         notes += plan.warnings
     else:
@@ -228,12 +234,16 @@ def assemble(
 
 
 def _new_plan(
-    settings: Settings, objective: Objective, source: Source, folder: RunFolder, sized: SizedRun, *,
+    settings: Settings, objective: Objective, source: Source, folder: RunFolder, sized: SizedRun, record: Record, *,
     spent: float, earlier: Resolved | None,
 ) -> Plan:  # fmt: skip
     """Plan a run that has no plan for this device, and write the plan and the environment to the folder."""
-    plan = make_plan(settings, objective, len(source), source.name, source, folder.path, spent=spent, earlier=earlier)
-    plan = replace(plan, choices=(*sized.choices, *plan.choices), warnings=(*sized.warnings, *plan.warnings))
+    plan = make_plan(
+        settings, objective, len(source), described(source), source, folder.path, spent=spent, earlier=earlier
+    )
+    resolved = replace(plan.resolved, fingerprint=record.write(folder.path))
+    choices, warnings = (*sized.choices, *plan.choices), (*sized.warnings, *plan.warnings)
+    plan = replace(plan, resolved=resolved, choices=choices, warnings=warnings)
     folder.write_plan(_planned(plan), plan.resolved.as_dict())
     folder.write_environment({"torch": str(torch.__version__), "torchvision": version("torchvision")})
     return plan
@@ -278,18 +288,13 @@ def _resumed_plan(
     where = f"step {step:,}" if step else "its beginning"
     where += ", the last one: nothing is left to train" if step == steps else ""
     choices = (
-        *describe(settings, objective, len(source), source.name),
+        *describe(settings, objective, len(source), described(source)),
         Choice(name="resumed", value=f"from {where}", reason=what),
     )
     return Planned(choices=choices, expected=expected)
 
 
-def _refuse_other_run(resolved: Resolved, state: dict[str, Any] | None, images: int, steps: int) -> None:
-    if images != resolved.images:
-        raise DataError(
-            f"This run was on {resolved.images:,} images, and now there are {images:,}.",
-            "Restore the folder as it was, or start another run with another --out.",
-        )
+def _refuse_more_steps(state: dict[str, Any] | None, steps: int) -> None:
     if state and state["step"] > steps:
         raise UsageError(
             f"The run has taken {state['step']:,} steps, and these epochs have only {steps:,}.", "Pass more --epochs."

@@ -20,6 +20,8 @@ EARLIER: Mapping[str, Any] = {
 class Resolved:
     """The choices that a resumed run takes over; see `MicroBatchPlan` and `ImageCache` for those of memory.
 
+    `fingerprint` is that of the images (`data.fingerprint`), empty where they are no files.
+
     `sized` holds the values of the settings in `run.fit`, `timing` what the number of epochs was counted by, and
     `calibrated` after which step it was corrected and what it is since; see `RunSchedule`.
     """
@@ -37,6 +39,7 @@ class Resolved:
     sized: dict[Fitted, int | float | str] = field(default_factory=dict)
     timing: Timing | None = None
     calibrated: tuple[PositiveInt, PositiveFloat] | None = None
+    fingerprint: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Resolved":

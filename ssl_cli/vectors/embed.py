@@ -1,6 +1,5 @@
 """A vector for each image of a data set, by the encoder of a run, into one file."""
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ssl_cli import disk
 from ssl_cli.config.images import with_data
+from ssl_cli.data.fingerprint import record_of
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.data.split import subset
@@ -30,8 +30,8 @@ H, Z = "h", "z"
 
 
 def embed(
-    run: str, output: Path, data: str | None = None, *, feature: str = H, l2: bool = False, half: bool = False,
-    limit: int | None = None, device: str = "auto", method: str | None = None,
+    run: str, output: Path, data: str | tuple[str, ...] | None = None, *, feature: str = H, l2: bool = False,
+    half: bool = False, limit: int | None = None, device: str = "auto", method: str | None = None,
     machine: Mapping[str, Any] | None = None,
 ) -> Iterator[Event]:  # fmt: skip
     """Write a row of h or z for each image, in the order of the images; the last event is `Evaluated` named `embed`.
@@ -65,7 +65,8 @@ def embed(
     encoder = objective if feature == Z else objective.represent
     identity = {
         "checkpoint": disk.sha256(Path(trained.checkpoint)), "feature": feature, "l2": l2, "half": half,
-        "precision": trained.precision, "size": side, "images": _names_digest(source),
+        "precision": trained.precision, "size": side, "images": len(source), "name": source.name,
+        "fingerprint": record_of(source).fingerprint,
     }  # fmt: skip
     with evaluating(objective):
         width = _width(encoder, torch.zeros(1, settings.data.channels, side, side, device=place))
@@ -114,12 +115,3 @@ def _finished(rows: Tensor, l2: bool, half: bool) -> Tensor:
         hint = "Leave out --half, or give an earlier checkpoint file as RUN."
         raise DivergedError("The representation is not finite.", hint)
     return rows
-
-
-def _names_digest(source: Source) -> str:
-    """Return the sha256 of the number, names and labels of the images."""
-    digest = hashlib.sha256(f"{len(source)} {source.name} {source.classes}".encode("utf-8", "surrogateescape"))
-    digest.update(source.labels.numpy().tobytes())
-    for index in range(len(source)):
-        digest.update(source.path(index).encode("utf-8", "surrogateescape") + b"\0")
-    return digest.hexdigest()

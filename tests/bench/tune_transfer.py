@@ -41,7 +41,7 @@ def main() -> None:
     settings = settled.settings
     objective = build_objective(settings, torch.device("cpu"))
     objective.load_state_dict(state["objective"])
-    if is_shapes(settings.data.source):
+    if is_shapes(settings.data.places):
         test = open_evaluation(settings.data, settings.run.seed, "validation").queries
     else:
         test, _ = open_test(settings.data, settings.run.seed)

@@ -42,7 +42,8 @@ TABLE = [
     Wrong("pretrain --temperature 0.2", 2, "No such option: --temperature", "--set method.temperature=VALUE"),
     Wrong("pretrain --batch", 2, "'--batch' requires an argument", "sslcli pretrain --help"),
     Wrong("pretrain --batch many", 2, "Invalid value for '--batch'", "sslcli pretrain --help"),
-    Wrong("pretrain photos birds", 2, "unexpected extra argument", "sslcli pretrain --help"),
+    Wrong("pretrain photos birds cifar10", 3, "called 'cifar10'", "stands alone"),
+    Wrong("export runs/first photos -o x.onnx", 2, "unexpected extra argument", "sslcli export --help"),
     Wrong("knn-eval", 2, "Missing argument 'RUN'", "sslcli knn-eval --help"),
     # settings, with where they come from
     Wrong("pretrain --batch -3", 2, "run.batch = -3 (from --batch)", "Give --batch another value"),
@@ -108,7 +109,7 @@ TABLE = [
     Wrong("pretrain stl10:unlabelled", 3, "no split 'unlabelled'", "'unlabeled'"),
     Wrong("pretrain cifar10", 3, "'cifar10' is not in the data folder", "--download"),
     Wrong("pretrain empty", 3, "no image in empty", "Looked for"),
-    Wrong("pretrain text.txt", 3, "is a file, not a folder", "folder that holds images"),
+    Wrong("pretrain text.txt", 3, "None of the first files in the list", "relative to the folder of the list"),
     Wrong(f"pretrain {LONG}/", 3, "does not exist", ""),
     Wrong("pretrain photos --test-data nope/", 3, "folder nope does not exist", ""),
     Wrong("pretrain --test-data photos", 2, "test images of its own", "together with DATA"),

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ssl_cli.data.folder import open_folder
 from ssl_cli.errors import DataError
@@ -26,17 +27,58 @@ def test_labels_are_the_first_folders(tmp_path: Path) -> None:
     assert source.read(0).shape == (3, 8, 8)
 
 
-@pytest.mark.parametrize("classes", [{".": 3}, {"only": 3}, {"only/one": 2, "only/two": 2}])
-def test_no_labels_below_two_folders(tmp_path: Path, classes: dict[str, int]) -> None:
-    source = open_folder(folder(tmp_path, classes))
-    assert source.classes == ()
-    assert set(source.labels.tolist()) == {-1}
+def test_no_labels_without_a_folder_and_one_class_of_one(tmp_path: Path) -> None:
+    source = open_folder(folder(tmp_path / "flat", {".": 3}))
+    assert (source.classes, set(source.labels.tolist())) == ((), {-1})
+    source = open_folder(folder(tmp_path / "one", {"bird": 3}))
+    assert (source.classes, set(source.labels.tolist())) == (("bird",), {0})
 
 
-def test_suffixes(tmp_path: Path) -> None:
-    for name in ("a.jpg", "a.JPG", "b.JPEG", "c.tif", "notes.txt", ".hidden.png", "d.png.part", "e"):
+def test_the_content_of_a_file_without_an_ending_decides(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.JPG", "b.JPEG", "c.tif", "notes.txt", ".hidden.png", "d.png.part", "e", "0123.89abcdef01"):
         save(tmp_path / name)
-    assert names(tmp_path) == ["a.JPG", "a.jpg", "b.JPEG", "c.tif"]
+    (tmp_path / "f").write_text("no image")
+    (tmp_path / "Thumbs.db").write_text("of a system")
+    os.mkfifo(tmp_path / "pipe")
+    assert names(tmp_path) == ["0123.89abcdef01", "a.JPG", "a.jpg", "b.JPEG", "c.tif", "e"]
+    assert open_folder(tmp_path).notes == ("passed over: 1 .part, 1 .txt, 1 without an ending",)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF"])
+def test_every_format_is_known_by_its_first_bytes(tmp_path: Path, form: str) -> None:
+    Image.new("RGB", (9, 7)).save(tmp_path / "x", form)
+    assert names(tmp_path) == ["x"]
+
+
+def test_folders_of_a_system_are_passed_over_and_counted(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"a": 2, "b": 1})
+    for name in ("@eaDir/x.png", "a/@eaDir/000.png", "__MACOSX/a", "$RECYCLE.BIN", "b/.thumbnails", "Lost+Found"):
+        save(root / name / "thumb.png")
+    source = open_folder(root)
+    assert (len(source), source.classes) == (3, ("a", "b"))
+    assert source.notes == (
+        "passed over: system folders (2 @eaDir, 1 $RECYCLE.BIN, 1 .thumbnails, 1 Lost+Found, 1 others)",
+    )
+
+
+def test_names_come_in_the_order_that_earlier_versions_had(tmp_path: Path) -> None:
+    for name in (
+        "a/x.png",
+        "a.png",
+        "a-b/x.png",
+        "a b.png",
+        "ab/x.png",
+        "a/x/y.png",
+        "a/x-y.png",
+        "Z/1.png",
+        "é/1.png",
+    ):
+        save(tmp_path / name)
+    assert names(tmp_path) == sorted(names(tmp_path))
+    outside = folder(tmp_path.parent / "outside", {".": 2})
+    (tmp_path / "a" / "link").symlink_to(outside)
+    assert names(tmp_path) == sorted(names(tmp_path))
+    assert len(names(tmp_path)) == 11
 
 
 def test_traps(tmp_path: Path) -> None:

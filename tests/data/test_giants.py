@@ -268,11 +268,11 @@ from pathlib import Path
 import torch
 from ssl_cli.data.decode import peak_bytes
 from ssl_cli.data.decoding import DECODING
-from ssl_cli.data.folder import Files
+from ssl_cli.data.folder import of_paths
 from ssl_cli.data.reader import Reader
 def memory(key): return int(re.search(key + r":\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 DECODING.limit = 1
-source = Files("large", [sys.argv[1]] * 8, torch.full((8,), -1), ())
+source = of_paths("large", [sys.argv[1]] * 8, [-1] * 8)
 before = memory("VmRSS")
 with Reader(source, 4, 64) as reader:
     for pending in [reader.submit(k) for k in range(8)]:

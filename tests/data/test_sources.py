@@ -12,6 +12,7 @@ import torchvision.datasets as tv
 
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data import catalogue
+from ssl_cli.data.loader import Loader
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.data.sources import open_evaluation, open_pretraining
 from ssl_cli.errors import DataError
@@ -169,3 +170,17 @@ def test_gray_arrays_become_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_pretraining(DataSettings(source="mnist"), 0)
     assert source.read(1).shape == (3, 4, 4)
     assert source.classes == ("0", "1")
+
+
+def test_the_first_image_that_cannot_be_read_ends_the_run_where_that_is_asked_for(tmp_path: Path) -> None:
+    folder(tmp_path, {"a": 8, "b": 4})
+    (tmp_path / "a" / "bad.png").write_text("no image")
+    for limit in (None, 100):
+        skip = DataSettings(source=str(tmp_path), limit=limit)
+        loader = Loader(open_pretraining(skip, 0), 12, 0)
+        assert len(list(loader.batches(0, 3))) == 3
+        assert [Path(skipped.path).name for skipped in loader.skipped] == ["bad.png"]
+        source = open_pretraining(skip.model_copy(update={"on_bad_image": "fail"}), 0)
+        with pytest.raises(DataError, match=r"bad\.png cannot be read: it is not an image") as caught:
+            list(Loader(source, 12, 0).batches(0, 3))
+        assert "--on-bad-image skip" in caught.value.hint

@@ -262,7 +262,7 @@ class Hanging(Files):
     release = threading.Event()
 
     def read(self, index: int, cap: int | None = None) -> torch.Tensor:
-        if self.paths[index].endswith("gone.png"):
+        if self.path(index).endswith("gone.png"):
             self.release.wait()
         return super().read(index, cap)
 
@@ -272,7 +272,7 @@ def test_a_disk_that_is_gone_costs_the_file_and_not_the_run(tmp_path: Path) -> N
         save(tmp_path / f"{k:02}.png", k)
     save(tmp_path / "gone.png")
     found = open_folder(tmp_path)
-    source = Hanging(found.name, found.paths, found.labels, ())
+    source = Hanging(found.name, found.parts)
     try:
         loader = Loader(source, 4, 0, threads=2, deadline=0.5)
         batches = list(loader.batches(0, 9))

@@ -9,6 +9,7 @@ from tests.mutants import (
     of_planning,
     of_processes,
     of_quality,
+    of_sources,
     of_transfer,
     of_values,
     of_vectors,
@@ -35,6 +36,7 @@ MUTANTS: list[Mutant] = sorted(
         *of_vectors.MUTANTS,
         *of_values.MUTANTS,
         *of_weights.MUTANTS,
+        *of_sources.MUTANTS,
     ],
     key=lambda mutant: 99 if mutant.trap is None else mutant.trap,
 )

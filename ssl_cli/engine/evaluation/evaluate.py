@@ -31,7 +31,7 @@ TRAINED, PIXELS, UNTRAINED = "trained", "pixels", "untrained"
 
 def knn_eval(
     run: str,
-    data: str | None = None,
+    data: str | tuple[str, ...] | None = None,
     *,
     k: int | None = None,
     temperature: float = 0.1,
@@ -74,7 +74,7 @@ def knn_eval(
 
 def linear_eval(
     run: str,
-    data: str | None = None,
+    data: str | tuple[str, ...] | None = None,
     *,
     labels: str | None = None,
     baselines: bool = False,

@@ -37,7 +37,8 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     objective = build_objective(settings, device, seen.images, initial)
     starts = [initial.choice(objective, settings)] if initial else []
     out, few, spent = Path(settings.run.out or "runs"), seen.few, time.monotonic() - began
-    found = plan.make_plan(settings, objective, seen.images, seen.where, few, out, dry_run=True, spent=spent)
+    where = "; ".join(filter(None, [seen.where, seen.note]))
+    found = plan.make_plan(settings, objective, seen.images, where, few, out, dry_run=True, spent=spent)
     yield Planned(choices=(*sized.choices, *looked, *starts, *found.choices), expected=found.expected)
     if found.resolved.timing is not None:
         yield Sized(

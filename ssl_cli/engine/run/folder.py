@@ -16,13 +16,15 @@ import psutil
 import tomli_w
 
 from ssl_cli import __version__, cgroups, disk, events, lock, status
+from ssl_cli.config.image_list import KEPT
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.fingerprint import FILE as IMAGES
 from ssl_cli.errors import ResourceError
 from ssl_cli.names import encode_paths, is_folder, shown
 from ssl_cli.run_path import is_started, not_empty, refuse_unfit, run_of_checkpoints
 
 SCHEMA = 1
-FILES = ("plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "settings.toml")
+FILES = ("plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "settings.toml", IMAGES)
 CHECKPOINT_FILES = r"step_\d{8,}\.(pt|json|corrupt)(\.corrupt)?(\.\d+)?"
 
 
@@ -161,7 +163,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _delete_run(path: Path) -> None:
     """Delete the files of a run, and nothing else in the folder."""
     # status.json stays: wherever this is interrupted, the rest is still marked as a run
-    for name in FILES:
+    for name in (*FILES, *(file.name for file in path.glob(KEPT))):
         (path / name).unlink(missing_ok=True)
     for folder in (path / name for name in ("checkpoints", "eval", "export")):
         if not folder.is_dir():

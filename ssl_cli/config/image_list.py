@@ -1,0 +1,196 @@
+"""Lists of images: `.txt` with a path a line, `.csv`, `.tsv`, `.jsonl` or `.parquet` with a column `path`, or stdin."""
+
+import codecs
+import csv
+import functools
+import hashlib
+import io
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from ssl_cli import disk
+from ssl_cli.errors import DataError, UsageError
+from ssl_cli.names import is_file, is_there, shown
+
+STDIN = "-"
+KEPT = f"images-{'[0-9a-f]' * 8}.jsonl"
+"""Pattern of the file in a run folder that keeps a list on stdin."""
+ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+LARGEST = 2 * 2**30
+"""Bytes of a list; a million long paths are a tenth of it."""
+LONGEST_LINE = 2**16
+PATHS = ("path", "file", "filename", "file_name", "filepath", "image", "name")
+"""Names of the column of paths, the one that counts first."""
+HINT = "Write a path a line, or a .csv with the columns path and, if there are any, label, group, split."
+
+
+class Row(NamedTuple):
+    """A line of a list; None for what it does not state."""
+
+    path: str
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
+
+
+def is_list(source: str) -> bool:
+    """Whether DATA is a list: `-`, or a file with the ending of one."""
+    path = Path(os.path.expanduser(source))  # noqa: PTH111
+    return (source == STDIN and not is_there(path)) or (source.lower().endswith(ENDINGS) and is_file(path))
+
+
+def read_rows(file: Path | None, what: str = "list") -> Iterator[Row]:
+    """Yield the rows of a list, of stdin if it is None.
+
+    A `.csv` without a header has the columns path and label. Rows without a path are left out.
+
+    Raises:
+        DataError: it cannot be read, or has no column of paths.
+    """
+    name = f"The {what} {'on stdin' if file is None else shown(str(file))}"
+    ending = _ending_of_stdin() if file is None else file.suffix.lower()
+    try:
+        if file is not None and file.stat().st_size > LARGEST:
+            raise DataError(f"{name} is larger than {LARGEST >> 30} GiB.", HINT)
+        if file is not None and ending == ".parquet":
+            yield from _rows_of_table(_parquet(file, name), name)
+            return
+        with _open(file) as stream:
+            lines = _lines(stream, name)
+            match ending:
+                case ".csv" | ".tsv":
+                    yield from _csv(lines, "\t" if ending == ".tsv" else ",")
+                case ".jsonl" | ".ndjson":
+                    yield from _rows_of_table(_objects(lines, name), name)
+                case _:
+                    yield from (Row(path) for line in lines if (path := line.strip()))
+    except (OSError, ValueError, csv.Error) as error:
+        words = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise DataError(f"{name} cannot be read: {shown(words)}.", HINT) from error
+
+
+def _open(file: Path | None) -> IO[bytes]:
+    if file is None:
+        return io.BytesIO(stdin())
+    disk.require_file(file)
+    return file.open("rb")
+
+
+def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
+    """Yield lines with their ends; bytes that are not UTF-8 are those of a path."""
+    number = 0
+    while line := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE or b"\0" in line:
+            fault = "holds a zero byte" if b"\0" in line else f"is longer than {LONGEST_LINE >> 10} KiB"
+            raise DataError(f"{name} is no list of paths: line {number:,} {fault}.", HINT)
+        yield line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode("utf-8", "surrogateescape")
+
+
+def _csv(lines: Iterator[str], delimiter: str) -> Iterator[Row]:
+    rows = csv.reader(lines, delimiter=delimiter)
+    first = next((row for row in rows if any(map(str.strip, row))), [])
+    header = [cell.strip().lower() for cell in first]
+    is_header = any(cell in PATHS for cell in header)
+    columns = _columns(header) if is_header else {"path": 0, "label": 1}
+    places = [columns.get(column, sys.maxsize) for column in Row._fields]
+    for row in itertools.chain([] if is_header else [first], rows):
+        path, *others = (row[place].strip() if place < len(row) else "" for place in places)
+        if path:
+            yield Row(path, *(word or None for word in others))
+
+
+def _columns(header: Sequence[str]) -> Mapping[str, int]:
+    """Return the place of each column that is used, in a header with one of paths."""
+    path = next(word for word in PATHS if word in header)
+    others = {word: header.index(word) for word in ("label", "group", "split") if word in header}
+    return {"path": header.index(path), **others}
+
+
+def _objects(lines: Iterator[str], name: str) -> Iterator[Mapping[str, Any]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise DataError(f"Line {number:,} of {name[0].lower()}{name[1:]} is no JSON object.", HINT)
+        yield found
+
+
+def _parquet(file: Path, name: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        hint = "pip install 'sslcli[parquet]' (pyarrow), or write a .csv."
+        raise DataError(f"{name} needs pyarrow to be read.", hint) from None
+    try:
+        table = parquet.ParquetFile(file)
+        names = table.schema_arrow.names
+        for batch in table.iter_batches(4096, columns=[n for n in names if n in (*PATHS, "label", "group", "split")]):
+            yield from batch.to_pylist()
+    except Exception as error:  # pyarrow has errors of its own
+        raise DataError(f"{name} cannot be read: {shown(str(error)).rstrip('.')}.", HINT) from error
+
+
+def _rows_of_table(objects: Iterator[Mapping[str, Any]], name: str) -> Iterator[Row]:
+    column = None
+    for found in objects:
+        column = column if column in found else next((word for word in PATHS if word in found), None)
+        if column is None:
+            raise DataError(f"{name} has a row without a path: {shown(str(found), 100)}.", HINT)
+        row = _row({**found, "path": found[column]})
+        if "\0" in row.path:
+            raise DataError(f"{name} has a path with a zero byte.", HINT)
+        if row.path:
+            yield row
+
+
+def _row(values: Mapping[str, Any]) -> Row:
+    """Build a row; text and numbers count, anything else is as if it were not there."""
+    words = {key: str(value).strip() for key, value in values.items() if isinstance(value, str | int | float)}
+    return Row(words.get("path", ""), *(words.get(key) or None for key in ("label", "group", "split")))
+
+
+@functools.cache
+def stdin() -> bytes:
+    """Read stdin, once.
+
+    Raises:
+        UsageError: it is a terminal.
+        DataError: it is larger than a list may be.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("DATA is -, and nothing is piped into stdin.", "find photos -name '*.jpg' | sslcli pretrain -")
+    data = sys.stdin.buffer.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise DataError(f"The list on stdin is larger than {LARGEST >> 30} GiB.", HINT)
+    return data
+
+
+def _ending_of_stdin() -> str:
+    """Return what stdin holds: JSON objects, a table with a header, or paths."""
+    first = stdin()[: LONGEST_LINE + 1].removeprefix(codecs.BOM_UTF8).lstrip().split(b"\n", 1)[0].lower()
+    if first.startswith(b"{"):
+        return ".jsonl"
+    for ending, delimiter in ((".csv", b","), (".tsv", b"\t")):
+        if any(cell.strip().decode("utf-8", "replace") in PATHS for cell in first.split(delimiter)):
+            return ending
+    return ".txt"
+
+
+def keep_stdin(folder: Path) -> Path:
+    """Write the list on stdin to a folder, with absolute paths; return the file, which is named by its content."""
+    root = Path.cwd()
+    lines = [json.dumps({**row._asdict(), "path": str(root / row.path)}) for row in read_rows(None)]
+    text = "\n".join([*lines, ""]).encode()
+    file = folder / f"images-{hashlib.sha256(text).hexdigest()[:8]}.jsonl"
+    disk.write_bytes(file, text)
+    return file

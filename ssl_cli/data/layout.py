@@ -1,0 +1,93 @@
+"""How images lie in folders, on disk or in an archive: wrapping folders, splits and classes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ssl_cli.errors import DataError
+from ssl_cli.names import shown
+
+TRAIN, VAL, TEST = "train", "val", "test"
+SPLITS = {
+    "train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST, "testing": TEST,
+}  # fmt: skip
+"""The usual names of splits, in any case."""
+_DEEPEST = 16
+
+Look = Callable[[str], tuple[Sequence[str], bool]]
+"""Return the folders in a folder, which is named relative to the root with `/` (empty: the root), and whether an image
+lies in it."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the images lie, by folders relative to the root; empty: the root itself.
+
+    Attributes:
+        train: of the training images.
+        test: of the test images; None: there are none of their own.
+        through: the wrapping folder that was gone through.
+    """
+
+    train: str = ""
+    test: str | None = None
+    through: str = ""
+
+
+def split_of(name: str) -> str | None:
+    """Return `train`, `val` or `test` for a usual name of a split in any case; None for any other."""
+    return SPLITS.get(name.lower())
+
+
+def find_layout(look: Look, where: str) -> Layout:
+    """Find splits and classes; a folder that holds one folder and no image is gone through, unless that is a class.
+
+    Args:
+        look: lists a folder.
+        where: the root, for messages.
+
+    Raises:
+        DataError: there are test images and no training images, or two folders for one split.
+    """
+    below = ""
+    for _ in range(_DEEPEST):
+        folders, images = look(below)
+        splits = _splits(folders, lambda name, below=below: look(_join(below, name)), where)  # type: ignore[misc]
+        if splits is not None:
+            train, test = splits
+            return Layout(_join(below, train), None if test is None else _join(below, test), below)
+        if images or len(folders) != 1:
+            break
+        within, images = look(_join(below, folders[0]))
+        if images or not within:  # it is a class
+            break
+        below = _join(below, folders[0])
+    return Layout(below, None, below)
+
+
+def _splits(
+    folders: Sequence[str], look: Callable[[str], tuple[Sequence[str], bool]], where: str
+) -> tuple[str, str | None] | None:
+    """Return the folders of the training images and of the test images; None where the folders are no splits."""
+    found: dict[str, list[str]] = {}
+    for name in folders:
+        if (split := split_of(name)) is not None:
+            found.setdefault(split, []).append(name)
+    if TRAIN not in found:
+        if len(found) == 2 and sum(map(len, found.values())) == len(folders):
+            both = " and ".join(f"{shown(name)}/" for names in found.values() for name in names)
+            what = f"{shown(where)} holds {both}, and no folder of training images."
+            raise DataError(what, "Give the folder of the training images, and --test-data for the others.")
+        return None
+    if len(found) == 1 and len(folders) > len(found[TRAIN]) and not look(found[TRAIN][0])[0]:
+        return None  # a class of that name among others
+    for split, names in found.items():
+        if len(names) > 1:
+            both = " and ".join(f"{shown(name)}/" for name in names)
+            what = f"{shown(where)} holds {both}: which are the {'training' if split == TRAIN else split} images?"
+            raise DataError(what, "Rename one, or give the folder itself, and --test-data for the test images.")
+    tests = found.get(TEST) or found.get(VAL)
+    return found[TRAIN][0], tests[0] if tests else None
+
+
+def _join(*parts: str) -> str:
+    return "/".join(part for part in parts if part)
