@@ -64,9 +64,8 @@ def embed(
     place = next(objective.parameters()).device
     encoder = objective if feature == Z else objective.represent
     identity = {
-        "checkpoint": disk.sha256(Path(trained.checkpoint)), "feature": feature, "l2": l2, "half": half,
-        "precision": trained.precision, "size": side, "images": len(source), "name": source.name,
-        "fingerprint": record_of(source).fingerprint,
+        "checkpoint": disk.sha256(Path(trained.checkpoint)), "feature": feature, "l2": l2, "half": half, "size": side,
+        "precision": trained.precision, "images": [source.name, len(source), record_of(source).fingerprint],
     }  # fmt: skip
     with evaluating(objective):
         width = _width(encoder, torch.zeros(1, settings.data.channels, side, side, device=place))

@@ -116,12 +116,12 @@ def test_test_data_with_splits_of_its_own_are_its_test_images(tmp_path: Path) ->
 def test_what_was_passed_over_is_counted_at_a_glance(tmp_path: Path) -> None:
     folder(tmp_path, {".": 3})
     for k in range(4):
-        (tmp_path / f"{k}.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+        (tmp_path / f"{k}.PSD").write_bytes(b"8BPS")
     save(tmp_path / "@eaDir" / "x.png")
     assert "passed over: 4 .psd" in glance(settings(tmp_path), 0).note
     assert "1 @eaDir" in glance(settings(tmp_path), 0).note
     (tmp_path / "others").mkdir()
-    for path in tmp_path.glob("*.HEIC"):
+    for path in tmp_path.glob("*.PSD"):
         path.rename(tmp_path / "others" / path.name)
     with pytest.raises(DataError, match=r"no image in .*4 \.psd"):
         open_pretraining(settings(tmp_path / "others"), 0)
