@@ -14,7 +14,7 @@ from ssl_cli.registry import did_you_mean
 EPILOG = options.examples(
     "A row for each image, and their paths: sslcli embed runs/photos photos/ -o vectors.npy",
     "For search by cosine, in half the space: sslcli embed runs/photos photos/ --l2 --half -o vectors.safetensors",
-    "A table with path, label and vector: sslcli embed runs/photos photos/ -o vectors.parquet",
+    "A table with path, label and vector: sslcli embed runs/photos photos/ -o vectors.csv",
 )
 Output = Annotated[
     Path,

@@ -48,6 +48,7 @@ def test_knn_result(run: Path) -> None:
     assert (event.name, event.step) == ("knn", 7)
     result = event.result
     names = {"top1", "top5", "k", "temperature", "feature", "bank", "queries", "note", "baselines", "step", "advice"}
+    names |= {"started"}
     assert names == result.keys()
     assert (result["k"], result["temperature"], result["feature"], result["bank"]) == (20, 0.1, "h", 64)
     assert 0 <= result["top1"] <= result["top5"] <= 1
@@ -168,6 +169,9 @@ def test_linear_result(run: Path, quick_probe: None) -> None:
         "baselines",
         "step",
         "advice",
+        "started",
+        "labels",
+        "parameters",
     } == result.keys()
     assert result["settings"]["l2"] in result["settings"]["l2_grid"]
     assert json.dumps(result)
@@ -190,7 +194,7 @@ def test_classes_that_are_not_in_the_bank_are_misses(
     data = open_evaluation(toy_settings().data, 0)
     classes = (*data.bank.classes, "strange", "stranger")
     queries = subset(data.queries, torch.arange(8), torch.full((8,), len(classes) - 1), classes)
-    monkeypatch.setattr(evaluate, "open_evaluation", lambda *_: Evaluation(data.bank, queries, "two sets"))
+    monkeypatch.setattr(evaluate, "open_evaluation", lambda *_, **__: Evaluation(data.bank, queries, "two sets"))
     for command in (knn_eval, linear_eval):
         result = last(command(str(run), device="cpu")).result
         assert (result["top1"], result["top5"]) == (0, 0)
