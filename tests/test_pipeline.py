@@ -257,7 +257,7 @@ def test_overwrite_replaces_a_pipeline_and_leaves_other_files(
         ([], 2, "how many images are labelled"),
         (["--labels", "99-per-class"], 3, "has 8 training images, and 99 are asked for"),
         (["{plain}", "--labels", "10%"], 3, "have no labels"),
-        (["{one}", "--labels", "10%"], 3, "have no labels"),
+        (["{one}", "--labels", "10%"], 3, "has one class, and a classifier needs two"),
         (["{gone}", "--labels", "10%"], 3, "does not exist"),
         (["--labels", "10%", "--time", "5s"], 2, "too short for 5 stages"),
         (["--labels", "10%", "--method", "nosuch"], 2, "nosuch"),

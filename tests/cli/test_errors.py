@@ -60,7 +60,7 @@ USAGE = [
     ["pretrain", "--lr", "nan"],
     ["pretrain", "--memory", "much"],
     ["pretrain", "--config", "none.toml"],
-    ["pretrain", "a", "b"],
+    ["methods", "a", "b"],
     ["inspect-augs", "-o", "x", "--views", "0"],
 ]
 
