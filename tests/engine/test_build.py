@@ -94,6 +94,7 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path, method: str, name: str) -
     assert fingerprint(ends[0].objective.backbone) == fingerprint(ends[1].objective.backbone)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_swin")
 def test_a_run_is_measured(tmp_path: Path) -> None:
     out, small = tmp_path / "run", {"data": {"size": 32, "images": 16}, "schedule": {"epochs": 1}}

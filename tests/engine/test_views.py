@@ -183,6 +183,7 @@ def test_a_run_with_prefetching_is_the_same_and_so_is_one_that_was_stopped(tmp_p
         assert early + losses(tmp_path / "stopped", resume=True) == wanted
 
 
+@pytest.mark.slow
 def test_views_grow_over_a_run_and_over_one_that_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sides, augment = [], ViewLoader.augment
 

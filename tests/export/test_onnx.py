@@ -99,7 +99,9 @@ def test_dead_encoder_agrees() -> None:
     assert compare(convert(dead, 12, 18), dead, batches()).max_error == 0
 
 
-@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize(
+    "opset", [n if n in (OPSETS[0], OPSETS[-1]) else pytest.param(n, marks=pytest.mark.slow) for n in OPSETS]
+)
 def test_every_opset_with_the_transform_before_it(encoder: Encoder, opset: int) -> None:
     model = convert(encoder, 12, opset, "fitted")
     prepend(model, Preprocessing(12, 12, "bicubic"))
