@@ -5,9 +5,13 @@ import sys
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 # Set before torch is imported, since more threads would compete with the other test processes for the cores; the
 # processes that tests start inherit it.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any load")  # no test may fail because the machine is busy
 ENOUGH = 10**9
 """Bytes beyond which more room changes nothing for the networks of tests."""
 
