@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_cli import disk
 from ssl_cli.config.images import with_data
 from ssl_cli.data.fingerprint import record_of
 from ssl_cli.data.source import Source
@@ -57,14 +56,14 @@ def embed(
     trained = open_run(run, device, method, projector=feature == Z)
     settings = with_data(trained.settings, data, None, limit, machine)
     # the labels of a fine-tuned run choose among its images, and here all are meant
-    images = settings.data.model_copy(update={"labels": None, "unlabelled": False})
+    images = settings.data.model_copy(update={"labels": None, "labels_sha256": None, "unlabelled": False})
     source = open_pretraining(images, settings.run.seed)
     yield from (Warned(step=trained.step, message=note) for note in trained.notes)
     objective, side = trained.objective, settings.data.size
     place = next(objective.parameters()).device
     encoder = objective if feature == Z else objective.represent
     identity = {
-        "checkpoint": disk.sha256(Path(trained.checkpoint)), "feature": feature, "l2": l2, "half": half, "size": side,
+        "checkpoint": trained.sha256, "feature": feature, "l2": l2, "half": half, "size": side,
         "precision": trained.precision, "images": [source.name, len(source), record_of(source).fingerprint],
     }  # fmt: skip
     with evaluating(objective):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ssl_cli.augment import evaluation
 from ssl_cli.cli import main
+from ssl_cli.disk import sha256
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.errors import DivergedError, LockedError, UsageError
 from ssl_cli.events import Encoded, Evaluated, Event, Skipped
@@ -171,6 +172,15 @@ def test_an_image_that_cannot_be_read_has_no_row_and_is_named(run: Path, photos:
     assert np.load(tmp_path / "v.npy").shape == (9, WIDTH)
     assert "cats d.png" not in {Path(path).name for path, _ in rows}
     assert {label for _, label in rows} == {""}
+
+
+def test_a_run_on_a_file_of_labels_is_embedded_on_all_its_images(tmp_path: Path, photos: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("cats/c.png\ndogs/c.png\n", encoding="utf-8")
+    named = {"labels": str(labels), "labels_sha256": sha256(labels), "classes": ("cats", "dogs")}
+    write_run(tmp_path / "run", toy_settings(source=str(photos), **named))
+    labels.unlink()
+    assert last(embed(str(tmp_path / "run"), tmp_path / "v.npy", device="cpu"))["images"] == 10
 
 
 def test_rows_that_are_not_finite_are_not_written(run: Path, photos: Path, tmp_path: Path) -> None:

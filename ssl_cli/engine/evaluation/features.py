@@ -47,7 +47,8 @@ class Features:
 class Trained:
     """An objective with trained weights, the settings, precision and step they were trained with, and their file.
 
-    `steps` is the whole schedule's, 0 if unknown; `notes` are for the user, such as that the run is not finished.
+    `steps` is the whole schedule's, 0 if unknown; `notes` are for the user, such as that the run is not finished;
+    `sha256` is the file's.
     """
 
     objective: Objective
@@ -57,6 +58,7 @@ class Trained:
     checkpoint: str
     notes: tuple[str, ...] = ()
     steps: int = 0
+    sha256: str = ""
 
 
 def open_run(run: str, device: str = "auto", method: str | None = None, *, projector: bool = False) -> Trained:
@@ -97,7 +99,7 @@ def open_run(run: str, device: str = "auto", method: str | None = None, *, proje
     step = int(state["step"])
     images = resolved.get("images")
     steps = whole_steps(settings, images, resolved.get("calibrated")) if isinstance(images, int) else 0
-    return Trained(objective, settings, precision, step, str(path), tuple(_notes(run, path, step)), steps)
+    return Trained(objective, settings, precision, step, str(path), tuple(_notes(run, path, step)), steps, digest)
 
 
 def _notes(run: str, path: Path, step: int) -> Iterator[str]:
