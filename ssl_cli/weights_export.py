@@ -2,7 +2,6 @@
 
 import importlib.util
 import io
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,14 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_cli import __version__, disk
-from ssl_cli.config.tree import CIFAR_UP_TO, Settings
+from ssl_cli.config.tree import Settings
 from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import open_run
+from ssl_cli.engine.export import origin, write_file
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.events import Event
+from ssl_cli.export.description import as_text
 from ssl_cli.export.request import check_output
+from ssl_cli.export.safetensors import header
 from ssl_cli.names import shown
+from ssl_cli.nn.backbone import stem_of
 from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.nn.library import library_backbone
 from ssl_cli.registry import is_library_backbone
@@ -26,7 +28,6 @@ from ssl_cli.transfer.finetune import plain_network
 
 TOLERANCE = 1e-4
 """Largest difference from the run's own network, as a part of the largest value."""
-KINDS = {torch.float32: "F32", torch.int64: "I64"}
 HINT = "--to safetensors or pt2, and ONNX, can hold it."
 Facts = Mapping[str, Any]
 Prefixed = Mapping[str, Tensor]
@@ -60,19 +61,15 @@ def export_weights(
     settings = trained.settings
     whole = (plain_network(trained.objective, run) if classifier else trained.objective.backbone).eval()
     state = _state(whole, classifier)
-    facts = {
-        "version": __version__, "method": settings.method.name.rpartition(":")[2], "backbone": settings.model.title,
-        "image_size": settings.data.size, "step": trained.step, "weights_sha256": fingerprint(whole),
-        **({"classes": list(settings.data.classes)} if classifier else {}),
-    }  # fmt: skip
+    facts = {**origin(trained), "weights_sha256": fingerprint(whole)}
+    facts |= {"classes": list(settings.data.classes)} if classifier else {}
     x = torch.rand(3, settings.data.channels, settings.data.size, settings.data.size)
     with torch.no_grad():
         wanted = whole(x)
     write = {"safetensors": _safetensors, "torchvision": _torchvision, "timm": _timm, "pt2": _program}[form]
     data, load, checked, found = write(settings, whole, state, facts, x)
     error = 0.0 if found is None else _difference(wanted, found)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    sha256, size = disk.write_bytes(output, data)
+    sha256, size = write_file(output, data)
     what = f"logits of {wanted.shape[1]} classes" if classifier else f"h of {wanted.shape[1]} dimensions"
     result = {
         "path": str(output), "bytes": size, "format": form, **facts, "load": load.replace("FILE", output.name),
@@ -100,19 +97,10 @@ def _state(whole: nn.Module, classifier: bool) -> dict[str, Tensor]:
 def _safetensors(
     settings: Settings, whole: nn.Module, state: Prefixed, facts: Mapping[str, Any], x: Tensor
 ) -> Artifact:
-    """Write the length of a JSON header, the header, and the bytes of the tensors."""
-    named = {f"sslcli.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
-    header: dict[str, Any] = {"__metadata__": named}
-    place, parts = 0, []
-    for name, value in state.items():
-        part = value.numpy().tobytes()
-        where = [place, place + len(part)]
-        header[name] = {"dtype": KINDS[value.dtype], "shape": list(value.shape), "data_offsets": where}
-        parts.append(part)
-        place += len(part)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    data = len(text).to_bytes(8, "little") + text + b"".join(parts)
+    arrays = {name: value.numpy() for name, value in state.items()}
+    about = {name: (array.dtype.name, array.shape, array.nbytes) for name, array in arrays.items()}
+    words = {f"sslcli.{key}": as_text(value) for key, value in facts.items()}
+    data = header(about, words) + b"".join(array.tobytes() for array in arrays.values())
     return data, "safetensors.torch.load_file('FILE')", "the state dict, byte for byte", None
 
 
@@ -184,10 +172,9 @@ def _name_in(library: str, settings: Settings, state: Prefixed) -> tuple[str, in
         if classes:
             raise UsageError(f"The classifier of {model.backbone} has a place of its own there.", HINT)
         return name, 0
-    stem = model.stem if model.stem != "auto" else "cifar" if settings.data.size <= CIFAR_UP_TO else "imagenet"
     odd = {
         f"width {model.width:g}": model.width != 1,
-        "a stem for small images": stem == "cifar",
+        "a stem for small images": stem_of(model, settings.data.size) == "cifar",
         "selective kernels": model.sk,
         f"{settings.data.channels} channels": settings.data.channels != 3,
         "layers between h and its classifier": any(name.startswith("projector.") for name in state),

@@ -90,9 +90,9 @@ def export_run(
         "h_width": model.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
         "preprocessing": describe_preprocessing(preprocessing, in_graph=input_kind == UINT8),
     }
-    facts = {**_origin(trained), "weights_sha256": digest, **form, "verification": rounded(verification)}
+    facts = {**origin(trained), "weights_sha256": digest, **form, "verification": rounded(verification)}
     stamp(model, "sslcli", __version__, {f"sslcli.{key}": as_text(value) for key, value in facts.items()})
-    sha256, size = _write(output, model.SerializeToString(deterministic=True))
+    sha256, size = write_file(output, model.SerializeToString(deterministic=True))
     words = {
         "input": f"{INPUT}: {describe_input(preprocessing, input_kind)}",
         "output": f"{what}: float32 (batch, {form['h_width']}){', rows of length one' if l2 else ''}",
@@ -101,7 +101,7 @@ def export_run(
     yield from conclude(run, trained, "export", result, Path(run) / "export" / f"{output.stem}.json")
 
 
-def _write(output: Path, data: bytes) -> tuple[str, int]:
+def write_file(output: Path, data: bytes) -> tuple[str, int]:
     """Write the file atomically; return its sha256 and size."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def _real(settings: Settings, input_kind: str) -> list[Tensor]:
     ]
 
 
-def _origin(trained: Trained) -> dict[str, Any]:
+def origin(trained: Trained) -> dict[str, Any]:
     """Describe where the weights come from; a user's own method by its class alone, without the path of its file."""
     settings = trained.settings
     return {

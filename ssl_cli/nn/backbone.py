@@ -18,7 +18,12 @@ def build_backbone(model: ModelSettings, size: int, channels: int = 3) -> tuple[
     """
     if registry.is_library_backbone(model.backbone):
         return library_backbone(model.backbone, size, channels)
-    stem = model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"
+    stem = stem_of(model, size)
     make = registry.load(registry.BACKBONES[model.backbone])
     net = make(width=model.width, stem=stem, zero_init=model.zero_init, sk=model.sk, channels=channels, init=model.init)
     return net, net.features
+
+
+def stem_of(model: ModelSettings, size: int) -> str:
+    """Return the stem of our own ResNets for images of `size` pixels: the one that is set, or by the size."""
+    return model.stem if model.stem != "auto" else "cifar" if size <= CIFAR_UP_TO else "imagenet"

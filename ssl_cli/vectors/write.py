@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ssl_cli import disk
+from ssl_cli.export.safetensors import header
 from ssl_cli.vectors.partial import PartialVectors
 from ssl_cli.vectors.request import table_of
 
@@ -63,13 +63,8 @@ def _npy(file: BinaryIO, vectors: PartialVectors, _: Named) -> None:
 
 
 def _safetensors(file: BinaryIO, vectors: PartialVectors, _: Named) -> None:
-    """Write the length of a JSON header, the header, and the bytes of the tensor."""
     dtype, shape = _numbers(vectors)
-    size = dtype.itemsize * shape[0] * shape[1]
-    kind = {4: "F32", 2: "F16"}[dtype.itemsize]
-    header = json.dumps({"vectors": {"dtype": kind, "shape": shape, "data_offsets": [0, size]}}).encode()
-    header += b" " * (-len(header) % 8)
-    file.write(len(header).to_bytes(8, "little") + header)
+    file.write(header({"vectors": (dtype.name, shape, dtype.itemsize * shape[0] * shape[1])}))
     for _index, rows in vectors.parts():
         file.write(rows.tobytes())
 
