@@ -20,7 +20,7 @@ WORDS = {"config", "disk", "recipes", "registry", "error_file", "events", "error
 WORDS |= {"verdict"}
 SHARED = {"cgroups", "distributed", "draws", "lock", "memory", "spinning", "status", "tensor_file"}
 """Single modules that the other parts may use."""
-PARTS = SHARED | {"watchdog", "nn", "losses", "augment", "optim", "data", "export"}
+PARTS = SHARED | {"watchdog", "nn", "losses", "augment", "optim", "data", "formats"}
 CONTRACT = {"objective"}  # what a batch and a method are: parts are handed batches, so it lies below them
 OBJECTIVES = {"methods", "transfer"}
 SURFACE = {"commands", "ui", "cli", "__main__", "__init__"}
@@ -30,7 +30,7 @@ FLOORS = [
     PARTS,
     OBJECTIVES | {"run_path", "runs", "checkpoint", "planning", "weights"},
     {"engine"},
-    {"bench", "sheet", "pipeline", "vectors", "weights_export"},
+    {"bench", "sheet", "pipeline", "vectors", "exports"},
     SURFACE,
 ]
 ENGINE = [
@@ -42,7 +42,6 @@ ENGINE = [
     "views",
     "evaluation",
     "metrics",
-    "export",
     "workers/exchange",
     "train",
     "workers",

@@ -7,7 +7,7 @@ import typer
 
 from ssl_cli.commands import options
 from ssl_cli.errors import UsageError
-from ssl_cli.export.request import FLOAT, INPUTS, ONNX, SUFFIXES, check, check_output, format_of
+from ssl_cli.formats.request import FLOAT, INPUTS, ONNX, SUFFIXES, check, check_output, format_of
 
 EPILOG = options.examples(
     "For images that you have fitted yourself: sslcli export runs/photos -o encoder.onnx",
@@ -106,13 +106,13 @@ def export(
             raise UsageError(f"{wrong[0]} is for ONNX, and this writes {form}.", "Leave it out, or name FILE.onnx.")
         check_output(output, form)
         preflight.evaluation(run, None, None, device=None, download=None, method=method)
-        from ssl_cli.weights_export import export_weights
+        from ssl_cli.exports.weights import export_weights
 
         events = export_weights(run, output, form, classifier=classifier, method=method)
         return present("export", events, as_json=json)
     check(output, opset, input_kind)  # before torch is imported; `export_run` checks again for its other callers
     preflight.evaluation(run, None, None, device=None, download=None, method=method)
-    from ssl_cli.engine.export import export_run
+    from ssl_cli.exports.onnx import export_run
 
     events = export_run(run, output, opset=opset, input_kind=input_kind, l2=l2, classifier=classifier, method=method)
     return present("export", events, as_json=json)

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ssl_cli import disk
-from ssl_cli.export.safetensors import header
+from ssl_cli.formats.safetensors import header
 from ssl_cli.vectors.partial import PartialVectors
 from ssl_cli.vectors.request import table_of
 

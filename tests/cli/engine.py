@@ -70,10 +70,10 @@ class FakeEngine:
             "engine.pretrain": ["pretrain"],
             "engine.plan.dry_run": ["dry_run"],
             "engine.evaluation.evaluate": ["knn_eval", "linear_eval"],
-            "engine.export": ["export_run"],
+            "exports.onnx": ["export_run"],
             "sheet": ["augmentation_sheet"],
             "vectors.embed": ["embed"],
-            "weights_export": ["export_weights"],
+            "exports.weights": ["export_weights"],
             "bench.measure": ["bench"],
         }.items():
             fake = ModuleType(f"ssl_cli.{module}")

@@ -15,12 +15,12 @@ from ssl_cli.data.shapes import Shapes
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.evaluate import knn_eval
 from ssl_cli.engine.evaluation.features import open_run
-from ssl_cli.engine.export import export_run
 from ssl_cli.engine.plan import measure
 from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.engine.plan.plan import make_plan
 from ssl_cli.errors import UsageError
 from ssl_cli.events import Evaluated, Event, Planned, Stepped, Stopped
+from ssl_cli.exports.onnx import export_run
 from ssl_cli.nn.activations import count_activations, count_rows
 from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.batchnorm import BatchNorm2d

@@ -13,10 +13,10 @@ from ssl_cli.config.augment import AugmentSettings, NormalizeSettings
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.evaluate import knn_eval
-from ssl_cli.engine.export import export_run
 from ssl_cli.engine.plan.plan import describe
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.events import Evaluated, Finished, Planned
+from ssl_cli.exports.onnx import export_run
 from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.sheet import augmentation_sheet
 from tests.augment.pictures import batch, pictures

@@ -12,9 +12,9 @@ from ssl_cli.config.start import for_finetuning
 from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.data import measured as module
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine import export
 from ssl_cli.engine.evaluation.features import open_run
-from ssl_cli.export.description import as_text, describe_preprocessing
+from ssl_cli.exports import onnx as export
+from ssl_cli.formats.description import as_text, describe_preprocessing
 from tests.data.files import png, tiff
 
 SMALL = [

@@ -3,9 +3,9 @@
 from tests.mutants.mutant import Mutant
 
 EMBED, PARTIAL, WRITE = (f"ssl_cli/vectors/{name}.py" for name in ("embed", "partial", "write"))
-EXPORT, RUNS = "ssl_cli/weights_export.py", "ssl_cli/runs.py"
+EXPORT, RUNS = "ssl_cli/exports/weights.py", "ssl_cli/runs.py"
 EMBED_TESTS, EXPORT_TESTS, RUNS_TESTS = (
-    (f"tests/{name}.py",) for name in ("vectors/test_embed", "test_weights_export", "test_runs")
+    (f"tests/{name}.py",) for name in ("vectors/test_embed", "exports/test_weights", "test_runs")
 )
 
 MUTANTS = [

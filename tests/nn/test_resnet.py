@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl_cli.config.tree import ModelSettings
 from ssl_cli.errors import UsageError
-from ssl_cli.export.onnx import compare, convert
+from ssl_cli.formats.onnx import compare, convert
 from ssl_cli.nn import resnet
 from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.batchnorm import BatchNorm2d

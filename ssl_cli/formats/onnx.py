@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_cli.errors import CheckpointError
-from ssl_cli.export.runtime import import_onnxruntime
+from ssl_cli.formats.runtime import import_onnxruntime
 
 INPUT, OUTPUT, LOGITS = "image", "h", "logits"
 PROVIDER = "CPUExecutionProvider"  # that runs the check

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ssl_cli.errors import CheckpointError
-from ssl_cli.export.onnx import INPUT, OUTPUT, compare, convert, stamp
-from ssl_cli.export.preprocessing import Preprocessing, prepend
-from ssl_cli.export.request import OPSETS
+from ssl_cli.formats.onnx import INPUT, OUTPUT, compare, convert, stamp
+from ssl_cli.formats.preprocessing import Preprocessing, prepend
+from ssl_cli.formats.request import OPSETS
 
 
 class Encoder(nn.Module):

@@ -19,11 +19,11 @@ from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import Trained, open_run
 from ssl_cli.errors import DataError, ResourceError, SslcliError
 from ssl_cli.events import Event, Warned
-from ssl_cli.export.batches import random_batches
-from ssl_cli.export.description import as_text, describe_input, describe_preprocessing, rounded
-from ssl_cli.export.onnx import INPUT, LOGITS, OUTPUT, compare, convert, stamp
-from ssl_cli.export.preprocessing import Preprocessing, prepend
-from ssl_cli.export.request import FLOAT, UINT8, check
+from ssl_cli.formats.batches import random_batches
+from ssl_cli.formats.description import as_text, describe_input, describe_preprocessing, rounded
+from ssl_cli.formats.onnx import INPUT, LOGITS, OUTPUT, compare, convert, stamp
+from ssl_cli.formats.preprocessing import Preprocessing, prepend
+from ssl_cli.formats.request import FLOAT, UINT8, check
 from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.transfer.finetune import plain_network
 

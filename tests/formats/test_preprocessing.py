@@ -10,9 +10,9 @@ from onnx import TensorProto, helper
 
 from ssl_cli.augment import evaluation
 from ssl_cli.config.augment import AugmentSettings
-from ssl_cli.export.preprocessing import Preprocessing, prepend
-from ssl_cli.export.request import OPSETS
-from ssl_cli.export.runtime import import_onnxruntime
+from ssl_cli.formats.preprocessing import Preprocessing, prepend
+from ssl_cli.formats.request import OPSETS
+from ssl_cli.formats.runtime import import_onnxruntime
 
 onnxruntime = import_onnxruntime()
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ssl_cli.export.onnx import INPUT
+from ssl_cli.formats.onnx import INPUT
 
 
 @dataclass(frozen=True)

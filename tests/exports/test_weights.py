@@ -16,8 +16,8 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.errors import CheckpointError, SslcliError, UsageError
 from ssl_cli.events import Evaluated, Event
+from ssl_cli.exports.weights import export_weights
 from ssl_cli.weights.file import read
-from ssl_cli.weights_export import export_weights
 from tests.engine.toy_run import toy_settings, write_run
 
 
@@ -95,7 +95,7 @@ def test_a_program_runs_alone_at_any_batch_and_names_no_path(small: Path, tmp_pa
         found = loaded(result["load"], tmp_path)(x)
         torch.testing.assert_close(found, h_of(small, x), atol=1e-5, rtol=1e-4)
     data = (tmp_path / "encoder.pt2").read_bytes()
-    for trace in (str(Path(__file__).parents[1]), str(small), str(tmp_path)):
+    for trace in (str(Path(__file__).parents[2]), str(small), str(tmp_path)):
         assert trace.encode() not in data
 
 
@@ -109,16 +109,16 @@ def test_what_the_library_has_not_is_refused(tmp_path: Path, model: dict[str, An
 
 
 def test_wrong_weights_are_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ssl_cli import weights_export
+    from ssl_cli.exports import weights
 
-    honest = weights_export._state
+    honest = weights._state
 
     def wrong(*args: Any) -> dict[str, Tensor]:
         state = honest(*args)
         state["layer1.0.conv1.weight"] *= 1.01
         return state
 
-    monkeypatch.setattr(weights_export, "_state", wrong)
+    monkeypatch.setattr(weights, "_state", wrong)
     with pytest.raises(CheckpointError, match="disagrees"):
         list(export_weights(str(run), tmp_path / "encoder.pth", "torchvision"))
     assert not (tmp_path / "encoder.pth").exists()

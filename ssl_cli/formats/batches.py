@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ssl_cli.export.request import FLOAT
+from ssl_cli.formats.request import FLOAT
 
 BATCHES = (1, 2, 5)
 

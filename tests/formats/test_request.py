@@ -11,8 +11,8 @@ import pytest
 from ssl_cli.cli import main
 from ssl_cli.commands.export import complete_input
 from ssl_cli.errors import ResourceError, UsageError
-from ssl_cli.export import request
-from ssl_cli.export.request import INPUTS, OPSETS, check
+from ssl_cli.formats import request
+from ssl_cli.formats.request import INPUTS, OPSETS, check
 from tests.cli.engine import FakeEngine
 
 FILE = Path("encoder.onnx")

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from ssl_cli.export.onnx import PROVIDER
-from ssl_cli.export.preprocessing import Preprocessing
-from ssl_cli.export.request import UINT8
+from ssl_cli.formats.onnx import PROVIDER
+from ssl_cli.formats.preprocessing import Preprocessing
+from ssl_cli.formats.request import UINT8
 
 
 def describe_input(preprocessing: Preprocessing, input_kind: str) -> str:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import open_run
-from ssl_cli.engine.export import origin, write_file
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.events import Event
-from ssl_cli.export.description import as_text
-from ssl_cli.export.request import check_output
-from ssl_cli.export.safetensors import header
+from ssl_cli.exports.onnx import origin, write_file
+from ssl_cli.formats.description import as_text
+from ssl_cli.formats.request import check_output
+from ssl_cli.formats.safetensors import header
 from ssl_cli.names import shown
 from ssl_cli.nn.backbone import stem_of
 from ssl_cli.nn.evaluating import fingerprint

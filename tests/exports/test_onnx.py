@@ -16,14 +16,14 @@ from torch import nn
 from ssl_cli import __version__
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
-from ssl_cli.engine import export
-from ssl_cli.engine.export import export_run
 from ssl_cli.errors import CheckpointError, DataError, ResourceError
 from ssl_cli.events import Evaluated, Event, Warned
-from ssl_cli.export.onnx import convert
-from ssl_cli.export.preprocessing import Preprocessing
-from ssl_cli.export.request import INPUTS
-from ssl_cli.export.runtime import import_onnxruntime
+from ssl_cli.exports import onnx as export
+from ssl_cli.exports.onnx import export_run
+from ssl_cli.formats.onnx import convert
+from ssl_cli.formats.preprocessing import Preprocessing
+from ssl_cli.formats.request import INPUTS
+from ssl_cli.formats.runtime import import_onnxruntime
 from ssl_cli.nn.evaluating import fingerprint
 from tests.engine.toy_run import toy_settings, write_run
 
