@@ -25,6 +25,7 @@ from ssl_cli.commands import (
     knn_eval,
     linear_eval,
     methods,
+    neighbors,
     options,
     pipeline,
     pretrain,
@@ -84,6 +85,7 @@ app = typer.Typer(
         "How fast this machine is, and what would help: sslcli bench",
         "Take it with you: sslcli export runs/first -o encoder.onnx",
         "A vector for each picture: sslcli embed runs/first photos/ -o vectors.npy",
+        "The images most like one: sslcli neighbors runs/first cat.jpg --data photos/",
     )
     + f"\n\n{AFTERWORD}",
     rich_markup_mode="rich",
@@ -109,6 +111,7 @@ _add("bench", bench.bench, bench.EPILOG, MEASURE)
 _add("runs", runs.runs, runs.EPILOG, MEASURE)
 _add("export", export.export, export.EPILOG, USE)
 _add("embed", embed.embed, embed.EPILOG, USE)
+_add("neighbors", neighbors.neighbors, neighbors.EPILOG, USE)
 
 
 def _version(asked: bool) -> None:

@@ -67,7 +67,7 @@ def augmentation_sheet(
     source = open_pretraining(settings.data, settings.run.seed)
     settings = _sized(measured(settings, source)[0], source)
     _refuse_too_large(settings.data.size, images, views)
-    _refuse_among_images(output, source)
+    refuse_among_images(output, source.name)
     rows: list[_Row] = []
     skipped: list[Skipped] = []
     for part in _first(source, settings, images):
@@ -89,7 +89,7 @@ def augmentation_sheet(
         names = ", ".join(shown(_relative(bad.path, source), 100) for bad in skipped)
         yield Warned(message=f"Files that could not be read are left out: {names}.")
     tile = sheet.tile_side(settings.data.size)
-    _write(output, sheet.png(sheet.contact_sheet(_head(settings, op), [row.picture for row in rows], tile)))
+    write_picture(output, sheet.png(sheet.contact_sheet(_head(settings, op), [row.picture for row in rows], tile)))
     records = [row.record for row in rows]
     result: dict[str, Any] = {
         "path": str(output),
@@ -231,18 +231,28 @@ def _refuse_too_large(size: int, images: int, views: int) -> None:
         )
 
 
-def _refuse_among_images(output: Path, source: Source) -> None:
-    folder = Path(source.name)
+def refuse_among_images(output: Path, images: str) -> None:
+    """Refuse to write a picture into a folder of images, which would take it for one of them.
+
+    Raises:
+        UsageError: `output` is below the folder `images`.
+    """
+    folder = Path(images)
     if folder.is_dir() and output.absolute().resolve().is_relative_to(folder.resolve()):
         raise UsageError(
-            f"{shown(str(output))} would be among the images of {shown(source.name)}, and pretraining would read it.",
-            "Give a place outside that folder, such as -o ../augmentations.png.",
+            f"{shown(str(output))} would be among the images of {shown(images)}, and pretraining would read it.",
+            f"Give a place outside that folder, such as {shown(f'../{output.name}')}.",
         )
 
 
-def _write(output: Path, data: bytes) -> None:
+def write_picture(output: Path, data: bytes) -> None:
+    """Write a picture, and the folder for it.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         disk.write_bytes(output, data)
     except OSError as error:
-        raise ResourceError(f"Cannot write {output}: {error.strerror}.", "Choose another -o.") from error
+        raise ResourceError(f"Cannot write {output}: {error.strerror}.", "Choose another place for it.") from error

@@ -6,10 +6,7 @@ from typing import Annotated
 import typer
 
 from ssl_cli.commands import options
-from ssl_cli.commands.knn_eval import FEATURES, Feature
-from ssl_cli.errors import UsageError
-from ssl_cli.names import shown
-from ssl_cli.registry import did_you_mean
+from ssl_cli.commands.knn_eval import Feature, require_feature
 
 EPILOG = options.examples(
     "A row for each image, and their paths: sslcli embed runs/photos photos/ -o vectors.npy",
@@ -28,6 +25,12 @@ Output = Annotated[
 ]
 Images = Annotated[
     list[str] | None, typer.Argument(metavar="DATA", help="Images. Absent: the run's own.", show_default=False)
+]
+SetData = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", metavar="DATA", help="Images; repeatable (default: the run's own)", rich_help_panel=options.DATA
+    ),
 ]
 L2 = Annotated[
     bool,
@@ -56,8 +59,7 @@ def embed(
     from ssl_cli.commands.preflight import evaluation
     from ssl_cli.vectors.request import check
 
-    if feature not in FEATURES:
-        raise UsageError(f"There is no feature '{shown(feature)}'.", did_you_mean(feature, FEATURES))
+    require_feature(feature)
     check(output)
     hardware, machine = evaluation(run, data, None, device=device, download=download, method=method)
     from ssl_cli.ui.sinks import present

@@ -7,7 +7,6 @@ import typer
 
 from ssl_cli.commands import options
 from ssl_cli.errors import UsageError
-from ssl_cli.names import is_folder
 from ssl_cli.registry import OPS, did_you_mean
 
 EPILOG = options.examples(
@@ -63,13 +62,11 @@ def inspect_augs(
     debug: options.Debug = False,
 ) -> int:
     """Show the views that pretraining would make, in the terminal and as a PNG."""
+    from ssl_cli.commands.preflight import picture
     from ssl_cli.config.sources import settle
     from ssl_cli.ui.sinks import present
 
-    if is_folder(output):
-        raise UsageError(f"{output} is a folder.", f"Name a file in it: -o {output / 'augmentations.png'}.")
-    if output.suffix.lower() != ".png":
-        raise UsageError(f"{output} would not be a PNG.", "Give -o a name that ends in .png.")
+    picture(output, "augmentations")
     if op is not None and op not in OPS:
         raise UsageError(f"There is no operation '{op}'.", did_you_mean(op, OPS))
     from ssl_cli.data.places import require_data

@@ -41,6 +41,16 @@ def complete_feature(incomplete: str) -> list[str]:
     return [name for name in FEATURES if name.startswith(incomplete)]
 
 
+def require_feature(feature: str) -> None:
+    """Refuse what is neither h nor z.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if feature not in FEATURES:
+        raise UsageError(f"There is no feature '{shown(feature)}'.", did_you_mean(feature, FEATURES))
+
+
 Feature = Annotated[
     str,
     typer.Option(
@@ -68,8 +78,7 @@ def knn_eval(
     debug: options.Debug = False,
 ) -> int:
     """Weighted nearest-neighbour accuracy of a run's representation h, or of its embedding z."""
-    if feature not in FEATURES:
-        raise UsageError(f"There is no feature '{shown(feature)}'.", did_you_mean(feature, FEATURES))
+    require_feature(feature)
     from ssl_cli.commands.preflight import evaluation
     from ssl_cli.ui.sinks import present
 

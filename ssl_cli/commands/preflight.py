@@ -8,7 +8,7 @@ from ssl_cli.commands import options
 from ssl_cli.config.image_list import STDIN
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import UsageError
-from ssl_cli.names import expanded
+from ssl_cli.names import expanded, is_folder, shown
 from ssl_cli.world import world
 
 if TYPE_CHECKING:
@@ -98,3 +98,19 @@ def evaluation(
         require_data(DataSettings(source=options.places(data), test=test_data))
     words = {key.removeprefix("data."): value for key, value in settled.items() if key.startswith("data.")}
     return settled.get("hardware.device", "auto"), words
+
+
+def picture(output: Path, stem: str = "picture", endings: Sequence[str] = (".png",)) -> None:
+    """Refuse a name that a picture cannot have; `stem` is one that it could have.
+
+    Raises:
+        UsageError: it is a folder, or has another ending.
+    """
+    name = shown(str(output))
+    if is_folder(output):
+        example = shown(str(output / f"{stem}{endings[0]}"))
+        raise UsageError(f"{name} is a folder.", f"Name a file in it, such as {example}.")
+    if output.suffix.lower() not in endings:
+        kinds = " nor ".join(ending.removeprefix(".").upper() for ending in endings)
+        what = f"{name} would be neither {kinds}." if len(endings) > 1 else f"{name} would not be a {kinds}."
+        raise UsageError(what, f"Give it a name that ends in {' or '.join(endings)}.")

@@ -8,7 +8,7 @@ from typing import Any
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.errors import DONE, EXIT_CODES, INTERRUPTED, STOPPED
 from ssl_cli.events import SCHEMA, Finished
-from ssl_cli.ui import bench, sizes
+from ssl_cli.ui import bench, sizes, vectors
 from ssl_cli.ui.screen import TRAINING, Screen
 from ssl_cli.ui.text import percent, rate, safe
 from ssl_cli.verdict import Advice, Score, Training, advise, baseline_name
@@ -78,8 +78,8 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
             yield from _accuracy(name, result)
         elif name == "export":
             yield from _export(result)
-        elif name == "embed":
-            yield from _vectors(result)
+        elif name in vectors.LINES:
+            yield from vectors.LINES[name](result)
         elif name == "sheet":
             yield "sheet", safe(result["path"])
             yield "shows", _sheet(result)
@@ -87,21 +87,6 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
                 yield "task", _task(matched, result["note"])
     for warning in screen.warnings if command not in TRAINING or screen.plan_alone else ():
         yield "warning", f"{safe(warning.message)} {safe(warning.hint)}".rstrip()
-
-
-def _vectors(result: Mapping[str, Any]) -> Iterator[Line]:
-    of = f"{result['feature']} of length one" if result["l2"] or result["feature"] == "z" else result["feature"]
-    yield "vectors", safe(result["path"])
-    yield "", f"{result['images']:,} rows of {result['width']:,} numbers, {result['dtype']}, {of}"
-    for file in result["files"][1:]:
-        yield "paths", f"{safe(file)}, a path and a label for each row"
-    yield "images", safe(result["data"])
-    if result["unreadable"]:
-        yield "left out", f"{result['unreadable']:,} images that cannot be read"
-    if result["continued_at"]:
-        yield "continued", f"{result['continued_at']:,} rows were there already"
-    yield "checkpoint", f"step {result['step']:,}"
-    yield "took", f"{format_seconds(result['seconds'])}, {rate(result['rate'])} images/s"
 
 
 def _sheet(result: Mapping[str, Any]) -> str:

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_cli.config.images import with_data
+from ssl_cli.config.tree import Settings
 from ssl_cli.data.fingerprint import record_of
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.data.split import subset
-from ssl_cli.engine.evaluation.features import Encoder, encode, open_run
+from ssl_cli.engine.evaluation.features import Encoder, Trained, encode, open_run
 from ssl_cli.errors import DivergedError
 from ssl_cli.events import Encoded, Evaluated, Event, Skipped, Warned
 from ssl_cli.nn.evaluating import evaluating
@@ -55,31 +56,16 @@ def embed(
     check(output)
     trained = open_run(run, device, method, projector=feature == Z)
     settings = with_data(trained.settings, data, None, limit, machine)
-    # the labels of a fine-tuned run choose among its images, and here all are meant
-    images = settings.data.model_copy(update={"labels": None, "labels_sha256": None, "unlabelled": False})
-    source = open_pretraining(images, settings.run.seed)
+    source = open_images(settings)
     yield from (Warned(step=trained.step, message=note) for note in trained.notes)
-    objective, side = trained.objective, settings.data.size
-    place = next(objective.parameters()).device
-    encoder = objective if feature == Z else objective.represent
-    identity = {
-        "checkpoint": trained.sha256, "feature": feature, "l2": l2, "half": half, "size": side,
-        "precision": trained.precision, "images": [source.name, len(source), record_of(source).fingerprint],
-    }  # fmt: skip
-    with evaluating(objective):
-        width = _width(encoder, torch.zeros(1, settings.data.channels, side, side, device=place))
+    identity = identity_of(trained, settings, source, feature, l2=l2, half=half)
+    with evaluating(trained.objective):
+        width = width_of(trained, settings, feature)
         with PartialVectors(output, identity, width, "<f2" if half else "<f4") as vectors:
             began, before = time.monotonic(), len(vectors)
-            for start in range(vectors.next_index, len(source), PART):
-                yield Encoded(step=trained.step, done=start, of=len(source))
-                chosen = torch.arange(start, min(start + PART, len(source)))
-                part = encode({H: encoder}, subset(source, chosen), settings, device=place, precision=trained.precision)
-                encoded = chosen[part.index]
-                vectors.append(encoded.numpy(), _finished(part.h[H], l2, half).numpy())
-                for index in sorted({*chosen.tolist()} - {*encoded.tolist()}):
-                    yield Skipped(step=trained.step, path=source.path(index), reason="it cannot be read")
+            yield from append_rows(vectors, trained, settings, source, feature, l2=l2, half=half)
             seconds, made = time.monotonic() - began, len(vectors) - before
-            files = write_vectors(output, vectors, partial(_named, source))
+            files = write_vectors(output, vectors, partial(named, source), identity)
             result = {
                 "path": str(output), "files": [str(file) for file in files], "images": len(vectors), "width": width,
                 "feature": feature, "l2": l2, "dtype": "float16" if half else "float32", "data": source.name,
@@ -90,18 +76,61 @@ def embed(
     yield Evaluated(step=trained.step, name="embed", result=result)
 
 
+def open_images(settings: Settings) -> Source:
+    """Open the images of the settings, all of them: the labels of a fine-tuned run choose among its images."""
+    images = settings.data.model_copy(update={"labels": None, "labels_sha256": None, "unlabelled": False})
+    return open_pretraining(images, settings.run.seed)
+
+
+def identity_of(
+    trained: Trained, settings: Settings, source: Source, feature: str, *, l2: bool = False, half: bool = False
+) -> dict[str, Any]:
+    """Return what determines the rows: the checkpoint, what is computed, and the images."""
+    return {
+        "checkpoint": trained.sha256, "feature": feature, "l2": l2, "half": half, "size": settings.data.size,
+        "precision": trained.precision, "images": [source.name, len(source), record_of(source).fingerprint],
+    }  # fmt: skip
+
+
+def encoder_of(trained: Trained, feature: str) -> Encoder:
+    """Return the function from images to rows of h or z."""
+    return trained.objective if feature == Z else trained.objective.represent
+
+
 @torch.no_grad()
-def _width(encoder: Encoder, blank: Tensor) -> int:
-    return encoder(blank).shape[1]
+def width_of(trained: Trained, settings: Settings, feature: str) -> int:
+    """Return how many numbers a row has; the objective is in evaluation mode."""
+    side, place = settings.data.size, next(trained.objective.parameters()).device
+    return encoder_of(trained, feature)(torch.zeros(1, settings.data.channels, side, side, device=place)).shape[1]
 
 
-def _named(source: Source, index: int) -> tuple[str, str]:
+def append_rows(
+    vectors: PartialVectors, trained: Trained, settings: Settings, source: Source, feature: str, *, l2: bool = False,
+    half: bool = False,
+) -> Iterator[Event]:  # fmt: skip
+    """Append a row of each image behind the last one that has one; yield `Encoded` before each part, and `Skipped`.
+
+    Raises:
+        SslcliError: as `embed`.
+    """
+    place, encoder = next(trained.objective.parameters()).device, encoder_of(trained, feature)
+    for start in range(vectors.next_index, len(source), PART):
+        yield Encoded(step=trained.step, done=start, of=len(source))
+        chosen = torch.arange(start, min(start + PART, len(source)))
+        part = encode({H: encoder}, subset(source, chosen), settings, device=place, precision=trained.precision)
+        encoded = chosen[part.index]
+        vectors.append(encoded.numpy(), finished(part.h[H], l2=l2, half=half).numpy())
+        for index in sorted({*chosen.tolist()} - {*encoded.tolist()}):
+            yield Skipped(step=trained.step, path=source.path(index), reason="it cannot be read")
+
+
+def named(source: Source, index: int) -> tuple[str, str]:
     """Return the path and the label, empty where there is none, of an image."""
     label = int(source.labels[index])
     return source.path(index), source.classes[label] if label >= 0 else ""
 
 
-def _finished(rows: Tensor, l2: bool, half: bool) -> Tensor:
+def finished(rows: Tensor, *, l2: bool, half: bool) -> Tensor:
     """Return the rows as they are written.
 
     Raises:

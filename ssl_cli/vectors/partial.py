@@ -82,6 +82,16 @@ class PartialVectors:
         except OSError as error:
             raise self._fault(error) from error
 
+    @property
+    def index(self) -> np.ndarray:
+        """Return the images that have a row, int64 `(N,)`, mapped from the file."""
+        return np.asarray(self._records()["index"])
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Return the rows of these images `(N,width)`, mapped from the file."""
+        return np.asarray(self._records()["row"])
+
     def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield indices `(M,)` and rows `(M,width)`, some thousand at a time."""
         records = self._records()

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,29 +10,36 @@ import numpy as np
 
 from ssl_cli import disk
 from ssl_cli.formats.safetensors import header
-from ssl_cli.vectors.partial import PartialVectors
-from ssl_cli.vectors.request import table_of
+from ssl_cli.vectors.partial import SCHEMA, PartialVectors
+from ssl_cli.vectors.request import record_file, table_of
 
 Named = Callable[[int], tuple[str, str]]
 """From the index of an image to its path and label."""
 HEADER = ("path", "label")
 
 
-def write_vectors(output: Path, vectors: PartialVectors, named: Named) -> tuple[Path, ...]:
+def write_vectors(
+    output: Path, vectors: PartialVectors, named: Named, identity: Mapping[str, Any]
+) -> tuple[Path, ...]:  # fmt: skip
     """Write the rows in the format of the file's ending, atomically; return the files, `output` first.
 
     `.npy` and `.safetensors` (a tensor `vectors` `(N,F)`) hold numbers alone; the paths and labels of their rows are in
-    the CSV file next to them, which is written first.
+    the CSV file next to them, which is written first. What determines the rows is written last, to `record_file`, with
+    the sha256 of the others: a reader knows by it whose rows they are, and whether they are still those.
 
     Raises:
         ResourceError: the disk is full, or cannot be written; files that were there are unchanged.
     """
     writer = {".npy": _npy, ".csv": _csv, ".parquet": _parquet, ".safetensors": _safetensors}[output.suffix.lower()]
-    table = table_of(output)
+    table, hashes = table_of(output), dict[str, str]()
     if table is not None:
-        disk.write_atomic(table, lambda file: _rows(file, HEADER, _names(vectors, named)))
-    disk.write_atomic(output, lambda file: writer(file, vectors, named))
-    return (output,) if table is None else (output, table)
+        hashes["table"] = disk.write_atomic(table, lambda file: _rows(file, HEADER, _names(vectors, named)))[0]
+    hashes["vectors"] = disk.write_atomic(output, lambda file: writer(file, vectors, named))[0]
+    count, width = _numbers(vectors)[1]
+    disk.write_json(
+        record_file(output), {"schema": SCHEMA, **identity, "rows": count, "width": width, "sha256": hashes}
+    )
+    return tuple(file for file in (output, table, record_file(output)) if file is not None)
 
 
 def _names(vectors: PartialVectors, named: Named) -> Iterator[tuple[str, str]]:

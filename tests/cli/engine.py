@@ -39,6 +39,20 @@ RESULTS = {
             "step": 7,
         },
     ),
+    "neighbors": Evaluated(
+        name="neighbors",
+        result={
+            "query": "a.png", "in_set": False, "neighbors": [], "images": 1, "data": "photos", "feature": "h",
+            "typical": None, "step": 7, "run": "run", "vectors": None, "sheet": None, "seconds": 1.0,
+        },
+    ),
+    "duplicates": Evaluated(
+        name="duplicates",
+        result={
+            "above": 0.98, "pairs": [], "count": 0, "paired": 0, "images": 1, "data": "photos", "feature": "h",
+            "typical": None, "step": 7, "run": "run", "vectors": None, "sheet": None, "seconds": 1.0,
+        },
+    ),
     "bench": MEASURED,
 }  # fmt: skip
 
@@ -73,6 +87,7 @@ class FakeEngine:
             "exports.onnx": ["export_run"],
             "sheet": ["augmentation_sheet"],
             "vectors.embed": ["embed"],
+            "vectors.neighbors": ["neighbors", "duplicates"],
             "exports.weights": ["export_weights"],
             "bench.measure": ["bench"],
         }.items():

@@ -57,8 +57,8 @@ def test_its_own_flags(engine: FakeEngine) -> None:
     [
         ("-o sheet.jpg", "sheet.jpg would not be a PNG.", ".png"),
         ("-o sheet", "sheet would not be a PNG.", ".png"),
-        ("-o folder", "folder is a folder.", "-o folder/augmentations.png"),
-        ("-o folder.png", "folder.png is a folder.", "-o folder.png/augmentations.png"),
+        ("-o folder", "folder is a folder.", "folder/augmentations.png"),
+        ("-o folder.png", "folder.png is a folder.", "folder.png/augmentations.png"),
         ("--op bluur", "There is no operation 'bluur'.", "Did you mean 'blur'?"),
         ("--op xyz", "There is no operation 'xyz'.", "crop"),
         ("--images 0", "", ""),

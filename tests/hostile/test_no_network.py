@@ -62,6 +62,7 @@ COMMANDS = {
     "bench": [["loss", *SMALL]],
     "runs": [["."]],
     "embed": [["run", "-o", "vectors.npy"]],
+    "neighbors": [["run", "shapes:train[0]", "--sheet", "sheet.png"]],
 }
 LINES = [[name, *words] for name, lines in COMMANDS.items() for words in lines]
 QUICK = {"export", "methods"}

@@ -4,6 +4,8 @@ from tests.mutants.mutant import Mutant
 
 EMBED, PARTIAL, WRITE = (f"ssl_cli/vectors/{name}.py" for name in ("embed", "partial", "write"))
 EXPORT, RUNS = "ssl_cli/exports/weights.py", "ssl_cli/runs.py"
+SEARCH, STORED, NEIGHBORS = (f"ssl_cli/vectors/{name}.py" for name in ("search", "stored", "neighbors"))
+SEARCH_TESTS, NEIGHBORS_TESTS = ((f"tests/vectors/test_{name}.py",) for name in ("search", "neighbors"))
 EMBED_TESTS, EXPORT_TESTS, RUNS_TESTS = (
     (f"tests/{name}.py",) for name in ("vectors/test_embed", "exports/test_weights", "test_runs")
 )
@@ -92,4 +94,17 @@ MUTANTS = [
         "if entry.is_dir() and",
         RUNS_TESTS,
     ),
+    Mutant(None, "equal-rows-are-no-pair-at-one", SEARCH, "above - ROUNDING", "above + ROUNDING", SEARCH_TESTS),
+    Mutant(None, "a-row-is-its-own-duplicate", SEARCH, "near.triu(1)", "near.triu()", SEARCH_TESTS),
+    Mutant(None, "blocks-below-are-not-compared", SEARCH, "range(start, len(rows), BLOCK)", "[start]", SEARCH_TESTS),
+    Mutant(None, "the-image-is-its-own-neighbour", NEIGHBORS, "k, without=own,", "k, without=None,", NEIGHBORS_TESTS),
+    Mutant(
+        None,
+        "rows-of-another-run-are-searched",
+        STORED,
+        'if record["checkpoint"] != checkpoint:',
+        "if False:",
+        NEIGHBORS_TESTS,
+    ),
+    Mutant(None, "changed-rows-are-searched", STORED, "        if changed:\n", "        if False:\n", NEIGHBORS_TESTS),
 ]

@@ -26,26 +26,6 @@ from tests.engine.toy_run import toy_settings, write_run
 WIDTH = 32
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    write_run(folder, toy_settings())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of five images, of two sizes, one name that is not ASCII, one with a comma."""
-    folder = tmp_path_factory.mktemp("photos")
-    draw = np.random.default_rng(0)
-    for label in ("cats", "dogs"):
-        (folder / label).mkdir()
-        for name in ("a, b", "ü", "c", "d", "e"):
-            shape = (20, 16, 3) if name == "c" else (16, 24, 3)
-            Image.fromarray(draw.integers(0, 256, shape, np.uint8)).save(folder / label / f"{name}.png")
-    return folder
-
-
 def last(events: Iterator[Event]) -> dict[str, Any]:
     *_, event = events
     assert isinstance(event, Evaluated)
@@ -83,7 +63,7 @@ def test_rows_are_those_of_the_network_in_the_order_of_the_paths(run: Path, phot
     assert [path for path, _ in rows] == paths
     assert [label for _, label in rows] == ["cats"] * 5 + ["dogs"] * 5
     assert (result["images"], result["width"], result["feature"], result["dtype"]) == (10, WIDTH, "h", "float32")
-    assert {path.name for path in tmp_path.iterdir()} == {"vectors.npy", "vectors.paths.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"vectors.npy", "vectors.paths.csv", "vectors.npy.json"}
 
 
 def test_z_of_length_one_and_h_too_if_asked(run: Path, photos: Path, tmp_path: Path) -> None:

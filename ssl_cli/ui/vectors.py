@@ -1,0 +1,89 @@
+"""Word the results of commands on vectors: files of them, neighbours, near-duplicates, maps."""
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ssl_cli.config.units import format_seconds
+from ssl_cli.ui.text import rate, safe
+
+Line = tuple[str, str]
+PAIRS_SHOWN = 50
+"""Pairs in the shell; --json has more."""
+
+
+def _embed(result: Mapping[str, Any]) -> Iterator[Line]:
+    of = f"{result['feature']} of length one" if result["l2"] or result["feature"] == "z" else result["feature"]
+    yield "vectors", safe(result["path"])
+    yield "", f"{result['images']:,} rows of {result['width']:,} numbers, {result['dtype']}, {of}"
+    for file in result["files"][1:]:
+        if file.endswith(".json"):
+            yield "record", f"{safe(file)}, by which sslcli neighbors --vectors knows the run"
+        else:
+            yield "paths", f"{safe(file)}, a path and a label for each row"
+    yield "images", safe(result["data"])
+    if result["unreadable"]:
+        yield "left out", f"{result['unreadable']:,} images that cannot be read"
+    if result["continued_at"]:
+        yield "continued", f"{result['continued_at']:,} rows were there already"
+    yield "checkpoint", f"step {result['step']:,}"
+    yield "took", f"{format_seconds(result['seconds'])}, {rate(result['rate'])} images/s"
+
+
+def _neighbors(result: Mapping[str, Any]) -> Iterator[Line]:
+    yield "image", safe(result["query"]) + (", which is left out" if result["in_set"] else "")
+    rows = [("rank", "similarity", "label", "path")]
+    rows += [
+        (str(one["rank"]), f"{one['similarity']:.4f}", safe(one["label"] or ""), safe(one["path"]))
+        for one in result["neighbors"]
+    ]
+    yield from _table("neighbors", rows)
+    yield from _set(result)
+    if result["vectors"] is None:
+        yield "next", f"sslcli embed {shlex.quote(safe(result['run']))} DATA -o vectors.npy"
+        yield "", "and --vectors vectors.npy in place of --data: then only the image is encoded"
+
+
+def _duplicates(result: Mapping[str, Any]) -> Iterator[Line]:
+    count, pairs = result["count"], result["pairs"]
+    yield "duplicates", f"{count:,} pair{'s' * (count != 1)} of similarity {result['above']:g} or more"
+    if count:
+        yield "", f"{result['paired']:,} of {result['images']:,} images are in one"
+        listed = pairs[:PAIRS_SHOWN]
+        rows = [("similarity", "images", "")]
+        rows += [(f"{pair['similarity']:.4f}", safe(pair["first"]), safe(pair["second"])) for pair in listed]
+        yield from _table("", rows)
+        if count > len(listed):
+            yield "", f"the {len(listed):,} most similar pairs; --json lists up to 10,000"
+    yield from _set(result)
+
+
+def _set(result: Mapping[str, Any]) -> Iterator[Line]:
+    yield "among", f"{result['images']:,} images of {safe(result['data'])}, by {result['feature']}"
+    if result["typical"] is not None:
+        yield "", f"two of them are usually {result['typical']:.2f} similar (median)"
+    if result["sheet"]:
+        yield "sheet", safe(result["sheet"])
+    yield "checkpoint", f"step {result['step']:,}"
+
+
+def _table(label: str, rows: Sequence[Sequence[str]]) -> Iterator[Line]:
+    """Yield aligned lines; numbers stand right, columns without an entry are left out, and the last may be long."""
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    numbers = [column[1][:1].isdigit() and column[0] in {"rank", "similarity"} for column in columns]
+    for row in zip(*columns, strict=True):
+        cells = [
+            f"{cell:>{width}}" if right else f"{cell:<{width}}"
+            for cell, width, right in zip(row, widths, numbers, strict=True)
+        ]
+        yield label, "  ".join(cells).rstrip()
+        label = ""
+
+
+LINES: dict[str, Callable[[Mapping[str, Any]], Iterator[Line]]] = {
+    "embed": _embed,
+    "neighbors": _neighbors,
+    "duplicates": _duplicates,
+}
+"""The lines of each result by its name."""
