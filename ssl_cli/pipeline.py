@@ -13,7 +13,6 @@ from ssl_cli.config.labels import require_unchanged
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled
 from ssl_cli.config.units import format_epochs
-from ssl_cli.engine.evaluation.evaluate import linear_eval
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.events import SCHEMA, Evaluated, Event, Warned
@@ -31,6 +30,7 @@ from ssl_cli.planning.stages import (
     epochs_within,
     settle_pretraining,
 )
+from ssl_cli.protocols.linear import linear_eval
 from ssl_cli.registry import is_library_backbone
 from ssl_cli.transfer import start
 

@@ -1,39 +1,54 @@
 """`sslcli knn-eval`: measure a representation by the accuracy of its nearest neighbours."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ssl_cli.commands import options
-from ssl_cli.errors import UsageError
-from ssl_cli.names import shown
-from ssl_cli.registry import did_you_mean
+from ssl_cli.protocols.request import FEATURES, KNN, integers, require, require_suited, temperatures
 
 EPILOG = options.examples(
     "The run's own test images: sslcli knn-eval runs/photos",
     "Compared with raw pixels and the untrained network: sslcli knn-eval runs/photos --baselines",
-    "As the papers of MoCo, InstDisc and InvaSpread report it: sslcli knn-eval runs/photos --feature z",
-    "Other images, one folder a class: sslcli knn-eval runs/photos birds/ -k 20 --temperature 0.07",
+    "As MoCo's authors report it: sslcli knn-eval runs/photos --protocol moco",
+    "Several k and temperatures in one pass: sslcli knn-eval runs/photos birds/ --k 1,5,20 --temperature 0.07,0.1",
+    "Which class is taken for which: sslcli knn-eval runs/photos --confusion confusion.png",
+    "An exported encoder: sslcli knn-eval encoder.onnx birds/",
 )
+DEFAULT_TEMPERATURE = 0.1
+
+
+def _checked(read: Callable[[Sequence[str]], object]) -> Callable[[list[str] | None], list[str] | None]:
+    """Return a callback that refuses values which `read` refuses, and leaves them as they are."""
+
+    def check(texts: list[str] | None) -> list[str] | None:
+        try:
+            read(texts or ())
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        return texts
+
+    return check
+
+
 Neighbours = Annotated[
-    int | None,
+    list[str] | None,
     typer.Option(
-        "--k", "-k", metavar="N", min=1, max=10**9,
-        help="Neighbours that vote (default: the smallest class's images, at most 200)",
+        "--k", "-k", metavar="N,...", callback=_checked(integers),
+        help="Neighbours that vote, one or several (default: the smallest class's images, at most 200)",
         rich_help_panel=options.SCORE,
     ),
 ]  # fmt: skip
 Temperature = Annotated[
-    float,
+    list[str] | None,
     typer.Option(
-        metavar="T",
-        min=1e-6,
-        callback=options.finite,
-        help="A vote weighs exp(similarity / T).",
+        metavar="T,...", callback=_checked(temperatures),
+        help="A vote weighs exp(similarity / T); one or several (default: 0.1)",
         rich_help_panel=options.SCORE,
     ),
-]
-FEATURES = ("h", "z")
+]  # fmt: skip
 
 
 def complete_feature(incomplete: str) -> list[str]:
@@ -47,18 +62,38 @@ def require_feature(feature: str) -> None:
     Raises:
         UsageError: it is neither.
     """
-    if feature not in FEATURES:
-        raise UsageError(f"There is no feature '{shown(feature)}'.", did_you_mean(feature, FEATURES))
+    require("feature", feature, FEATURES)
 
 
+def complete_protocol(incomplete: str) -> list[str]:
+    """Return the protocols that start with `incomplete`."""
+    return [name for name in KNN if name.startswith(incomplete)]
+
+
+FEATURE_HELP = "h: the backbone's output; z: the projector's, as in the published kNN of MoCo, InstDisc, InvaSpread"
 Feature = Annotated[
     str,
+    typer.Option(metavar="F", help=f"{FEATURE_HELP}.", autocompletion=complete_feature, rich_help_panel=options.SCORE),
+]
+ScoredFeature = Annotated[
+    str | None,
     typer.Option(
-        metavar="F",
-        help="h: the backbone's output; z: the projector's, as in the published kNN of MoCo, InstDisc, InvaSpread.",
-        autocompletion=complete_feature,
+        "--feature", metavar="F", help=f"{FEATURE_HELP} (default: h)", autocompletion=complete_feature,
         rich_help_panel=options.SCORE,
     ),
+]  # fmt: skip
+Protocol = Annotated[
+    str | None,
+    typer.Option(
+        metavar="P",
+        help=f"{', '.join(KNN)}: the k, temperature and feature of published results; what else is given counts first.",
+        autocompletion=complete_protocol,
+        rich_help_panel=options.SCORE,
+    ),
+]
+Confusion = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="PNG: which class is taken for which.", rich_help_panel=options.OUTPUT),
 ]
 
 
@@ -66,8 +101,10 @@ def knn_eval(
     run: options.Run,
     data: options.EvalData = None,
     k: Neighbours = None,
-    temperature: Temperature = 0.1,
-    feature: Feature = "h",
+    temperature: Temperature = None,
+    feature: ScoredFeature = None,
+    protocol: Protocol = None,
+    confusion: Confusion = None,
     baselines: options.Baselines = False,
     test_data: options.TestData = None,
     limit: options.Limit = None,
@@ -78,21 +115,28 @@ def knn_eval(
     debug: options.Debug = False,
 ) -> int:
     """Weighted nearest-neighbour accuracy of a run's representation h, or of its embedding z."""
-    require_feature(feature)
-    from ssl_cli.commands.preflight import evaluation
+    from ssl_cli.commands.preflight import evaluation, picture
     from ssl_cli.ui.sinks import present
 
+    if protocol is not None:
+        require("protocol", protocol, tuple(KNN))
+    preset = KNN.get(protocol or "")
+    feature = feature or (preset.feature if preset else "h")
+    require_feature(feature)
+    require_suited(run, data, feature, baselines=baselines)
+    if confusion is not None:
+        picture(confusion, "confusion")
     hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
-    from ssl_cli.engine.evaluation.evaluate import (
-        knn_eval as evaluate,  # imports torch: after the arguments are validated
-    )
+    from ssl_cli.protocols.knn import knn_eval as evaluate  # imports torch: after the arguments are validated
 
     events = evaluate(
         run,
         options.places(data),
-        k=k,
-        temperature=temperature,
+        ks=integers(k) if k else (preset.k,) if preset else (),
+        temperatures=temperatures(temperature or [str(preset.temperature if preset else DEFAULT_TEMPERATURE)]),
         feature=feature,
+        protocol=protocol,
+        confusion=confusion,
         baselines=baselines,
         test_data=test_data,
         limit=limit,

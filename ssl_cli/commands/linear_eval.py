@@ -32,9 +32,7 @@ def linear_eval(
 
         parse_labels(labels)
     hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
-    from ssl_cli.engine.evaluation.evaluate import (
-        linear_eval as evaluate,  # imports torch: after the arguments are validated
-    )
+    from ssl_cli.protocols.linear import linear_eval as evaluate  # imports torch: after the arguments are validated
 
     events = evaluate(
         run,

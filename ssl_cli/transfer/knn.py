@@ -1,14 +1,20 @@
 """Weighted nearest-neighbour classification of frozen features: Wu et al. 2018, arXiv 1805.01978, section 3.4."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_cli.transfer.tally import Tally
+
 LARGEST_K = 200
 """Neighbours that vote where nobody says otherwise, as in the papers of InstDisc and MoCo."""
 SIMILARITIES = 16_000_000  # entries of the similarity matrix held at once: 64 MB
+PER_NEIGHBOUR = 6
+"""Memory of one neighbour of a query (similarity, index, label, weight), in entries of that matrix."""
+SMALLEST_NORM = 1e-12
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,21 @@ class Votes:
     @property
     def ranking(self) -> Tensor:
         """The scores, -inf for a class without a vote, which `accuracy` then never counts as found."""
-        return self.scores.where(self.scores > 0, -torch.inf)
+        return ranked(self.scores)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answers of the k nearest neighbours at one temperature."""
+
+    k: int
+    temperature: float
+    tally: Tally
+
+
+def ranked(scores: Tensor) -> Tensor:
+    """Return the scores of votes, -inf for a class without one, which is then never counted as found."""
+    return scores.where(scores > 0, -torch.inf)
 
 
 def smallest_class(labels: Tensor) -> int:
@@ -60,45 +80,76 @@ def k_note(asked: int | None, voted: int, labels: Tensor) -> str:
 
 
 @torch.no_grad()
-def knn(
-    bank: Tensor, bank_labels: Tensor, queries: Tensor, *, classes: int, k: int = LARGEST_K, temperature: float = 0.1
-) -> Votes:
-    """Let the k most similar rows of the bank (cosine) vote on each query with weight exp(s / T).
+def votes(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, *, classes: int, ks: Sequence[int],
+    temperatures: Sequence[float],
+) -> Iterator[Tensor]:  # fmt: skip
+    """Let the k most similar rows of the bank (cosine) vote on each query with weight exp(s / T), for several k and T.
+
+    Exact, in one pass over the bank: neighbours are searched once, for the largest k. In addition to its arguments it
+    holds about 100 MB, however large they are.
 
     Args:
         bank: `(B,F)` representations of labelled images.
         bank_labels: int64 `(B,)`, 0 to `classes - 1`.
         queries: `(Q,F)` on the bank's device.
         classes: number of classes.
-        k: neighbours asked for; at most B vote.
-        temperature: T, positive.
+        ks: neighbours asked for; at most B vote.
+        temperatures: T, positive.
+
+    Yields:
+        Scores `(len(ks), len(temperatures), q, classes)` of the next q queries, as `Votes.scores`.
 
     Raises:
         ValueError: an empty bank, or a k or temperature that is not positive.
     """
-    if len(bank) == 0 or k < 1 or temperature <= 0:
-        raise ValueError(f"needs bank rows, k >= 1 and T > 0, got {len(bank)} rows, k = {k}, T = {temperature}")
-    k = min(k, len(bank))
+    if len(bank) == 0 or not ks or min(ks) < 1 or not temperatures or not min(temperatures) > 0:
+        what = f"{len(bank)} rows, k = {list(ks)}, T = {list(temperatures)}"
+        raise ValueError(f"needs bank rows, k >= 1 and T > 0, got {what}")
+    most = min(max(ks), len(bank))
     wide = torch.promote_types(bank.dtype, torch.float32)
-    bank = F.normalize(bank.to(wide), dim=1).T
-    scores = torch.zeros(len(queries), classes, device=bank.device, dtype=wide)
-    step = max(1, SIMILARITIES // bank.shape[1])
-    for query, score in zip(torch.split(queries, step), torch.split(scores, step), strict=True):
-        similarity, neighbour = (F.normalize(query.to(wide), dim=1) @ bank).topk(k)
-        weight = ((similarity - similarity[:, :1]) / temperature).exp_()
-        score.scatter_add_(1, bank_labels[neighbour], weight)
-    return Votes(scores, k)
+    bank = bank.to(wide)
+    norms = torch.linalg.vector_norm(bank, dim=1).clamp_(min=SMALLEST_NORM)
+    entries = max(len(bank), PER_NEIGHBOUR * most, len(ks) * len(temperatures) * classes)
+    for query in torch.split(queries, max(1, SIMILARITIES // entries)):
+        similarity = (F.normalize(query.to(wide), dim=1) @ bank.T).div_(norms)
+        nearest, neighbour = similarity.topk(most)
+        del similarity
+        label = bank_labels[neighbour]
+        nearest -= nearest[:, :1].clone()
+        scores = nearest.new_zeros(len(ks), len(temperatures), len(query), classes)
+        for t, temperature in enumerate(temperatures):
+            weight, score, start = (nearest / temperature).exp_(), nearest.new_zeros(len(query), classes), 0
+            for end, position in sorted((min(k, most), position) for position, k in enumerate(ks)):
+                score.scatter_add_(1, label[:, start:end], weight[:, start:end])
+                scores[position, t], start = score, end
+        yield scores
 
 
-def accuracy(scores: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Top-1 and top-5 accuracy, as fractions, of scores `(Q,C)` for labels `(Q,)`.
+def knn(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, *, classes: int, k: int = LARGEST_K, temperature: float = 0.1
+) -> Votes:
+    """Let the k most similar rows of the bank vote on each query, for one k and T; arguments and errors of `votes`."""
+    parts = votes(bank, bank_labels, queries, classes=classes, ks=(k,), temperatures=(temperature,))
+    scores = [part[0, 0] for part in parts]
+    wide = torch.promote_types(bank.dtype, torch.float32)
+    return Votes(torch.cat(scores) if scores else bank.new_zeros(0, classes, dtype=wide), min(k, len(bank)))
 
-    Classes with exactly the same score count as if they were ordered at random: two at the top are half a hit each, in
-    whatever order they are listed. A label whose score is not finite is never a hit.
+
+def score(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, *, classes: int, ks: Sequence[int],
+    temperatures: Sequence[float],
+) -> list[Scored]:  # fmt: skip
+    """Count the right answers of each k at each temperature, in this order; arguments and errors of `votes`.
+
+    The first of them counts which class is taken for which, too.
     """
-    own = scores.gather(1, labels[:, None])
-    better = (~(own >= scores)).sum(1)  # another class's NaN counts as better
-    equal = (own == scores).sum(1).clamp(min=1)
-    finite = own[:, 0].isfinite()
-    top1, top5 = ((((best - better) / equal).clamp(0, 1) * finite).double().mean().item() for best in (1, 5))
-    return top1, top5
+    grid = [(k, temperature) for k in ks for temperature in temperatures]
+    tallies = [Tally(classes, queries.device, confusion=number == 0) for number in range(len(grid))]
+    done = 0
+    for part in votes(bank, bank_labels, queries, classes=classes, ks=ks, temperatures=temperatures):
+        label = query_labels[done : done + part.shape[2]]
+        done += len(label)
+        for tally, scores in zip(tallies, part.flatten(0, 1), strict=True):
+            tally.add(ranked(scores), label)
+    return [Scored(min(k, len(bank)), t, tally) for (k, t), tally in zip(grid, tallies, strict=True)]

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_cli.transfer.knn import accuracy
+from ssl_cli.transfer.tally import accuracy
 
-PROTOCOL = "logistic regression on frozen h, L-BFGS, no augmentation (after SimCLR, appendix B.8)"
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # strongest first: each fit starts from the one before
 HELD_OUT = 0.1
 TRIAL_ITERATIONS, ITERATIONS = 100, 500

@@ -8,15 +8,12 @@ from typing import Any
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.errors import DONE, EXIT_CODES, INTERRUPTED, STOPPED
 from ssl_cli.events import SCHEMA, Finished
-from ssl_cli.ui import bench, sizes, vectors
+from ssl_cli.ui import accuracy, bench, sizes, vectors
+from ssl_cli.ui.accuracy import Line
 from ssl_cli.ui.screen import TRAINING, Screen
 from ssl_cli.ui.text import percent, rate, safe
 from ssl_cli.verdict import Advice, Score, Training, advise, baseline_name
 
-Line = tuple[str, str]
-"""A label and its text; an empty label continues the line above."""
-FEWEST_SHOWN = 3
-"""Classes that the summary names, of the lowest accuracy."""
 MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds": ("time", format_seconds),
     "peak_memory": ("memory", format_bytes),
@@ -75,7 +72,7 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
         yield from _trained(command, screen)
     for name, result in screen.results.items():
         if name in {"knn", "linear"} and command not in TRAINING:
-            yield from _accuracy(name, result)
+            yield from accuracy.lines(name, result)
         elif name == "export":
             yield from _export(result)
         elif name in vectors.LINES:
@@ -129,7 +126,7 @@ def _measured(command: str, screen: Screen) -> Iterator[Line]:
     if command in screen.results:
         yield from _classified(screen.results[command])
     elif "knn" in screen.results:
-        yield from _accuracy("knn", screen.results["knn"])
+        yield from accuracy.lines("knn", screen.results["knn"])
     elif screen.results.get("quality", {}).get("measure") == "consistency":
         yield from _label_free(screen.results["quality"])
     elif screen.online:
@@ -201,17 +198,13 @@ def _advice(screen: Screen) -> Advice:
     if screen.exit_code != DONE or not screen.finished:
         return Advice()
     if given := screen.results.get("quality", {}).get("advice"):
-        return _as_advice(given)
+        return accuracy.as_advice(given)
     epochs = max(1, math.ceil(screen.latest.epoch)) if screen.latest else 1
     out, knn = screen.started.out if screen.started else "", screen.results.get("knn")
     score = Score("kNN top-1", knn["top1"], knn["queries"], knn.get("baselines", {})) if knn else None
     found = advise(Training(screen.steps, screen.steps, epochs, run=out), score)
     note, alarming = screen.chance_note()
     return found if found.message or knn or not alarming else Advice(f"The loss is {note}.")
-
-
-def _as_advice(given: Mapping[str, Any]) -> Advice:
-    return Advice(given["message"], tuple(given["next"]), given["worse"])
 
 
 def _label_free(result: Mapping[str, Any]) -> Iterator[Line]:
@@ -233,46 +226,13 @@ def _label_free(result: Mapping[str, Any]) -> Iterator[Line]:
 
 def _classified(result: Mapping[str, Any]) -> Iterator[Line]:
     """Word a classifier's accuracy on the test images, and the classes where it is lowest."""
-    error = 100 * math.sqrt(result["top1"] * (1 - result["top1"]) / max(result["test"], 1))
-    yield "accuracy", f"top-1 {percent(result['top1'])} ± {error:.1f}, top-5 {percent(result['top5'])}"
+    yield "accuracy", f"{accuracy.with_error(result['top1'], result['test'])}, top-5 {percent(result['top5'])}"
     labels = f"{result['labelled']:,} labelled" if result["labelled"] else "no labelled"
     share = f" ({safe(result['labels'])})" if result["labels"] else ""
     yield "images", f"{result['test']:,} for testing; trained on {result['train']:,} with {labels} ones{share}"
-    lowest = sorted(result["per_class"].items(), key=lambda item: item[1]["top1"])[:FEWEST_SHOWN]
-    if len(result["per_class"]) > FEWEST_SHOWN:
-        yield "lowest", ", ".join(f"{safe(name)} {percent(of['top1'])}" for name, of in lowest)
+    yield from accuracy.lowest(result["per_class"])
     if result.get("note"):
         yield "note", safe(result["note"])
-
-
-def _accuracy(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
-    label = "kNN" if name == "knn" else name
-    advice = _as_advice(given) if (given := result.get("advice")) else Advice()
-    if advice.worse:
-        yield "verdict", safe(advice.message)
-    top5 = f", top-5 {percent(result['top5'])}" if result.get("top5") is not None else ""
-    asked = result.get("queries") or result.get("test") or 0
-    error = f" ± {100 * math.sqrt(result['top1'] * (1 - result['top1']) / asked):.1f}" if asked else ""
-    yield label, f"top-1 {percent(result['top1'])}{error}{top5}"
-    for baseline, top1 in result.get("baselines", {}).items():
-        yield "", f"top-1 {percent(top1)} by {safe(baseline_name(baseline, started=bool(result.get('started'))))}"
-    if name == "knn":
-        yield (
-            "",
-            f"k {result['k']}, temperature {result['temperature']}, on {result['feature']}, "
-            f"{result['queries']:,} queries in a bank of {result['bank']:,}",
-        )
-    else:
-        yield "protocol", safe(result["protocol"])
-        yield "images", f"{result['train']:,} for training, {result['test']:,} for testing"
-    if result.get("step") is not None:
-        yield "checkpoint", f"step {result['step']:,}"
-    if result.get("note"):
-        yield "note", safe(result["note"])
-    if advice.message and not advice.worse:
-        yield "advice", safe(advice.message)
-    for number, command in enumerate(advice.commands):
-        yield "" if number else "next", safe(command)
 
 
 def _export(result: Mapping[str, Any]) -> Iterator[Line]:

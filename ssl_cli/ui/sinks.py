@@ -31,6 +31,7 @@ from ssl_cli.events import (
 from ssl_cli.logs import capture_logging
 from ssl_cli.signals import STOPPING_SOON, on_interrupt
 from ssl_cli.ui import bench, report, sizes, view
+from ssl_cli.ui.accuracy import Line
 from ssl_cli.ui.live import ResizedLive, without_caret_echo
 from ssl_cli.ui.screen import ONLINE, Screen, fold
 from ssl_cli.ui.stream import DisplayStream, write_result
@@ -312,7 +313,7 @@ def _result(command: str, screen: Screen) -> str:
     return text.getvalue()
 
 
-def _print_lines(console: Console, lines: Iterable[report.Line]) -> None:
+def _print_lines(console: Console, lines: Iterable[Line]) -> None:
     for label, words in lines:
         line = Text(f"{label:<{LABEL}}", "dim")
         line.append(words, "bold" if label in {"kNN", "linear", "quality", "accuracy"} else "not dim")

@@ -25,7 +25,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from ssl_cli.nn.resnet import resnet18
-from ssl_cli.transfer.knn import accuracy, knn
+from ssl_cli.transfer.knn import knn
+from ssl_cli.transfer.tally import accuracy
 
 
 def plain_batchnorm(net: nn.Module) -> nn.Module:

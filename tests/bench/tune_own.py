@@ -36,9 +36,10 @@ from ssl_cli import checkpoint
 from ssl_cli.config.sources import settle
 from ssl_cli.data.sources import open_evaluation
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.evaluation.evaluate import knn_of, linear_of
+from ssl_cli.engine.evaluation.evaluate import knn_of
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.events import Stepped
+from ssl_cli.protocols.linear import linear_of
 
 K = 20
 
@@ -63,7 +64,7 @@ def main() -> None:
     split = "validation" if data == "shapes" else "test"
     found = open_evaluation(settled.settings.data, settled.settings.run.seed, split)
     precision = state["resolved"]["precision"]
-    knn = knn_of(objective, settled.settings, precision, found, k=K, baselines=True)
+    knn = knn_of(objective, settled.settings, precision, found, ks=(K,), baselines=True)
     linear = linear_of(objective, settled.settings, precision, found, baselines=True)
     record = {
         "method": method, "data": data, "sets": sets, "steps": state["step"], "seconds": round(seconds, 1),

@@ -83,7 +83,8 @@ class FakeEngine:
         for module, names in {
             "engine.pretrain": ["pretrain"],
             "engine.plan.dry_run": ["dry_run"],
-            "engine.evaluation.evaluate": ["knn_eval", "linear_eval"],
+            "protocols.knn": ["knn_eval"],
+            "protocols.linear": ["linear_eval"],
             "exports.onnx": ["export_run"],
             "sheet": ["augmentation_sheet"],
             "vectors.embed": ["embed"],

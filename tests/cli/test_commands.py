@@ -49,8 +49,11 @@ EVALUATION_FLAGS = {
     "--method": ("mine.py:Mine", "method", "mine.py:Mine"),
 }
 KNN_FLAGS = {
-    "-k": ("20", "k", 20),
-    "--temperature": ("0.07", "temperature", 0.07),
+    "-k": ("20", "ks", (20,)),
+    "--k": ("1,5, 20", "ks", (1, 5, 20)),
+    "--temperature": ("0.07", "temperatures", (0.07,)),
+    "--protocol": ("instdisc", "protocol", "instdisc"),
+    "--confusion": ("c.png", "confusion", Path("c.png")),
     "--feature": ("z", "feature", "z"),
 }
 
@@ -118,7 +121,7 @@ def test_evaluations(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> 
     assert main(words) == 0
     name, args, given = engine.calls[-1]
     assert (name, args) == ("knn_eval", ("runs/x", "photos"))
-    assert (given["k"], given["temperature"], given["baselines"], given["device"]) == (20, 0.07, True, "auto")
+    assert (given["ks"], given["temperatures"], given["baselines"], given["device"]) == ((20,), (0.07,), True, "auto")
     assert given["machine"] == {}
     document = json.loads(capsys.readouterr().out)
     assert (document["schema"], document["command"], document["top1"]) == (1, "knn-eval", 0.81)

@@ -13,7 +13,6 @@ from torchvision import models
 from ssl_cli.config.tree import ModelSettings, Settings
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.evaluation.evaluate import knn_eval
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.engine.plan import measure
 from ssl_cli.engine.plan.dry_run import dry_run
@@ -26,6 +25,7 @@ from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.batchnorm import BatchNorm2d
 from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.nn.precision import MEMORY_FORMATS
+from ssl_cli.protocols.knn import knn_eval
 from tests.engine.test_pretrain import only, run, settings
 from tests.nn.test_library import swin, vit
 

@@ -12,12 +12,12 @@ from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.augment import AugmentSettings, NormalizeSettings
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import build_objective
-from ssl_cli.engine.evaluation.evaluate import knn_eval
 from ssl_cli.engine.plan.plan import describe
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.events import Evaluated, Finished, Planned
 from ssl_cli.exports.onnx import export_run
 from ssl_cli.nn.backbone import build_backbone
+from ssl_cli.protocols.knn import knn_eval
 from ssl_cli.sheet import augmentation_sheet
 from tests.augment.pictures import batch, pictures
 from tests.config.test_recipe import settings_of
@@ -81,7 +81,7 @@ def test_from_files_to_onnx(tmp_path: Path, channels: int, kind: Literal["float-
         "jitter's saturation and hue"
     )
     assert isinstance(events[-1], Finished)
-    knn = result(knn_eval(str(tmp_path / "run"), k=5, baselines=True), "knn")
+    knn = result(knn_eval(str(tmp_path / "run"), ks=(5,), baselines=True), "knn")
     assert 0 <= knn["top1"] <= 1
     path = tmp_path / f"{kind}.onnx"
     export = result(export_run(str(tmp_path / "run"), path, input_kind=kind), "export")

@@ -1,10 +1,15 @@
 """Nearest neighbours: chunks, limits, and an accuracy that does not depend on the order of tied classes."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 import ssl_cli.transfer.knn
-from ssl_cli.transfer.knn import accuracy, knn
+from ssl_cli.transfer.knn import knn, score
+from ssl_cli.transfer.tally import accuracy
+from tests.transfer.live_bytes import LiveBytes
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +69,46 @@ def test_a_class_without_a_vote_is_a_miss() -> None:
 
 def test_fewer_than_five_classes() -> None:
     assert accuracy(torch.tensor([[2.0, 1, 0]] * 2), torch.tensor([0, 2])) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "dtype"),
+    [(50_000, 10, torch.float32), (50_000, 1000, torch.float16), (200, 1000, torch.float32)],
+)
+def test_memory_is_bounded(rows: int, classes: int, dtype: torch.dtype) -> None:
+    """On the device that computes shapes alone: no time, and no bytes but ours. More queries are more parts alike."""
+    with torch.device("meta"):
+        bank, queries = torch.empty(rows, 512, dtype=dtype), torch.empty(700, 512, dtype=dtype)
+        labels, query_labels = torch.empty(rows, dtype=torch.int64), torch.empty(700, dtype=torch.int64)
+    with LiveBytes() as live:
+        score(bank, labels, queries, query_labels, classes=classes, ks=(1, 200), temperatures=(0.07, 0.1))
+    assert 10e6 < live.peak < 300e6
+
+
+def test_bytes_are_counted() -> None:
+    with LiveBytes() as live:
+        x = torch.empty(1000, dtype=torch.float32, device="meta")
+        for _ in range(3):
+            y = x + 1
+            del y
+        z = x.view(10, 100).t()
+    assert len(z) == 100
+    assert live.peak == 8000
+
+
+@pytest.mark.slow
+def test_memory_of_the_process_is_bounded() -> None:
+    """A bank of 50,000 and 10,000 queries of 512 numbers: the largest resident size in a process of its own."""
+    program = """
+import resource, torch
+from ssl_cli.transfer.knn import score
+draw = torch.Generator().manual_seed(0)
+bank, queries = torch.randn(50_000, 512, generator=draw), torch.randn(10_000, 512, generator=draw)
+labels = [torch.randint(10, (len(rows),), generator=draw) for rows in (bank, queries)]
+score(bank[:100], labels[0][:100], queries[:9], labels[1][:9], classes=10, ks=(5,), temperatures=(0.1,))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+score(bank, labels[0], queries, labels[1], classes=10, ks=(1, 5, 20, 200), temperatures=(0.07, 0.1))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=900, check=True)
+    assert int(done.stdout) < 300e6

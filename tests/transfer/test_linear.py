@@ -6,8 +6,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 import ssl_cli.transfer.linear
-from ssl_cli.transfer.knn import accuracy
 from ssl_cli.transfer.linear import PENALTIES, Fit, Probe, fit, linear_probe
+from ssl_cli.transfer.tally import accuracy
 
 
 def clusters(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ from torch import nn
 from ssl_cli import checkpoint, distributed
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import build_objective, build_untrained
-from ssl_cli.engine.evaluation.evaluate import knn_eval
 from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.workers.worker import broadcast_run
@@ -21,6 +20,7 @@ from ssl_cli.events import Evaluated, Event, Finished, Planned, Started
 from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.nn.resnet import resnet18
 from ssl_cli.objective import Objective
+from ssl_cli.protocols.knn import knn_eval
 from ssl_cli.weights.initial import read_initial, recorded
 from tests.cli.conftest import engine as engine
 from tests.engine.toy_run import write_run

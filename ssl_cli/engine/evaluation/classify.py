@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from ssl_cli import disk
 from ssl_cli.config.tree import Settings
@@ -18,7 +17,7 @@ from ssl_cli.errors import SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.objective import Objective
-from ssl_cli.transfer.knn import accuracy
+from ssl_cli.transfer.tally import Tally
 
 LOGITS = "logits"
 
@@ -62,28 +61,19 @@ def accuracy_of(objective: Objective, settings: Settings, precision: str, querie
         rows = encode({LOGITS: objective}, queries, settings, device=device, precision=precision)
     logits = rows.h[LOGITS]
     padded = F.pad(logits, (0, len(queries.classes) - len(classes)), value=-torch.inf)
-    top1, top5 = accuracy(padded, rows.label)
+    tally = Tally(len(queries.classes), confusion=False)
+    tally.add(padded, rows.label)
     notes = [note]
     unknown = set(queries.classes[len(classes) :])
     notes += [f"{len(unknown)} classes are not among those that were learned"] if unknown else []
     notes += [f"{rows.skipped} images could not be read and are left out"] if rows.skipped else []
     return {
-        "top1": top1,
-        "top5": top5,
+        "top1": tally.top1,
+        "top5": tally.top5,
         "test": len(rows.label),
-        "per_class": _per_class(logits.argmax(1), rows.label, classes),
+        "per_class": {name: of for name, of in tally.per_class(queries.classes).items() if name in classes},
         "note": "; ".join(notes),
     }
-
-
-def _per_class(predicted: Tensor, label: Tensor, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """Return number and accuracy of the images of each class that has any."""
-    found = {}
-    for number, name in enumerate(classes):
-        of_class = label == number
-        if count := int(of_class.sum()):
-            found[name] = {"images": count, "top1": float((predicted == label)[of_class].float().mean())}
-    return found
 
 
 def _trained_on(settings: Settings, source: Source) -> dict[str, Any]:

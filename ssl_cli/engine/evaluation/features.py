@@ -1,7 +1,7 @@
 """Representations of whole data sets: a trained encoder read from a run, and its rows for every image."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,8 @@ from ssl_cli.planning.timing import whole_steps
 
 Encoder = Callable[[Tensor], Tensor]
 """Images `(M,C,S,S)` to rows `(M,F)`."""
+Transform = Callable[[Batch], Tensor | Sequence[Tensor]]
+"""Images as they were read to what an encoder takes: `(M,C,S,S)`, or decoded ones where it fits them itself."""
 VIEW = " view"
 
 
@@ -113,6 +115,16 @@ def _notes(run: str, path: Path, step: int) -> Iterator[str]:
         yield f"The run has not finished ({state}): this is its step {step:,}."
 
 
+def fitted(settings: Settings) -> Transform:
+    """Return the test transform."""
+    return lambda batch: evaluation.fit(batch.image, settings.data.size, settings.views)
+
+
+def augmented(pipeline: Pipeline, epoch: int = 0, view: int = 0) -> Transform:
+    """Return the random view number `view` of each image in an epoch, a function of the pipeline's seed and these."""
+    return lambda batch: pipeline.apply(batch.image, pipeline.draw(replace(batch, epoch=epoch), view))
+
+
 @torch.no_grad()
 def encode(
     encoders: Mapping[str, Encoder],
@@ -122,7 +134,8 @@ def encode(
     device: torch.device,
     precision: str = "fp32",
     micro: int = 256,
-    pipeline: Pipeline | None = None,
+    transforms: Mapping[str, Transform] | None = None,
+    indices: Tensor | None = None,
 ) -> Features:
     """Encode every readable image of `source` with each of `encoders`, reading the data once.
 
@@ -135,31 +148,34 @@ def encode(
         device: where to compute.
         precision: `bf16` or `fp32`, of matrix products.
         micro: images per forward pass.
-        pipeline: also encode the first view that it makes of each image, under the encoder's name and `VIEW`.
+        transforms: what is done to an image first; its name is appended to the encoder's. None: the test transform,
+            under the name "".
+        indices: the images to encode, in this order, int64 `(M,)`; None: all.
 
     Raises:
         DataError: nothing could be read.
     """
-    size, context = settings.data.size, autocast(device, precision)
+    context = autocast(device, precision)
+    transforms = {"": fitted(settings)} if transforms is None else transforms
     rows: dict[str, list[Tensor]] = {}
-    labels, indices, skipped = [], [], list[Skipped]()
-    parts = read_all(source, threads=settings.data.threads, cap=2 * size, batch=micro, skipped=skipped)
+    labels, read, skipped = [], [], list[Skipped]()
+    cap = 2 * settings.data.size
+    parts = read_all(source, indices, threads=settings.data.threads, cap=cap, batch=micro, skipped=skipped)
     for images, label, index in parts:
         for start in range(0, len(label), micro):
             chunk = slice(start, start + micro)
-            inputs = {"": evaluation.fit(images[chunk], size, settings.views)}
-            if pipeline is not None:
-                batch = Batch(images[chunk], label[chunk], index[chunk])
-                inputs[VIEW] = pipeline.apply(batch.image, pipeline.draw(batch, 0))
-            for suffix, x in inputs.items():
-                x = x.to(device).contiguous(memory_format=torch.channels_last)
+            batch = Batch(images[chunk], label[chunk], index[chunk])
+            for suffix, transform in transforms.items():
+                x = transform(batch)
+                if isinstance(x, Tensor):
+                    x = x.to(device).contiguous(memory_format=torch.channels_last)
                 for name, encoder in encoders.items():
                     with context():
-                        h = encoder(x)
+                        h = encoder(x)  # type: ignore[arg-type]
                     rows.setdefault(name + suffix, []).append(h.float().cpu())
         labels.append(label)
-        indices.append(index)
+        read.append(index)
     if not labels:
         raise DataError(f"None of the images of {source.name} can be read.")
     joined = {name: torch.cat(parts) for name, parts in rows.items()}
-    return Features(joined, torch.cat(labels), torch.cat(indices), len(skipped))
+    return Features(joined, torch.cat(labels), torch.cat(read), len(skipped))

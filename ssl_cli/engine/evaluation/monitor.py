@@ -13,7 +13,8 @@ from ssl_cli.errors import SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.objective import Objective
-from ssl_cli.transfer.knn import accuracy, default_k, knn
+from ssl_cli.transfer.knn import default_k, knn
+from ssl_cli.transfer.tally import accuracy
 
 EVERY = 10
 """Log steps from one measurement to the next."""

@@ -12,7 +12,7 @@ from ssl_cli.data.sources import open_evaluation
 from ssl_cli.data.split import subset
 from ssl_cli.engine.build import build_untrained
 from ssl_cli.engine.evaluation.evaluate import TRAINED, UNTRAINED, knn_of
-from ssl_cli.engine.evaluation.features import VIEW, encode
+from ssl_cli.engine.evaluation.features import VIEW, augmented, encode, fitted
 from ssl_cli.errors import DataError, NoLabelsError, SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.nn.evaluating import evaluating
@@ -84,8 +84,9 @@ def label_free(objective: Objective, settings: Settings, precision: str, source:
     networks = {TRAINED: objective} | ({} if untrained is None else {UNTRAINED: untrained})
     encoders = {name: network.represent for name, network in networks.items()}
     with evaluating(*networks.values()):
-        views = Pipeline(settings.views, settings.data.size, seed)
-        rows = encode(encoders, part, settings, device=device, precision=precision, pipeline=views)
+        view = augmented(Pipeline(settings.views, settings.data.size, seed))
+        both = {"": fitted(settings), VIEW: view}
+        rows = encode(encoders, part, settings, device=device, precision=precision, transforms=both)
     found = {
         name: {"consistency": consistency(rows.h[name], rows.h[name + VIEW]), "rankme": rankme(rows.h[name])}
         for name in encoders

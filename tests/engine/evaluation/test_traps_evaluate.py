@@ -13,6 +13,7 @@ from ssl_cli.engine.evaluation import evaluate
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.errors import CheckpointError
 from ssl_cli.nn.backbone import build_backbone
+from ssl_cli.protocols.linear import linear_of
 from ssl_cli.transfer import linear
 from tests.engine.toy_run import toy_settings, write_run
 
@@ -34,7 +35,7 @@ def test_h_is_measured_in_evaluation_mode(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(linear, "ITERATIONS", 3)
     data = open_evaluation(settings.data, 0)
     assert evaluate.knn_of(objective, settings, "fp32", data)["feature"] == "h"
-    assert evaluate.linear_of(objective, settings, "fp32", data)["top1"] >= 0
+    assert linear_of(objective, settings, "fp32", data)["top1"] >= 0
     assert widths == {32}
     assert modes == {False}
 

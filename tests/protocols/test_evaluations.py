@@ -16,11 +16,14 @@ from ssl_cli.config.methods import method_settings
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.data.split import subset
 from ssl_cli.engine.evaluation import evaluate
-from ssl_cli.engine.evaluation.evaluate import knn_eval, linear_eval
 from ssl_cli.errors import CheckpointError, DivergedError, SslcliError
 from ssl_cli.events import Evaluated, Event
+from ssl_cli.protocols import knn as knn_module
+from ssl_cli.protocols import linear as linear_module
+from ssl_cli.protocols.knn import knn_eval
+from ssl_cli.protocols.linear import linear_eval, linear_of
 from ssl_cli.transfer import linear
-from ssl_cli.transfer.knn import knn
+from ssl_cli.transfer.knn import score
 from tests.engine.toy_run import toy_settings, write_run
 
 
@@ -44,11 +47,11 @@ def last(events: Iterator[Event]) -> Any:
 
 
 def test_knn_result(run: Path) -> None:
-    event = last(knn_eval(str(run), k=20, baselines=True, device="cpu"))
+    event = last(knn_eval(str(run), ks=(20,), baselines=True, device="cpu"))
     assert (event.name, event.step) == ("knn", 7)
     result = event.result
     names = {"top1", "top5", "k", "temperature", "feature", "bank", "queries", "note", "baselines", "step", "advice"}
-    names |= {"started"}
+    names |= {"started", "scores", "per_class", "confusion", "protocol", "protocol_source"}
     assert names == result.keys()
     assert (result["k"], result["temperature"], result["feature"], result["bank"]) == (20, 0.1, "h", 64)
     assert 0 <= result["top1"] <= result["top5"] <= 1
@@ -66,10 +69,10 @@ def test_z_is_the_trained_projector_s_output(tmp_path: Path, name: str, monkeypa
 
     def watched(bank: Tensor, *args: Any, **kwargs: Any) -> Any:
         seen.setdefault("bank", bank)
-        return knn(bank, *args, **kwargs)
+        return score(bank, *args, **kwargs)
 
-    monkeypatch.setattr(evaluate, "knn", watched)
-    result = last(knn_eval(str(tmp_path), feature="z", k=5, baselines=True, device="cpu")).result
+    monkeypatch.setattr(evaluate, "score", watched)
+    result = last(knn_eval(str(tmp_path), feature="z", ks=(5,), baselines=True, device="cpu")).result
     assert result["feature"] == "z"
     assert result["baselines"].keys() == {"pixels", "untrained"}
     source = open_evaluation(settings.data, 0).bank
@@ -103,7 +106,7 @@ def test_a_projector_that_is_missing_is_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_k_follows_the_smallest_class_or_is_as_given(run: Path, k: int | None, used: int, note: str) -> None:
-    result = last(knn_eval(str(run), k=k, device="cpu")).result
+    result = last(knn_eval(str(run), ks=() if k is None else (k,), device="cpu")).result
     assert result["k"] == used
     assert note in result["note"]
     assert bool(note) is ("k " in result["note"])
@@ -113,7 +116,17 @@ def test_k_follows_the_smallest_class_or_is_as_given(run: Path, k: int | None, u
 def test_results_of_other_settings_are_other_files(tmp_path: Path) -> None:
     write_run(tmp_path, toy_settings())
     folder = tmp_path / "eval"
-    asked: list[dict[str, Any]] = [{}, {"k": 3}, {"temperature": 0.5}, {"feature": "z"}, {"limit": 4}, {"k": 3}]
+    asked: list[dict[str, Any]] = [
+        {},
+        {"ks": (3,)},
+        {"temperatures": (0.5,)},
+        {"feature": "z"},
+        {"limit": 4},
+        {"ks": (3, 4, 5)},
+        {"ks": (3, 4, 5, 6, 7)},
+        {"ks": (3, 4, 5, 6, 8)},
+        {"ks": (3,)},
+    ]
     for settings in asked:
         newest = last(knn_eval(str(tmp_path), device="cpu", **settings)).result
         assert json.loads((folder / "knn.json").read_text())["result"] == newest
@@ -122,13 +135,15 @@ def test_results_of_other_settings_are_other_files(tmp_path: Path) -> None:
 
 def below(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an evaluation find the encoder below raw pixels."""
-    honest = evaluate._score_each
-    values = {"trained": 0.3, "pixels": 0.6, "untrained": 0.2}
+    for module in (knn_module, linear_module):
+        honest = module.scored
 
-    def scored(*args: Any) -> Any:
-        return {name: {**found, "top1": values[name]} for name, found in honest(*args).items()}
+        def scored(*args: Any, honest: Any = honest, **kwargs: Any) -> Any:
+            *before, result = args[:5]
+            result |= {"top1": 0.3, "baselines": {"pixels": 0.6, "untrained": 0.2}}
+            return honest(*before, result, *args[5:], **kwargs)
 
-    monkeypatch.setattr(evaluate, "_score_each", scored)
+        monkeypatch.setattr(module, "scored", scored)
 
 
 @pytest.mark.parametrize("command", [knn_eval, linear_eval])
@@ -172,6 +187,7 @@ def test_linear_result(run: Path, quick_probe: None) -> None:
         "started",
         "labels",
         "parameters",
+        "per_class",
     } == result.keys()
     assert result["settings"]["l2"] in result["settings"]["l2_grid"]
     assert json.dumps(result)
@@ -194,7 +210,8 @@ def test_classes_that_are_not_in_the_bank_are_misses(
     data = open_evaluation(toy_settings().data, 0)
     classes = (*data.bank.classes, "strange", "stranger")
     queries = subset(data.queries, torch.arange(8), torch.full((8,), len(classes) - 1), classes)
-    monkeypatch.setattr(evaluate, "open_evaluation", lambda *_, **__: Evaluation(data.bank, queries, "two sets"))
+    for module in (knn_module, linear_module):
+        monkeypatch.setattr(module, "open_evaluation", lambda *_, **__: Evaluation(data.bank, queries, "two sets"))
     for command in (knn_eval, linear_eval):
         result = last(command(str(run), device="cpu")).result
         assert (result["top1"], result["top5"]) == (0, 0)
@@ -220,7 +237,7 @@ def test_a_backbone_that_changes_is_an_error(tmp_path: Path) -> None:
 
     objective.represent = moving  # type: ignore[method-assign]
     with pytest.raises(SslcliError, match="backbone changed"):
-        evaluate.linear_of(objective, settings, "fp32", open_evaluation(settings.data, 0))
+        linear_of(objective, settings, "fp32", open_evaluation(settings.data, 0))
 
 
 def test_other_data_replace_those_of_the_run() -> None:

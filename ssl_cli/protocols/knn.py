@@ -1,0 +1,76 @@
+"""Weighted kNN accuracy of a run or an exported encoder, for several k and temperatures in one pass."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_cli.config.images import with_data
+from ssl_cli.data.sources import open_evaluation
+from ssl_cli.engine.evaluation.evaluate import H, Z, knn_of
+from ssl_cli.events import Event
+from ssl_cli.protocols.confusion import write_confusion
+from ssl_cli.protocols.encoder import open_encoder
+from ssl_cli.protocols.request import KNN
+from ssl_cli.protocols.result import scored
+
+IN_A_NAME = 4
+"""Values of k or of the temperature that a file's name lists; of more, the first and how many."""
+
+
+def knn_eval(
+    run: str,
+    data: str | tuple[str, ...] | None = None,
+    *,
+    ks: Sequence[int] = (),
+    temperatures: Sequence[float] = (0.1,),
+    feature: str = H,
+    protocol: str | None = None,
+    confusion: Path | None = None,
+    baselines: bool = False,
+    test_data: str | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    method: str | None = None,
+    machine: Mapping[str, Any] | None = None,
+) -> Iterator[Event]:
+    """Measure the weighted kNN accuracy of an encoder; the last event is `Evaluated` named `knn`.
+
+    Args:
+        run: run folder, checkpoint file, or ONNX file of `sslcli export`.
+        data: images of the bank; None: the run's own.
+        ks: neighbours; none: `default_k`. The result is that of the first k and temperature, and `scores` has all.
+        temperatures: T of the vote exp(s / T).
+        feature: `h`, the output of the backbone, or `z`, the projector's output of unit length.
+        protocol: name of the published protocol that these settings are from, for the result.
+        confusion: PNG of the confusion matrix to write.
+        baselines: measure raw pixels and the same network untrained, too.
+        test_data: folder of queries; None: what belongs to `data`.
+        limit: use the first so many images of each class.
+        device: where to compute.
+        method: the run's method again, if it is the user's own.
+        machine: `folder` of data sets, decode `threads`, `download`; what is left out is as in the run, but nothing is
+            downloaded.
+
+    Raises:
+        SslcliError: no such run, data without labels, features that are not finite, a picture that cannot be written.
+    """
+    trained, transform = open_encoder(run, device, method, projector=feature == Z)
+    settings = with_data(trained.settings, data, test_data, limit, machine)
+    images = open_evaluation(settings.data, settings.run.seed)
+    result = knn_of(
+        trained.objective, settings, trained.precision, images, ks=ks, temperatures=temperatures, feature=feature,
+        baselines=baselines, details=True, transform=transform,
+    )  # fmt: skip
+    result |= {"protocol": protocol, "protocol_source": KNN[protocol].source if protocol else None}
+    if confusion is not None:
+        write_confusion(confusion, result["confusion"], result["per_class"], result["top1"])
+        result["picture"] = str(confusion)
+    words = [feature, _words("k", ks or (result["k"],)), _words("T", temperatures)]
+    yield from scored(run, trained, images, "knn", result, words, (*ks, *temperatures))
+
+
+def _words(letter: str, values: Sequence[float]) -> str:
+    """Name values in a file's name: `k20`, `k1+5+20`, or `k1-and-15-more`."""
+    if len(values) > IN_A_NAME:
+        return f"{letter}{values[0]:g}-and-{len(values) - 1}-more"
+    return letter + "+".join(f"{value:g}" for value in values)

@@ -1,0 +1,44 @@
+"""The end of an evaluation: advice, the result's file in the run folder, and its event."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_cli.data.sources import Evaluation
+from ssl_cli.engine.evaluation.evaluate import conclude
+from ssl_cli.engine.evaluation.features import Trained
+from ssl_cli.events import Event
+from ssl_cli.run_path import result_file
+from ssl_cli.verdict import Score, advise, training_of
+
+
+def scored(
+    run: str, trained: Trained, data: Evaluation, name: str, result: dict[str, Any], words: Sequence[str] = (),
+    identity: Sequence[object] = (),
+) -> Iterator[Event]:  # fmt: skip
+    """Yield the run's notes, then the result with advice; write it to the run folder's `eval/`, a file a setting.
+
+    Args:
+        run: run folder or file.
+        trained: what was measured.
+        data: the images.
+        name: of the result, `knn` or `linear`.
+        result: with `top1`, `baselines`, and the number of `queries` or `test` images.
+        words: settings of the evaluation that are in the file's name.
+        identity: settings that are in the digest in its name.
+    """
+    asked = result.get("queries") or result.get("test") or 0
+    score = Score(f"{name} top-1".replace("knn", "kNN"), result["top1"], asked, result["baselines"])
+    folder, lines = Path(run), list[bytes]()
+    with contextlib.suppress(OSError):
+        lines = (folder / "metrics.jsonl").read_bytes().splitlines()
+    where = run if folder.is_dir() else ""
+    training = training_of(trained.settings, trained.step, trained.steps, where, lines)
+    result["advice"] = advise(training, score).as_dict() if result["baselines"] else None
+    settings, sets = trained.settings.data, (data.bank, data.queries)
+    images = (*(part.name for part in sets), *map(len, sets), settings.test, settings.limit, trained.settings.run.seed)
+    words = [*words, "baselines"] if result["baselines"] else words
+    file = result_file(name, Path(trained.checkpoint).stem, (*images, *identity), words)
+    facts = {"data": data.bank.name, "test": data.queries.name}
+    yield from conclude(run, trained, name, result, folder / "eval" / file, newest=f"{name}.json", **facts)
