@@ -7,7 +7,18 @@ from pathlib import Path
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 """Whether the kernel gives transparent huge pages to all memory, on request (`madvise`), or never."""
 VARIABLE, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
-COMPUTING = {"pretrain", "finetune", "distill", "pipeline", "knn-eval", "linear-eval", "embed", "neighbors", "bench"}
+COMPUTING = {
+    "pretrain",
+    "finetune",
+    "distill",
+    "pipeline",
+    "knn-eval",
+    "linear-eval",
+    "embed",
+    "neighbors",
+    "bench",
+    "data",
+}
 """Commands that allocate so much that a second start of the process pays."""
 
 

@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 
 from ssl_cli.commands import (
     bench,
+    data,
     distill,
     embed,
     export,
@@ -103,6 +104,7 @@ _add("pretrain", pretrain.pretrain, pretrain.EPILOG, TRAIN)
 _add("finetune", finetune.finetune, finetune.EPILOG, TRAIN)
 _add("distill", distill.distill, distill.EPILOG, TRAIN)
 _add("pipeline", pipeline.pipeline, pipeline.EPILOG, TRAIN)
+_add("data", data.data, data.EPILOG, TRAIN)
 _add("methods", methods.methods, methods.EPILOG, TRAIN)
 _add("inspect-augs", inspect_augs.inspect_augs, inspect_augs.EPILOG, TRAIN)
 _add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)

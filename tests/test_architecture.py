@@ -30,7 +30,7 @@ FLOORS = [
     PARTS,
     OBJECTIVES | {"run_path", "runs", "checkpoint", "planning", "weights"},
     {"engine"},
-    {"bench", "sheet", "pipeline", "vectors", "exports", "protocols"},
+    {"bench", "data_check", "sheet", "pipeline", "vectors", "exports", "protocols"},
     SURFACE,
 ]
 ENGINE = [

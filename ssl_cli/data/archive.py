@@ -145,7 +145,8 @@ def parts(path: Path, split: str) -> list[Part]:
     notes = (*notes, *filter(None, [index.note]))
     labels = top_folders(names) if index.labels is None else _select(index.labels, chosen)
     groups = None if index.groups is None else _select(index.groups, chosen)
-    return [Part(str(path), names, Archive(str(path), below, index, chosen), labels, groups, notes=notes)]
+    storage = Archive(str(path), below, index, chosen)
+    return [Part(str(path), names, storage, labels, groups, notes=notes, splits=layout.splits)]
 
 
 def _select(of: Numbered, chosen: "array[int]") -> Numbered:

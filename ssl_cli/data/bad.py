@@ -9,6 +9,11 @@ FRACTION, FEW = 0.05, 10
 """A run continues with up to FEW bad images, or with up to this fraction of the set."""
 
 
+def too_many(bad: int, images: int) -> bool:
+    """Whether so many of the images may not be bad."""
+    return bad == images or bad > max(FEW, FRACTION * images)
+
+
 class BadImages:
     """Record the bad images of a source by index; `skipped` holds one event each until the engine removes it.
 
@@ -38,7 +43,7 @@ class BadImages:
         if not self._skips:
             what = f"{shown(self.source.path(index))} cannot be read: {reason}."
             raise DataError(what, "Repair or remove it, or pass --on-bad-image skip.")
-        if bad == whole or bad > max(FEW, FRACTION * whole):
+        if too_many(bad, whole):
             raise DataError(
                 f"{bad} of {whole} images of {shown(self.source.name)} cannot be read; the last one, "
                 f"{shown(self.source.path(index))}: {reason}.",

@@ -146,12 +146,15 @@ def _parts(places: Sequence[str], split: str) -> list[Part]:
     for place in _resolved(places, split):
         if place.kind == "folder":
             root = place.root(split)
-            parts = [] if root is None else [folder_part(root, place.note)]
+            splits = place.layout.splits if place.layout else ()
+            parts = [] if root is None else [replace(folder_part(root, place.note), splits=splits)]
         elif place.kind == "list":
             parts = listed.parts(place.path, split)
         else:
             assert place.path is not None
             parts = archive.parts(place.path, TRAIN if place.whole else split)
+            if place.whole and (whole := archive.split_in(place.name)):
+                parts = [replace(part, splits=(whole,)) for part in parts]
         found += [(place.name, part) for part in parts]
     return _named(found) if len(found) > 1 else [part for _, part in found]
 

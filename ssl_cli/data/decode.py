@@ -8,7 +8,7 @@ import contextlib
 import io
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,6 +41,9 @@ _DECODER = {"WEBP": 12, "AVIF": 24, "TIFF": 4, "HEIF": heif.BYTES_A_PIXEL}
 _TILES = 80 * 2**20
 """Bytes that the conversion of an image by tiles takes."""
 
+Look = Callable[[Numbers | Image.Image], None]
+"""Called with what a file holds before it is converted: numbers, or the picture that Pillow opened."""
+
 # Pillow's warnings on odd files are not for the user; the limit on pixels is checked here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -51,18 +54,19 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     channels: int = RGB,
     value_range: Range | None = None,
+    look: Look | None = None,
 ) -> Tensor:
     """Decode an image, given as bytes, path or open file, to uint8 `(C,H,W)` with a short side of at most `cap`.
 
     Any file of colours or gray is converted to three channels (RGB) or one (gray); other numbers of channels are those
     of the file. In memory the channels come last. `value_range` holds the numbers that become black and white in files
-    of other than 8 bits; None: they are measured in the image.
+    of other than 8 bits; None: they are measured in the image. `look` is called with what the file holds.
 
     Raises:
         DataError: not an image, damaged or larger than `max_pixels`; the message is the reason, without the name.
     """
-    with _reasons(), _opened(data) as file:
-        return _tensor(_decode(file, cap, max_pixels, channels, value_range))
+    with reasons(), opened(data) as file:
+        return _tensor(_decode(file, cap, max_pixels, channels, value_range, look or _ignored))
 
 
 def read_numbers(data: bytes | Path | BinaryIO, channels: int = RGB, max_pixels: int = MAX_PIXELS) -> Numbers | None:
@@ -71,7 +75,7 @@ def read_numbers(data: bytes | Path | BinaryIO, channels: int = RGB, max_pixels:
     Raises:
         DataError: as `decode`.
     """
-    with _reasons(), _opened(data) as file:
+    with reasons(), opened(data) as file:
         found = wide.find(file, channels)
         if found is None:
             return None
@@ -80,8 +84,12 @@ def read_numbers(data: bytes | Path | BinaryIO, channels: int = RGB, max_pixels:
             return found.read()
 
 
+def _ignored(found: Numbers | Image.Image) -> None:
+    """Look at nothing."""
+
+
 @contextlib.contextmanager
-def _reasons() -> Iterator[None]:
+def reasons() -> Iterator[None]:
     """Convert whatever decoders raise to a `DataError`."""
     try:
         yield
@@ -95,7 +103,8 @@ def _reasons() -> Iterator[None]:
         raise DataError(f"it is damaged ({shown(str(error)) or type(error).__name__})") from error
 
 
-def _opened(data: bytes | Path | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
+def opened(data: bytes | Path | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Open what `decode` takes, to be closed after use; errors as `open_regular`."""
     if isinstance(data, bytes):
         return io.BytesIO(data)
     return open_regular(data) if isinstance(data, Path) else contextlib.nullcontext(data)
@@ -119,20 +128,27 @@ def bytes_of_numbers(found: Wide, channels: int) -> int:
     return found.needed + (_TILES if pixels > tiles.GIANT else pixels * channels + AT_ONCE * BYTES_A_NUMBER)
 
 
-def _decode(file: BinaryIO, cap: int | None, max_pixels: int, channels: int, limits: Range | None) -> np.ndarray:
+def _decode(
+    file: BinaryIO, cap: int | None, max_pixels: int, channels: int, limits: Range | None, look: Look
+) -> np.ndarray:
     found = wide.find(file, channels)
     if found is None:
         file.seek(0)
-        return _by_pillow(file, cap, max_pixels, channels, limits)
+        return _by_pillow(file, cap, max_pixels, channels, limits, look)
     _require_size(found.size, max_pixels)
     result = math.prod(tiles.shrunk_size(found.size, cap)) * channels
     with DECODING.hold(bytes_of_numbers(found, channels) + 2 * result):
-        return eight_bits(found.read(), channels, limits, cap, found.orientation)
+        numbers = found.read()
+        look(numbers)
+        return eight_bits(numbers, channels, limits, cap, found.orientation)
 
 
-def _by_pillow(file: BinaryIO, cap: int | None, max_pixels: int, channels: int, limits: Range | None) -> np.ndarray:
+def _by_pillow(
+    file: BinaryIO, cap: int | None, max_pixels: int, channels: int, limits: Range | None, look: Look
+) -> np.ndarray:
     with _picture(file) as picture:
         _require_size(picture.size, max_pixels)
+        look(picture)
         scans = 2 * math.prod(picture.size) * len(picture.getbands()) if _several_scans(picture) else 0
         if cap is not None and picture.format in ("JPEG", "MPO"):  # these decode faster at 1/2, 1/4 or 1/8
             scale = min(1.0, cap / min(picture.size))

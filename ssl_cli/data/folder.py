@@ -33,6 +33,7 @@ class Files:
         groups: of the images; None where no part has any.
         skipped: events of folders that could not be opened.
         notes: phrases on what was gone through or passed over.
+        splits: names of the splits that the places have.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Files:
             none = [Numbered(array("q", [-1]) * len(part), ()) for part in self.parts]
             self.groups = Groups(*_joined([part.groups or one for part, one in zip(self.parts, none, strict=True)]))
         self.skipped = tuple(event for part in self.parts for event in part.skipped)
+        self.splits = tuple(dict.fromkeys(split for part in self.parts for split in part.splits))
         several = len(self.parts) > 1
         self.notes = tuple(
             f"{shown(part.prefix)}: {note}" if several and part.prefix else note

@@ -1,7 +1,7 @@
 """How images lie in folders, on disk or in an archive: wrapping folders, splits and classes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
@@ -26,11 +26,13 @@ class Layout:
         train: of the training images.
         test: of the test images; None: there are none of their own.
         through: the wrapping folder that was gone through.
+        splits: names of the folders of all splits there are.
     """
 
     train: str = ""
     test: str | None = None
     through: str = ""
+    splits: tuple[str, ...] = field(default=(), compare=False)
 
 
 def split_of(name: str) -> str | None:
@@ -53,8 +55,9 @@ def find_layout(look: Look, where: str) -> Layout:
         folders, images = look(below)
         splits = _splits(folders, lambda name, below=below: look(_join(below, name)), where)  # type: ignore[misc]
         if splits is not None:
-            train, test = splits
-            return Layout(_join(below, train), None if test is None else _join(below, test), below)
+            train, test, *others = splits
+            found = tuple(name for name in (train, test, *others) if name)
+            return Layout(_join(below, train), _join(below, test) if test else None, below, found)
         if images or len(folders) != 1:
             break
         within, images = look(_join(below, folders[0]))
@@ -66,8 +69,8 @@ def find_layout(look: Look, where: str) -> Layout:
 
 def _splits(
     folders: Sequence[str], look: Callable[[str], tuple[Sequence[str], bool]], where: str
-) -> tuple[str, str | None] | None:
-    """Return the folders of the training images and of the test images; None where the folders are no splits."""
+) -> tuple[str, ...] | None:
+    """Return the folders of training images, of test images (empty: none) and of others; None: they are no splits."""
     found: dict[str, list[str]] = {}
     for name in folders:
         if (split := split_of(name)) is not None:
@@ -85,8 +88,9 @@ def _splits(
             both = " and ".join(f"{shown(name)}/" for name in names)
             what = f"{shown(where)} holds {both}: which are the {'training' if split == TRAIN else split} images?"
             raise DataError(what, "Rename one, or give the folder itself, and --test-data for the test images.")
-    tests = found.get(TEST) or found.get(VAL)
-    return found[TRAIN][0], tests[0] if tests else None
+    tests = found.get(TEST) or found.get(VAL) or [""]
+    others = [name for names in found.values() for name in names if name not in (found[TRAIN][0], tests[0])]
+    return found[TRAIN][0], tests[0], *others
 
 
 def _join(*parts: str) -> str:

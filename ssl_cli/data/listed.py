@@ -32,8 +32,8 @@ class _Rows:
         self.labels.append(row.label)
         self.groups.append(row.group)
 
-    def part(self, where: str, notes: tuple[str, ...]) -> Part:
-        """Return the images by their names, each once.
+    def part(self, where: str, notes: tuple[str, ...], splits: tuple[str, ...]) -> Part:
+        """Return the images by their names, each once; the list has these splits.
 
         Raises:
             DataError: the list gives one image two labels.
@@ -55,7 +55,7 @@ class _Rows:
         repeated = len(ordered) - len(order)
         notes += (f"listed again: {repeated:,}",) if repeated else ()
         groups = self.groups.numbered(order) if self.groups else None
-        return Part(where, names, Folder(root), self.labels.numbered(order), groups, notes=notes)
+        return Part(where, names, Folder(root), self.labels.numbered(order), groups, notes=notes, splits=splits)
 
 
 def parts(file: Path | None, split: str) -> list[Part]:
@@ -88,7 +88,8 @@ def parts(file: Path | None, split: str) -> list[Part]:
             return []
         raise DataError(f"The list {shown(where)} names no training image.", "Write train into its column split.")
     notes = (f"not there: {missing:,} of the listed files, such as {shown(example, 100)}",) if missing else ()
-    return [chosen.part(where, notes)]
+    splits = tuple(name for name, of in rows.items() if len(of.paths))
+    return [chosen.part(where, notes, splits if len(splits) > 1 else ())]
 
 
 def require(file: Path | None) -> None:

@@ -11,7 +11,7 @@ from ssl_cli.data.decode import read_numbers
 from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.numbers import Range, widened
 from ssl_cli.data.source import Source
-from ssl_cli.data.split import Subset
+from ssl_cli.data.split import files_of
 from ssl_cli.errors import DataError
 from ssl_cli.events import Choice
 
@@ -47,7 +47,7 @@ def _with_range(settings: Settings, source: Source) -> tuple[Settings, tuple[Cho
         return settings, (Choice(name="range", value="each image's own", reason="given"),)
     if given != "auto":
         return settings, (Choice(name="range", value=_words(given), reason="given"),)
-    files, _ = _files(source, 0)
+    files, _ = files_of(source, 0)
     if not hasattr(files, "stored") or not len(source):
         return settings, ()
     found, reason = _measured_range(source, settings.data.channels)
@@ -73,7 +73,7 @@ def _measured_range(source: Source, channels: int) -> tuple[Range | None, str]:
     indices = _evenly(len(source), FILES)
     pixels = looked_at = 0
     for index in indices.tolist():
-        files, place = _files(source, index)
+        files, place = files_of(source, index)
         looked_at += 1
         try:
             numbers = read_numbers(files.stored(place), channels)
@@ -125,10 +125,3 @@ def _rounded(x: Tensor) -> tuple[float, ...]:
 
 def _evenly(length: int, count: int) -> Tensor:
     return torch.linspace(0, length - 1, min(count, length)).long()
-
-
-def _files(source: Any, index: int) -> tuple[Any, int]:
-    """Return the files that a source selects from, and the place of its image `index` in them."""
-    while isinstance(source, Subset):
-        source, index = source.source, int(source.indices[index])
-    return source, index

@@ -67,6 +67,12 @@ class Numbers:
         x = np.partition(x, (k, x.size - 1 - k))
         return float(x[k]), float(x[x.size - 1 - k])
 
+    def extremes(self) -> Range | None:
+        """Return the smallest and the largest number that was measured; None: there is none."""
+        x = self.values[:, :, : self.values.shape[2] - self.alpha]
+        known = x[self._measured(x)]
+        return (float(known.min()), float(known.max())) if known.size else None
+
     def _measured(self, x: np.ndarray) -> np.ndarray:
         measured = np.ones(x.shape, bool)
         if x.dtype.kind == "f":

@@ -75,6 +75,7 @@ class Part:
         prefix: of the names where there are several parts.
         notes: phrases on what was gone through or passed over.
         skipped: events of folders that could not be opened.
+        splits: names of the splits that the place has.
     """
 
     where: str
@@ -85,6 +86,7 @@ class Part:
     prefix: str = ""
     notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = field(default=(), repr=False)
+    splits: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)

@@ -8,7 +8,7 @@ from types import TracebackType
 from torch import Tensor
 
 from ssl_cli.data.decoding import DECODING
-from ssl_cli.data.source import Source
+from ssl_cli.data.source import Readable
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
 from ssl_cli.world import default_threads
@@ -46,7 +46,7 @@ class Reader:
     """
 
     def __init__(
-        self, source: Source, threads: int | None = None, cap: int | None = None, deadline: float = DEADLINE
+        self, source: Readable, threads: int | None = None, cap: int | None = None, deadline: float = DEADLINE
     ) -> None:
         self.source, self.cap, self.deadline = source, cap, deadline
         self._requests: queue.SimpleQueue[PendingRead | None] = queue.SimpleQueue()
@@ -108,7 +108,7 @@ class Reader:
 
 
 class _Worker(threading.Thread):
-    def __init__(self, source: Source, cap: int | None, requests: "queue.SimpleQueue[PendingRead | None]") -> None:
+    def __init__(self, source: Readable, cap: int | None, requests: "queue.SimpleQueue[PendingRead | None]") -> None:
         super().__init__(daemon=True, name="sslcli-read")
         self._source, self._cap, self._requests = source, cap, requests
         self.pending: PendingRead | None = None

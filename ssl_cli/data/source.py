@@ -7,6 +7,18 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from torch import Tensor
 
 
+class Readable(Protocol):
+    """Read images by index, called from several threads at once."""
+
+    def read(self, index: int, cap: int | None = None) -> Tensor:
+        """Read image `index`, or what is made of it, its short side at most `cap`.
+
+        Raises:
+            DataError: it cannot be read; the message is the reason, without the name.
+        """
+        ...
+
+
 @runtime_checkable
 class Source(Protocol):
     """Serve images by index.

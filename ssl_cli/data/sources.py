@@ -96,6 +96,15 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test", labe
     return Evaluation(bank, queries, note)
 
 
+def open_own_test(settings: DataSettings, seed: int) -> Source | None:
+    """Open the test images that there are, labelled or not; None: they would be split off the training images.
+
+    Raises:
+        DataError: as `open_pretraining`.
+    """
+    return _test_images(settings, seed, "test")[0]
+
+
 def open_test(settings: DataSettings, seed: int) -> tuple[Source, str]:
     """Open the test images of `open_evaluation` alone, whose labels are numbered as theirs; return what they are, too.
 

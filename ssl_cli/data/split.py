@@ -1,6 +1,7 @@
 """Subsets of a source: the first images of each class, and a stratified split by seed."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,6 +61,13 @@ class BatchedSubset(Subset):
     def read_many(self, indices: Tensor) -> Tensor:
         """Read the images from the source."""
         return self.source.read_many(self.indices[indices])
+
+
+def files_of(source: Any, index: int) -> tuple[Any, int]:
+    """Return the source that a subset selects from, however often, and the place of its image `index` in it."""
+    while isinstance(source, Subset):
+        source, index = source.source, int(source.indices[index])
+    return source, index
 
 
 def subset(

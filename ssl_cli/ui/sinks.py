@@ -283,6 +283,17 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
     return screen.exit_code
 
 
+def print_result(lines: Iterable[report.Line]) -> None:
+    """Write labels and lines to stdout, as wide as the terminal is.
+
+    Raises:
+        ResourceError: as `write_result`.
+    """
+    stdout, text = Console(file=sys.stdout), io.StringIO()
+    _print_lines(Console(file=text, highlight=False, force_terminal=stdout.is_terminal, width=stdout.width), lines)
+    write_result(text.getvalue())
+
+
 def write_json(document: Mapping[str, object]) -> None:
     """Write one JSON document to stdout, in ASCII, so that any file name is valid in it; what is not finite as null.
 

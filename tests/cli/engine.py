@@ -13,6 +13,7 @@ from ssl_cli.events import Evaluated, Event
 from ssl_cli.transfer import start
 from tests.ui.events import MEASURED, knn, training
 
+AGAIN = {"images": 0, "groups": 0, "largest": 0, "between_classes": 0, "between_splits": 0, "examples": []}
 RESULTS = {
     "linear_eval": Evaluated(name="linear", result={"top1": 0.8, "top5": 0.9, "protocol": "p", "train": 2, "test": 1}),
     "export_run": Evaluated(
@@ -54,6 +55,14 @@ RESULTS = {
         },
     ),
     "bench": MEASURED,
+    "check": Evaluated(
+        name="check",
+        result={
+            "data": "photos", "places": ["photos"], "images": 2, "looked_at": 2, "passed_over": [], "splits": [],
+            "test": None, "copies": AGAIN, "alike": AGAIN | {"compared": 2}, "classes": None, "groups": None,
+            "bad": {"images": 0, "too_many": False, "files": []}, "notes": [], "plan": None, "sheet": None,
+        },
+    ),
 }  # fmt: skip
 
 
@@ -87,6 +96,7 @@ class FakeEngine:
             "protocols.linear": ["linear_eval"],
             "exports.onnx": ["export_run"],
             "sheet": ["augmentation_sheet"],
+            "data_check": ["check"],
             "vectors.embed": ["embed"],
             "vectors.neighbors": ["neighbors", "duplicates"],
             "exports.weights": ["export_weights"],

@@ -51,6 +51,7 @@ TUNE = ["--labels", "2-per-class", "--out", "tuned", "--epochs", "1", "--batch",
 ROAD = ["--time", "60s", "--set", "model.width=0.0625", "--set", "data.size=8", "--set", "data.images=64"]
 COMMANDS = {
     "export": [["run", "-o", "encoder.onnx"]],
+    "data": [["check", "--set", "data.images=32", "--set", "data.size=8"]],
     "methods": [[], ["simclr", "--json"]],
     "pretrain": [TRAIN, [*TRAIN, "--dry-run"]],
     "finetune": [["run", *TUNE]],

@@ -11,6 +11,7 @@ from tests.mutants import (
     of_protocols,
     of_quality,
     of_sources,
+    of_surveys,
     of_transfer,
     of_values,
     of_vectors,
@@ -39,6 +40,7 @@ MUTANTS: list[Mutant] = sorted(
         *of_values.MUTANTS,
         *of_weights.MUTANTS,
         *of_sources.MUTANTS,
+        *of_surveys.MUTANTS,
     ],
     key=lambda mutant: 99 if mutant.trap is None else mutant.trap,
 )

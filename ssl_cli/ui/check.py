@@ -1,0 +1,125 @@
+"""Report what `sslcli data check` found, for people."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ssl_cli.config.units import format_bytes
+from ssl_cli.ui.text import safe
+
+Line = tuple[str, str]
+NAMED = 3
+"""Classes, files and pairs that are named."""
+
+
+def refusal(result: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return sentence and hint where pretrain would refuse the images; None: it would not."""
+    if result["images"] < 2:
+        return f"{safe(result['data'])} holds 1 image, and training takes 2 at least.", "Give another folder of images."
+    if not result["bad"]["too_many"]:
+        return None
+    of = result["looked_at"] + (result["test"]["looked_at"] if result["test"] else 0)
+    what = f"{result['bad']['images']:,} of {of:,} images of {safe(result['data'])} cannot be read."
+    return what, "At most 5 % are skipped; repair or remove them."
+
+
+def lines(result: Mapping[str, Any]) -> Iterator[Line]:
+    """Yield the report, labels and lines."""
+    yield "images", f"{result['images']:,} in {safe(result['data'])}"
+    yield from (("", safe(note)) for note in result["passed_over"])
+    if test := result["test"]:
+        yield "test", f"{test['images']:,} in {safe(test['data'])}"
+    if result["splits"]:
+        yield "splits", ", ".join(map(safe, result["splits"]))
+    if result["looked_at"] < result["images"]:
+        yield "opened", f"{result['looked_at']:,} of them, in blocks evenly apart; --sample opens more"
+    if "sizes" in result:
+        yield from _files(result)
+    yield from _bad(result["bad"])
+    yield from _again("copies", result["copies"], "equal files")
+    yield from _again("alike", result["alike"], f"nearly the same, {result['alike']['compared']:,} compared")
+    yield "classes", _balance(result["classes"]) if result["classes"] else "no labels"
+    if result["groups"]:
+        yield "groups", _balance(result["groups"])
+    for note in result["notes"]:
+        yield "note", safe(note)
+    yield from _plan(result["plan"])
+    if result["sheet"]:
+        yield "sheet", safe(result["sheet"])
+    if refusal(result) is None:
+        yield "next", " ".join(["sslcli pretrain", *(shlex.quote(safe(place)) for place in result["places"])])
+
+
+def _bad(bad: Mapping[str, Any]) -> Iterator[Line]:
+    """Count the bad files, and name the first."""
+    if bad["files"]:
+        more = "; --json lists them" if len(bad["files"]) > NAMED else ""
+        yield "bad", f"{bad['images']:,} cannot be read{more}"
+        yield from (("", f"{safe(of['path'])}: {safe(of['reason'])}") for of in bad["files"][:NAMED])
+
+
+def _plan(plan: Mapping[str, Any] | None) -> Iterator[Line]:
+    if plan is not None:
+        yield "pretrain", safe(plan["words"])
+        yield "", safe(plan["reason"])
+        yield from (("note", safe(warning)) for warning in plan["warnings"])
+
+
+def _files(result: Mapping[str, Any]) -> Iterator[Line]:
+    sizes, of = result["sizes"], result["bytes"]
+    median, short = _sides(sizes["median"]), sizes["short_side"]
+    if sizes["different"] == 1:
+        yield "sizes", f"{median}, all of them"
+    else:
+        ends = f"{_sides(sizes['smallest'])} to {_sides(sizes['largest'])}"
+        yield "sizes", f"{ends}, median {median}; {sizes['different']:,} different"
+        aspect = sizes["aspect"]
+        yield "", f"short side {short['least']} to {short['most']}, up to {aspect['most']:.2f} times as long as short"
+    formats = ", ".join(f"{safe(name)} {count:,}" for name, count in result["formats"].items())
+    yield "files", f"{formats}; {format_bytes(of['median'])} each, {format_bytes(of['total'])} opened"
+    yield "modes", ", ".join(f"{safe(name)} {count:,}" for name, count in result["modes"].items())
+    yield "numbers", ", ".join(_numbers(kind, found) for kind, found in result["numbers"].items())
+    if result["range"]:
+        yield "range", f"{result['range']['value']} ({safe(result['range']['reason'])})"
+    for name in ("brightness", "contrast"):
+        ends = result[name]
+        yield name, f"{ends['least']:.2f} to {ends['most']:.2f}, median {ends['median']:.2f}, of 1"
+
+
+def _numbers(kind: str, found: Mapping[str, Any]) -> str:
+    ends = f" from {found['low']:,.6g} to {found['high']:,.6g}" if "low" in found else ""
+    return f"{safe(kind)} {found['images']:,}{ends}"
+
+
+def _sides(sides: tuple[int, int]) -> str:
+    return f"{sides[0]} x {sides[1]}"
+
+
+def _again(label: str, found: Mapping[str, Any], what: str) -> Iterator[Line]:
+    """Word how many images there are more than once, with the first examples."""
+    if not found["images"]:
+        yield label, f"none ({what})"
+        return
+    between = [f"{found[key]:,} of them between {key.removeprefix('between_')}" for key in _BETWEEN if found[key]]
+    words = f"{found['images']:,} more than once ({what}), in {found['groups']:,} groups of up to {found['largest']:,}"
+    yield label, "; ".join([words, *between])
+    for group in found["examples"][:NAMED]:
+        yield "", " = ".join(safe(path) for path in group[:NAMED]) + (" = ..." if len(group) > NAMED else "")
+
+
+_BETWEEN = ("between_classes", "between_splits")
+
+
+def _balance(found: Mapping[str, Any]) -> str:
+    """Word how many images each class or group has."""
+    number, least, most = found["number"], found["least"], found["most"]
+    ends = f"{least:,} ({safe(found['smallest'])}) to {most:,} ({safe(found['largest'])})"
+    words = f"{most:,} images each" if least == most else f"{ends} images, median {found['median']:,}"
+    more = [f"{found[key]:,} {what}" for key, what in _APART.items() if found.get(key)]
+    return "; ".join([f"{number:,} of {words}", *more])
+
+
+_APART = {
+    "unlabelled": "unlabelled", "single": "of one image", "without": "images without a group",
+    "in_both": "in the test images too",
+}  # fmt: skip
