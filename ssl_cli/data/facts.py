@@ -115,10 +115,10 @@ class Inspector:
             return torch.empty(0)
         stored: Path | bytes = files.stored(place)
         with reasons(), opened(stored) as file:
-            digest = hashlib.sha256()
+            digest, size = hashlib.sha256(), 0
             while part := file.read(_AT_ONCE):
                 digest.update(part)
-            size = file.tell()
+                size += len(part)
             file.seek(0)
             seen.head = file.read(HEADER)
             file.seek(0)

@@ -171,12 +171,12 @@ def grouping(source: Source, other: Source | None) -> dict[str, Any] | None:
         return None
     images = dict(zip(groups.names, _bins(groups.of, len(groups.names)), strict=True))
     test = None if other is None else groups_of(other)
-    shared = {test.names[k] for k in set(test.of.tolist()) if k >= 0} & {*images} if test else set()
+    in_both = {test.names[k] for k in set(test.of.tolist()) if k >= 0} & {*images} if test else set()
     without = int((groups.of < 0).sum())
     return _balance(images) | {
         "single": sum(n == 1 for n in images.values()),
         "without": without,
-        "in_both": len(shared),
+        "in_both": len(in_both),
     }
 
 

@@ -124,7 +124,8 @@ def test_alike_is_what_plain_loops_find(monkeypatch: pytest.MonkeyPatch) -> None
     generator = np.random.default_rng(0)
     rows = [generator.uniform(0, 255, 432) for _ in range(12)]
     rows += [np.clip(rows[k] + generator.normal(0, scale, 432), 0, 255) for k in (2, 2, 5, 9) for scale in (3, 6, 40)]
-    rows += [np.full(432, 100.0), np.full(432, 100.0) + generator.normal(0, 1, 432)]
+    faint = generator.normal(0, 1.5, 432).round()
+    rows += [100 + faint, 101 + faint]
     images = [facts(row.round(), str(k)) for k, row in enumerate(rows)]
     leader = list(range(len(rows)))
     for k, row in enumerate(rows):
