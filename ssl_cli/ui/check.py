@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ssl_cli.config.units import format_bytes
+from ssl_cli.ui.accuracy import Line
 from ssl_cli.ui.text import safe
 
-Line = tuple[str, str]
 NAMED = 3
 """Classes, files and pairs that are named."""
 

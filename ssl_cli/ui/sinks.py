@@ -283,7 +283,7 @@ def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
     return screen.exit_code
 
 
-def print_result(lines: Iterable[report.Line]) -> None:
+def print_result(lines: Iterable[Line]) -> None:
     """Write labels and lines to stdout, as wide as the terminal is.
 
     Raises:
