@@ -16,6 +16,7 @@ COMPUTING = {
     "linear-eval",
     "embed",
     "neighbors",
+    "map",
     "bench",
     "data",
 }

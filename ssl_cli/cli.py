@@ -19,6 +19,7 @@ from ssl_cli.commands import (
     bench,
     data,
     distill,
+    draw_map,
     embed,
     export,
     finetune,
@@ -87,6 +88,7 @@ app = typer.Typer(
         "Take it with you: sslcli export runs/first -o encoder.onnx",
         "A vector for each picture: sslcli embed runs/first photos/ -o vectors.npy",
         "The images most like one: sslcli neighbors runs/first cat.jpg --data photos/",
+        "All of them on a page: sslcli map runs/first photos/ -o map.html",
     )
     + f"\n\n{AFTERWORD}",
     rich_markup_mode="rich",
@@ -114,6 +116,7 @@ _add("runs", runs.runs, runs.EPILOG, MEASURE)
 _add("export", export.export, export.EPILOG, USE)
 _add("embed", embed.embed, embed.EPILOG, USE)
 _add("neighbors", neighbors.neighbors, neighbors.EPILOG, USE)
+_add("map", draw_map.draw_map, draw_map.EPILOG, USE)
 
 
 def _version(asked: bool) -> None:

@@ -30,7 +30,7 @@ FLOORS = [
     PARTS,
     OBJECTIVES | {"run_path", "runs", "checkpoint", "planning", "weights"},
     {"engine"},
-    {"bench", "data_check", "sheet", "pipeline", "vectors", "exports", "protocols"},
+    {"bench", "data_check", "sheet", "pipeline", "vectors", "maps", "exports", "protocols"},
     SURFACE,
 ]
 ENGINE = [
@@ -48,7 +48,7 @@ ENGINE = [
     "pretrain",
 ]
 """The files and folders of the engine; each imports only those before it."""
-HEAVY = {"torch", "torchvision", "numpy", "PIL", "onnx", "onnxruntime", "onnxscript", "safetensors", "sklearn"}
+HEAVY = {"torch", "torchvision", "numpy", "PIL", "onnx", "onnxruntime", "onnxscript", "safetensors", "sklearn", "umap"}
 
 
 @functools.cache

@@ -4,12 +4,15 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ssl_cli.config.units import format_seconds
-from ssl_cli.ui.text import rate, safe
+from ssl_cli.config.units import format_bytes, format_seconds
+from ssl_cli.maps.request import METHODS
+from ssl_cli.ui.text import percent, rate, safe
 
 Line = tuple[str, str]
 PAIRS_SHOWN = 50
 """Pairs in the shell; --json has more."""
+LEGEND_SHOWN = 8
+"""Classes that are named."""
 
 
 def _embed(result: Mapping[str, Any]) -> Iterator[Line]:
@@ -58,6 +61,22 @@ def _duplicates(result: Mapping[str, Any]) -> Iterator[Line]:
     yield from _set(result)
 
 
+def _map(result: Mapping[str, Any]) -> Iterator[Line]:
+    yield "map", f"{safe(result['path'])}, {format_bytes(result['bytes'])}"
+    some = f"{result['images']:,} images"
+    if result["images"] < result["of"]:
+        some = f"{result['images']:,} of {result['of']:,} images"
+    yield "shows", f"{some} of {safe(result['data'])}, by {METHODS[result['by']]} of {result['feature']}"
+    if result["explained"]:
+        yield "", f"the axes explain {' and '.join(map(percent, result['explained']))} of the variance"
+    if result["legend"]:
+        names = ", ".join(f"{safe(entry['name'])} ({entry['count']:,})" for entry in result["legend"][:LEGEND_SHOWN])
+        yield "colours", f"by {result['color']}: {names}{', ...' * (len(result['legend']) > LEGEND_SHOWN)}"
+    if result["thumbnails"] and result["thumbnails"] < result["images"]:
+        yield "thumbnails", f"of {result['thumbnails']:,} images: a page has no room for more"
+    yield "checkpoint", f"step {result['step']:,}"
+
+
 def _set(result: Mapping[str, Any]) -> Iterator[Line]:
     yield "among", f"{result['images']:,} images of {safe(result['data'])}, by {result['feature']}"
     if result["typical"] is not None:
@@ -85,5 +104,6 @@ LINES: dict[str, Callable[[Mapping[str, Any]], Iterator[Line]]] = {
     "embed": _embed,
     "neighbors": _neighbors,
     "duplicates": _duplicates,
+    "map": _map,
 }
 """The lines of each result by its name."""

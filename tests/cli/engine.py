@@ -54,6 +54,13 @@ RESULTS = {
             "typical": None, "step": 7, "run": "run", "vectors": None, "sheet": None, "seconds": 1.0,
         },
     ),
+    "make_map": Evaluated(
+        name="map",
+        result={
+            "path": "m.png", "bytes": 1, "by": "pca", "images": 2, "of": 2, "data": "photos", "color": "none",
+            "seed": 0, "feature": "h", "legend": [], "thumbnails": 0, "explained": [1.0, 0.0], "step": 7, "seconds": 1.0,
+        },
+    ),
     "bench": MEASURED,
     "check": Evaluated(
         name="check",
@@ -99,6 +106,7 @@ class FakeEngine:
             "data_check": ["check"],
             "vectors.embed": ["embed"],
             "vectors.neighbors": ["neighbors", "duplicates"],
+            "maps.make": ["make_map"],
             "exports.weights": ["export_weights"],
             "bench.measure": ["bench"],
         }.items():

@@ -64,6 +64,7 @@ COMMANDS = {
     "runs": [["."]],
     "embed": [["run", "-o", "vectors.npy"]],
     "neighbors": [["run", "shapes:train[0]", "--sheet", "sheet.png"]],
+    "map": [["run", "-o", "map.html"], ["run", "-o", "map.png"]],
 }
 LINES = [[name, *words] for name, lines in COMMANDS.items() for words in lines]
 QUICK = {"export", "methods"}

@@ -211,6 +211,7 @@ COMMANDS = {
     "pretrain": [], "methods": [], "inspect-augs": [], "knn-eval": ["run"], "linear-eval": ["run"], "bench": [],
     "data": ["check"], "export": ["run", "-o", "e.onnx"], "finetune": ["run"], "distill": ["run"],
     "runs": [], "embed": ["run", "-o", "e.npy"], "neighbors": ["run", "a.png"], "pipeline": ["--labels", "10%"],
+    "map": ["run", "-o", "map.png"],
 }  # fmt: skip
 
 

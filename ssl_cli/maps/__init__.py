@@ -1,0 +1,1 @@
+"""Maps of images: their representations in two dimensions, as a picture or a page."""
