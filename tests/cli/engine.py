@@ -58,7 +58,8 @@ RESULTS = {
         name="map",
         result={
             "path": "m.png", "bytes": 1, "by": "pca", "images": 2, "of": 2, "data": "photos", "color": "none",
-            "seed": 0, "feature": "h", "legend": [], "thumbnails": 0, "explained": [1.0, 0.0], "step": 7, "seconds": 1.0,
+            "seed": 0, "feature": "h", "legend": [], "thumbnails": 0, "explained": [1.0, 0.0], "step": 7,
+            "seconds": 1.0,
         },
     ),
     "bench": MEASURED,
