@@ -4,6 +4,7 @@ Nothing here imports torch: a command's body does, once its arguments are valida
 """
 
 import contextlib
+import functools
 import os
 import sys
 import traceback
@@ -152,12 +153,17 @@ def _require_current_directory() -> None:
         raise UsageError(message, "Change to one that exists, such as: cd ~") from error
 
 
+@functools.cache
+def _command() -> Callable[..., Any]:
+    return typer.main.get_command(app)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run `sslcli` with these arguments, or the process's own, and return the exit code. Raises nothing."""
     words = list(sys.argv[1:] if args is None else args)
     _open_streams()
     try:
-        returned = typer.main.get_command(app)(words, prog_name="sslcli", standalone_mode=False, obj=words)
+        returned = _command()(words, prog_name="sslcli", standalone_mode=False, obj=words)
         write_result("")  # flushes here, where a failure can still be reported
         return returned if isinstance(returned, int) else DONE
     except BrokenPipeError:

@@ -20,6 +20,8 @@ def pytest_collection_finish() -> None:
     """Set one thread here too, where torch was imported before this file; remember what plans count and measure."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+    if export := sys.modules.get("ssl_cli.exports.onnx"):
+        export.convert = _converted_once(export.convert)  # type: ignore[attr-defined]
     if cost := sys.modules.get("ssl_cli.engine.plan.cost"):
         cost.count_activations = remembered(cost.count_activations, _counted)  # type: ignore[attr-defined]
         cost.measure_step = remembered(cost.measure_step, _measured)  # type: ignore[attr-defined]
@@ -34,6 +36,24 @@ def remembered(measure: Callable[..., Any], key: Callable[..., Hashable]) -> Cal
         if full not in found:
             found[full] = measure(objective, *args, **options)
         return found[full]
+
+    return once
+
+
+def _converted_once(convert: Callable[..., Any]) -> Callable[..., Any]:
+    """Convert each encoder, by its weights, to ONNX once for all tests that are about what comes before and after."""
+    from onnx import load_from_string
+
+    from ssl_cli.nn.evaluating import fingerprint
+
+    found: dict[Hashable, bytes] = {}
+
+    def once(encoder: Any, *args: Any) -> Any:
+        key = (_network(encoder), fingerprint(encoder), args)
+        if key not in found:
+            found[key] = convert(encoder, *args).SerializeToString()
+        encoder.cpu().eval().requires_grad_(False)
+        return load_from_string(found[key])
 
     return once
 

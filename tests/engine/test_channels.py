@@ -1,7 +1,9 @@
 """Gray and many-channel images from the plan to a file that runs elsewhere, with what makes no sense left out."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,14 +16,17 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.plan.plan import describe
 from ssl_cli.engine.pretrain import pretrain
-from ssl_cli.events import Evaluated, Finished, Planned
+from ssl_cli.events import Evaluated, Event, Finished, Planned
 from ssl_cli.exports.onnx import export_run
+from ssl_cli.formats.request import INPUTS
 from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.protocols.knn import knn_eval
 from ssl_cli.sheet import augmentation_sheet
 from tests.augment.pictures import batch, pictures
 from tests.config.test_recipe import settings_of
+from tests.selection import slow
 
+Trained = Callable[[int], tuple[Settings, list[Event]]]
 RECIPE = AugmentSettings(order=("crop", "gray", "jitter", "flip", "normalize"))
 
 
@@ -61,18 +66,21 @@ def result(events: Any, name: str) -> dict[str, Any]:
     return dict(found)
 
 
-@pytest.mark.parametrize(
-    ("channels", "kind"),
-    [
-        pytest.param(1, "float-nchw", marks=pytest.mark.slow),
-        (6, "uint8-nhwc"),
-        pytest.param(1, "uint8-nhwc", marks=pytest.mark.slow),
-        pytest.param(6, "float-nchw", marks=pytest.mark.slow),
-    ],
-)
-def test_from_files_to_onnx(tmp_path: Path, channels: int, kind: Literal["float-nchw", "uint8-nhwc"]) -> None:
-    chosen = settings(tmp_path, channels)
-    events = list(pretrain(chosen, origins={}, resume=False, overwrite=False))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run on images of as many channels, and its events."""
+
+    @functools.cache
+    def run(channels: int) -> tuple[Settings, list[Event]]:
+        chosen = settings(tmp_path_factory.mktemp("run"), channels)
+        return chosen, list(pretrain(chosen, origins={}, resume=False, overwrite=False))
+
+    return run
+
+
+@pytest.mark.parametrize("channels", [6, *slow(1)])
+def test_a_run_says_what_it_leaves_out_and_is_evaluated(trained: Trained, tmp_path: Path, channels: int) -> None:
+    chosen, events = trained(channels)
     (planned,) = (event for event in events if isinstance(event, Planned))
     (choice,) = (choice for choice in planned.choices if choice.name == "channels")
     assert choice.value == str(channels)
@@ -81,10 +89,19 @@ def test_from_files_to_onnx(tmp_path: Path, channels: int, kind: Literal["float-
         "jitter's saturation and hue"
     )
     assert isinstance(events[-1], Finished)
-    knn = result(knn_eval(str(tmp_path / "run"), ks=(5,), baselines=True), "knn")
+    knn = result(knn_eval(str(chosen.run.out), ks=(5,), baselines=True), "knn")
     assert 0 <= knn["top1"] <= 1
+    list(augmentation_sheet(chosen, tmp_path / "sheet.png", 2, 3))
+    assert (tmp_path / "sheet.png").stat().st_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("channels", [1, 6])
+def test_the_file_takes_as_many_channels(trained: Trained, tmp_path: Path, channels: int, kind: str) -> None:
+    chosen, _ = trained(channels)
     path = tmp_path / f"{kind}.onnx"
-    export = result(export_run(str(tmp_path / "run"), path, input_kind=kind), "export")
+    export = result(export_run(str(chosen.run.out), path, input_kind=kind), "export")
     assert export["real_images"] == 8
     assert export["preprocessing"]["mean"] is None
     order = "gray" if channels == 1 else None  # as in the files
@@ -93,8 +110,6 @@ def test_from_files_to_onnx(tmp_path: Path, channels: int, kind: Literal["float-
     shape, dtype = ((2, channels, 16, 16), np.float32) if kind == "float-nchw" else ((2, 20, 30, channels), np.uint8)
     (h,) = session.run(None, {"image": np.ones(shape, dtype)})
     assert h.shape == (2, 32)
-    list(augmentation_sheet(chosen, tmp_path / "sheet.png", 2, 3))
-    assert (tmp_path / "sheet.png").stat().st_size
 
 
 def test_numbers_for_each_channel_are_used(tmp_path: Path) -> None:

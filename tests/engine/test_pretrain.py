@@ -23,7 +23,7 @@ COST = StepCost(read=0.0, augment=1e-3, forward_backward=1e-3, forward=1e-3, pea
 def settings(out: Path, **sections: dict[str, Any]) -> Settings:
     base: dict[str, dict[str, Any]] = {
         "method": {"name": "simclr"},
-        "model": {"width": 0.25, "bn_group": 16},
+        "model": {"width": 0.0625, "bn_group": 16},
         "data": {"size": 16, "images": 96, "threads": 1},
         "augment": {"order": ["crop", "flip"]},
         "optim": {"lr": 0.05},

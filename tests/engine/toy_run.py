@@ -33,11 +33,12 @@ def toy_settings(**data: Any) -> Settings:
 
 
 def write_run(folder: Path, settings: Settings, images: int | None = None) -> Objective:
-    """Save a checkpoint of step 7 with random changes of the weights; return the objective in evaluation mode."""
+    """Save a checkpoint of step 7 with changed weights, always the same; return the objective in evaluation mode."""
     objective = build_objective(settings, torch.device("cpu"), images)
+    draw = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in objective.parameters():
-            parameter.add_(0.01 * torch.randn_like(parameter))
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=draw))
     state = {
         "settings": settings.model_dump(mode="json"),
         "resolved": RESOLVED,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import onnx
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from ssl_cli import __version__
 from ssl_cli.augment import evaluation
@@ -20,7 +19,6 @@ from ssl_cli.errors import CheckpointError, DataError, ResourceError
 from ssl_cli.events import Evaluated, Event, Warned
 from ssl_cli.exports import onnx as export
 from ssl_cli.exports.onnx import export_run
-from ssl_cli.formats.onnx import convert
 from ssl_cli.formats.preprocessing import Preprocessing
 from ssl_cli.formats.request import INPUTS
 from ssl_cli.formats.runtime import import_onnxruntime
@@ -28,7 +26,6 @@ from ssl_cli.nn.evaluating import fingerprint
 from tests.engine.toy_run import toy_settings, write_run
 
 onnxruntime = import_onnxruntime()
-CONVERTED: dict[Any, bytes] = {}
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +38,6 @@ def run(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     write_run(folder, settings)
     return folder
-
-
-@pytest.fixture
-def converted_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., onnx.ModelProto]:
-    """Convert each encoder once for all tests that are about what comes before and after."""
-
-    def remembered(encoder: nn.Module, *args: Any) -> onnx.ModelProto:
-        key = (fingerprint(encoder), repr(encoder), args)
-        if key not in CONVERTED:
-            CONVERTED[key] = convert(encoder, *args).SerializeToString()
-        encoder.cpu().eval().requires_grad_(False)
-        return onnx.load_from_string(CONVERTED[key])
-
-    monkeypatch.setattr(export, "convert", remembered)
-    return remembered
 
 
 def last(events: Iterator[Event]) -> Any:
@@ -77,7 +59,6 @@ def photos(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("converted_once")
 def test_the_file_computes_what_the_run_does(run: Path, settings: Settings, tmp_path: Path) -> None:
     output = tmp_path / "new" / "encoder.onnx"
     event = last(export_run(str(run), output))
@@ -123,7 +104,6 @@ def test_images_of_any_size_and_rows_of_length_one(settings: Settings, tmp_path:
     assert preprocessing["mean"] == [0.485, 0.456, 0.406]
 
 
-@pytest.mark.usefixtures("converted_once")
 @pytest.mark.parametrize("kind", [pytest.param("float-nchw", marks=pytest.mark.slow), "uint8-nhwc"])
 def test_metadata_is_in_the_file_and_no_path_of_this_machine(
     run: Path, settings: Settings, tmp_path: Path, kind: str
@@ -176,7 +156,6 @@ def test_a_user_s_own_method_is_named_by_its_class(tmp_path: Path) -> None:
     assert onnxruntime.InferenceSession(output).get_modelmeta().custom_metadata_map["sslcli.method"] == "Mine"
 
 
-@pytest.mark.usefixtures("converted_once")
 def test_a_read_only_run_is_exported_with_a_warning(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "checkpoints", tmp_path / "run" / "checkpoints")
     (tmp_path / "run" / "export").touch()  # in the way: for root no folder is read-only
@@ -186,7 +165,6 @@ def test_a_read_only_run_is_exported_with_a_warning(run: Path, tmp_path: Path) -
     assert isinstance(event, Evaluated)
 
 
-@pytest.mark.usefixtures("converted_once")
 def test_a_checkpoint_alone(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "moved.pt"
     alone.write_bytes((run / "checkpoints" / "step_00000007.pt").read_bytes())
@@ -199,12 +177,13 @@ def test_a_wrong_graph_is_not_written(
     run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    converted_once: Callable[..., onnx.ModelProto],
     kind: str,
     before: bytes | None,
 ) -> None:
+    convert = export.convert
+
     def wrong(*args: Any) -> onnx.ModelProto:
-        model = converted_once(*args)
+        model: onnx.ModelProto = convert(*args)
         weight = next(part for part in model.graph.initializer if len(part.dims) == 4)
         weight.raw_data = (1.01 * onnx.numpy_helper.to_array(weight)).tobytes()
         return model
@@ -219,7 +198,6 @@ def test_a_wrong_graph_is_not_written(
     assert not (run / "export" / "wrong.json").exists()
 
 
-@pytest.mark.usefixtures("converted_once")
 def test_a_wrong_transform_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Preprocessing(16, 17, "bilinear")
     monkeypatch.setattr(export, "_preprocessing", lambda settings: other)
@@ -228,7 +206,6 @@ def test_a_wrong_transform_is_not_written(run: Path, tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("converted_once")
 def test_without_the_data_random_images_are_checked(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise DataError("There is no such folder.")

@@ -1,36 +1,32 @@
 """Many processes start on one run folder at once: one of them gets it, and it is free as soon as that one is killed."""
 
-import os
 import re
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from ssl_cli.engine.run.folder import RunFolder
-from ssl_cli.errors import LockedError
+from ssl_cli.errors import LockedError, SslcliError
 from tests.faults import runs
 
-RACE = """
-import sys, time
-from pathlib import Path
-from ssl_cli.engine.run.folder import RunFolder
-from ssl_cli.errors import SslcliError
-out, start, words = Path(sys.argv[1]), Path(sys.argv[2]), {word: True for word in sys.argv[3:]}
-print("ready", flush=True)
-while not start.exists():
-    time.sleep(0.001)
-try:
-    folder = RunFolder(out, **words)
-except SslcliError as error:
-    print(error.message, flush=True)
-    sys.exit(error.code)
-print("won", flush=True)
-sys.stdin.read()
-"""
-"""Opens the folder when the file `start` is there, and holds it until its standard input is closed."""
+
+def race(out: Path, start: Path, words: dict[str, bool], line: Connection) -> None:
+    """Open the folder when the file `start` is there; hold it until the other end of `line` is closed."""
+    line.send("ready")
+    while not start.exists():
+        time.sleep(0.001)
+    try:
+        folder = RunFolder(out, **words)
+    except SslcliError as error:
+        line.send(error.message)
+        sys.exit(error.code)
+    line.send("won")
+    line.poll(None)
+    folder.close()
 
 
 @pytest.mark.parametrize(
@@ -42,26 +38,29 @@ def test_one_of_many_gets_the_folder(count: int, flag: str, tmp_path: Path) -> N
     out, start = tmp_path / "run", tmp_path / "start"
     if flag:
         RunFolder(out).close()
-    words = [sys.executable, "-c", RACE, str(out), str(start), *filter(None, [flag])]
-    pipe, environment = subprocess.PIPE, {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    racers = [subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=environment) for _ in range(count)]
+    words = {flag: True} if flag else {}
+    ends = [runs.FORKED.Pipe() for _ in range(count)]
+    racers = [runs.FORKED.Process(target=race, args=(out, start, words, theirs)) for _, theirs in ends]
     try:
-        assert all(racer.stdout is not None and racer.stdout.readline() == "ready\n" for racer in racers)
+        for racer in racers:
+            racer.start()
+        assert all(ours.recv() == "ready" for ours, _ in ends)
         start.touch()
-        answers = [racer.stdout.readline() for racer in racers if racer.stdout]
-        winner = racers[answers.index("won\n")]
-        assert answers.count("won\n") == 1
+        answers = [ours.recv() for ours, _ in ends]
+        winner = racers[answers.index("won")]
+        assert answers.count("won") == 1
         for racer, answer in zip(racers, answers, strict=True):
             if racer is not winner:
-                assert racer.wait(60) == LockedError.code
+                racer.join(60)
+                assert racer.exitcode == LockedError.code
                 assert re.search(rf"in use by process {winner.pid} on \S+", answer), answer
         winner.kill()
-        winner.wait()
+        winner.join()
         RunFolder(out, resume=True).close()
     finally:
         for racer in racers:
             racer.kill()
-            racer.communicate()
+            racer.join()
 
 
 @pytest.mark.slow

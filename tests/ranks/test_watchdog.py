@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.ranks.processes import environment, free_port
+from tests.selection import slow
 
 SCRIPT = """
 import ctypes
@@ -53,8 +54,9 @@ def end_codes(tmp_path: Path, action: str, size: int) -> list[int]:
             rank.kill()
 
 
-def test_ranks_blocked_in_a_device_wait_end_where_one_is_killed(tmp_path: Path) -> None:
-    assert end_codes(tmp_path, "block", 3) == [-9, 75, 75]
+@pytest.mark.parametrize("size", [2, *slow(3)])
+def test_ranks_blocked_in_a_device_wait_end_where_one_is_killed(tmp_path: Path, size: int) -> None:
+    assert end_codes(tmp_path, "block", size) == [-9, 75, 75][:size]
 
 
 @pytest.mark.slow

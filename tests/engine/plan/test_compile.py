@@ -63,7 +63,7 @@ def test_the_backbone_and_what_follows_it_are_compiled_and_no_name_changes() -> 
     ("sizes", "precision"),
     [
         pytest.param((8,), "bf16", marks=pytest.mark.slow),
-        ((4, 4), "fp32"),
+        pytest.param((4, 4), "fp32", marks=pytest.mark.slow),
         pytest.param((3, 5), "bf16", marks=pytest.mark.slow),
     ],
 )

@@ -19,6 +19,7 @@ from ssl_cli.errors import DataError, UsageError
 from ssl_cli.events import Calibrated, Choice, Finished, Planned, Sized, Started, Stepped, Warned
 from ssl_cli.planning.timing import RunSchedule
 from tests.engine.test_pretrain import only, run, settings
+from tests.selection import slow
 
 CPU = torch.device("cpu")
 TIMED = ["schedule.epochs", "schedule.warmup"]
@@ -91,7 +92,8 @@ def test_the_correction_is_recorded_before_the_next_step(corrected: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("step", "gone"), [(3, ""), (5, "settings.toml"), (6, "plan.json"), (20, ""), (20, "settings.toml")]
+    ("step", "gone"),
+    [(6, "plan.json"), (20, ""), *slow((3, ""), (5, "settings.toml"), (20, "settings.toml"))],
 )
 def test_a_resume_repeats_the_corrected_run_exactly(
     corrected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, gone: str
