@@ -80,17 +80,10 @@ def newest(folder: Path, run: str = "") -> tuple[dict[str, Any] | None, list[str
     return None, warnings
 
 
-def find(run: str) -> Path:
-    """Return the path of a checkpoint: `run` itself if it is a file, else the newest undamaged one in the run folder.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    return locate(run)[0]
-
-
 def locate(run: str) -> tuple[Path, str]:
-    """Return the path of a checkpoint as `find`, and the sha256 of the file, by which `load` need not read it twice.
+    """Return the path and the sha256, with which `load` need not read it twice, of a checkpoint.
+
+    `run` is the file itself, or a run folder, whose newest undamaged checkpoint it is.
 
     Raises:
         CheckpointError: there is none, or it cannot be read.

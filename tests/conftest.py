@@ -49,7 +49,8 @@ def _converted_once(convert: Callable[..., Any]) -> Callable[..., Any]:
     found: dict[Hashable, bytes] = {}
 
     def once(encoder: Any, *args: Any) -> Any:
-        key = (_network(encoder), fingerprint(encoder), args)
+        options = str({name: value for name, value in vars(encoder).items() if not name.startswith("_")})
+        key = (_network(encoder), options, fingerprint(encoder), args)
         if key not in found:
             found[key] = convert(encoder, *args).SerializeToString()
         encoder.cpu().eval().requires_grad_(False)

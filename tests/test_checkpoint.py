@@ -56,7 +56,7 @@ def test_the_newest_undamaged_checkpoint_is_loaded(tmp_path: Path, damage: str) 
     else:
         path.unlink()
         {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path)}.get(damage, lambda: path.symlink_to("nowhere"))()
-    assert checkpoint.find(str(tmp_path.parent)).stem == "step_00000005"
+    assert checkpoint.locate(str(tmp_path.parent))[0].stem == "step_00000005"
     found, warnings = checkpoint.newest(tmp_path)
     assert found is not None
     assert found["step"] == 5
@@ -138,15 +138,15 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, kind: str, m
         huge = torch.zeros(1).as_strided((10**6, 10**6), (0, 0))
         torch.save({**state(1), "schema": 1, "versions": {}, "objective": {"w": huge}}, path)
     with pytest.raises(CheckpointError):
-        checkpoint.load(checkpoint.find(str(path)))
+        checkpoint.load(checkpoint.locate(str(path))[0])
     assert not (tmp_path / "canary").exists()
 
 
 def test_find_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no run or checkpoint"):
-        checkpoint.find(str(tmp_path / "nowhere"))
+        checkpoint.locate(str(tmp_path / "nowhere"))[0]
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
-        checkpoint.find(str(tmp_path))
+        checkpoint.locate(str(tmp_path))[0]
 
 
 def test_a_full_disk_is_named_and_no_file_is_left(tmp_path: Path) -> None:

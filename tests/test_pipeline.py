@@ -76,7 +76,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 
 def state(out: Path) -> dict[str, Any]:
-    return checkpoint.load(checkpoint.find(str(out)))
+    return checkpoint.load(checkpoint.locate(str(out))[0])
 
 
 def settings(out: Path) -> Settings:
@@ -161,7 +161,7 @@ def test_what_is_left_is_run_as_it_would_have_been(
     """Scratch is killed within its last step, distillation never started; the variables of the start are others."""
     out = shutil.copytree(whole[0], tmp_path / "road")
     shutil.rmtree(out / "distill")
-    last = checkpoint.find(str(out / "scratch"))
+    last = checkpoint.locate(str(out / "scratch"))[0]
     for path in (last, last.with_suffix(".json")):
         path.unlink()
     written = json.loads((out / "scratch" / "status.json").read_text())

@@ -56,7 +56,7 @@ def main() -> None:
                 losses.append(event.loss)
                 top1.append(event.numbers.get("top1", 0.0))
         seconds = time.perf_counter() - start
-        state = checkpoint.load(checkpoint.find(out))
+        state = checkpoint.load(checkpoint.locate(out)[0])
     objective = build_objective(settled.settings, torch.device("cpu"))
     objective.load_state_dict(
         {key: value for key, value in state["objective"].items() if key in objective.state_dict()}, strict=False

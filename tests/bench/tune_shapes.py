@@ -30,7 +30,7 @@ def main() -> None:
                 losses.append(event.loss)
                 rates.append(event.rate)
         seconds = time.perf_counter() - start
-        state = checkpoint.load(checkpoint.find(out))
+        state = checkpoint.load(checkpoint.locate(out)[0])
     objective = build_objective(settled.settings, torch.device("cpu"))
     objective.load_state_dict(state["objective"])
     found = open_evaluation(settled.settings.data, settled.settings.run.seed, split="validation")

@@ -37,7 +37,7 @@ def main() -> None:
         for event in pretrain(settled.settings, origins=settled.origins, resume=False, overwrite=False):
             loss = event.loss if isinstance(event, Stepped) else loss
         seconds = time.perf_counter() - start
-        state = checkpoint.load(checkpoint.find(out))
+        state = checkpoint.load(checkpoint.locate(out)[0])
     settings = settled.settings
     objective = build_objective(settings, torch.device("cpu"))
     objective.load_state_dict(state["objective"])

@@ -55,7 +55,7 @@ def distilled(tuned: Path) -> Path:
 
 
 def state(out: Path, step: int | None = None) -> dict[str, Any]:
-    path = checkpoint.find(str(out)) if step is None else out / "checkpoints" / f"step_{step:08d}.pt"
+    path = checkpoint.locate(str(out))[0] if step is None else out / "checkpoints" / f"step_{step:08d}.pt"
     return checkpoint.load(path)
 
 
@@ -228,11 +228,11 @@ def test_the_run_to_start_from_is_hashed_once_for_its_settings(
     hashed: list[Path] = []
     compute = disk.sha256
     monkeypatch.setattr(disk, "sha256", lambda path: hashed.append(path) or compute(path))  # type: ignore[func-returns-value]
-    start = pretrained if name == "run" else checkpoint.find(str(pretrained))
+    start = pretrained if name == "run" else checkpoint.locate(str(pretrained))[0]
     hashed.clear()
     settled = settle_start(Request("finetune", str(start), {"data": {"labels": "2-per-class"}}))
     assert [path.suffix for path in hashed] == [".pt"]
-    assert getattr(settled.settings.method, "sha256", "") == compute(checkpoint.find(str(pretrained)))
+    assert getattr(settled.settings.method, "sha256", "") == compute(checkpoint.locate(str(pretrained))[0])
 
 
 def test_neither_the_environment_nor_a_file_changes_the_network(

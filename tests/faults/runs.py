@@ -148,7 +148,7 @@ def tensors(value: Any, name: str = "") -> dict[str, Tensor]:
 
 def final_state(out: Path) -> dict[str, Any]:
     """The last checkpoint of a finished run."""
-    path = checkpoint.find(str(out))
+    path = checkpoint.locate(str(out))[0]
     assert path.name == f"step_{STEPS:08d}.pt"
     return checkpoint.load(path)
 

@@ -56,14 +56,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_checkpoint_that_is_too_large(finished: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "run"))
-    before = checkpoint.find(str(out)).read_bytes()
+    before = checkpoint.locate(str(out))[0].read_bytes()
     code, stderr = command("pretrain", "--out", str(out), "--resume", "--epochs", "2", limit=limited(len(before) // 2))
     assert code == ResourceError.code, stderr
     assert f"{out}/checkpoints/step_0000000" in stderr
     assert "bytes" in stderr
     assert "Traceback" not in stderr
     assert not list(out.rglob(".*.tmp.*"))
-    assert checkpoint.find(str(out)).read_bytes() == before
+    assert checkpoint.locate(str(out))[0].read_bytes() == before
     assert json.loads((out / "status.json").read_text())["exit_code"] == ResourceError.code
     assert command("pretrain", "--out", str(out), "--resume", "--epochs", "2")[0] == 0
 
@@ -87,7 +87,7 @@ def test_a_disk_of_8_megabytes(left: int, finished: Path, tmp_path: Path) -> Non
         pytest.skip("user namespaces do not allow to mount a file system here")
     out, disk = Path(shutil.copytree(finished, tmp_path / "run")), tmp_path / "disk"
     disk.mkdir()
-    before = checkpoint.load(checkpoint.find(str(out)))["step"]
+    before = checkpoint.load(checkpoint.locate(str(out))[0])["step"]
     words = f"{sys.executable} -m ssl_cli pretrain --resume --epochs 9 --out {disk}"
     fill = f"head -c 100M /dev/zero > {disk}/filler; truncate -s -{left}K {disk}/filler"
     script = MOUNTED.format(disk=disk, out=out, fill=fill, command=words)
@@ -96,7 +96,7 @@ def test_a_disk_of_8_megabytes(left: int, finished: Path, tmp_path: Path) -> Non
     assert done.returncode == ResourceError.code, done.stderr
     assert str(disk) in done.stderr
     assert "Traceback" not in done.stderr
-    assert checkpoint.load(checkpoint.find(str(out)))["step"] >= before
+    assert checkpoint.load(checkpoint.locate(str(out))[0])["step"] >= before
     code, stderr = command("pretrain", "--out", str(out), "--resume", "--epochs", "9")
     assert code == 0, stderr
     assert not list(out.rglob(".*.tmp.*"))

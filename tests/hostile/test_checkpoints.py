@@ -72,7 +72,7 @@ def test_every_command_refuses_it(
     KINDS[kind](tmp_path / SELF)
     commands = [["knn-eval", SELF], ["export", SELF, "-o", "encoder.onnx"]]
     if Path(SELF).is_file():
-        newest = checkpoint.find(str(shutil.copytree(finished, tmp_path / "run")))
+        newest = checkpoint.locate(str(shutil.copytree(finished, tmp_path / "run")))[0]
         newest.write_bytes(Path(SELF).read_bytes())
         facts = json.loads(newest.with_suffix(".json").read_text())
         facts["sha256"] = hashlib.sha256(newest.read_bytes()).hexdigest()

@@ -106,14 +106,14 @@ def test_two_ranks_train_as_one_process_which_resumes_their_run(tmp_path: Path) 
     gentle = ["--set", "optim.name=sgd", "--lr", "0.002"]  # larger steps make much of the last digits of a float32
     assert ended(start(tmp_path / "two", "--epochs", "1", *gentle))[0] == 0
     assert ended(start(tmp_path / "one", "--epochs", "1", *gentle, devices=1))[0] == 0
-    two, one = (checkpoint.load(checkpoint.find(str(tmp_path / name)))["objective"] for name in ("two", "one"))
+    two, one = (checkpoint.load(checkpoint.locate(str(tmp_path / name))[0])["objective"] for name in ("two", "one"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-3, msg=name)
     lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["event"] == "stepped"] == list(range(1, 9))
     code, _ = ended(start(tmp_path / "two", "--epochs", "2", devices=1))
     assert (code, status(tmp_path / "two")["state"]) == (0, "finished")
-    assert checkpoint.load(checkpoint.find(str(tmp_path / "two")))["step"] == 16
+    assert checkpoint.load(checkpoint.locate(str(tmp_path / "two"))[0])["step"] == 16
 
 
 @pytest.mark.slow
@@ -285,6 +285,6 @@ def test_two_ranks_fine_tune_as_one_process(tmp_path: Path) -> None:
             line, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
         assert done.returncode == 0, done.stderr
-        found[devices] = checkpoint.load(checkpoint.find(str(tmp_path / devices)))["objective"]
+        found[devices] = checkpoint.load(checkpoint.locate(str(tmp_path / devices))[0])["objective"]
     for name, value in found["1"].items():
         torch.testing.assert_close(found["2"][name], value, atol=1e-4, rtol=1e-3, msg=name)

@@ -29,7 +29,7 @@ def settings() -> Settings:
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher")
     write_run(folder, settings())
-    return checkpoint.find(str(folder))
+    return checkpoint.locate(str(folder))[0]
 
 
 def student(file: Path, **more: float) -> Distill:

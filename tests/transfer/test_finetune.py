@@ -84,7 +84,7 @@ def test_lars_moves_a_classifier_of_zeros_by_the_whole_rate_and_never_decays_it(
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained")
     write_run(folder, toy_settings())
-    return checkpoint.find(str(folder))
+    return checkpoint.locate(str(folder))[0]
 
 
 def started(file: Path, **more: object) -> FineTune:

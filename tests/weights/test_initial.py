@@ -127,7 +127,7 @@ def test_a_run_records_its_start_and_resumes_without_the_file(tmp_path: Path, fi
     table = (out / "settings.toml").read_text()
     assert f'init_from = "{file}"' in table
     assert 'init_sha256 = "' in table
-    trained = checkpoint.load(checkpoint.find(str(out)))["objective"]
+    trained = checkpoint.load(checkpoint.locate(str(out))[0])["objective"]
     assert torch.equal(trained["backbone.conv1.weight"], network().state_dict()["conv1.weight"])  # rate 1e-30
     file.unlink()
     more = run(chosen.model_copy(update={"schedule": settings(schedule={"epochs": 2}).schedule}), resume=True,

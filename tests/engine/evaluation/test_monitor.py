@@ -99,7 +99,7 @@ def test_a_run_is_the_same_with_and_without_it(tmp_path: Path, at_every_log_step
     for name, on in (("a", True), ("b", False)):
         events = run(settings(tmp_path / name, data={"images": 64}, run={"monitor": on}, hardware=hardware))
         assert bool([e for e in only(events, Evaluated) if e.name == "online_knn"]) is on
-        ends.append(tensors(checkpoint.load(checkpoint.find(str(tmp_path / name)))["objective"]))
+        ends.append(tensors(checkpoint.load(checkpoint.locate(str(tmp_path / name))[0])["objective"]))
     assert ends[0].keys() == ends[1].keys()
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 

@@ -66,7 +66,7 @@ def files(out: Path) -> dict[str, bytes]:
 
 def rewrite(out: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change the newest checkpoint, and write the sha256 of the changed file with it."""
-    path = checkpoint.find(str(out))
+    path = checkpoint.locate(str(out))[0]
     state = torch.load(path, weights_only=True)
     change(state)
     step = state["step"]
@@ -285,7 +285,7 @@ def test_overwrite_deletes_only_what_the_run_wrote(run: Path) -> None:
     assert pretrain(run, *SMALL, *EVERY, "--overwrite") == 0
     assert all((run / name).read_text() == '{"event": "mine"}' for name in mine)
     assert not list((run / "eval").glob("knn*.json"))
-    assert checkpoint.find(str(run)).stem == "step_00000004"
+    assert checkpoint.locate(str(run))[0].stem == "step_00000004"
 
 
 def test_a_run_that_died_is_said_to_have_died(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,10 +314,10 @@ def test_out_that_is_no_folder_is_refused_and_left(tmp_path: Path, kind: str) ->
 def test_a_run_of_the_first_format_is_evaluated_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It was written before runs had an id. Where the format changes, it stays, and a new one joins."""
     out = shutil.copytree(Path(__file__).parent / "format_1", tmp_path / "run")
-    before = checkpoint.load(checkpoint.find(str(out)))
+    before = checkpoint.load(checkpoint.locate(str(out))[0])
     assert main(["knn-eval", str(out), "--device", "cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["step"] == before["step"] == 2
     assert resume(out) == 0
-    after = checkpoint.load(checkpoint.find(str(out)))
+    after = checkpoint.load(checkpoint.locate(str(out))[0])
     assert after["step"] == 4
     assert after["objective"].keys() == before["objective"].keys()
