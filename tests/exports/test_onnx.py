@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +180,10 @@ def test_a_wrong_graph_is_not_written(
     kind: str,
     before: bytes | None,
 ) -> None:
-    convert = export.convert
+    convert: Callable[..., onnx.ModelProto] = vars(export)["convert"]
 
     def wrong(*args: Any) -> onnx.ModelProto:
-        model: onnx.ModelProto = convert(*args)
+        model = convert(*args)
         weight = next(part for part in model.graph.initializer if len(part.dims) == 4)
         weight.raw_data = (1.01 * onnx.numpy_helper.to_array(weight)).tobytes()
         return model
