@@ -12,6 +12,8 @@ from ssl_cli.world import world
 AUTO_CPU = 4 * 10**9
 ADAM, MOMENTUM = 2, 1
 """Copies of the weights that an optimiser keeps."""
+RECORD = 280
+"""Bytes of a tensor in a checkpoint beside its numbers: name, type, shape and entries of the archive."""
 
 
 def free(asked: int | None, device: torch.device) -> int:
@@ -67,9 +69,10 @@ def trained_bytes(objective: Objective) -> int:
 
 
 def checkpoint_bytes(settings: Settings, objective: Objective) -> int:
-    """Estimate the bytes of a checkpoint: weights, state and optimiser."""
-    state = sum(tensor.numel() * tensor.element_size() for tensor in objective.state_dict().values())
-    return int(state) + _optimiser_copies(settings) * trained_bytes(objective)
+    """Estimate the bytes of a checkpoint: weights, state and optimiser, each tensor with its record in the file."""
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    tensors = [*objective.state_dict().values(), *_optimiser_copies(settings) * trained]
+    return sum(tensor.numel() * tensor.element_size() + RECORD for tensor in tensors)
 
 
 def _optimiser_copies(settings: Settings) -> int:

@@ -86,7 +86,7 @@ def test_a_disk_too_small_is_warned_of(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_plan_s_numbers_are_those_of_the_run(tmp_path: Path) -> None:
-    events = run(settings(tmp_path / "run", method={"name": "moco-v2", "queue": 32}, model={"width": 0.25}))
+    events = run(settings(tmp_path / "run", method={"name": "moco-v2", "queue": 32}))
     (planned,) = only(events, Planned)
     assert planned.expected["steps"] == only(events, Finished)[0].steps
     assert only(events, Saved)[-1].size == pytest.approx(planned.expected["checkpoint"], rel=0.1)
