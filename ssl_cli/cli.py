@@ -33,6 +33,7 @@ from ssl_cli.commands import (
     pipeline,
     pretrain,
     runs,
+    watch,
 )
 from ssl_cli.commands.suggestions import SUGGESTIONS
 from ssl_cli.errors import (
@@ -114,6 +115,7 @@ _add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)
 _add("linear-eval", linear_eval.linear_eval, linear_eval.EPILOG, MEASURE)
 _add("bench", bench.bench, bench.EPILOG, MEASURE)
 _add("runs", runs.runs, runs.EPILOG, MEASURE)
+_add("watch", watch.watch, watch.EPILOG, MEASURE)
 _add("export", export.export, export.EPILOG, USE)
 _add("embed", embed.embed, embed.EPILOG, USE)
 _add("neighbors", neighbors.neighbors, neighbors.EPILOG, USE)

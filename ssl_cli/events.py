@@ -243,6 +243,24 @@ def record(event: Event) -> dict[str, Any]:
     return {"schema": SCHEMA, "event": type(event).__name__.lower(), **fields}
 
 
+def from_record(found: Mapping[str, Any]) -> Event | None:
+    """Convert what `record` made back to its event; None: it is none, or has other fields."""
+    from pydantic import TypeAdapter, ValidationError  # late: it takes a while to be imported
+
+    kind = next((kind for kind in Event.__subclasses__() if kind.__name__.lower() == found.get("event")), None)
+    if kind is None:
+        return None
+    numbers = {name: math.nan for name in NUMBERS if name in found and found[name] is None}  # JSON has no NaN
+    try:
+        return TypeAdapter(kind).validate_python({**found, **numbers})
+    except (ValidationError, RecursionError):
+        return None
+
+
+NUMBERS = ("loss", "lr", "rate", "step_seconds", "data_wait")
+"""Fields of `Stepped` that are numbers, also where they are not finite."""
+
+
 def _plain(value: Any) -> Any:
     """Convert to JSON's types; numbers that are not finite, which JSON lacks, become null."""
     if isinstance(value, float):

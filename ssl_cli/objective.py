@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
+
+from ssl_cli import registry
+from ssl_cli.errors import UsageError
 
 Targets = Tensor | None
 LocalRows = Tensor | slice
@@ -233,3 +236,49 @@ class Objective(nn.Module):
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, float | Tensor]:
         """Compute further metrics for the log, floats or 0-d tensors; called at log steps only."""
         return {}
+
+    @staticmethod
+    def of(method: str, backbone: nn.Module, features: int, **options: Any) -> Objective:
+        """Make the objective of a method around a network of your own; arguments of `own_loop.objective_of`."""
+        from ssl_cli.own_loop import objective_of
+
+        return objective_of(method, backbone, features, **options)
+
+    def contrast(
+        self, views: Sequence[Tensor], index: Tensor | None = None, epoch: int = 0
+    ) -> tuple[Tensor, Callable[[], None]]:
+        """Compute the loss of a batch in a loop of your own, and what moves the state then; see `own_loop.contrast`."""
+        from ssl_cli.own_loop import contrast
+
+        return contrast(self, views, index, epoch)
+
+
+def objective_class(name: str) -> type[Objective]:
+    """Import the class of a method, built in or the user's own.
+
+    Raises:
+        UsageError: there is no such method, or it is no Objective.
+    """
+    kind = registry.load(registry.method_path(name))
+    if not (isinstance(kind, type) and issubclass(kind, Objective)):
+        hint = "The README shows what a method of your own looks like."
+        raise UsageError(f"'{name}' is no subclass of ssl_cli.objective.Objective.", hint)
+    return kind
+
+
+def make_objective(name: str, kind: type[Objective], *args: Any) -> Objective:
+    """Call the class of a method with backbone, features, settings and, of a classifier, the number of classes.
+
+    Raises:
+        UsageError: a user's class cannot be constructed.
+    """
+    try:
+        made = kind(*args)
+        dict(made.named_modules())  # fails where it did not call the `__init__` of nn.Module
+        return made
+    except Exception as error:
+        if ":" not in name:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        hint = "It is called as Class(backbone, features, cfg); the README shows one."
+        raise UsageError(f"'{name}' cannot be made: {what}.", hint) from error

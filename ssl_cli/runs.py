@@ -1,8 +1,6 @@
 """What the run folders below a folder hold: read from their own files within limits, without torch."""
 
 import contextlib
-import json
-import math
 import os
 import time
 from collections import deque
@@ -13,6 +11,7 @@ from typing import Any
 
 from ssl_cli import disk, status
 from ssl_cli.config.toml_file import parse_toml
+from ssl_cli.records import json_of, last_events, number, result_of, share, table, whole
 
 FOLDERS, DEPTH = 20_000, 4
 """The most folders that are looked into, and how far below the first."""
@@ -88,15 +87,15 @@ def read_run(folder: Path) -> Run | None:
     state = status.state(folder)
     if not about or state is None:
         return None
-    settings, last = _settings(folder), _last_step(folder)
-    results = {field: top1 for name, field in ACCURACIES.items() if (top1 := _top1(folder, name)) is not None}
+    settings = settings_of(folder)
+    steps = last_events(folder / "metrics.jsonl", TAIL)
+    last = next((event for event in steps if event["event"] == "stepped"), dict[str, Any]())
+    found = {field: result_of(folder, name).get("top1") for name, field in ACCURACIES.items()}
+    results = {field: top1 for field, top1 in found.items() if top1 is not None}
     if "knn" not in results and (top1 := _measured_at_the_end(about)) is not None:
         results["knn"] = top1
-    chosen = _chosen(folder)
-    method, model, data, run = (
-        {**_table(settings, name), **chosen.get(name, {})} for name in ("method", "model", "data", "run")
-    )
-    width = _number(model.get("width"))
+    method, model, data, run = (table(settings, name) for name in ("method", "model", "data", "run"))
+    width = number(model.get("width"))
     return Run(
         str(folder),
         state,
@@ -104,12 +103,12 @@ def read_run(folder: Path) -> Run | None:
         _text(method.get("name")),
         f"{model['backbone']} x {width:g}" if width is not None and "backbone" in model else None,
         _text(data.get("source", "shapes")) if settings else None,
-        _whole(last.get("step")),
-        _number(last.get("epoch")),
-        _whole(run.get("batch")),
-        _number(last.get("loss")),
+        whole(last.get("step")),
+        number(last.get("epoch")),
+        whole(run.get("batch")),
+        number(last.get("loss")),
         bytes=_size(folder),
-        time=_number(about["time"]) or 0.0,
+        time=number(about["time"]) or 0.0,
         **results,
     )
 
@@ -119,47 +118,23 @@ def age(run: Run, now: float | None = None) -> float:
     return max(0.0, (time.time() if now is None else now) - run.time)
 
 
-def _settings(folder: Path) -> Mapping[str, Any]:
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Return the settings of a run by section, with what its plan chose for the images, the machine and the time."""
+    found: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
-        return parse_toml(disk.read_bytes(folder / "settings.toml").decode("utf-8", "replace"))
-    return {}
-
-
-def _chosen(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the settings that the plan chose by the images, the machine and the time, by section and key."""
-    found: dict[str, dict[str, Any]] = {}
-    with contextlib.suppress(OSError, ValueError):
-        for key, value in _table(_table(disk.read_json(folder / "plan.json"), "resolved"), "sized").items():
-            section, _, name = key.partition(".")
-            found.setdefault(section, {})[name] = value
-    return found
-
-
-def _last_step(folder: Path) -> Mapping[str, Any]:
-    """Return the last `stepped` event in metrics.jsonl."""
-    with contextlib.suppress(OSError, ValueError):
-        path = folder / "metrics.jsonl"
-        disk.require_file(path)
-        with path.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - TAIL, 0))
-            for line in reversed(file.read(TAIL).splitlines()):
-                with contextlib.suppress(ValueError, RecursionError):
-                    event = json.loads(line)
-                    if isinstance(event, dict) and event.get("event") == "stepped":
-                        return event
-    return {}
-
-
-def _top1(folder: Path, name: str) -> float | None:
-    with contextlib.suppress(OSError, ValueError):
-        return _share(_table(disk.read_json(folder / "eval" / f"{name}.json"), "result").get("top1"))
-    return None
+        found = parse_toml(disk.read_bytes(folder / "settings.toml").decode("utf-8", "replace"))
+    tables = {name: dict(value) for name, value in found.items() if isinstance(value, Mapping)}
+    for key, value in table(json_of(folder / "plan.json"), "resolved", "sized").items():
+        section, _, name = key.partition(".")
+        if found and name:
+            tables.setdefault(section, {})[name] = value
+    return tables
 
 
 def _measured_at_the_end(about: Mapping[str, Any]) -> float | None:
     """Return the kNN accuracy that `status.json` holds, if labels were there to measure it."""
-    quality = _table(about, "quality")
-    return _share(_table(quality, "trained").get("top1")) if quality.get("measure") == "knn" else None
+    quality = table(about, "quality")
+    return share(table(quality, "trained").get("top1")) if quality.get("measure") == "knn" else None
 
 
 def _size(folder: Path) -> int:
@@ -173,27 +148,8 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _table(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = of.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
 def _text(value: Any) -> str | None:
     """Return the words for a name, or for several."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return value if isinstance(value, str) else None
-
-
-def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-    return float(value) if known and math.isfinite(value) else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
-
-
-def _share(value: Any) -> float | None:
-    number = _number(value)
-    return number if number is not None and 0 <= number <= 1 else None

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from ssl_cli.commands import options
-from ssl_cli.errors import UsageError
-from ssl_cli.formats.request import FLOAT, INPUTS, ONNX, SUFFIXES, check, check_output, format_of
+from ssl_cli.formats.request import FLOAT, INPUTS, OPSET, SUFFIXES, check_options
+from ssl_cli.formats.request import Options as Form
 
 EPILOG = options.examples(
     "For images that you have fitted yourself: sslcli export runs/photos -o encoder.onnx",
@@ -15,10 +15,10 @@ EPILOG = options.examples(
     "For search by cosine: sslcli export runs/photos -o search.onnx --input uint8-nhwc --l2",
     "A fine-tuned run, images to logits: sslcli export runs/classifier --classifier -o classifier.onnx",
     "Weights for torchvision's own network: sslcli export runs/photos --to torchvision -o encoder.pth",
+    "A quarter of the size, and what that costs: sslcli export runs/photos -o small.onnx --int8",
     "For a newer runtime, with the facts as JSON: sslcli export runs/photos -o encoder.onnx --opset 23 --json",
 )
 PANEL = "ONNX"
-OPSET = 18
 
 
 def complete_input(incomplete: str) -> list[str]:
@@ -79,6 +79,25 @@ WithClassifier = Annotated[
 Opset = Annotated[
     int, typer.Option(metavar="N", help="ONNX opset, 18 to 23; older runtimes need a low one.", rich_help_panel=PANEL)
 ]
+DynamicSize = Annotated[
+    bool,
+    typer.Option(
+        "--dynamic-size", metavar=options.SWITCH, help="Fitted images of any size (default: the run's)",
+        rich_help_panel=PANEL,
+    ),
+]  # fmt: skip
+Half = Annotated[
+    bool,
+    typer.Option(
+        "--half", metavar=options.SWITCH, help="Weights of float16: half the size.", rich_help_panel=PANEL
+    ),
+]  # fmt: skip
+Int8 = Annotated[
+    bool,
+    typer.Option(
+        "--int8", metavar=options.SWITCH, help="Weights of 8 bits: a quarter of the size.", rich_help_panel=PANEL
+    ),
+]  # fmt: skip
 
 
 def export(
@@ -89,30 +108,19 @@ def export(
     l2: L2 = False,
     classifier: WithClassifier = False,
     opset: Opset = OPSET,
+    dynamic_size: DynamicSize = False,
+    half: Half = False,
+    int8: Int8 = False,
     method: options.RunMethod = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
     """Write a run's encoder, from images to h, for other programs: one file, checked against torch."""
     from ssl_cli.commands import preflight
+    from ssl_cli.exports.write import write
     from ssl_cli.ui.sinks import present
 
-    if classifier and l2:
-        raise UsageError("--l2 is for h, and --classifier gives logits.", "Leave one of them out.")
-    form = format_of(output, to)
-    if form != ONNX:
-        given = {"--l2": l2, "--input": input_kind != FLOAT, "--opset": opset != OPSET}
-        if wrong := [flag for flag, is_given in given.items() if is_given]:
-            raise UsageError(f"{wrong[0]} is for ONNX, and this writes {form}.", "Leave it out, or name FILE.onnx.")
-        check_output(output, form)
-        preflight.evaluation(run, None, None, device=None, download=None, method=method)
-        from ssl_cli.exports.weights import export_weights
-
-        events = export_weights(run, output, form, classifier=classifier, method=method)
-        return present("export", events, as_json=json)
-    check(output, opset, input_kind)  # before torch is imported; `export_run` checks again for its other callers
+    form = Form(to, classifier, opset, input_kind, l2, dynamic_size, half, int8)
+    check_options(output, form)  # before torch is imported; `write` checks again for its other callers
     preflight.evaluation(run, None, None, device=None, download=None, method=method)
-    from ssl_cli.exports.onnx import export_run
-
-    events = export_run(run, output, opset=opset, input_kind=input_kind, l2=l2, classifier=classifier, method=method)
-    return present("export", events, as_json=json)
+    return present("export", write(run, output, form, method), as_json=json)

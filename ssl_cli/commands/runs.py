@@ -1,4 +1,4 @@
-"""`sslcli runs`: list the runs below a folder with their settings, state and results."""
+"""`sslcli runs`: list the runs below a folder with their settings, state and results, or show some side by side."""
 
 import dataclasses
 from pathlib import Path
@@ -7,23 +7,91 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssl_cli.commands import options
-from ssl_cli.errors import DataError
+from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.names import expanded, is_folder, shown
 from ssl_cli.ui.stream import write_result
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ssl_cli.runs import Run
 
+COMPARE = "compare"
+WIDE = 200
+"""Columns where the output is no terminal."""
 EPILOG = options.examples(
     "All runs in runs/: sslcli runs",
     "Those below another folder: sslcli runs runs/photos",
+    "Two of them, or more, side by side: sslcli runs compare runs/photos runs/first",
+    "Their curves as a picture: sslcli runs compare runs/photos runs/first --plot curves.png",
     "For a program: sslcli runs --json",
 )
-Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="Folder that holds runs, at any depth up to four.")]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FOLDER | compare RUN RUN...",
+        help="Folder that holds runs, at any depth up to four (default: runs); or runs to compare.",
+        show_default=False,
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="With compare: the curves as FILE.png.", rich_help_panel=options.OUTPUT),
+]
 
 
-def runs(folder: Folder = "runs", json: options.Json = False, debug: options.Debug = False) -> int:
-    """List runs: method, network, images, epochs, loss, accuracies, size and state; the newest last."""
+def runs(words: Words = None, plot: Plot = None, json: options.Json = False, debug: options.Debug = False) -> int:
+    """List runs: method, network, images, epochs, loss, accuracies, size and state; the newest last. Or compare."""
+    given = words or ["runs"]
+    if given[0] == COMPARE and (len(given) > 1 or not is_folder(Path(COMPARE))):
+        return _compare(given[1:], plot, as_json=json)
+    if plot is not None:
+        raise UsageError("--plot is for sslcli runs compare.", "sslcli runs compare RUN RUN --plot FILE.png")
+    if len(given) > 1:
+        raise UsageError(
+            f"{len(given)} folders are given, and one is listed.", "To compare: sslcli runs compare RUN RUN"
+        )
+    return _list(given[0], as_json=json)
+
+
+def _compare(names: list[str], plot: Path | None, *, as_json: bool) -> int:
+    if not names or (len(names) < 2 and plot is None):
+        raise UsageError("Two runs at least are compared.", "sslcli runs compare RUN RUN")
+    if len({Path(name).resolve() for name in names}) < len(names):
+        raise UsageError("A run is named twice.", "Name different runs.")
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise UsageError(f"'{shown(str(plot))}' does not end in .png.", f"Pass --plot {plot.with_suffix('.png')}")
+    from ssl_cli.comparison import compare
+
+    folders = [expanded(name) for name in names]
+    found = compare(folders)
+    from ssl_cli.curves import curves_of, draw  # imports Pillow: after what can be refused
+
+    curves = [curves_of(folder) for folder in folders]
+    if plot is not None:
+        from ssl_cli import disk
+
+        if not is_folder(plot.absolute().parent):
+            raise ResourceError(f"There is no folder {shown(str(plot.parent))}.", "Create it first.")
+        disk.write_bytes(plot, draw(dict(zip(names, curves, strict=True))))
+    picture = None if plot is None else str(plot)
+    if as_json:
+        from ssl_cli.ui.sinks import write_json
+
+        points = {name: [list(map(list, of.get(name, ()))) for of in curves] for name in ("loss", "knn")}
+        write_json({"schema": 1, "command": "runs compare", **found.document(), "curves": points, "plot": picture})
+        return 0
+    from ssl_cli.ui.comparison import table
+
+    labels = {"loss": "loss curve", "knn": "kNN curve"}
+    lines = {label: [[value for _, value in of.get(name, ())] for of in curves] for name, label in labels.items()}
+    _write(table(found, names, lines))
+    if picture is not None:
+        write_result(f"curves: {shown(picture)}\n")
+    return 0
+
+
+def _list(folder: str, *, as_json: bool) -> int:
     root = expanded(folder)
     if not is_folder(root):
         raise DataError(
@@ -32,7 +100,7 @@ def runs(folder: Folder = "runs", json: options.Json = False, debug: options.Deb
     from ssl_cli.runs import find_runs
 
     found, whole = find_runs(root)
-    if json:
+    if as_json:
         from ssl_cli.ui.sinks import write_json
 
         document = {"schema": 1, "command": "runs", "runs": [dataclasses.asdict(run) for run in found], "all": whole}
@@ -49,10 +117,7 @@ def runs(folder: Folder = "runs", json: options.Json = False, debug: options.Deb
 
 def _print(root: Path, found: "list[Run]") -> None:
     """Write a table; where the terminal is narrow rich folds the cells."""
-    import sys
-
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from ssl_cli.ui.text import safe
@@ -65,9 +130,18 @@ def _print(root: Path, found: "list[Run]") -> None:
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in zip(*(columns[name] for name in filled), strict=True):
         table.add_row(*map(safe, row))
+    _write(table)
+
+
+def _write(table: "Table") -> None:
+    """Write a table to stdout, as wide as the terminal."""
+    import sys
+
+    from rich.console import Console
+
     console = Console(file=sys.stdout, highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, markup=False, width=200)
+        console = Console(file=sys.stdout, highlight=False, markup=False, width=WIDE)
     with console.capture() as captured:
         console.print(table)
     write_result("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n") + "\n")

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ssl_cli import disk
+from ssl_cli.config.flags import ARGUMENT
 from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.config.tree import Settings
 from ssl_cli.config.units import format_epochs
@@ -83,7 +84,7 @@ def continued(
     for key, origin in origins.items():
         is_open = key in before.run.fit and key in sized
         value, wanted = sized[key] if is_open else _at(old, key), _at(new, key)
-        if not (origin.startswith("--") or origin in {"DATA", "RUN", "the command line"}):
+        if not (origin.startswith(("--", ARGUMENT)) or origin in {"DATA", "RUN", "the command line"}):
             continue
         if key == DEVICE:
             device = wanted  # also where it is `auto` as before: another may be the best one here

@@ -11,7 +11,7 @@ from ssl_cli.engine.rows import step_rows
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.nn.backbone import build_backbone
 from ssl_cli.nn.batchnorm import convert
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Objective, make_objective, objective_class
 from ssl_cli.weights.initial import Initial, read_initial
 from ssl_cli.world import world
 
@@ -79,23 +79,13 @@ def build_objective(
         UsageError: there is no such method, or a user's class is not an Objective or cannot be constructed.
     """
     name = settings.method.name
-    kind = registry.load(registry.method_path(name))
-    if not (isinstance(kind, type) and issubclass(kind, Objective)):
-        hint = "The README shows what a method of your own looks like."
-        raise UsageError(f"'{name}' is no subclass of ssl_cli.objective.Objective.", hint)
+    kind = objective_class(name)
     torch.manual_seed(settings.run.seed)
     backbone, features = build_backbone(settings.model, settings.data.size, settings.data.channels)
     if initial is not None:
         initial.load_backbone(backbone, settings.model.title)
-    try:
-        classes = (len(settings.data.classes),) if name in registry.TRANSFERS else ()
-        objective = convert(kind(backbone, features, settings.method, *classes))
-    except Exception as error:
-        if ":" not in name:
-            raise
-        what = f"{type(error).__name__}: {error}"
-        hint = "It is called as Class(backbone, features, cfg); the README shows one."
-        raise UsageError(f"'{name}' cannot be made: {what}.", hint) from error
+    classes = (len(settings.data.classes),) if name in registry.TRANSFERS else ()
+    objective = convert(make_objective(name, kind, backbone, features, settings.method, *classes))
     assert isinstance(objective, Objective)
     objective.channels = settings.data.channels
     if initial is not None:

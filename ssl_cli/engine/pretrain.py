@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ssl_cli import checkpoint
+from ssl_cli import checkpoint, curves
 from ssl_cli.config.images import with_absolute_paths
 from ssl_cli.config.resume import Continuation, continued
 from ssl_cli.config.tree import Settings
@@ -28,7 +28,7 @@ from ssl_cli.engine.plan.plan import Plan, cap_queue, describe, make_plan, repla
 from ssl_cli.engine.plan.size import SizedRun, size
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.state import restore_state
-from ssl_cli.engine.train import Trainer, train
+from ssl_cli.engine.train import Trainer, save_unsaved, train
 from ssl_cli.engine.workers.worker import broadcast_run, process_group
 from ssl_cli.errors import (
     DONE,
@@ -81,6 +81,7 @@ def pretrain(
                     measured = last.result if isinstance(last, Evaluated) and last.name == "quality" else measured
                     folder.record(last)
                     yield last
+            _draw(folder)
             if isinstance(last, Stopped):
                 folder.write_status("stopped", last.exit_code, last.reason)
             else:
@@ -100,6 +101,14 @@ def pretrain(
             raise
         finally:
             folder.close()
+
+
+def _draw(folder: RunFolder) -> None:
+    """Draw the curves of the run into its folder; what fails there is logged, and ends no run."""
+    try:
+        curves.write(folder.path)
+    except Exception:
+        folder.log(f"the curves were not drawn: {traceback.format_exc()}")
 
 
 def _record_failure(folder: RunFolder, error: Exception, settings: Settings, *, started: bool) -> None:
@@ -132,6 +141,9 @@ def _events(
                     yield event
     except DataError:
         yield from trainer.loader.skipped  # too many files are bad: these are the last ones
+        raise
+    except GeneratorExit:  # the events are no longer read: nothing of what was trained is lost
+        save_unsaved(trainer)
         raise
     if finished is not None:
         settings = trainer.settings

@@ -76,6 +76,7 @@ def train(run: "Trainer") -> Iterator[Event]:
         if finite:
             run.update(number)
             run.objective.after_step(z, targets, batch, run.schedule.progress(step))
+        run.taken = step
         skipped, stopped = exchange.after_step(step)
         yield from skipped
         if calibrated := calibrate(run, step):
@@ -109,6 +110,12 @@ def calibrate(run: "Trainer", step: int) -> Calibrated | None:
         if found.steps != before:
             run.views.start(step, found.steps)
     return found
+
+
+def save_unsaved(run: "Trainer") -> None:
+    """Write a checkpoint of the steps taken since the last one, if any; errors as `Trainer.save`."""
+    if run.folder is not None and run.taken > max(run.start, run.saved_step):
+        run.save(run.taken)
 
 
 class Trainer:
@@ -146,8 +153,8 @@ class Trainer:
         self.views = ViewLoader(
             loader, pipeline, objective, self.rows, device=self.device, memory_format=memory_format, dtype=dtype
         )
-        self.start = self.non_finite = 0
-        self._saved = time.monotonic()
+        self.start = self.taken = self.non_finite = 0
+        self._saved, self.saved_step = time.monotonic(), 0
         self._masks = non_finite(objective.state_dict())  # infinite from the start, such as that of causal attention
         split = self.rows(0).across_ranks
         set_compile(objective, allowed(resolved.compile, world_size=distributed.world_size(), split_groups=split))
@@ -253,7 +260,7 @@ class Trainer:
         for name in non_finite(state["objective"], state["optimiser"], known=self._masks):
             raise DivergedError(f"'{name}' is no longer finite at step {step}; it was not saved.", LOWER_RATE)
         path = checkpoint.save(self.folder.checkpoints, state, self.settings.run.keep, self.folder.id)
-        self._saved = time.monotonic()
+        self._saved, self.saved_step = time.monotonic(), step
         return Saved(step=step, path=str(path), size=path.stat().st_size)
 
     def _micro_batched(self, call: Any, shard: Shard, step: int, stream: int) -> MicroBatched:

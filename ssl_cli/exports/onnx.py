@@ -10,20 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_cli import __version__, disk
+from ssl_cli import __version__
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import Trained, open_run
-from ssl_cli.errors import DataError, ResourceError, SslcliError
+from ssl_cli.errors import DataError, SslcliError, UsageError
 from ssl_cli.events import Event, Warned
+from ssl_cli.exports.measure import knn_of_both
+from ssl_cli.exports.program import onnx_program
+from ssl_cli.exports.record import finish, origin, preprocessing_of
 from ssl_cli.formats.batches import random_batches
 from ssl_cli.formats.description import as_text, describe_input, describe_preprocessing, rounded
 from ssl_cli.formats.onnx import INPUT, LOGITS, OUTPUT, compare, convert, stamp
-from ssl_cli.formats.preprocessing import Preprocessing, prepend
-from ssl_cli.formats.request import FLOAT, UINT8, check
+from ssl_cli.formats.preprocessing import prepend
+from ssl_cli.formats.request import FLOAT, FLOAT32, OPSET, UINT8, check
+from ssl_cli.formats.rounding import rounded_weights
 from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.transfer.finetune import plain_network
 
@@ -44,8 +47,8 @@ class _Encoder(nn.Module):
 
 
 def export_run(
-    run: str, output: Path, *, opset: int = 18, input_kind: str = FLOAT, l2: bool = False, classifier: bool = False,
-    method: str | None = None,
+    run: str, output: Path, *, opset: int = OPSET, input_kind: str = FLOAT, l2: bool = False, classifier: bool = False,
+    dynamic_size: bool = False, numbers: str = FLOAT32, method: str | None = None,
 ) -> Iterator[Event]:  # fmt: skip
     """Write a run as ONNX, images to h, or to logits; the last event is `Evaluated` named `export`.
 
@@ -60,6 +63,9 @@ def export_run(
             the transform in the graph.
         l2: divide rows by their length.
         classifier: write a fine-tuned or distilled run whole, images to logits, with the names of the classes.
+        dynamic_size: take fitted images of any size.
+        numbers: type of the weights, `float32`, or rounded `float16` or `int8`: then the result says what that costs,
+            in kNN accuracy where labels are known.
         method: the run's method again, if it is the user's own.
 
     Raises:
@@ -69,54 +75,70 @@ def export_run(
     """
     check(output, opset, input_kind)
     trained = open_run(run, "cpu", method, projector=classifier)
-    settings, what, name = (
-        trained.settings,
-        LOGITS if classifier else OUTPUT,
-        "fitted" if input_kind == UINT8 else INPUT,
-    )
+    settings, in_graph = trained.settings, input_kind == UINT8
+    what, name = LOGITS if classifier else OUTPUT, "fitted" if in_graph else INPUT
     whole = plain_network(trained.objective, run) if classifier else trained.objective.backbone
     digest, encoder = fingerprint(whole), whole if classifier else _Encoder(whole, l2)
-    model = convert(encoder, settings.data.size, opset, name, settings.data.channels, what)
-    preprocessing = _preprocessing(settings)
-    if input_kind == UINT8:
+    model = _converted(encoder, settings, opset, name, what, dynamic_size=dynamic_size)
+    model, cost, *notes = _rounded(trained, model, numbers, classifier=classifier)
+    preprocessing = preprocessing_of(settings)
+    if in_graph:
         prepend(model, preprocessing)
-    verification, note = _verify(model, encoder, settings, input_kind)
-    yield from [Warned(step=trained.step, message=note)] if note else []
+    verification, note = _verify(model, encoder, settings, input_kind, dynamic_size=dynamic_size, numbers=numbers)
+    yield from (Warned(step=trained.step, message=words) for words in (*notes, note) if words)
+    transform = describe_preprocessing(preprocessing, in_graph=in_graph)
     form = {
-        "opset": opset,
-        "input_kind": input_kind,
-        "l2": l2,
+        "opset": opset, "input_kind": input_kind, "l2": l2, "numbers": numbers, "dynamic_size": dynamic_size,
         **({"classes": list(settings.data.classes)} if classifier else {}),
         "h_width": model.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
-        "preprocessing": describe_preprocessing(preprocessing, in_graph=input_kind == UINT8),
-    }
+        "preprocessing": transform,
+    }  # fmt: skip
     facts = {**origin(trained), "weights_sha256": digest, **form, "verification": rounded(verification)}
     stamp(model, "sslcli", __version__, {f"sslcli.{key}": as_text(value) for key, value in facts.items()})
-    sha256, size = write_file(output, model.SerializeToString(deterministic=True))
     words = {
-        "input": f"{INPUT}: {describe_input(preprocessing, input_kind)}",
+        "input": f"{INPUT}: {describe_input(preprocessing, input_kind, dynamic_size=dynamic_size)}",
         "output": f"{what}: float32 (batch, {form['h_width']}){', rows of length one' if l2 else ''}",
+        "checked": f"onnxruntime against torch: {verification['max_error']:.1e} of the largest value apart",
     }
-    result = {"path": str(output), "bytes": size, **words, **form, **verification, "sha256": sha256}
-    yield from conclude(run, trained, "export", result, Path(run) / "export" / f"{output.stem}.json")
+    yield from finish(
+        run, trained, output, model.SerializeToString(deterministic=True), {**words, **form, **verification, **cost},
+        program=onnx_program(output.name, preprocessing, what, in_graph=in_graph), preprocessing=transform,
+        record=f"{output.stem}.json",
+    )  # fmt: skip
 
 
-def write_file(output: Path, data: bytes) -> tuple[str, int]:
-    """Write the file atomically; return its sha256 and size."""
+def _rounded(
+    trained: Trained, model: onnx.ModelProto, numbers: str, *, classifier: bool
+) -> tuple[onnx.ModelProto, dict[str, Any], str]:
+    """Round the weights if that is asked for; return what it saves and costs, too, and a note."""
+    if numbers == FLOAT32:
+        return model, {}, ""
+    cost: dict[str, Any] = {"float32_bytes": len(model.SerializeToString())}
+    model, note = rounded_weights(model, numbers), ""
+    if not classifier:
+        cost["knn"], note = knn_of_both(trained, model, numbers)
+    return model, cost, note
+
+
+def _converted(
+    encoder: nn.Module, settings: Settings, opset: int, name: str, output: str, *, dynamic_size: bool
+) -> onnx.ModelProto:
+    """Convert the encoder to a graph.
+
+    Raises:
+        CheckpointError: it cannot be expressed.
+        UsageError: it takes no images of another size.
+    """
+    size, channels = settings.data.size, settings.data.channels
+    if not dynamic_size:
+        return convert(encoder, size, opset, name, channels, output)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"Cannot write {output}: {error.strerror}.", "Choose another -o.") from error
-    return disk.write_bytes(output, data)
-
-
-def _preprocessing(settings: Settings) -> Preprocessing:
-    """Return the parameters of `evaluation.fit`, the test transform."""
-    normalize = settings.augment.normalize if "normalize" in settings.views.order else None
-    size, interpolation = settings.data.size, settings.augment.crop.interpolation
-    mean, std = (normalize.mean, normalize.std) if normalize else (None, None)
-    short, data = evaluation.short_side(size), settings.data
-    return Preprocessing(size, short, interpolation, mean, std, data.channels, data.range)
+        with torch.no_grad():
+            encoder.eval()(torch.zeros(1, channels, size + 7, 2 * size))
+    except Exception as error:  # a network raises whatever it happens to compare
+        hint = "Leave --dynamic-size out; --input uint8-nhwc takes images of any size."
+        raise UsageError(f"{settings.model.title} takes images of {size} pixels alone.", hint) from error
+    return convert(encoder, size, opset, name, channels, output, True)
 
 
 def _reference(encoder: nn.Module, settings: Settings, input_kind: str) -> Callable[[Tensor], Tensor]:
@@ -130,7 +152,7 @@ def _reference(encoder: nn.Module, settings: Settings, input_kind: str) -> Calla
 
 
 def _verify(
-    model: onnx.ModelProto, encoder: nn.Module, settings: Settings, input_kind: str
+    model: onnx.ModelProto, encoder: nn.Module, settings: Settings, input_kind: str, *, dynamic_size: bool, numbers: str
 ) -> tuple[dict[str, Any], str]:
     """Compare the graph with torch on random and the first real images; return how they agree, and what was left out.
 
@@ -142,8 +164,9 @@ def _verify(
         real = _real(settings, input_kind)
     except SslcliError as error:  # such as images that are on another machine
         note = f"Checked on random images only: {error.message}"
-    batches = [*random_batches(settings.data.size, settings.data.channels, input_kind), *real]
-    agreement = compare(model, _reference(encoder, settings, input_kind), batches)
+    size, channels = settings.data.size, settings.data.channels
+    batches = [*random_batches(size, channels, input_kind, dynamic_size=dynamic_size), *real]
+    agreement = compare(model, _reference(encoder, settings, input_kind), batches, numbers)
     return {**asdict(agreement), "real_images": sum(len(batch) for batch in real)}, note
 
 
@@ -167,15 +190,3 @@ def _real(settings: Settings, input_kind: str) -> list[Tensor]:
         torch.stack([image.permute(1, 2, 0) for image in images if tuple(image.shape) == shape]).contiguous()
         for shape in shapes
     ]
-
-
-def origin(trained: Trained) -> dict[str, Any]:
-    """Describe where the weights come from; a user's own method by its class alone, without the path of its file."""
-    settings = trained.settings
-    return {
-        "version": __version__,
-        "method": settings.method.name.rpartition(":")[2],
-        "backbone": settings.model.title,
-        "image_size": settings.data.size,
-        "step": trained.step,
-    }

@@ -3,7 +3,8 @@
 import importlib.util
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ssl_cli.config.tree import Settings
-from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.events import Event
-from ssl_cli.exports.onnx import origin, write_file
-from ssl_cli.formats.description import as_text
+from ssl_cli.exports.program import EVAL, torch_program
+from ssl_cli.exports.record import finish, origin, preprocessing_of
+from ssl_cli.formats.agreement import agreement
+from ssl_cli.formats.description import as_text, describe_preprocessing
 from ssl_cli.formats.request import check_output
 from ssl_cli.formats.safetensors import header
 from ssl_cli.names import shown
@@ -26,9 +28,9 @@ from ssl_cli.nn.library import library_backbone
 from ssl_cli.registry import is_library_backbone
 from ssl_cli.transfer.finetune import plain_network
 
-TOLERANCE = 1e-4
-"""Largest difference from the run's own network, as a part of the largest value."""
 HINT = "--to safetensors or pt2, and ONNX, can hold it."
+LOAD = "net.load_state_dict(torch.load('FILE'))"
+RGB = 3
 Facts = Mapping[str, Any]
 Prefixed = Mapping[str, Tensor]
 
@@ -67,20 +69,40 @@ def export_weights(
     with torch.no_grad():
         wanted = whole(x)
     write = {"safetensors": _safetensors, "torchvision": _torchvision, "timm": _timm, "pt2": _program}[form]
-    data, load, checked, found = write(settings, whole, state, facts, x)
-    error = 0.0 if found is None else _difference(wanted, found)
-    sha256, size = write_file(output, data)
+    made = write(settings, whole, state, facts, x)
+    error = 0.0
+    if made.outputs is not None:
+        error = agreement([wanted], [made.outputs], "What was written", "Nothing was written.").max_error
     what = f"logits of {wanted.shape[1]} classes" if classifier else f"h of {wanted.shape[1]} dimensions"
+    imports, load = ([line.replace("FILE", output.name) for line in lines] for lines in (made.imports, made.load))
     result = {
-        "path": str(output), "bytes": size, "format": form, **facts, "load": load.replace("FILE", output.name),
-        "checked": checked, "max_error": error, "sha256": sha256, "output": what,
+        "format": form, **facts, "load": "; ".join(load), "checked": made.checked, "max_error": error, "output": what,
         "input": f"float32 (batch, {x.shape[1]}, {x.shape[2]}, {x.shape[3]}), by the test transform",
     }  # fmt: skip
-    yield from conclude(run, trained, "export", result, Path(run) / "export" / f"{output.name}.json")
+    fit = preprocessing_of(settings)
+    yield from finish(
+        run, trained, output, made.data, result, program=torch_program(load, imports, fit),
+        preprocessing=describe_preprocessing(fit, in_graph=False), record=f"{output.name}.json",
+    )  # fmt: skip
 
 
-Artifact = tuple[bytes, str, str, Tensor | None]
-"""The file, the line of Python that loads it, what it was checked against, and the outputs that this gave."""
+@dataclass(frozen=True)
+class Artifact:
+    """A file, and how it is used.
+
+    Attributes:
+        data: its content.
+        load: lines of Python that make `net` of FILE.
+        imports: what they import, besides torch.
+        checked: what it was compared with.
+        outputs: what that gave; None: nothing to compare.
+    """
+
+    data: bytes
+    load: Sequence[str]
+    imports: Sequence[str]
+    checked: str
+    outputs: Tensor | None
 
 
 def _state(whole: nn.Module, classifier: bool) -> dict[str, Tensor]:
@@ -94,50 +116,76 @@ def _state(whole: nn.Module, classifier: bool) -> dict[str, Tensor]:
     return named
 
 
-def _safetensors(
-    settings: Settings, whole: nn.Module, state: Prefixed, facts: Mapping[str, Any], x: Tensor
-) -> Artifact:
+def _safetensors(settings: Settings, whole: nn.Module, state: Prefixed, facts: Facts, x: Tensor) -> Artifact:
     arrays = {name: value.numpy() for name, value in state.items()}
     about = {name: (array.dtype.name, array.shape, array.nbytes) for name, array in arrays.items()}
     words = {f"sslcli.{key}": as_text(value) for key, value in facts.items()}
     data = header(about, words) + b"".join(array.tobytes() for array in arrays.values())
-    return data, "safetensors.torch.load_file('FILE')", "the state dict, byte for byte", None
+    imports, load = _own_network(settings, state)
+    opened = "safetensors.torch.load_file('FILE')"
+    load = [*load, f"net.load_state_dict({opened})", EVAL] if load else [f"weights = {opened}"]
+    return Artifact(data, load, [*imports, "import safetensors.torch"], "the state dict, byte for byte", None)
 
 
-def _torchvision(
-    settings: Settings, whole: nn.Module, state: Prefixed, facts: Mapping[str, Any], x: Tensor
-) -> Artifact:
+def _own_network(settings: Settings, state: Prefixed) -> tuple[list[str], list[str]]:
+    """Return lines of Python, imports first, that make the network of a state dict: torchvision's if that has it.
+
+    There is none for a classifier on a network that torchvision has not.
+    """
+    model, data = settings.model, settings.data
+    if is_library_backbone(model.backbone):
+        make = f"net = library_backbone('{model.backbone}', {data.size}, {data.channels})[0]"
+        return (["from ssl_cli.nn.library import library_backbone"], [make]) if "fc.weight" not in state else ([], [])
+    try:
+        return _torchvision_network(*_name_in("torchvision", settings, state))
+    except UsageError:
+        form = f"width={model.width:g}, stem='{stem_of(model, data.size)}', sk={model.sk}, channels={data.channels}"
+        own = [f"from ssl_cli.nn.resnet import {model.backbone}"], [f"net = {model.backbone}({form})"]
+        return own if "fc.weight" not in state else ([], [])
+
+
+def _torchvision_network(name: str, classes: int) -> tuple[list[str], list[str]]:
+    if classes:
+        return ["import torchvision"], [f"net = torchvision.models.{name}(num_classes={classes})"]
+    return ["import torchvision"], [f"net = torchvision.models.{name}()", "net.fc = torch.nn.Identity()"]
+
+
+def _torchvision(settings: Settings, whole: nn.Module, state: Prefixed, facts: Facts, x: Tensor) -> Artifact:
     from torchvision import models
 
     name, classes = _name_in("torchvision", settings, state)
     if is_library_backbone(settings.model.backbone):
         home, _ = library_backbone(settings.model.backbone, settings.data.size, settings.data.channels)
-        load = f"net = torchvision.models.{name}(...); net.load_state_dict(torch.load('FILE'), strict=False)"
+        imports, load = _own_network(settings, state)
         what = f"torchvision's {name} without its classifier"
     else:
         home = models.get_model(name, weights=None, num_classes=classes or 1)
-        load = f"net = torchvision.models.{name}(num_classes={classes}); net.load_state_dict(torch.load('FILE'))"
+        imports, load = _torchvision_network(name, classes)
         what = f"torchvision's {name}"
         if not classes:
             home.fc = nn.Identity()
-            load = (
-                f"net = torchvision.models.{name}(); net.fc = torch.nn.Identity(); "
-                "net.load_state_dict(torch.load('FILE'))"
-            )
-    return _saved(state), load, what, _outputs(home, state, x, what)
+    load = [*load, LOAD, EVAL]
+    return Artifact(_saved(state), load, imports, what, _outputs(home, state, x, what))
 
 
 def _timm(settings: Settings, whole: nn.Module, state: Prefixed, facts: Facts, x: Tensor) -> Artifact:
     name, classes = _name_in("timm", settings, state)
-    load = f"net = timm.create_model('{name}', num_classes={classes}); net.load_state_dict(torch.load('FILE'))"
-    if importlib.util.find_spec("timm") is None:
-        return _saved(state), load, "nothing, as timm is not installed", None
-    timm = importlib.import_module("timm")
-    if is_library_backbone(settings.model.backbone):
-        home, _ = library_backbone(settings.model.backbone, settings.data.size, settings.data.channels)
-    else:
-        home = timm.create_model(name, pretrained=False, num_classes=classes)
-    return _saved(state), load, f"timm's {name}", _outputs(home, state, x, f"timm's {name}")
+    form: dict[str, Any] = {"num_classes": classes}
+    if settings.data.channels != RGB:
+        form["in_chans"] = settings.data.channels
+    what, home = f"timm's {name}", None
+    if importlib.util.find_spec("timm") is not None:
+        timm = importlib.import_module("timm")
+        for more in ({}, {"img_size": settings.data.size}):  # which a network of any size refuses
+            home = timm.create_model(name, pretrained=False, **form, **more)
+            if all(value.shape == state[key].shape for key, value in home.state_dict().items() if key in state):
+                form |= more
+                break
+    arguments = ", ".join(f"{key}={value}" for key, value in form.items())
+    load = [f"net = timm.create_model('{name}', {arguments})", LOAD, EVAL]
+    if home is None:
+        return Artifact(_saved(state), load, ["import timm"], "nothing, as timm is not installed", None)
+    return Artifact(_saved(state), load, ["import timm"], what, _outputs(home, state, x, what))
 
 
 def _program(settings: Settings, whole: nn.Module, state: Prefixed, facts: Facts, x: Tensor) -> Artifact:
@@ -154,7 +202,8 @@ def _program(settings: Settings, whole: nn.Module, state: Prefixed, facts: Facts
     except Exception as error:  # it raises whatever the unsupported construct happens to break
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"torch.export cannot write the network: {type(error).__name__}: {reason}") from error
-    return file.getvalue(), "net = torch.export.load('FILE').module()", "the program, loaded again", found
+    load = ["net = torch.export.load('FILE').module()"]
+    return Artifact(file.getvalue(), load, [], "the program, loaded again", found)
 
 
 def _name_in(library: str, settings: Settings, state: Prefixed) -> tuple[str, int]:
@@ -197,20 +246,6 @@ def _outputs(home: nn.Module, state: Prefixed, x: Tensor, name: str) -> Tensor:
     run: Callable[[Tensor], Tensor] = home.eval()
     with torch.no_grad():
         return run(x)
-
-
-def _difference(wanted: Tensor, found: Tensor) -> float:
-    """Return the largest difference, as a part of the largest value.
-
-    Raises:
-        CheckpointError: it is more than rounding, or the shapes differ.
-    """
-    same = wanted.shape == found.shape
-    error = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1e-30)) if same else float("nan")
-    if not error <= TOLERANCE:
-        what = f"largest difference {error:.1e} of the largest value"
-        raise CheckpointError(f"What was written disagrees with the run: {what}.", "Nothing was written.")
-    return error
 
 
 def _saved(state: Prefixed) -> bytes:

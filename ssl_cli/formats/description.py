@@ -8,11 +8,13 @@ from ssl_cli.formats.preprocessing import Preprocessing
 from ssl_cli.formats.request import UINT8
 
 
-def describe_input(preprocessing: Preprocessing, input_kind: str) -> str:
+def describe_input(preprocessing: Preprocessing, input_kind: str, *, dynamic_size: bool = False) -> str:
     """Return dtype and shape of the graph's input."""
     size, channels = preprocessing.size, preprocessing.channels
     if input_kind == UINT8:
         return f"uint8 (batch, height, width, {channels})"
+    if dynamic_size:
+        return f"float32 (batch, {channels}, height, width)"
     return f"float32 (batch, {channels}, {size}, {size})"
 
 

@@ -1,6 +1,7 @@
 """Options of an export and their validation; without torch, so that a wrong one is refused at once."""
 
 import os
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,63 @@ OPSETS = range(18, 24)  # below 18 torch writes 18 without saying so
 ONNX = "onnx"
 SUFFIXES = {ONNX: ".onnx", "safetensors": ".safetensors", "torchvision": ".pth", "timm": ".pth", "pt2": ".pt2"}
 """What can be written, and the ending of its file."""
+FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
+"""Types of the weights of an ONNX file."""
+OPSET = 18
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is exported.
+
+    Attributes:
+        to: one of `SUFFIXES`; None: by the file's ending.
+        classifier: write a fine-tuned or distilled run whole, images to logits.
+        opset: of ONNX, and so are the others: `input_kind`, one of `INPUTS`; `l2`, rows of length one; `dynamic_size`,
+            images of any size; `half` and `int8`, rounded weights.
+    """
+
+    to: str | None = None
+    classifier: bool = False
+    opset: int = OPSET
+    input_kind: str = FLOAT
+    l2: bool = False
+    dynamic_size: bool = False
+    half: bool = False
+    int8: bool = False
+
+    @property
+    def numbers(self) -> str:
+        """The type of the weights."""
+        return FLOAT16 if self.half else INT8 if self.int8 else FLOAT32
+
+
+def check_options(output: Path, options: Options) -> str:
+    """Refuse what cannot be exported; return the format.
+
+    Raises:
+        UsageError: options that exclude one another or are for another format, or a package is missing.
+        ResourceError: `output` cannot be written.
+    """
+    if options.classifier and options.l2:
+        raise UsageError("--l2 is for h, and --classifier gives logits.", "Leave one of them out.")
+    form = format_of(output, options.to)
+    if form != ONNX:
+        given = {
+            "--l2": options.l2, "--input": options.input_kind != FLOAT, "--opset": options.opset != OPSET,
+            "--dynamic-size": options.dynamic_size, "--half": options.half, "--int8": options.int8,
+        }  # fmt: skip
+        if wrong := [flag for flag, is_given in given.items() if is_given]:
+            raise UsageError(f"{wrong[0]} is for ONNX, and this writes {form}.", "Leave it out, or name FILE.onnx.")
+        check_output(output, form)
+        return form
+    if options.half and options.int8:
+        raise UsageError("--half and --int8 exclude each other.", "Leave one of them out.")
+    if options.dynamic_size and options.input_kind == UINT8:
+        raise UsageError(f"--input {UINT8} takes images of any size already.", "Leave --dynamic-size out.")
+    check(output, options.opset, options.input_kind)
+    return form
 
 
 def format_of(output: Path, to: str | None) -> str:

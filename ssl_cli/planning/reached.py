@@ -1,18 +1,16 @@
 """What the stages of a pipeline reached, read from the files that they wrote: a missing or damaged one is no error."""
 
-import json
 import math
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_cli import disk, status
+from ssl_cli import records, status
 from ssl_cli.planning.stages import LINEAR, PRETRAIN, STAGES, Stage
+from ssl_cli.records import LARGEST, json_of, number, table, whole
 from ssl_cli.run_path import is_started
 
-LINEAR_FILE, LARGEST = "linear.json", 2.0**62
+LINEAR_FILE = "linear.json"
 
 
 def is_done(folder: Path, stage: Stage) -> bool:
@@ -68,19 +66,17 @@ def row(folder: Path, stage: Stage) -> Row:
     if stage is LINEAR:
         seconds, parameters = result.get("seconds"), result.get("parameters")
     else:
-        expected = _json(folder / stage.name / "plan.json").get("expected")
-        parameters = number(expected.get("parameters")) if isinstance(expected, dict) else None
+        parameters = number(table(json_of(folder / stage.name / "plan.json"), "expected").get("parameters"))
         seconds, _ = timed(folder / stage.name)
-    test, labelled = (_whole(result.get(name)) for name in ("test", "train" if stage is LINEAR else "labelled"))
+    test, labelled = (whole(result.get(name)) for name in ("test", "train" if stage is LINEAR else "labelled"))
     top1, top5 = result.get("top1"), result.get("top5")
-    return Row(stage, top1, top5, test, labelled, seconds, _whole(parameters))
+    return Row(stage, top1, top5, test, labelled, seconds, whole(parameters))
 
 
 def result_of(folder: Path, stage: Stage) -> dict[str, Any]:
     """Read the accuracy of a stage and how it was measured; what is no number where one belongs is left out."""
     file = folder / LINEAR_FILE if stage is LINEAR else folder / stage.name / "eval" / f"{stage.command}.json"
-    found = {} if stage is PRETRAIN else _json(file).get("result")
-    result = dict(found) if isinstance(found, dict) else {}
+    result = {} if stage is PRETRAIN else dict(table(json_of(file), "result"))
     for name in ("top1", "top5", "test", "train", "labelled", "seconds", "parameters"):
         value = number(result.pop(name, None))
         if value is not None and 0 <= value <= (1 if name.startswith("top") else LARGEST):
@@ -91,40 +87,12 @@ def result_of(folder: Path, stage: Stage) -> dict[str, Any]:
 def timed(run: Path) -> tuple[float | None, float | None]:
     """Return the seconds of all processes of a run, each from its plan on, and the images per second of the last."""
     total, first, last, rate = 0.0, None, 0.0, None
-    for event in _events(run / "metrics.jsonl"):
+    for event in records.events(run / "metrics.jsonl"):
+        if number(event.get("time")) is None:
+            continue
         if first is None or event.get("event") == "planned":
             total += 0.0 if first is None else max(last - first, 0.0)
             first = event["time"]
         last = event["time"]
         rate = number(event.get("rate")) if event.get("event") == "finished" else rate
     return (None if first is None else total + max(last - first, 0.0)), rate
-
-
-def _events(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events of a run that have a time; other lines are left out."""
-    with suppress(OSError):
-        disk.require_file(path)
-        with path.open("rb") as lines:
-            for line in lines:
-                with suppress(ValueError, RecursionError):
-                    found = json.loads(line)
-                    if isinstance(found, dict) and number(found.get("time")) is not None:
-                        yield found
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return disk.read_json(path)
-    except (OSError, ValueError):
-        return {}
-
-
-def number(value: Any) -> float | None:
-    """Return the value if it is a finite number, else None."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
-    return value if is_number else None
-
-
-def _whole(value: Any) -> int | None:
-    found = number(value)
-    return None if found is None else int(found)

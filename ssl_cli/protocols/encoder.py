@@ -15,8 +15,7 @@ from ssl_cli.augment.evaluation import short_side
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.evaluation.features import Trained, Transform, open_run
 from ssl_cli.errors import CheckpointError
-from ssl_cli.formats.onnx import INPUT, LOGITS, OUTPUT, PROVIDER
-from ssl_cli.formats.runtime import import_onnxruntime
+from ssl_cli.formats.onnx import INPUT, LOGITS, OUTPUT, session_of
 from ssl_cli.names import shown
 from ssl_cli.objective import Batch, Objective
 from ssl_cli.protocols.request import is_onnx
@@ -98,13 +97,9 @@ def _open_onnx(path: Path) -> tuple[Trained, Transform | None]:
 
 def _session(path: Path) -> tuple[bytes, Any]:
     """Return the bytes of an ONNX file and a session that runs them; it reads no further file."""
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
-    options.intra_op_num_threads = torch.get_num_threads()
     try:
         data = disk.read_bytes(path, LARGEST_FILE)
-        return data, onnxruntime.InferenceSession(data, options, providers=[PROVIDER])
+        return data, session_of(data)
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         reason = str(error).strip().partition("\n")[0]
         hint = "Export it again: sslcli export RUN -o encoder.onnx."

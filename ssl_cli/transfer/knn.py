@@ -35,6 +35,11 @@ class Votes:
         """The scores, -inf for a class without a vote, which `accuracy` then never counts as found."""
         return ranked(self.scores)
 
+    @property
+    def answers(self) -> Tensor:
+        """The class with the most votes, int64 `(Q,)`; the first of several with as many."""
+        return self.scores.argmax(1)
+
 
 @dataclass(frozen=True)
 class Scored:

@@ -238,7 +238,9 @@ def _classified(result: Mapping[str, Any]) -> Iterator[Line]:
 def _export(result: Mapping[str, Any]) -> Iterator[Line]:
     yield "classifier" if "classes" in result else "encoder", safe(result["path"])
     form = f"ONNX opset {result['opset']}" if "opset" in result else result["format"]
-    yield "size", f"{format_bytes(result['bytes'])}, {form}"
+    before = result.get("float32_bytes")
+    numbers = f", weights of {result['numbers']} ({format_bytes(before)} of float32)" if before else ""
+    yield "size", f"{format_bytes(result['bytes'])}, {form}{numbers}"
     if result.get("step") is not None:
         yield "checkpoint", f"step {result['step']:,}"
     yield "input", safe(result["input"])
@@ -246,10 +248,17 @@ def _export(result: Mapping[str, Any]) -> Iterator[Line]:
     if "load" in result:
         yield "load", safe(result["load"])
         yield "checked", f"{safe(result['checked'])}: largest difference {result['max_error']:.1e}"
-        return
-    sizes = ", ".join(str(size) for size in result["batch_sizes"])
-    yield (
-        "checked",
-        f"onnxruntime against torch at batch sizes {sizes}: largest difference {result['max_error']:.1e}, "
-        f"cosine {result['cosine']:.6f}",
-    )
+    else:
+        sizes = ", ".join(str(size) for size in result["batch_sizes"])
+        yield (
+            "checked",
+            f"onnxruntime against torch at batch sizes {sizes}: largest difference {result['max_error']:.1e}, "
+            f"cosine {result['cosine']:.6f}",
+        )
+    if knn := result.get("knn"):
+        rounded, plain = knn[result["numbers"]], knn["float32"]
+        apart = f"{percent(rounded)}, {percent(plain)} with weights of float32 ({100 * (rounded - plain):+.1f} points)"
+        yield "kNN", f"top-1 {apart}"
+        yield "", f"k {knn['k']}, {knn['queries']:,} queries in a bank of {knn['bank']:,}"
+    if result.get("model_card"):
+        yield "model card", safe(result["model_card"])

@@ -248,7 +248,7 @@ def can_redraw(stream: TextIO, env: Mapping[str, str]) -> bool:
     return stream.isatty() and not env.get("CI") and env.get("TERM", "") not in {"dumb", "unknown"}
 
 
-def show(command: str, events: Iterable[Event]) -> Screen:
+def show(command: str, events: Iterable[Event], *, watched: bool = False) -> Screen:
     """Show the events of a command on stderr as they come; return the state after the last one.
 
     What third-party packages log in the meantime is discarded; a run writes it to its `train.log`.
@@ -256,26 +256,29 @@ def show(command: str, events: Iterable[Event]) -> Screen:
     Args:
         command: the name of the command.
         events: what the engine yields.
+        watched: they are of another process, which Ctrl-C does not stop.
     """
     screen = Screen()
     stream: TextIO = DisplayStream(sys.stderr)  # type: ignore[assignment]
     sink = DeferredPlan(LiveSink(command, stream) if can_redraw(stream, os.environ) else PlainSink(stream))
-    with capture_logging(lambda line: None), sink, on_interrupt(sink.interrupted):
+    interrupted = (lambda: None) if watched else sink.interrupted
+    with capture_logging(lambda line: None), sink, on_interrupt(interrupted):
         for event in events:
             screen = fold(screen, event)
             sink.show(screen, event)
     return screen
 
 
-def present(command: str, events: Iterable[Event], *, as_json: bool) -> int:
+def present(command: str, events: Iterable[Event], *, as_json: bool, watched: bool = False) -> int:
     """Show the events of a command as `show`, write its result to stdout and return the exit code.
 
     Args:
         command: the name of the command.
         events: what the engine yields.
         as_json: write the result as one JSON document instead of for people.
+        watched: they are of another process.
     """
-    screen = show(command, events)
+    screen = show(command, events, watched=watched)
     if as_json:
         write_json(report.document(command, screen))
         return screen.exit_code

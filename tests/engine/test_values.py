@@ -13,7 +13,7 @@ from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.data import measured as module
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.evaluation.features import open_run
-from ssl_cli.exports import onnx as export
+from ssl_cli.exports.record import preprocessing_of
 from ssl_cli.formats.description import as_text, describe_preprocessing
 from tests.data.files import png, tiff
 
@@ -70,7 +70,7 @@ def test_a_resume_measures_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_export_names_the_range_and_the_normalisation(run: Path) -> None:
-    preprocessing = export._preprocessing(open_run(str(run), "cpu").settings)
+    preprocessing = preprocessing_of(open_run(str(run), "cpu").settings)
     found = json.loads(as_text(describe_preprocessing(preprocessing, in_graph=False)))
     assert found["range"] == [0, 4000]
     table = parse_toml((run / "settings.toml").read_text())

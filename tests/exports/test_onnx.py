@@ -70,7 +70,7 @@ def test_the_file_computes_what_the_run_does(run: Path, settings: Settings, tmp_
     assert result["max_error"] < 1e-5
     assert result["bytes"] == output.stat().st_size
     assert result["sha256"] == hashlib.sha256(output.read_bytes()).hexdigest()
-    assert [path.name for path in output.parent.iterdir()] == ["encoder.onnx"]
+    assert sorted(path.name for path in output.parent.iterdir()) == ["MODEL_CARD.md", "encoder.onnx"]
     written = json.loads((run / "export" / "encoder.json").read_text())
     assert written["result"]["sha256"] == result["sha256"]
     assert written["checkpoint"].endswith("step_00000007.pt")
@@ -134,6 +134,8 @@ def test_metadata_is_in_the_file_and_no_path_of_this_machine(
         "image_size": "16",
         "h_width": "32",
         "l2": "false",
+        "numbers": "float32",
+        "dynamic_size": "false",
         "input_kind": kind,
         "opset": "20",
         "step": "7",
@@ -169,7 +171,7 @@ def test_a_checkpoint_alone(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "moved.pt"
     alone.write_bytes((run / "checkpoints" / "step_00000007.pt").read_bytes())
     last(export_run(str(alone), tmp_path / "encoder.onnx"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.onnx", "moved.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["MODEL_CARD.md", "encoder.onnx", "moved.pt"]
 
 
 @pytest.mark.parametrize(("kind", "before"), [(INPUTS[0], None), (INPUTS[1], b"an earlier export")])
@@ -200,7 +202,7 @@ def test_a_wrong_graph_is_not_written(
 
 def test_a_wrong_transform_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Preprocessing(16, 17, "bilinear")
-    monkeypatch.setattr(export, "_preprocessing", lambda settings: other)
+    monkeypatch.setattr(export, "preprocessing_of", lambda settings: other)
     with pytest.raises(CheckpointError, match="disagrees"):
         list(export_run(str(run), tmp_path / "encoder.onnx", input_kind="uint8-nhwc"))
     assert not list(tmp_path.iterdir())

@@ -169,5 +169,5 @@ def test_the_command_takes_the_format_from_the_ending(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(small), "-o", str(tmp_path / "e.safetensors")]) == 0
-    assert "safetensors.torch.load_file('e.safetensors')" in capsys.readouterr().out
+    assert "net.load_state_dict(safetensors.torch.load_file('e.safetensors'))" in capsys.readouterr().out
     assert issubclass(CheckpointError, SslcliError)

@@ -210,7 +210,8 @@ def test_settings_of_a_method_of_ones_own_are_bounded_too(tmp_path: Path, text: 
 COMMANDS = {
     "pretrain": [], "methods": [], "inspect-augs": [], "knn-eval": ["run"], "linear-eval": ["run"], "bench": [],
     "data": ["check"], "export": ["run", "-o", "e.onnx"], "finetune": ["run"], "distill": ["run"],
-    "runs": [], "embed": ["run", "-o", "e.npy"], "neighbors": ["run", "a.png"], "pipeline": ["--labels", "10%"],
+    "runs": [], "watch": ["run"], "embed": ["run", "-o", "e.npy"], "neighbors": ["run", "a.png"],
+    "pipeline": ["--labels", "10%"],
     "map": ["run", "-o", "map.png"],
 }  # fmt: skip
 

@@ -65,8 +65,8 @@ MUTANTS = [
     Mutant(
         None,
         "weights-are-written-unchecked",
-        EXPORT,
-        "    if not error <= TOLERANCE:",
+        "ssl_cli/formats/agreement.py",
+        "    if not (largest <= tolerance and cosine >= least):",
         "    if False:",
         EXPORT_TESTS,
     ),
@@ -82,8 +82,8 @@ MUTANTS = [
         None,
         "sized-settings-are-not-shown",
         RUNS,
-        "**chosen.get(name, {})",
-        "**{}",
+        "        if found and name:",
+        "        if False:",
         RUNS_TESTS,
     ),
     Mutant(

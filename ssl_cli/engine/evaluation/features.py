@@ -1,8 +1,9 @@
 """Representations of whole data sets: a trained encoder read from a run, and its rows for every image."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ class Trained:
     """An objective with trained weights, the settings, precision and step they were trained with, and their file.
 
     `steps` is the whole schedule's, 0 if unknown; `notes` are for the user, such as that the run is not finished;
-    `sha256` is the file's.
+    `sha256` is the file's; `resolved` what its plan had decided.
     """
 
     objective: Objective
@@ -61,6 +62,7 @@ class Trained:
     notes: tuple[str, ...] = ()
     steps: int = 0
     sha256: str = ""
+    resolved: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_run(run: str, device: str = "auto", method: str | None = None, *, projector: bool = False) -> Trained:
@@ -101,7 +103,9 @@ def open_run(run: str, device: str = "auto", method: str | None = None, *, proje
     step = int(state["step"])
     images = resolved.get("images")
     steps = whole_steps(settings, images, resolved.get("calibrated")) if isinstance(images, int) else 0
-    return Trained(objective, settings, precision, step, str(path), tuple(_notes(run, path, step)), steps, digest)
+    return Trained(
+        objective, settings, precision, step, str(path), tuple(_notes(run, path, step)), steps, digest, resolved
+    )
 
 
 def _notes(run: str, path: Path, step: int) -> Iterator[str]:

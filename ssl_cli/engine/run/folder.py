@@ -18,13 +18,15 @@ import tomli_w
 from ssl_cli import __version__, cgroups, disk, events, lock, status
 from ssl_cli.config.image_list import KEPT
 from ssl_cli.config.tree import Settings
+from ssl_cli.curves import FILE as CURVES
 from ssl_cli.data.fingerprint import FILE as IMAGES
 from ssl_cli.errors import ResourceError
 from ssl_cli.names import encode_paths, is_folder, shown
+from ssl_cli.records import json_of
 from ssl_cli.run_path import is_started, not_empty, refuse_unfit, run_of_checkpoints
 
 SCHEMA = 1
-FILES = ("plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "settings.toml", IMAGES)
+FILES = ("plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "settings.toml", CURVES, IMAGES)
 CHECKPOINT_FILES = r"step_\d{8,}\.(pt|json|corrupt)(\.corrupt)?(\.\d+)?"
 
 
@@ -93,7 +95,7 @@ class RunFolder:
 
     def read_plan(self) -> dict[str, Any]:
         """Read `plan.json`; empty where there is none or it is damaged."""
-        return _read_json(self.path / "plan.json")
+        return json_of(self.path / "plan.json")
 
     def has_saved(self) -> bool:
         """Return whether there is a checkpoint, whole or damaged, or `metrics.jsonl` records one that was saved."""
@@ -153,13 +155,6 @@ class RunFolder:
                 file.close()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return disk.read_json(path)
-    except (OSError, ValueError):
-        return {}
-
-
 def _delete_run(path: Path) -> None:
     """Delete the files of a run, and nothing else in the folder."""
     # status.json stays: wherever this is interrupted, the rest is still marked as a run
@@ -184,4 +179,4 @@ def _is_checkpoint(file: Path) -> bool:
 
 def _is_result(file: Path) -> bool:
     """Return whether an evaluation or an export wrote the file."""
-    return file.suffix == ".json" and _read_json(file).keys() >= {"event", "result", "checkpoint"}
+    return file.suffix == ".json" and json_of(file).keys() >= {"event", "result", "checkpoint"}

@@ -1,0 +1,70 @@
+"""Ten lines of Python that load an export in its home library and encode an image: they stand in its model card."""
+
+from collections.abc import Sequence
+
+from ssl_cli.formats.preprocessing import Preprocessing
+
+MODES = {1: "L", 3: "RGB"}
+"""Pillow's mode of images with so many channels."""
+EVAL = "net.eval()"
+INTERPOLATIONS = {"bilinear": "BILINEAR", "bicubic": "BICUBIC"}
+
+
+def torch_program(load: Sequence[str], imports: Sequence[str], fit: Preprocessing) -> list[str]:
+    """Return the lines for a file that torch reads.
+
+    Args:
+        load: lines that make `net`.
+        imports: what they import, besides torch.
+        fit: the run's test transform.
+    """
+    size, channels = fit.size, fit.channels
+    if not any(line.startswith("net = ") for line in load):  # there is nothing that computes
+        return [*sorted(imports), "", *load, "print({name: tuple(value.shape) for name, value in weights.items()})"]
+    *load, last = load
+    run = "h = net.eval()(x).detach()" if last == EVAL else "h = net(x).detach()"
+    load = load if last == EVAL else [*load, last]
+    if not _from_pictures(fit):
+        picture = ["# images by the preprocessing below", f"x = torch.zeros(1, {channels}, {size}, {size})"]
+        return ["import torch", *sorted(imports), "", *load, *picture, run]
+    steps = [
+        f"v2.Resize({fit.short}, v2.InterpolationMode.{INTERPOLATIONS[fit.interpolation]})", f"v2.CenterCrop({size})",
+        "v2.PILToTensor()", "v2.ToDtype(torch.float32, scale=True)",
+    ]  # fmt: skip
+    if fit.mean is not None and fit.std is not None:
+        steps.append(f"v2.Normalize({list(fit.mean)}, {list(fit.std)})")
+    used = sorted({*imports, "from PIL import Image", "from torchvision.transforms import v2"})
+    opened = f'Image.open("image.jpg").convert("{MODES[channels]}")'
+    return ["import torch", *used, "", *load, f"x = v2.Compose([{', '.join(steps)}])({opened})[None]", run]
+
+
+def onnx_program(file: str, fit: Preprocessing, output: str, *, in_graph: bool) -> list[str]:
+    """Return the lines for an ONNX file, whose graph does the test transform itself if `in_graph`."""
+    size, channels, edge = fit.size, fit.channels, (fit.short - fit.size) // 2
+    session = f'session = onnxruntime.InferenceSession("{file}")'
+    run = f'{output} = session.run(None, {{"image": x}})[0]'
+    if not _from_pictures(fit):
+        shape = (
+            f"(1, {size}, {size}, {channels}), np.uint8" if in_graph else f"(1, {channels}, {size}, {size}), np.float32"
+        )
+        note = "# images as decoded, of any size" if in_graph else "# images by the preprocessing below"
+        return ["import numpy as np", "import onnxruntime", "", session, note, f"x = np.zeros({shape})", run]
+    opened = f'Image.open("image.jpg").convert("{MODES[channels]}")'
+    axis = "" if channels > 1 else "[:, :, None]"
+    if in_graph:
+        lines = [f"x = np.asarray({opened}){axis}[None]  # of any size"]
+        return ["import numpy as np", "import onnxruntime", "from PIL import Image", "", session, *lines, run]
+    method = f"Image.Resampling.{INTERPOLATIONS[fit.interpolation]}"
+    lines = [f"image = ImageOps.fit({opened}, ({fit.short}, {fit.short}), {method})"]
+    if edge:
+        lines.append(f"image = image.crop(({edge}, {edge}, {edge + size}, {edge + size}))")
+    lines.append(f"x = np.asarray(image, np.float32){axis}.transpose(2, 0, 1)[None] / 255")
+    if fit.mean is not None and fit.std is not None:
+        mean, std = ([[[value]] for value in values] for values in (fit.mean, fit.std))
+        lines.append(f"x = (x - np.float32({mean})) / np.float32({std})")
+    return ["import numpy as np", "import onnxruntime", "from PIL import Image, ImageOps", "", session, *lines, run]
+
+
+def _from_pictures(fit: Preprocessing) -> bool:
+    """Whether the images are pictures of 8 bits, colour or gray, which Pillow reads."""
+    return fit.channels in MODES and fit.range == "auto"

@@ -1,0 +1,109 @@
+"""The end of an export: the file, its model card, its record in the run folder, and the event of the result."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_cli import __version__, disk, records
+from ssl_cli.augment import evaluation
+from ssl_cli.config.tree import Settings
+from ssl_cli.engine.evaluation.evaluate import conclude
+from ssl_cli.engine.evaluation.features import Trained
+from ssl_cli.errors import ResourceError
+from ssl_cli.events import Event, Warned
+from ssl_cli.exports import model_card
+from ssl_cli.formats.preprocessing import Preprocessing
+
+MEASURES = {"knn": "kNN", "linear": "linear probe", "finetune": "fine-tuned", "distill": "distilled"}
+"""Names of the results in a run's `eval/` that a model card lists."""
+_HOW = {
+    "k": "k", "temperature": "temperature", "feature": "on", "protocol": "protocol", "queries": "queries",
+    "bank": "bank", "train": "training images", "test": "test images", "step": "step",
+}  # fmt: skip
+"""What is said of each, with the word before it."""
+
+
+def origin(trained: Trained) -> dict[str, Any]:
+    """Describe where the weights come from; a user's own method by its class alone, without the path of its file."""
+    settings = trained.settings
+    return {
+        "version": __version__,
+        "method": settings.method.name.rpartition(":")[2],
+        "backbone": settings.model.title,
+        "image_size": settings.data.size,
+        "step": trained.step,
+    }
+
+
+def preprocessing_of(settings: Settings) -> Preprocessing:
+    """Return the parameters of `evaluation.fit`, the test transform."""
+    normalize = settings.augment.normalize if "normalize" in settings.views.order else None
+    size, interpolation = settings.data.size, settings.augment.crop.interpolation
+    mean, std = (normalize.mean, normalize.std) if normalize else (None, None)
+    short, data = evaluation.short_side(size), settings.data
+    return Preprocessing(size, short, interpolation, mean, std, data.channels, data.range)
+
+
+def finish(
+    run: str, trained: Trained, output: Path, data: bytes, result: Mapping[str, Any], *, program: Sequence[str],
+    preprocessing: Mapping[str, Any], record: str,
+) -> Iterator[Event]:  # fmt: skip
+    """Write the file, and its model card next to it; yield the result, which is recorded in the run folder, too.
+
+    Args:
+        run: run folder or checkpoint file.
+        trained: what was read from it.
+        output: the file.
+        data: its content.
+        result: of the export, with `input`, `output` and `checked` in words.
+        program: lines of Python that load the file and encode an image.
+        preprocessing: of an image, as `describe_preprocessing`.
+        record: name of the record in the run's `export/`.
+
+    Raises:
+        ResourceError: the file cannot be written.
+    """
+    sha256, size = _write_file(output, data)
+    whole = {"path": str(output), "bytes": size, **result, "sha256": sha256}
+    images = {"number": records.whole(trained.resolved.get("images")), "fingerprint": _fingerprint(trained)}
+    text = model_card.text_of(
+        output.name, {**origin(trained), **whole}, trained.settings, program,
+        images=images, measured=[*_measured(Path(run))], preprocessing=preprocessing,
+    )  # fmt: skip
+    try:
+        path = model_card.write(output, text)
+        note = "" if path else f"{output.parent / model_card.NAME} is not ours to replace: no model card was written."
+    except ResourceError as error:
+        path, note = None, f"No model card was written: {error.message}"
+    yield from [Warned(step=trained.step, message=note)] if note else []
+    whole["model_card"] = None if path is None else str(path)
+    yield from conclude(run, trained, "export", whole, Path(run) / "export" / record)
+
+
+def _write_file(output: Path, data: bytes) -> tuple[str, int]:
+    """Write the file atomically; return its sha256 and size."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"Cannot write {output}: {error.strerror}.", "Choose another -o.") from error
+    return disk.write_bytes(output, data)
+
+
+def _fingerprint(trained: Trained) -> str | None:
+    found = trained.resolved.get("fingerprint")
+    return found if isinstance(found, str) else None
+
+
+def _measured(run: Path) -> Iterator[str]:
+    """Yield a line for each result that the run folder holds."""
+    for name, words in MEASURES.items():
+        found = records.result_of(run, name)
+        if "top1" not in found:
+            continue
+        top5 = f", top-5 {100 * found['top5']:.1f} %" if "top5" in found else ""
+        how = [f"{label} {found[key]}" for key, label in _HOW.items() if isinstance(found.get(key), str | int | float)]
+        others = records.table(found, "baselines")
+        how += [
+            f"{key} {100 * top1:.1f} %" for key, value in others.items() if (top1 := records.share(value)) is not None
+        ]
+        yield f"{words}: top-1 {100 * found['top1']:.1f} %{top5}" + (f" ({', '.join(how)})" if how else "")

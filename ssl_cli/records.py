@@ -1,0 +1,86 @@
+"""What a run wrote, read back within limits: what is missing, damaged or no number where one belongs is left out."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_cli import disk
+
+LARGEST = 2.0**62
+"""Numbers from here on are not what a run writes."""
+LONGEST = 1 << 20
+"""Bytes of a line of metrics.jsonl that is read; a plan is the longest one."""
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """Read the object in a JSON file; empty where there is none."""
+    try:
+        return disk.read_json(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def table(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    """Return the table at a path of names in nested tables; empty where there is none."""
+    found: Any = of
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def result_of(folder: Path, name: str) -> dict[str, Any]:
+    """Read the newest result of an evaluation, in `eval/NAME.json`, with its accuracies if they are fractions."""
+    found = dict(table(json_of(folder / "eval" / f"{name}.json"), "result"))
+    for key in ("top1", "top5"):
+        if share(found.get(key)) is None:
+            found.pop(key, None)
+    return found
+
+
+def events(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events in a `metrics.jsonl`."""
+    with contextlib.suppress(OSError):
+        disk.require_file(path)
+        with path.open("rb") as lines:
+            while line := lines.readline(LONGEST):
+                yield from event_of(line)
+
+
+def last_events(path: Path, tail: int) -> Iterator[dict[str, Any]]:
+    """Yield the events in the last `tail` bytes of a `metrics.jsonl`, the newest first."""
+    with contextlib.suppress(OSError):
+        disk.require_file(path)
+        with path.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - tail, 0))
+            for line in reversed(file.read(tail).splitlines()):
+                yield from event_of(line)
+
+
+def event_of(line: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the event in a line of `metrics.jsonl`, if it is one."""
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(line)
+        if isinstance(found, dict) and isinstance(found.get("event"), str):
+            yield found
+
+
+def number(value: Any) -> float | None:
+    """Return the value if it is a finite number, else None."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return value if is_number and math.isfinite(value) else None
+
+
+def whole(value: Any) -> int | None:
+    """Return the value as an integer if it is a number from 0, else None."""
+    found = number(value)
+    return int(found) if found is not None and found >= 0 else None
+
+
+def share(value: Any) -> float | None:
+    """Return the value if it is a fraction, from 0 to 1, else None."""
+    found = number(value)
+    return float(found) if found is not None and 0 <= found <= 1 else None
