@@ -47,6 +47,8 @@ def with_absolute_paths(settings: Settings, folder: Path | None = None) -> Setti
         found["test"] = _absolute(data.test)
     if data.download or is_there(expanded(data.folder)):  # the download makes it
         found["folder"] = str(expanded(data.folder).absolute())
+    if data.cache_folder is not None:
+        found["cache_folder"] = str(expanded(data.cache_folder).absolute())
     model, start = settings.model, settings.model.init_from
     model = model if start is None else model.model_copy(update={"init_from": str(expanded(start).absolute())})
     return settings.model_copy(update={"data": data.model_copy(update=found), "model": model})

@@ -27,7 +27,7 @@ from ssl_cli.registry import FAMILIES, METHODS, TRANSFERS, is_library_backbone, 
 
 DEFAULT_METHOD = "simclr"
 PROJECT_FILE = "sslcli.toml"
-MACHINE_KEYS = ("hardware.device", "data.threads", "data.folder")
+MACHINE_KEYS = ("hardware.device", "data.threads", "data.folder", "data.cache_folder")
 GENTLE_CROP, GENTLE_GRAY = 0.4, 0.1
 SWITCHES = {"SSLCLI_DEBUG"}
 """Variables of ours that are no settings."""

@@ -115,9 +115,10 @@ class DataSettings(Section):
         "skip", description="skip: replace up to 10 images, or 5 %, that cannot be read; fail: end at the first"
     )
     threads: int | None = Field(None, gt=0, le=1024, description="decode threads; default: one per processor")
-    cache: Literal["auto", "ram", "none"] = Field(
-        "auto", description="keep decoded images in memory; auto: if they fit"
+    cache: Literal["auto", "ram", "disk", "none"] = Field(
+        "auto", description="keep decoded images: in memory, auto if they fit; or on disk, for later runs too"
     )
+    cache_folder: str | None = Field(None, description="where cache=disk keeps them; default: ~/.cache/sslcli/images")
     download: bool = Field(False, description="allow torchvision to download")
 
     @property

@@ -44,9 +44,9 @@ class Archive:
         """Return the archive's path and the name in it."""
         return f"{self.file}/{self.below}{name}"
 
-    def size(self, name: str, number: int) -> int:
-        """Return the image's bytes."""
-        return self.index.members[self.chosen[number]].size
+    def status(self, name: str, number: int) -> tuple[int, int]:
+        """Return the image's bytes, and the time of its archive."""
+        return self.index.members[self.chosen[number]].size, self.index.version[1]
 
     def open(self, name: str, number: int) -> bytes:
         """Return the bytes of an image.

@@ -27,6 +27,8 @@ from ssl_cli.names import shown
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
 """Formats that are opened; those that start other programs or are archives are not."""
+DECODER = 1
+"""Version of what follows: another one, as another Pillow, may give other pixels."""
 MAX_PIXELS = 178_956_970
 """Pillow's own hard limit."""
 

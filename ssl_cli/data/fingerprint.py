@@ -79,8 +79,8 @@ def require_same(record: Record, expected: str, images: int, folder: Path) -> No
 
 def _lines(source: Source) -> Iterator[bytes]:
     words = [*map(_escaped, source.classes), b"-"]  # the last one is for -1
-    for (name, size), label in zip(entries_of(source), source.labels.tolist(), strict=False):
-        yield b"%d\t%s\t%s\n" % (size, words[label], _escaped(name))
+    for entry, label in zip(entries_of(source), source.labels.tolist(), strict=False):
+        yield b"%d\t%s\t%s\n" % (entry.size, words[label], _escaped(entry.name))
 
 
 def _escaped(name: str) -> bytes:

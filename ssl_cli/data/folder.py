@@ -74,7 +74,7 @@ class Files:
         """Yield what identifies the images `indices`, or all: with several parts, a name begins with its part's."""
         several = len(self.parts) > 1
         for part, number, name in self._all() if indices is None else self._some(indices):
-            yield Entry(f"{part.prefix}/{name}" if several else name, part.storage.size(name, number))
+            yield Entry(f"{part.prefix}/{name}" if several else name, *part.storage.status(name, number))
 
     def _all(self) -> Iterator[tuple[Part, int, str]]:
         return ((part, number, name) for part in self.parts for number, name in enumerate(part.names))

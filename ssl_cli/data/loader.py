@@ -134,6 +134,9 @@ class Loader:
         if not isinstance(self.source, BatchedSource):
             missing = index[~self._cache.has[index]].tolist()
             pending = {k: reader.submit(k) for k in missing if k not in self._bad}
+        if position + 1 == self.steps_per_epoch and getattr(self.source, "keeps_reads", False):
+            for k in self._order[1][self.steps_per_epoch * self.batch :].tolist():  # so that no later epoch decodes
+                reader.submit(k)
         return _Prefetched(step, epoch, index, pending)
 
     def _load(self, reader: Reader, prefetched: _Prefetched) -> Batch:

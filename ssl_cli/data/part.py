@@ -27,8 +27,8 @@ class Storage(Protocol):
         """
         ...
 
-    def size(self, name: str, number: int) -> int:
-        """Return its bytes as they are stored; -1: it is gone."""
+    def status(self, name: str, number: int) -> tuple[int, int]:
+        """Return its bytes as they are stored (-1: it is gone), and when it was last written, in nanoseconds."""
         ...
 
 
@@ -46,12 +46,13 @@ class Folder:
         """Return the file's path."""
         return Path(self.path(name))
 
-    def size(self, name: str, number: int) -> int:
-        """Return the file's size."""
+    def status(self, name: str, number: int) -> tuple[int, int]:
+        """Return the file's size and time."""
         try:
-            return os.stat(f"{self.root}{os.sep}{name}" if self.root else name).st_size  # noqa: PTH116
+            found = os.stat(f"{self.root}{os.sep}{name}" if self.root else name)  # noqa: PTH116
         except OSError:
-            return -1
+            return -1, 0
+        return found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,16 @@ IMAGES = 32
 
 @dataclass(frozen=True)
 class Sample:
-    """A few images of the data set; seconds to read one and its bytes, on average; `noise` if none could be read."""
+    """A few images of the data set; seconds to read one and its bytes, on average; `noise` if none could be read.
+
+    `in_memory` says whether they are so already, all of them.
+    """
 
     images: list[Tensor]
     read_seconds: float
     image_bytes: float
     noise: bool = False
+    in_memory: bool = False
 
     @property
     def nothing_to_learn(self) -> str:
@@ -53,4 +57,5 @@ def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
         side = cap_for(size)
         noise = torch.arange(channels * side**2).view(channels, side, side).to(torch.uint8)
         return Sample([noise] * IMAGES, 0.0, noise.numel(), noise=True)
-    return Sample(images, seconds / len(images), sum(image.numel() for image in images) / len(images))
+    mean = sum(image.numel() for image in images) / len(images)
+    return Sample(images, seconds / len(images), mean, in_memory=isinstance(source, BatchedSource))

@@ -93,10 +93,14 @@ def described(source: Source) -> str:
 
 
 class Entry(NamedTuple):
-    """What identifies an image wherever it lies: its name relative to its place, and its bytes (-1: it is gone)."""
+    """What identifies an image wherever it lies: its name relative to its place, and its bytes (-1: it is gone).
+
+    `changed` is when its file, or its archive, was last written, in nanoseconds.
+    """
 
     name: str
     size: int
+    changed: int = 0
 
 
 @runtime_checkable

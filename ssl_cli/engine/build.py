@@ -5,8 +5,9 @@ from torch import Tensor
 
 from ssl_cli import distributed, memory, registry
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.disk_cache import DiskCache, folder_of
 from ssl_cli.data.loader import Loader, cap_for
-from ssl_cli.data.source import Source
+from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.engine.rows import step_rows
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.nn.backbone import build_backbone
@@ -130,13 +131,18 @@ def build_loader(
     run, group, views = settings.run, settings.model.bn_group, objective.gradient_views
     world_size, rank = distributed.world_size(), distributed.rank()
 
+    cap, cache = cap_for(settings.data.size), settings.data.cache
+    if cache == "disk":
+        cache = "auto" if isinstance(source, BatchedSource) else "none"  # those are in memory
+        source = source if cache == "auto" else DiskCache(source, folder_of(settings.data.cache_folder), cap)
+
     def local_rows(step: int) -> Tensor:
         rows = step_rows(views, run.batch, group, run.seed, step, world_size, rank)
         return rows.images_to_read(objective.target_views)
 
     return Loader(
         source, run.batch, run.seed,
-        threads=settings.data.threads, cache=settings.data.cache, cache_bytes=cache_bytes,
-        gpu=device if gpu_cache_bytes else None, gpu_cache_bytes=gpu_cache_bytes, cap=cap_for(settings.data.size),
+        threads=settings.data.threads, cache=cache, cache_bytes=cache_bytes,
+        gpu=device if gpu_cache_bytes else None, gpu_cache_bytes=gpu_cache_bytes, cap=cap,
         local_rows=local_rows if world_size > 1 else None,
     )  # fmt: skip

@@ -81,7 +81,7 @@ class Metrics:
         self.device = torch.device(resolved.device)
         self._monitor = Monitor(loader.source, settings, resolved.precision, self.device, resolved.micro_batch)
         self._collapse = CollapseWatch()
-        self._since, self._wait, self._step = time.monotonic(), 0.0, 0
+        self._since, self._wait, self._step, self._is_full = time.monotonic(), 0.0, 0, False
 
     def start(self, step: int) -> None:
         """Measure time from here, after `step` steps."""
@@ -122,5 +122,9 @@ class Metrics:
             if self.settings.run.stop_on_collapse:
                 raise DivergedError(message, hint)
             yield Warned(step=step, message=message, hint=hint, about="collapse")
+        if (full := getattr(self.loader.source, "full", "")) and not self._is_full:
+            self._is_full = True
+            hint = "Free some of it, or choose another --set data.cache_folder."
+            yield Warned(step=step, message=f"{full}. The other images are decoded every epoch.", hint=hint)
         yield from self._monitor.measure(self.objective, step)
         self.start(step)  # the time of the measurements above is not step time

@@ -53,4 +53,59 @@ MUTANTS = [
         "    if True:\n",
         (f"{COMMAND}::test_the_exit_code_is_that_of_pretrain",),
     ),
+    *(
+        Mutant(None, name, "ssl_cli/data/disk_cache.py", old, new, (f"tests/data/test_disk_cache.py::{test}",))
+        for name, old, new, test in [
+            (
+                "pixels-that-a-crash-cut-off-are-believed",
+                "(not self._checked[index] and zlib.crc32(data) != check)",
+                "False",
+                "test_what_is_cut_off_or_changed_is_decoded_again",
+            ),
+            (
+                "records-that-a-crash-cut-off-are-believed",
+                "            if zlib.crc32(data[count * size : (count + 1) * size - 4]) != check:\n                break\n",
+                "",
+                "test_what_is_cut_off_or_changed_is_decoded_again",
+            ),
+            (
+                "a-file-that-was-written-since-is-the-same",
+                "entry.size, entry.changed) + name",
+                "entry.size, 0) + name",
+                "test_a_cache_is_of_these_files_this_range_and_this_way_of_decoding",
+            ),
+            (
+                "the-range-is-none-of-the-cache-s",
+                '"range": None if value_range is None else list(value_range),',
+                '"range": None,',
+                "test_a_cache_is_of_these_files_this_range_and_this_way_of_decoding",
+            ),
+            (
+                "the-disk-is-filled",
+                "        if self._written + size > self._room:\n            raise OSError(0, _FREE)\n",
+                "",
+                "test_a_part_of_the_disk_stays_free",
+            ),
+            (
+                "a-foreign-folder-is-deleted",
+                " and folder.name[7:] == _hash(facts)",
+                "",
+                "test_room_is_made_by_caches_that_are_not_in_use_and_by_nothing_else",
+            ),
+            (
+                "files-of-others-are-deleted",
+                "(_PART.fullmatch(path.name) or path.name == FACTS)",
+                "path.name != IN_USE",
+                "test_room_is_made_by_caches_that_are_not_in_use_and_by_nothing_else",
+            ),
+        ]
+    ),
+    Mutant(
+        None,
+        "what-an-epoch-leaves-out-is-decoded-later",
+        "ssl_cli/data/loader.py",
+        "self._order[1][self.steps_per_epoch * self.batch :].tolist()",
+        "[]",
+        ("tests/data/test_disk_cache.py::test_later_epochs_and_runs_decode_nothing",),
+    ),
 ]

@@ -11,12 +11,14 @@ from ssl_cli import memory
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.config.units import format_bytes
+from ssl_cli.data.disk_cache import bytes_in, folder_of, room_in
 from ssl_cli.data.sample import Sample, read_sample
 from ssl_cli.data.source import Source
 from ssl_cli.engine.plan import budget
 from ssl_cli.engine.plan.measure import Arithmetic, StepCost, measure_step
 from ssl_cli.engine.rows import local_group_sizes
 from ssl_cli.errors import ResourceError, UsageError
+from ssl_cli.names import shown
 from ssl_cli.nn.activations import ActivationBytes, calibrate, count_activations
 from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.objective import Objective
@@ -32,7 +34,7 @@ GPU_CACHE_PART = 8
 LARGEST_BATCH = 1 << 24
 EVALUATED, END_PART = 12_000, 0.07
 """Images that the evaluation at the end encodes at most, and its part of the time at most (`evaluation/quality`)."""
-IN_GPU_MEMORY, IN_RAM, NOWHERE = "in GPU memory", "in RAM", "none"
+IN_GPU_MEMORY, IN_RAM, ON_DISK, IN_PART, NOWHERE = "in GPU memory", "in RAM", "on disk", "in part on disk", "none"
 
 
 def local_groups(settings: Settings, objective: Objective) -> tuple[int, ...]:
@@ -184,6 +186,9 @@ def place_images(model: CostModel, images: int, limit: int, ram: int) -> tuple[I
     """
     on_gpu, policy = model.device.type == "cuda", model.settings.data.cache
     whole, room = int(images * model.sample.image_bytes), limit - model.fixed
+    if policy == "disk" and not model.sample.in_memory:
+        return _on_disk(model, whole), model.divide(room)
+    policy = "auto" if policy == "disk" else policy
     ram = min(whole, 0 if policy == "none" else ram)
     place, words = IN_RAM, f"{'' if policy == 'auto' else 'given; '}{format_bytes(whole)} decoded"
     if policy != "ram" and whole > ram:
@@ -204,6 +209,16 @@ def place_images(model: CostModel, images: int, limit: int, ram: int) -> tuple[I
             words = f"{format_bytes(whole)} decoded, within an eighth of its budget"
             return ImageCache(IN_GPU_MEMORY, words, whole), smaller
     return replace(cached, reason=f"{words}; {why}"), micro_batches
+
+
+def _on_disk(model: CostModel, whole: int) -> ImageCache:
+    """Describe the cache on disk, which may take what is free there and what other caches of images take."""
+    folder = folder_of(model.settings.data.cache_folder)
+    most = room_in(folder) + bytes_in(folder)
+    words = f"{format_bytes(whole)} decoded, in {shown(str(folder))}"
+    if whole <= most:
+        return ImageCache(ON_DISK, words, 0)
+    return ImageCache(IN_PART, f"{words}; {format_bytes(most)} of the disk may be taken, so the rest is decoded", 0)
 
 
 def _measure(settings: Settings, objective: Objective, arithmetic: Arithmetic, source: Source | None) -> CostModel:

@@ -14,7 +14,7 @@ from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_epochs, format_seconds, format_time
 from ssl_cli.data.source import Source
 from ssl_cli.engine.plan import budget, compile
-from ssl_cli.engine.plan.cost import NOWHERE, Fit, fit
+from ssl_cli.engine.plan.cost import IN_PART, NOWHERE, Fit, fit
 from ssl_cli.engine.plan.measure import Arithmetic, choose_arithmetic
 from ssl_cli.engine.rows import splits_groups
 from ssl_cli.events import Choice
@@ -116,7 +116,7 @@ def _timing(fitted: Fit, images: int, spent: float) -> Timing | None:
     """Estimate the time of the run's steps, of which so many seconds are over."""
     model, recomputed = fitted.model, fitted.micro_batches.recomputed
     limit = seconds_for(model.settings, images)[0] - spent
-    return model.timing(limit, images, recomputed, decoded_once=fitted.cache.place != NOWHERE)
+    return model.timing(limit, images, recomputed, decoded_once=fitted.cache.place not in (IN_PART, NOWHERE))
 
 
 def _would_fit(fitted: Fit, expected: dict[str, float]) -> tuple[str, str, str]:
