@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ssl_cli import draws
 from ssl_cli.data import disk_cache as module
 from ssl_cli.data.disk_cache import FACTS, DiskCache, bytes_in, caches_in, delete, folder_of, room_in
 from ssl_cli.data.folder import Files, open_folder
@@ -53,6 +54,19 @@ class Counted:
             return decode(files, index, cap)
 
         monkeypatch.setattr(Files, "read", read)
+
+
+def test_an_image_that_an_epoch_leaves_out_is_decoded_at_its_end(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = {seed: [draws.permutation(seed, 21, epoch).tolist() for epoch in (0, 1)] for seed in range(50)}
+    seed = next(seed for seed, (first, second) in orders.items() if first[20] in second[16:20])  # in the last batch
+    counted = Counted(monkeypatch)
+    source = DiskCache(open_folder(photos), tmp_path / "cache", CAP)
+    batches = Loader(source, 4, seed, cache="none", cap=CAP, threads=1).batches(0, 10)
+    for _ in range(6):  # the sixth is the first of the second epoch
+        next(batches)
+    assert counted.decoded == orders[seed][0]
 
 
 def read_all(source: Source) -> list[Tensor]:
