@@ -123,6 +123,16 @@ def test_what_is_cut_off_or_changed_is_decoded_again(photos: Path, tmp_path: Pat
         assert same(wanted, read_all(DiskCache(open_folder(photos), root, CAP)))
 
 
+def test_a_record_of_another_image_is_not_believed(photos: Path, tmp_path: Path) -> None:
+    wanted, root = read_all(open_folder(photos)), tmp_path / "cache"
+    read_all(DiskCache(open_folder(photos), root, CAP))
+    index = next(path for path in parts(root) if path.suffix == ".index")
+    broken = bytearray(index.read_bytes())
+    broken[0], broken[32] = broken[32], broken[0]  # the images of the first two records
+    index.write_bytes(broken)
+    assert same(wanted, read_all(DiskCache(open_folder(photos), root, CAP)))
+
+
 def test_a_cache_is_of_these_files_this_range_and_this_way_of_decoding(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

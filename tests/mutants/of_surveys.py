@@ -66,7 +66,7 @@ MUTANTS = [
                 "records-that-a-crash-cut-off-are-believed",
                 "(count + 1) * size - 4]) != check:\n                break\n",
                 "(count + 1) * size - 4]) != check:\n                pass\n",
-                "test_what_is_cut_off_or_changed_is_decoded_again",
+                "test_a_record_of_another_image_is_not_believed",
             ),
             (
                 "a-file-that-was-written-since-is-the-same",
