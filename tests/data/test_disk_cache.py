@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_cli import draws
-from ssl_cli.data import disk_cache as module
-from ssl_cli.data.disk_cache import FACTS, DiskCache, bytes_in, caches_in, delete, folder_of, room_in
+from ssl_cli.data import disk_cache, image_store
+from ssl_cli.data.disk_cache import DiskCache, folder_of
 from ssl_cli.data.folder import Files, open_folder
+from ssl_cli.data.image_store import FACTS, bytes_in, caches_in, delete, room_in
 from ssl_cli.data.loader import Loader
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.data.source import Source
@@ -28,7 +29,7 @@ CAP = 24
 @pytest.fixture(autouse=True)
 def _no_cache_is_open() -> Iterator[None]:
     yield
-    module._open_here.clear()
+    image_store._open_here.clear()
 
 
 @pytest.fixture
@@ -77,6 +78,16 @@ def same(one: list[Tensor], two: list[Tensor]) -> bool:
     return all(torch.equal(a, b) and a.stride() == b.stride() for a, b in zip(one, two, strict=True))
 
 
+def stored(cache: DiskCache) -> int:
+    assert cache.store is not None
+    return len(cache.store)
+
+
+def folder_in(cache: DiskCache) -> Path:
+    assert cache.store is not None
+    return cache.store.folder
+
+
 def parts(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("images-*/*") if path.suffix)
 
@@ -87,7 +98,7 @@ def test_later_epochs_and_runs_decode_nothing(photos: Path, tmp_path: Path, monk
     counted = Counted(monkeypatch)
     for run in range(3):
         source = DiskCache(open_folder(photos), tmp_path / "cache", CAP)
-        assert source.cached == (21 if run else 0)
+        assert stored(source) == (21 if run else 0)
         loader = Loader(source, 4, 0, cache="none", cap=CAP, threads=3)
         for (index, images), batch in zip(wanted, loader.batches(0, 15), strict=True):
             assert torch.equal(index, batch.index)
@@ -138,22 +149,22 @@ def test_a_cache_is_of_these_files_this_range_and_this_way_of_decoding(
 ) -> None:
     def name(**more: object) -> str:
         source = open_folder(photos, value_range=more.get("value_range"))  # type: ignore[arg-type]
-        return DiskCache(source, tmp_path / "cache", int(str(more.get("cap", CAP)))).folder.name
+        return folder_in(DiskCache(source, tmp_path / "cache", int(str(more.get("cap", CAP))))).name
 
     first = name()
     assert name() == first
-    assert DiskCache(subset(open_folder(photos), torch.arange(21)), tmp_path / "cache", CAP).folder.name == first
+    assert folder_in(DiskCache(subset(open_folder(photos), torch.arange(21)), tmp_path / "cache", CAP)).name == first
     others = [name(cap=25), name(value_range=(0.0, 4095.0))]
-    others.append(DiskCache(subset(open_folder(photos), torch.arange(20)), tmp_path / "cache", CAP).folder.name)
+    others.append(folder_in(DiskCache(subset(open_folder(photos), torch.arange(20)), tmp_path / "cache", CAP)).name)
     file = photos / "03.png"
     before = file.stat()
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     others.append(name())  # of the same size and name, but written since
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert name() == first
-    monkeypatch.setattr(module, "DECODER", 99)
+    monkeypatch.setattr(disk_cache, "DECODER", 99)
     others.append(name())
-    monkeypatch.setattr(module, "version", lambda library: "0")
+    monkeypatch.setattr(disk_cache, "version", lambda library: "0")
     others.append(name())
     assert len({first, *others}) == 7
 
@@ -166,7 +177,7 @@ def test_two_processes_write_files_of_their_own_and_read_each_other_s(
     one, two = (DiskCache(open_folder(photos), root, CAP) for _ in range(2))
     for k in range(10):
         one.read(k, CAP)
-    monkeypatch.setattr(module, "REFRESH", -1.0)
+    monkeypatch.setattr(image_store, "REFRESH", -1.0)
     for k in range(21):
         assert torch.equal(two.read(k, CAP), wanted[k])
     assert same(wanted, read_all(one))
@@ -178,10 +189,10 @@ def test_two_processes_write_files_of_their_own_and_read_each_other_s(
 
 def test_a_part_of_the_disk_stays_free(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = read_all(open_folder(photos))
-    monkeypatch.setattr(module, "room_in", lambda root: 5000)
+    monkeypatch.setattr(image_store, "room_in", lambda root: 5000)
     cache = DiskCache(open_folder(photos), tmp_path / "cache", CAP)
     assert same(wanted, read_all(cache))
-    assert 0 < cache.cached < 21
+    assert 0 < stored(cache) < 21
     assert sum(path.stat().st_size for path in parts(tmp_path / "cache") if path.suffix == ".pixels") <= 5000
     assert cache.full == "The cache of decoded images takes no more: what is free on its disk stays free"
     assert same(wanted, read_all(cache))
@@ -201,7 +212,7 @@ def test_a_full_disk_ends_no_run(photos: Path, tmp_path: Path, monkeypatch: pyte
     assert cache.full
     monkeypatch.undo()
     again = DiskCache(open_folder(photos), tmp_path / "cache", CAP)
-    assert again.cached == cache.cached == 4
+    assert stored(again) == stored(cache) == 4
     assert same(wanted, read_all(again))
 
 
@@ -213,18 +224,18 @@ def test_room_is_made_by_caches_that_are_not_in_use_and_by_nothing_else(
     for cap in (10, 12, 14):
         cache = DiskCache(open_folder(photos), root, cap)
         cache.read(0, cap)
-        folders.append(cache.folder)
-        os.utime(cache.folder / FACTS, ns=(0, cap))
-        module._open_here.clear()
+        folders.append(folder_in(cache))
+        os.utime(folder_in(cache) / FACTS, ns=(0, cap))
+        image_store._open_here.clear()
     (folders[0] / "mine.txt").write_text("x", encoding="utf-8")
     foreign = root / f"images-{'0' * 32}"
     shutil.copytree(folders[1], foreign)  # of another name than its content has
     assert list(caches_in(root)) == folders
     assert bytes_in(root) > 0
-    monkeypatch.setattr(module, "room_in", lambda _: 10**6 if not (folders[1] / FACTS).exists() else 0)
+    monkeypatch.setattr(image_store, "room_in", lambda _: 10**6 if not (folders[1] / FACTS).exists() else 0)
     cache = DiskCache(open_folder(photos), root, CAP)
     read_all(cache)
-    assert cache.cached == 21
+    assert stored(cache) == 21
     assert not folders[1].exists()
     assert sorted(path.name for path in folders[0].iterdir()) == ["mine.txt"]
     assert folders[2].exists()

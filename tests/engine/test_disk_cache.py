@@ -8,7 +8,7 @@ import torch
 
 from ssl_cli import checkpoint
 from ssl_cli.cli import main
-from ssl_cli.data import disk_cache as module
+from ssl_cli.data import image_store as module
 from tests.data.pictures import folder
 
 SMALL = [

@@ -11,6 +11,8 @@ FACTS, ALIKE, SURVEY, CHECK = (
 FOUND, COMMAND = "tests/data/test_survey.py", "tests/test_data_check.py"
 COPIES = f"{FOUND}::test_copies_are_found_whatever_their_names_and_near_ones_whatever_their_size_and_quality"
 
+STORE, DISK = "ssl_cli/data/image_store.py", "ssl_cli/data/disk_cache.py"
+
 MUTANTS = [
     Mutant(
         None,
@@ -54,46 +56,53 @@ MUTANTS = [
         (f"{COMMAND}::test_the_exit_code_is_that_of_pretrain",),
     ),
     *(
-        Mutant(None, name, "ssl_cli/data/disk_cache.py", old, new, (f"tests/data/test_disk_cache.py::{test}",))
-        for name, old, new, test in [
+        Mutant(None, name, file, old, new, (f"tests/data/test_disk_cache.py::{test}",))
+        for name, file, old, new, test in [
             (
                 "pixels-that-a-crash-cut-off-are-believed",
+                STORE,
                 "(not self._checked[index] and zlib.crc32(data) != check)",
                 "False",
                 "test_what_is_cut_off_or_changed_is_decoded_again",
             ),
             (
                 "records-that-a-crash-cut-off-are-believed",
+                STORE,
                 "(count + 1) * size - 4]) != check:\n                break\n",
                 "(count + 1) * size - 4]) != check:\n                pass\n",
                 "test_a_record_of_another_image_is_not_believed",
             ),
             (
                 "a-file-that-was-written-since-is-the-same",
+                DISK,
                 "entry.size, entry.changed) + name",
                 "entry.size, 0) + name",
                 "test_a_cache_is_of_these_files_this_range_and_this_way_of_decoding",
             ),
             (
                 "the-range-is-none-of-the-cache-s",
+                DISK,
                 '"range": None if value_range is None else list(value_range),',
                 '"range": None,',
                 "test_a_cache_is_of_these_files_this_range_and_this_way_of_decoding",
             ),
             (
                 "the-disk-is-filled",
+                STORE,
                 "        if self._written + size > self._room:\n            raise OSError(0, _FREE)\n",
                 "",
                 "test_a_part_of_the_disk_stays_free",
             ),
             (
                 "a-foreign-folder-is-deleted",
+                STORE,
                 " and folder.name[7:] == _hash(facts)",
                 "",
                 "test_room_is_made_by_caches_that_are_not_in_use_and_by_nothing_else",
             ),
             (
                 "files-of-others-are-deleted",
+                STORE,
                 "(_PART.fullmatch(path.name) or path.name == FACTS)",
                 "path.name != IN_USE",
                 "test_room_is_made_by_caches_that_are_not_in_use_and_by_nothing_else",

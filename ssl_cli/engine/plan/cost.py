@@ -11,7 +11,8 @@ from ssl_cli import memory
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.config.units import format_bytes
-from ssl_cli.data.disk_cache import bytes_in, folder_of, room_in
+from ssl_cli.data.disk_cache import folder_of
+from ssl_cli.data.image_store import bytes_in, room_in
 from ssl_cli.data.sample import Sample, read_sample
 from ssl_cli.data.source import Source
 from ssl_cli.engine.plan import budget
