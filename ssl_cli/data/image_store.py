@@ -34,7 +34,7 @@ KEEP_FREE, KEEP_SHARE = 10 * 2**30, 0.05
 LOOK_AFTER = 2**28
 """Bytes written after which the free space is looked at again."""
 REFRESH = 5.0
-"""Seconds after which a miss looks for what other processes have written since."""
+"""Seconds after which a miss looks for what others have written since."""
 MOST_SIDE = 2**20
 _FOLDER = "images-*"
 _NAME, _PART = re.compile(r"images-[0-9a-f]{32}"), re.compile(r"\d{6}\.(pixels|index)")
@@ -182,7 +182,7 @@ class ImageStore:
         raise OSError(0, "it has a million files")
 
     def _refresh(self) -> None:
-        """Take in what the index files of other processes hold by now."""
+        """Take in what the index files of others hold by now."""
         self._refreshed = time.monotonic()
         names = sorted(name for name in os.listdir(self.folder) if _PART.fullmatch(name))  # noqa: PTH208
         for name in (name[:6] for name in names if name.endswith(".index")):
