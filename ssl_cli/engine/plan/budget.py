@@ -13,7 +13,7 @@ AUTO_CPU = 4 * 10**9
 ADAM, MOMENTUM = 2, 1
 """Copies of the weights that an optimiser keeps."""
 RECORD = 280
-"""Bytes of a tensor in a checkpoint beside its numbers: name, type, shape and entries of the archive."""
+"""Bytes of a tensor in a checkpoint in addition to its numbers: name, type, shape and entries of the archive."""
 
 
 def free(asked: int | None, device: torch.device) -> int:
