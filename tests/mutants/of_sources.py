@@ -68,8 +68,8 @@ MUTANTS = [
         None,
         "labels-do-not-count",
         FINGERPRINT,
-        "(size, words[label], _escaped(name))",
-        '(size, b"-", _escaped(name))',
+        "(entry.size, words[label], _escaped(entry.name))",
+        '(entry.size, b"-", _escaped(entry.name))',
         (FINGERPRINTS,),
     ),
 ]
