@@ -68,8 +68,8 @@ MUTANTS = [
             (
                 "records-that-a-crash-cut-off-are-believed",
                 STORE,
-                "(count + 1) * size - 4]) != check:\n                break\n",
-                "(count + 1) * size - 4]) != check:\n                pass\n",
+                "(count + 1) * size - 4]) != check:\n            break\n",
+                "(count + 1) * size - 4]) != check:\n            pass\n",
                 "test_a_record_of_another_image_is_not_believed",
             ),
             (
