@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 
 from ssl_cli.commands import (
     bench,
+    config,
     data,
     distill,
     draw_map,
@@ -110,6 +111,7 @@ _add("distill", distill.distill, distill.EPILOG, TRAIN)
 _add("pipeline", pipeline.pipeline, pipeline.EPILOG, TRAIN)
 _add("data", data.data, data.EPILOG, TRAIN)
 _add("methods", methods.methods, methods.EPILOG, TRAIN)
+_add("config", config.config, config.EPILOG, TRAIN)
 _add("inspect-augs", inspect_augs.inspect_augs, inspect_augs.EPILOG, TRAIN)
 _add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)
 _add("linear-eval", linear_eval.linear_eval, linear_eval.EPILOG, MEASURE)

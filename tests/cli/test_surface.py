@@ -10,7 +10,7 @@ from ssl_cli.cli import main
 from ssl_cli.errors import EXIT_CODES, SHORT_CODES
 
 COMMANDS = [
-    *("pretrain", "finetune", "distill", "pipeline", "data", "methods", "inspect-augs"),
+    *("pretrain", "finetune", "distill", "pipeline", "data", "methods", "config", "inspect-augs"),
     *("knn-eval", "linear-eval", "bench", "runs", "watch", "export", "embed", "neighbors", "map"),
 ]
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "onnx", "onnxruntime", "onnxscript", "sklearn", "umap", "safetensors")

@@ -53,6 +53,7 @@ COMMANDS = {
     "export": [["run", "-o", "encoder.onnx"]],
     "data": [["check", "--set", "data.images=32", "--set", "data.size=8"]],
     "methods": [[], ["simclr", "--json"]],
+    "config": [["show", "--origin"], ["init"]],
     "pretrain": [TRAIN, [*TRAIN, "--dry-run"]],
     "finetune": [["run", *TUNE]],
     "distill": [["tuned", "--out", "student", "--epochs", "1", "--batch", "8"]],
@@ -68,7 +69,7 @@ COMMANDS = {
     "map": [["run", "-o", "map.html"], ["run", "-o", "map.png"]],
 }
 LINES = [[name, *words] for name, lines in COMMANDS.items() for words in lines]
-QUICK = {"methods", "runs"}
+QUICK = {"methods", "runs", "config"}
 UNSHARE = ["unshare", "--user", "--net", "--map-root-user"]
 
 
