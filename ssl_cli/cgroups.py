@@ -1,11 +1,11 @@
-"""Memory limits, and kills for want of memory, of the Linux control groups that hold this process: v1, v2 and both."""
+"""Limits of memory and cores, and kills for want of memory, of the Linux control groups that hold this process."""
 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path("/")
-_USUAL = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory")
+_USUAL = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 _LIMITS = (
     ("memory.max", "memory.current"),
     ("memory.high", "memory.current"),  # above it the kernel slows a group down until it gives memory back
@@ -29,6 +29,21 @@ def free(root: Path = ROOT) -> int | None:
             limit, used = _number(group / limit_name), _number(group / used_name)
             if limit is not None and used is not None and limit < _NO_LIMIT:
                 found.append(max(limit - used + min(_evictable(group), used), 0))
+    return min(found, default=None)
+
+
+def cores(root: Path = ROOT) -> float | None:
+    """Return the cores whose time the tightest group gives; None where none is limited.
+
+    Args:
+        root: where `/proc` and `/sys` are.
+    """
+    found = []
+    for group in _groups(root, "cpu"):
+        version_1 = [_text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+        for pair in (_text(group / "cpu.max").split(), version_1):  # microseconds of so many; "max" or -1: no limit
+            if len(pair) == 2 and all(map(str.isdecimal, pair)) and int(pair[1]):
+                found.append(int(pair[0]) / int(pair[1]))
     return min(found, default=None)
 
 
@@ -66,20 +81,20 @@ def killed_since(before: object, root: Path = ROOT) -> bool:
     return any(now[key] > then[key] for key in decisive)
 
 
-def _groups(root: Path) -> Iterator[Path]:
+def _groups(root: Path, controller: str = "memory") -> Iterator[Path]:
     """Yield the folders of the groups that hold this process, in each hierarchy from its own group to the topmost."""
     paths = {}
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if not controllers or "memory" in controllers.split(","):
+        if not controllers or controller in controllers.split(","):
             paths["cgroup" if controllers else "cgroup2"] = path
-    mounts = list(_mounts(root))
+    mounts, usual = list(_mounts(root, controller)), (*_USUAL, f"{_USUAL[0]}/{controller}")
     for kind, path in (paths or {"cgroup": "/", "cgroup2": "/"}).items():
         tops = [(top.rstrip("/"), place) for found, top, place in mounts if found == kind]
         inside = [(place, path.removeprefix(top)) for top, place in tops if f"{path}/".startswith(f"{top}/")]
         # a container may see its own group alone, while the path is that outside
-        for place, below in inside or [(place, path) for _, place in tops] or [(place, path) for place in _USUAL]:
+        for place, below in inside or [(place, path) for _, place in tops] or [(place, path) for place in usual]:
             parts = [part for part in below.split("/") if part]
             if ".." in parts:  # above what this process may see
                 parts = []
@@ -88,12 +103,12 @@ def _groups(root: Path) -> Iterator[Path]:
                     yield group
 
 
-def _mounts(root: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the kind of each mounted hierarchy with memory limits, its topmost group, and where it is mounted."""
+def _mounts(root: Path, controller: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the kind of each mounted hierarchy with a controller, its topmost group, and where it is mounted."""
     for line in _text(root / "proc/self/mountinfo").splitlines():
         fields, _, source = line.partition(" - ")
         names, kind = fields.split(" "), source.split(" ")
-        if len(names) > 4 and (kind[0] == "cgroup2" or (kind[0] == "cgroup" and "memory" in kind[-1].split(","))):
+        if len(names) > 4 and (kind[0] == "cgroup2" or (kind[0] == "cgroup" and controller in kind[-1].split(","))):
             top, place = (re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), name) for name in names[3:5])
             yield kind[0], top, place
 

@@ -21,6 +21,7 @@ from ssl_cli.commands import (
     config,
     data,
     distill,
+    doctor,
     draw_map,
     embed,
     export,
@@ -87,7 +88,8 @@ app = typer.Typer(
         "How good it is, by its neighbours: sslcli knn-eval runs/first --baselines",
         "How good it is, by a linear classifier: sslcli linear-eval runs/first",
         "A classifier of it, from a tenth of the labels: sslcli finetune runs/first --labels 10%",
-        "How fast this machine is, and what would help: sslcli bench",
+        "Whether this machine is fit for it: sslcli doctor",
+        "How fast it is, and what would help: sslcli bench",
         "Take it with you: sslcli export runs/first -o encoder.onnx",
         "A vector for each picture: sslcli embed runs/first photos/ -o vectors.npy",
         "The images most like one: sslcli neighbors runs/first cat.jpg --data photos/",
@@ -116,6 +118,7 @@ _add("inspect-augs", inspect_augs.inspect_augs, inspect_augs.EPILOG, TRAIN)
 _add("knn-eval", knn_eval.knn_eval, knn_eval.EPILOG, MEASURE)
 _add("linear-eval", linear_eval.linear_eval, linear_eval.EPILOG, MEASURE)
 _add("bench", bench.bench, bench.EPILOG, MEASURE)
+_add("doctor", doctor.doctor, doctor.EPILOG, MEASURE)
 _add("runs", runs.runs, runs.EPILOG, MEASURE)
 _add("watch", watch.watch, watch.EPILOG, MEASURE)
 _add("export", export.export, export.EPILOG, USE)

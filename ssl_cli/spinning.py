@@ -69,6 +69,11 @@ def limit_spinning(in_use: float) -> None:
         os.environ.update(SHORT)
 
 
+def is_chosen_here() -> bool:
+    """Return whether the variables of `SHORT`, if they are set, are of `limit_spinning` and not the user's."""
+    return _seen is not None
+
+
 def described() -> str:
     """Return in words how long threads spin and why, for the plan; empty where nothing was chosen or seen."""
     if _seen is None:

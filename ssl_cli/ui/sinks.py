@@ -39,7 +39,7 @@ from ssl_cli.ui.text import per_step, percent, safe
 
 REFRESH = 4
 LABEL = 11
-PROSE = {"verdict", "advice", "note", "warning", "protocol", "task"}
+PROSE = {"verdict", "advice", "note", "warning", "problem", "protocol", "task"}
 """Labels of lines that may wrap between words."""
 SKIPS_SHOWN = 20
 LONGEST_LINE = 160
@@ -307,10 +307,22 @@ def write_json(document: Mapping[str, object]) -> None:
     write_result(json.dumps(finite, indent=2) + "\n")
 
 
-def _result(command: str, screen: Screen) -> str:
-    """Return the result for people, as stdout shows it: with colours on a terminal, as wide as that is."""
+def write_lines(lines: Iterable[Line]) -> None:
+    """Write lines for people to stdout; errors as `write_result`."""
+    console, text = _like_stdout()
+    _print_lines(console, lines)
+    write_result(text.getvalue())
+
+
+def _like_stdout() -> tuple[Console, io.StringIO]:
+    """Return a console with colours if stdout is a terminal, as wide as that is, and the text that it writes to."""
     stdout, text = Console(file=sys.stdout), io.StringIO()
-    console = Console(file=text, highlight=False, force_terminal=stdout.is_terminal, width=stdout.width)
+    return Console(file=text, highlight=False, force_terminal=stdout.is_terminal, width=stdout.width), text
+
+
+def _result(command: str, screen: Screen) -> str:
+    """Return the result for people, as stdout shows it."""
+    console, text = _like_stdout()
     if screen.plan_alone and console.is_terminal:
         console.print(view.plan(screen.choices, console.width))
     elif screen.plan_alone:

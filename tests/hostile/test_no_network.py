@@ -53,6 +53,7 @@ COMMANDS = {
     "export": [["run", "-o", "encoder.onnx"]],
     "data": [["check", "--set", "data.images=32", "--set", "data.size=8"]],
     "methods": [[], ["simclr", "--json"]],
+    "doctor": [["--out", "new"]],
     "config": [["show", "--origin"], ["init"]],
     "pretrain": [TRAIN, [*TRAIN, "--dry-run"]],
     "finetune": [["run", *TUNE]],

@@ -212,7 +212,7 @@ COMMANDS = {
     "data": ["check"], "export": ["run", "-o", "e.onnx"], "finetune": ["run"], "distill": ["run"],
     "runs": [], "watch": ["run"], "embed": ["run", "-o", "e.npy"], "neighbors": ["run", "a.png"],
     "pipeline": ["--labels", "10%"],
-    "map": ["run", "-o", "map.png"], "config": ["show"],
+    "map": ["run", "-o", "map.png"], "config": ["show"], "doctor": [],
 }  # fmt: skip
 
 
