@@ -130,20 +130,21 @@ def _processor() -> str:
 
 def _cores(env: Mapping[str, str]) -> Check:
     """Count the cores that this process may use, by affinity and control group, and how many others use now."""
-    allowed, quota, before = processors(), cgroups.cores(), spinning.cpu_time()
+    allowed, quota, threads = processors(), cgroups.cores(), torch.get_num_threads()
+    before = spinning.cpu_time()
     time.sleep(BUSY_FOR)
     busy = spinning.cores_in_use(before, spinning.cpu_time())
-    facts = {"machine": os.cpu_count(), "allowed": allowed, "quota": quota, "threads": torch.get_num_threads()}
+    facts = {"machine": os.cpu_count(), "allowed": allowed, "quota": quota, "threads": threads}
     words = f"{allowed} of {os.cpu_count()} allowed"
     words += f", {quota:g} by the control group" if quota is not None else ""
-    words += f"; {facts['threads']} threads of PyTorch; others use {busy:.1f} now"
+    words += f"; {threads} threads of PyTorch; others use {busy:.1f} now"
     problem = hint = ""
-    if quota is not None and max(allowed, facts["threads"]) > quota + 0.5:
+    if quota is not None and max(allowed, threads) > quota + 0.5:
         whole = max(int(quota), 1)
         problem = f"The control group gives the time of {quota:g} cores, and {allowed} threads would share it."
         hint = f"Set OMP_NUM_THREADS={whole} and pass --set data.threads={whole}."
-    elif facts["threads"] > allowed:
-        problem = f"PyTorch starts {facts['threads']} threads on {allowed} cores."
+    elif threads > allowed:
+        problem = f"PyTorch starts {threads} threads on {allowed} cores."
         hint = f"Set OMP_NUM_THREADS={allowed}." if "OMP_NUM_THREADS" in env else ""
     elif busy > allowed / 2:
         problem = f"Other programs use {busy:.1f} of {allowed} cores: a run would take longer than it could."
