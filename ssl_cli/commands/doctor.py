@@ -27,11 +27,11 @@ def doctor(
     """
     from ssl_cli.doctor.examine import examine  # torch; help must not wait for it
     from ssl_cli.ui.doctor import document, lines
-    from ssl_cli.ui.sinks import write_json, write_lines
+    from ssl_cli.ui.sinks import print_result, write_json
 
     checks = list(examine(out, "auto" if device is None else device))
     if json:
         write_json(document(checks))
     else:
-        write_lines(lines(checks))
+        print_result(lines(checks))
     return next((check.code for check in checks if check.code != DONE), DONE)

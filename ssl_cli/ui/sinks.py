@@ -292,8 +292,8 @@ def print_result(lines: Iterable[Line]) -> None:
     Raises:
         ResourceError: as `write_result`.
     """
-    stdout, text = Console(file=sys.stdout), io.StringIO()
-    _print_lines(Console(file=text, highlight=False, force_terminal=stdout.is_terminal, width=stdout.width), lines)
+    console, text = _like_stdout()
+    _print_lines(console, lines)
     write_result(text.getvalue())
 
 
@@ -305,13 +305,6 @@ def write_json(document: Mapping[str, object]) -> None:
     """
     finite = json.loads(json.dumps(document, default=str), parse_constant=lambda _: None)
     write_result(json.dumps(finite, indent=2) + "\n")
-
-
-def write_lines(lines: Iterable[Line]) -> None:
-    """Write lines for people to stdout; errors as `write_result`."""
-    console, text = _like_stdout()
-    _print_lines(console, lines)
-    write_result(text.getvalue())
 
 
 def _like_stdout() -> tuple[Console, io.StringIO]:
