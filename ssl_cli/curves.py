@@ -107,25 +107,26 @@ def draw(runs: Mapping[str, Mapping[str, Curve]]) -> bytes:
         y = SCALE * (LINE // 2 + place * LINE)
         pen.line((SCALE * 16, y + SCALE * 7, SCALE * 40, y + SCALE * 7), COLOURS[place % len(COLOURS)], 3 * SCALE)
         _write(pen, (48, LINE // 2 + place * LINE), shown(name, 100), LARGE)
+    epochs = _span((x for curves in runs.values() for name in panels for x, _ in curves.get(name, ())), whole=True)
     for place, name in enumerate(panels):
         left, top = (place % COLUMNS) * PANEL[0], head + (place // COLUMNS) * PANEL[1]
         lines = [curves.get(name, ()) for curves in runs.values()]
         chance = [curves.get("chance", ()) if name == "loss" else () for curves in runs.values()]
-        _panel(pen, (left, top), TITLES[name], [list(line) for line in lines], [list(line) for line in chance])
+        _panel(pen, (left, top), TITLES[name], epochs, [list(line) for line in lines], [list(line) for line in chance])
     file = io.BytesIO()
     picture.resize((width, height), Image.Resampling.LANCZOS).save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 
 def _panel(
-    pen: ImageDraw.ImageDraw, at: tuple[int, int], title: str, lines: Sequence[Sequence[Point]],
-    dotted: Sequence[Sequence[Point]],
+    pen: ImageDraw.ImageDraw, at: tuple[int, int], title: str, xs: tuple[float, float],
+    lines: Sequence[Sequence[Point]], dotted: Sequence[Sequence[Point]],
 ) -> None:  # fmt: skip
     """Draw one panel: axes with round numbers, a line for each run, and dots for its level of chance."""
     left, top = at[0] + MARGIN[0], at[1] + MARGIN[1]
     right, bottom = at[0] + PANEL[0] - MARGIN[2], at[1] + PANEL[1] - MARGIN[3]
     points = [point for line in (*lines, *dotted) for point in line]
-    xs, ys = _span((x for x, _ in points), whole=True), _span(y for _, y in points)
+    ys = _span(y for _, y in points)
     _write(pen, (left, at[1] + 10), title, LARGE)
 
     def place(point: Point) -> tuple[float, float]:

@@ -83,6 +83,7 @@ def text_of(
         "output": result["output"],
         "steps": f"{result['step']:,}",
         "checked": result["checked"],
+        **({"weights": _rounding(result)} if "float32_bytes" in result else {}),
         "written by": f"sslcli {result['version']}",
     }
     rows = [f"| {name} | {value} |" for name, value in known.items()]
@@ -106,6 +107,13 @@ def _what(settings: Settings, result: Mapping[str, Any]) -> str:
         names = ", ".join(shown(name) for name in result["classes"])
         return f"An image classifier. Its classes, in the order of the logits: {names}.{start}"
     return f"An image encoder, trained by contrastive learning without labels: from an image to a vector h.{start}"
+
+
+def _rounding(result: Mapping[str, Any]) -> str:
+    """Word what rounding the weights saved and cost."""
+    numbers, knn = result["numbers"], result.get("knn")
+    cost = f"; kNN top-1 {100 * knn[numbers]:.1f} %, before {100 * knn['float32']:.1f} %" if knn else ""
+    return f"{numbers}, rounded from {format_bytes(result['float32_bytes'])} of float32{cost}"
 
 
 def _data(settings: Settings, images: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_cli import __version__, disk, records
+from ssl_cli import __version__, disk, records, status
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.evaluation.evaluate import conclude
@@ -14,6 +14,9 @@ from ssl_cli.events import Event, Warned
 from ssl_cli.exports import model_card
 from ssl_cli.formats.preprocessing import Preprocessing
 
+WAYS = ("trained", "untrained", "pixels")
+AT_THE_END = {"top1": "kNN top-1", "consistency": "nearest neighbours that are an image's own view,"}
+"""Measures in `quality` of a run's status, and their words."""
 MEASURES = {"knn": "kNN", "linear": "linear probe", "finetune": "fine-tuned", "distill": "distilled"}
 """Names of the results in a run's `eval/` that a model card lists."""
 _HOW = {
@@ -95,7 +98,13 @@ def _fingerprint(trained: Trained) -> str | None:
 
 
 def _measured(run: Path) -> Iterator[str]:
-    """Yield a line for each result that the run folder holds."""
+    """Yield a line for each result that the run folder holds, that of the end of training first."""
+    quality = records.table(status.read(run), "quality")
+    for measure, words in AT_THE_END.items():
+        ways = {name: records.share(records.table(quality, name).get(measure)) for name in WAYS}
+        if ways["trained"] is not None:
+            rest = ", ".join(f"{name} {100 * way:.1f} %" for name, way in ways.items() if way and name != "trained")
+            yield f"at the end of training: {words} {100 * ways['trained']:.1f} %" + (f" ({rest})" if rest else "")
     for name, words in MEASURES.items():
         found = records.result_of(run, name)
         if "top1" not in found:

@@ -166,7 +166,8 @@ def test_an_encoder_says_what_it_is_and_leaves_no_gradient(encoder: Encoder, arr
     assert encoder.device.type == "cpu"
 
 
-@pytest.mark.parametrize("kind", ["float-nchw", pytest.param("uint8-nhwc", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["float-nchw", "uint8-nhwc"])
 def test_an_exported_encoder_is_loaded_too(
     run: Path, encoder: Encoder, arrays: list[np.ndarray], tmp_path: Path, kind: str
 ) -> None:

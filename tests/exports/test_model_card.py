@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 
 import ssl_cli
+from ssl_cli import status
 from ssl_cli.config.tree import Settings
 from ssl_cli.events import Evaluated, Warned
 from ssl_cli.exports import model_card
+from ssl_cli.exports.record import _measured
 from ssl_cli.exports.write import write
 from ssl_cli.formats.request import Options
 from tests.engine.toy_run import toy_settings, write_run
@@ -113,6 +115,15 @@ def test_it_says_what_the_encoder_is_and_names_no_place(run: Path, tmp_path: Pat
     assert settings["model"]["width"] == 0.0625
     (facts,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     assert json.loads(facts)["resize_short_side"] == 91
+
+
+def test_the_end_of_training_and_the_cost_of_rounding_are_said(tmp_path: Path) -> None:
+    ways = {"trained": {"top1": 0.25}, "untrained": {"top1": 0.125}, "pixels": {"top1": "x"}}
+    (tmp_path / "run").mkdir()
+    status.write(tmp_path / "run", "0" * 32, "finished", 0, "", {"measure": "knn", **ways})
+    assert list(_measured(tmp_path / "run")) == ["at the end of training: kNN top-1 25.0 % (untrained 12.5 %)"]
+    result = {"numbers": "int8", "float32_bytes": 2_000_000, "knn": {"int8": 0.5, "float32": 0.625}}
+    assert model_card._rounding(result) == "int8, rounded from 2.0 MB of float32; kNN top-1 50.0 %, before 62.5 %"
 
 
 def test_images_and_fingerprint_are_those_of_the_plan(tmp_path: Path) -> None:
