@@ -1,6 +1,5 @@
 """The stages of a pipeline: what each is, its part of the time, and the file that the pipeline resumes by."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,17 +7,16 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from ssl_cli import __version__, disk, lock
+from ssl_cli import disk
 from ssl_cli.config.labels import fingerprint, parse_labels
-from ssl_cli.config.refusal import ENV
-from ssl_cli.config.sources import PROJECT_FILE, SWITCHES, Settled, settle
-from ssl_cli.config.toml_file import read_toml
-from ssl_cli.config.units import format_time, parse_seconds
-from ssl_cli.errors import CheckpointError, UsageError
-from ssl_cli.names import expanded, is_there, shown
-from ssl_cli.run_path import not_empty, refuse_no_folder
+from ssl_cli.config.sources import PROJECT_FILE, Settled, settle
+from ssl_cli.config.units import format_time
+from ssl_cli.errors import UsageError
+from ssl_cli.names import shown
+from ssl_cli.planning import record
 
-SCHEMA, FILE = 1, "pipeline.json"
+KIND = record.Kind("pipeline", flags={"data": "DATA", "sets": "--set"})
+FILE = KIND.file
 LEAST = 60.0
 """Seconds of the shortest pipeline: each stage looks at the machine before it trains."""
 VIEWS = 2
@@ -53,7 +51,6 @@ FLAG_NAMES = {
     "method.name": "--method", "run.time": "--time", "schedule.epochs": "--time", "run.seed": "--seed",
     "run.out": "--out", "hardware.device": "--device", "model.backbone": "--student", "model.width": "--width",
 }  # fmt: skip
-FLAGS = {"data": "DATA", "sets": "--set", "test_data": "--test-data"}
 
 
 @dataclass(frozen=True)
@@ -117,10 +114,8 @@ def asked(given: Mapping[str, Any], cwd: Path | None = None) -> Asked:
     if given.get("labels") is None:
         what = "pipeline needs to know how many images are labelled."
         raise UsageError(what, "Pass --labels 10%, 4-per-class, or a FILE that lists them.")
-    env = {name: value for name, value in os.environ.items() if name.startswith(ENV) and name not in SWITCHES}
-    file = (cwd or Path()) / PROJECT_FILE
-    recorded = {**given, "labels_sha256": fingerprint(given["labels"])}
-    return Asked(**{**recorded, "env": env, "project": read_toml(file).text if is_there(file) else ""})
+    env, project = record.surroundings(cwd)
+    return Asked(**{**given, "labels_sha256": fingerprint(given["labels"]), "env": env, "project": project})
 
 
 def normal(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,15 +126,11 @@ def normal(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = dict(given)
     for name in ("data", "test_data"):
-        if found[name] is not None and is_there(expanded(found[name])):
-            found[name] = str(expanded(found[name]).absolute())
+        found[name] = record.absolute(found[name])
     if found["labels"] is not None and (file := parse_labels(found["labels"]).file):
         found["labels"] = str(file.absolute())
     if found["time"] is not None:
-        try:
-            found["time"] = parse_seconds(found["time"])
-        except ValueError as error:
-            raise UsageError(f"--time: {error}.", "Write it like 20m or 2h.") from error
+        found["time"] = record.seconds(found["time"])
         if found["time"] < LEAST:
             what = f"--time {shown(str(given['time']))} is too short for {len(STAGES)} stages."
             hint = f"Pass {format_time(LEAST)} or more; without --time each stage takes its default."
@@ -166,21 +157,9 @@ def opened(folder: Path, *, resume: bool, overwrite: bool) -> Asked | None:
         CheckpointError: its file is damaged.
         LockedError: another process uses it.
     """
-    if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other.", "Give one of them.")
-    refuse_no_folder(folder)
-    try:
-        if not folder.is_dir() or all(entry.name.startswith(".") for entry in folder.iterdir()):
-            return None
-    except OSError as error:
-        raise UsageError(f"--out {folder} cannot be used: {error.strerror}.", "Choose another --out.") from error
-    if not os.path.lexists(folder / FILE):
-        raise UsageError(f"{folder} is not empty and holds no pipeline.", "Choose another --out; nothing was touched.")
-    lock.require_free(folder)
-    found = read(folder)
-    if not (resume or overwrite):
-        raise not_empty(folder)
-    return found
+    if not record.is_recorded(folder, KIND, resume=resume, overwrite=overwrite):
+        return None
+    return read(folder)
 
 
 def read(folder: Path) -> Asked:
@@ -189,21 +168,15 @@ def read(folder: Path) -> Asked:
     Raises:
         CheckpointError: it cannot be read, or has another format.
     """
-    file = folder / FILE
     try:
-        found = disk.read_json(file)
-        if found.get("schema") != SCHEMA:
-            raise ValueError(f"it has format {found.get('schema')!r:.40}, and this version reads {SCHEMA}")
-        return TypeAdapter(Asked).validate_python(found.get("asked"))
+        return TypeAdapter(Asked).validate_python(record.read(folder, KIND).get("asked"))
     except (OSError, ValueError) as error:
-        why = shown(" ".join(str(getattr(error, "strerror", None) or error).split()))
-        hint = f"Restore it, or choose another --out. Finished runs in {folder} are usable: sslcli export RUN"
-        raise CheckpointError(f"{file} cannot be read: {why}.", hint) from error
+        raise record.unreadable(folder, KIND, error) from error
 
 
 def write(folder: Path, asked: Asked) -> None:
     """Write `pipeline.json`, and the file of settings that stages read; errors as `disk.write_atomic`."""
-    disk.write_json(folder / FILE, {"schema": SCHEMA, "version": __version__, "asked": asdict(asked)})
+    record.write(folder, KIND, {"asked": asdict(asked)})
     if asked.project:
         disk.write_bytes(folder / PROJECT_FILE, asked.project.encode())
 
@@ -214,14 +187,7 @@ def require_same(before: Asked, given: Mapping[str, Any]) -> None:
     Raises:
         UsageError: one differs.
     """
-    for name, value in given.items():
-        old = getattr(before, name)
-        if value not in (None, ()) and value != old:
-            flag = FLAGS.get(name, f"--{name}")
-            old = ", ".join(old) if isinstance(old, tuple) else old
-            what = f"{flag} is {shown(str(old))} in this pipeline and cannot become {shown(str(value))}."
-            hint = "Leave it out to continue as before, or start another pipeline with another --out."
-            raise UsageError(what, hint)
+    record.require_same(before, given, KIND)
     if before.method is not None and ":" in before.method and given.get("method") is None:
         what = f"This pipeline was made with {shown(before.method)}, code of your own."
         raise UsageError(what, f"Add --method {shown(before.method)} to run it.")

@@ -51,7 +51,7 @@ MUTANTS = [
     Mutant(
         None,
         "flags-of-a-resume-are-ignored",
-        STAGES,
+        RECORD,
         "        if value not in (None, ()) and value != old:\n",
         "        if False:\n",
         STAGES_TESTS,
