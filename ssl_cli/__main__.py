@@ -12,6 +12,7 @@ COMPUTING = {
     "finetune",
     "distill",
     "pipeline",
+    "study",
     "knn-eval",
     "linear-eval",
     "embed",

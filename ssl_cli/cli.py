@@ -35,6 +35,7 @@ from ssl_cli.commands import (
     pipeline,
     pretrain,
     runs,
+    study,
     watch,
 )
 from ssl_cli.commands.suggestions import SUGGESTIONS
@@ -121,6 +122,7 @@ _add("bench", bench.bench, bench.EPILOG, MEASURE)
 _add("doctor", doctor.doctor, doctor.EPILOG, MEASURE)
 _add("runs", runs.runs, runs.EPILOG, MEASURE)
 _add("watch", watch.watch, watch.EPILOG, MEASURE)
+_add("study", study.study, study.EPILOG, MEASURE)
 _add("export", export.export, export.EPILOG, USE)
 _add("embed", embed.embed, embed.EPILOG, USE)
 _add("neighbors", neighbors.neighbors, neighbors.EPILOG, USE)

@@ -30,7 +30,7 @@ FLOORS = [
     PARTS,
     OBJECTIVES | {"run_path", "records", "runs", "curves", "comparison", "watch", "checkpoint", "planning", "weights"},
     {"engine"},
-    {"bench", "doctor", "data_check", "sheet", "pipeline", "vectors", "maps", "exports", "protocols", "api"},
+    {"bench", "doctor", "data_check", "sheet", "pipeline", "study", "vectors", "maps", "exports", "protocols", "api"},
     SURFACE,
 ]
 ENGINE = [

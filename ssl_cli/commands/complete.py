@@ -11,6 +11,7 @@ import typer
 from ssl_cli.disk import read_json
 from ssl_cli.names import is_file, is_folder, shown
 from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, BENCHES, FAMILIES, METHODS
+from ssl_cli.study.table import STUDIES
 
 _FOLDERS = 300
 """The most folders searched for runs: a TAB must not walk a disk."""
@@ -28,6 +29,11 @@ def methods(incomplete: str) -> list[str]:
 def backbones(incomplete: str) -> list[str]:
     """Complete a backbone; of another library only the prefix, since listing its networks imports torch."""
     return _starting((*BACKBONES, *(f"{library}:" for library in BACKBONE_LIBRARIES)), incomplete)
+
+
+def studies(incomplete: str) -> list[str]:
+    """Complete the name of a study, or what else `study` does."""
+    return _starting((*STUDIES, "list", "show"), incomplete)
 
 
 def devices(incomplete: str) -> list[str]:

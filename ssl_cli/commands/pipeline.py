@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,6 @@ import typer
 from ssl_cli import disk, lock
 from ssl_cli.commands import distill, options
 from ssl_cli.errors import DONE, EXIT_CODES, DivergedError, Interrupted, SslcliError, UsageError, convert_exception
-from ssl_cli.events import SCHEMA
 from ssl_cli.run_path import default_path
 from ssl_cli.ui.text import safe
 from ssl_cli.world import world
@@ -145,8 +144,11 @@ def _machine(asked: "Asked", folder: Path | None, device: str | None, download: 
 
 def _plan(asked: "Asked", folder: Path, images: Mapping[str, int], *, as_json: bool) -> int:
     from ssl_cli.ui import pipeline as display
+    from ssl_cli.ui.document import write_document
 
-    return _write(display.plan_document(asked, folder, images), display.plan(asked, folder, images), as_json=as_json)
+    document = display.plan_document(asked, folder, images)
+    write_document("pipeline", document, display.plan(asked, folder, images), as_json=as_json)
+    return DONE
 
 
 def _run(runner: "Pipeline", raise_if_signalled: Callable[[], None], *, overwrite: bool, as_json: bool) -> int:
@@ -155,6 +157,7 @@ def _run(runner: "Pipeline", raise_if_signalled: Callable[[], None], *, overwrit
     from ssl_cli.planning.reached import is_done, reached
     from ssl_cli.planning.stages import STAGES, write
     from ssl_cli.ui import pipeline as display
+    from ssl_cli.ui.document import write_document
     from ssl_cli.ui.sinks import show
 
     disk.make_folder(runner.folder)
@@ -182,7 +185,8 @@ def _run(runner: "Pipeline", raise_if_signalled: Callable[[], None], *, overwrit
             sys.stderr.writelines(f"{line}\n" for line in display.outcome(stage, screen))
     rows = reached(runner.folder)
     lines = display.lines(rows, runner.asked, runner.folder)
-    return _write(display.document(rows, runner.asked, runner.folder), lines, as_json=as_json)
+    write_document("pipeline", display.document(rows, runner.asked, runner.folder), lines, as_json=as_json)
+    return DONE
 
 
 def _of_stage(error: SslcliError, stage: "Stage", folder: Path) -> SslcliError:
@@ -203,21 +207,10 @@ def _stopped(runner: "Pipeline", stage: "Stage", code: int, reason: str, *, as_j
     """Report a pipeline that was stopped, and how to continue it; return the exit code."""
     from ssl_cli.planning.reached import reached
     from ssl_cli.ui import pipeline as display
+    from ssl_cli.ui.document import write_document
 
     document = display.document(reached(runner.folder), runner.asked, runner.folder)
     document["error"] = {"code": code, "message": f"Stopped in {stage.name}: {reason}.", "hint": _again(runner.folder)}
     lines = (f"stopped    in {stage.name}: {safe(reason)} ({EXIT_CODES[code]})", f"next       {_again(runner.folder)}")
-    _write(document, lines, as_json=as_json)
+    write_document("pipeline", document, lines, as_json=as_json)
     return code
-
-
-def _write(document: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> int:
-    """Write the result to stdout, as JSON or for people."""
-    from ssl_cli.ui.sinks import write_json
-    from ssl_cli.ui.stream import write_result
-
-    if as_json:
-        write_json({"schema": SCHEMA, "command": "pipeline", **document})
-    else:
-        write_result("".join(f"{line}\n" for line in lines))
-    return DONE

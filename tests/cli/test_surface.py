@@ -11,7 +11,7 @@ from ssl_cli.errors import EXIT_CODES, SHORT_CODES
 
 COMMANDS = [
     *("pretrain", "finetune", "distill", "pipeline", "data", "methods", "config", "inspect-augs"),
-    *("knn-eval", "linear-eval", "bench", "doctor", "runs", "watch", "export", "embed", "neighbors", "map"),
+    *("knn-eval", "linear-eval", "bench", "doctor", "runs", "watch", "study", "export", "embed", "neighbors", "map"),
 ]
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "onnx", "onnxruntime", "onnxscript", "sklearn", "umap", "safetensors")
 SETTINGS = ("pydantic_settings",)  # imported where settings are settled, not before

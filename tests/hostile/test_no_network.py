@@ -59,6 +59,7 @@ COMMANDS = {
     "finetune": [["run", *TUNE]],
     "distill": [["tuned", "--out", "student", "--epochs", "1", "--batch", "8"]],
     "pipeline": [["--labels", "2-per-class", "--out", "road", *ROAD], ["--labels", "10%", "--dry-run"]],
+    "study": [["list"], ["simclr-head", "--time", "10m", "--dry-run", *ROAD[2:]]],
     "knn-eval": [["run", "--device", "cpu", "--baselines"]],
     "linear-eval": [["run", "--device", "cpu"]],
     "inspect-augs": [["--images", "1", "--views", "1"]],

@@ -213,6 +213,7 @@ COMMANDS = {
     "runs": [], "watch": ["run"], "embed": ["run", "-o", "e.npy"], "neighbors": ["run", "a.png"],
     "pipeline": ["--labels", "10%"],
     "map": ["run", "-o", "map.png"], "config": ["show"], "doctor": [],
+    "study": ["rivalry"],
 }  # fmt: skip
 
 

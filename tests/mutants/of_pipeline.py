@@ -5,7 +5,7 @@ from tests.mutants.mutant import Mutant
 STAGES, REACHED, SOURCES = "ssl_cli/planning/stages.py", "ssl_cli/planning/reached.py", "ssl_cli/data/sources.py"
 PIPELINE, COMMAND, FINETUNE = "ssl_cli/pipeline.py", "ssl_cli/commands/pipeline.py", "ssl_cli/transfer/finetune.py"
 STAGES_TESTS, REACHED_TESTS = ("tests/planning/test_stages.py",), ("tests/planning/test_reached.py",)
-RUNS = ("tests/test_pipeline.py",)
+RUNS, RECORD = ("tests/test_pipeline.py",), "ssl_cli/planning/record.py"
 
 MUTANTS = [
     Mutant(

@@ -1,0 +1,113 @@
+"""Draw a study as PNG and SVG with matplotlib, which the extra `plot` installs; without it there are no files."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from ssl_cli import disk
+from ssl_cli.study.summary import COSTS, QUALITIES, RIVALRY, Row, Summary
+from ssl_cli.study.table import ALONE, OPERATIONS
+
+STEM, FORMATS = "study", ("png", "svg")
+MISSING = "Charts as files need matplotlib: pip install 'sslcli[plot]', then sslcli study show DIR."
+UNITS = {"seconds": ("minutes of a run", 1 / 60), "peak_memory": ("peak memory in GB", 1e-9), "batch": ("batch", 1.0)}
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's, which people with colour blindness distinguish."""
+
+
+def draw(summary: Summary, folder: Path) -> list[Path]:
+    """Write the charts of a study to its folder and return their paths; nothing where matplotlib is missing.
+
+    Raises:
+        ResourceError: the disk is full, or cannot be written.
+    """
+    if not any(summary.quality in row.means for row in summary.rows):
+        return []
+    try:
+        from matplotlib.figure import Figure  # late, and without pyplot: no window, no global state
+    except ImportError:
+        return []
+    if summary.book.asked.name == RIVALRY:
+        figure = _fronts(Figure, summary)
+    elif summary.book.asked.name == "augmentations":
+        figure = _matrix(Figure, summary)
+    else:
+        figure = _intervals(Figure, summary)
+    figure.suptitle(f"{summary.book.asked.name}: {summary.n} seeds, bars are standard errors", fontsize=10)
+    paths = []
+    for kind in FORMATS:
+        content = BytesIO()
+        figure.savefig(content, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+        disk.write_bytes(path := folder / f"{STEM}.{kind}", content.getvalue())
+        paths.append(path)
+    return paths
+
+
+def _colours(rows: Sequence[Row]) -> dict[str, str]:
+    methods = dict.fromkeys(row.arm.method for row in rows)
+    return {method: COLOURS[number % len(COLOURS)] for number, method in enumerate(methods)}
+
+
+def _fronts(figure_kind: Any, summary: Summary) -> Any:
+    """Draw each quality against each cost, the arms on the Pareto front joined."""
+    figure = figure_kind(figsize=(11, 3.6 * len(summary.qualities)), layout="constrained")
+    panels = figure.subplots(len(summary.qualities), len(COSTS), squeeze=False)
+    colours = _colours(summary.rows)
+    for line, quality in enumerate(summary.qualities):
+        for place, cost in enumerate(COSTS):
+            panel, (words, scale) = panels[line][place], UNITS[cost]
+            rows = [row for row in summary.rows if quality in row.means and cost in row.cost]
+            for row in rows:
+                mean = row.means[quality]
+                x, y, error = row.cost[cost] * scale, 100 * mean.value, 100 * (mean.error or 0)
+                panel.errorbar(x, y, yerr=error, fmt="o", color=colours[row.arm.method], capsize=3, markersize=5)
+                panel.annotate(row.arm.name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=6)
+            on = [summary.row(name) for name in summary.front(cost, quality)]
+            xs, ys = [row.cost[cost] * scale for row in on], [100 * row.means[quality].value for row in on]
+            panel.step(xs, ys, where="post", color="#777777", linewidth=1, zorder=0)
+            panel.set_xlabel(words)
+            panel.set_ylabel(f"{QUALITIES[quality]} top-1 in %")
+            panel.margins(0.15)
+    return figure
+
+
+def _intervals(figure_kind: Any, summary: Summary) -> Any:
+    """Draw the means of each quality, an arm a line, each with its standard error."""
+    rows = [row for row in summary.rows if summary.quality in row.means]
+    size = (4.6 * len(summary.qualities) + 1.5, 0.36 * len(rows) + 1.6)
+    figure, colours = figure_kind(figsize=size, layout="constrained"), _colours(rows)
+    panels = figure.subplots(1, len(summary.qualities), squeeze=False, sharey=True)[0]
+    for panel, quality in zip(panels, summary.qualities, strict=True):
+        for place, row in enumerate(rows):
+            if (mean := row.means.get(quality)) is not None:
+                error = 100 * (mean.error or 0)
+                colour = colours[row.arm.method]
+                panel.errorbar(100 * mean.value, place, xerr=error, fmt="o", color=colour, capsize=3)
+        panel.set_yticks(range(len(rows)), [row.arm.name for row in rows])
+        panel.set_ylim(len(rows) - 0.5, -0.5)
+        panel.set_xlabel(f"{QUALITIES[quality]} top-1 in %")
+        panel.grid(axis="x", color="#dddddd", linewidth=0.6)
+    return figure
+
+
+def _matrix(figure_kind: Any, summary: Summary) -> Any:
+    """Draw SimCLR's figure 5: pairs of operations, single ones on the diagonal."""
+    found = {
+        row.arm.name: 100 * row.means[summary.quality].value for row in summary.rows if summary.quality in row.means
+    }
+    table = [
+        [found.get(a if a == b else f"{a}{ALONE}{b}", found.get(f"{b}{ALONE}{a}", float("nan"))) for b in OPERATIONS]
+        for a in OPERATIONS
+    ]
+    figure = figure_kind(figsize=(6.4, 5.4), layout="constrained")
+    panel = figure.subplots()
+    picture = panel.imshow(table, cmap="viridis")
+    for line, values in enumerate(table):
+        for place, value in enumerate(values):
+            if value == value:
+                panel.text(place, line, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white")
+    panel.set_xticks(range(len(OPERATIONS)), OPERATIONS, rotation=45)
+    panel.set_yticks(range(len(OPERATIONS)), OPERATIONS)
+    figure.colorbar(picture, label=f"{QUALITIES[summary.quality]} top-1 in %")
+    return figure

@@ -1,0 +1,134 @@
+"""What a study found so far: a row for each arm, Pareto fronts, and advice. Pure functions of its file."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ssl_cli.config.units import format_bytes, format_seconds, format_time
+from ssl_cli.study.book import Book, Planned
+from ssl_cli.study.statistics import Difference, Mean, difference, front, mean
+
+QUALITIES = {"knn": "kNN", "linear": "linear", "consistency": "consistency"}
+"""Qualities of an encoder, fractions, and their words; the first that was measured is the one that decides."""
+COSTS = {"seconds": "time", "peak_memory": "peak memory", "batch": "batch"}
+RIVALRY = "rivalry"
+NO_LABELS = "no labels: how often a view's nearest image is its own (consistency), on training images"
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm: means over its seeds by name, the difference from the first arm, and how its other runs ended."""
+
+    arm: Planned
+    means: dict[str, Mean]
+    against: Difference | None
+    failed: str
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Return what its runs cost, those of `COSTS` that are known."""
+        found = {name: self.means[name].value for name in COSTS if name in self.means}
+        return {**found, "batch": float(self.arm.batch)}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The rows of a study, and what follows from them."""
+
+    book: Book
+
+    @cached_property
+    def quality(self) -> str:
+        """Return the quality that decides: kNN where there are labels, else consistency."""
+        return next((name for name in QUALITIES if any(self.book.values(name).values())), "knn")
+
+    @cached_property
+    def qualities(self) -> list[str]:
+        """Return the qualities that were measured."""
+        return [name for name in QUALITIES if any(self.book.values(name).values())]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Return a row for each arm, in the order of the table."""
+        names = {name for result in self.book.results for name in result.numbers}
+        values = {name: self.book.values(name) for name in sorted(names)}
+        return [self._row(arm, values) for arm in self.book.arms]
+
+    def _row(self, arm: Planned, values: dict[str, dict[str, dict[int, float]]]) -> Row:
+        means = {name: mean(by_arm[arm.name].values()) for name, by_arm in values.items() if by_arm[arm.name]}
+        first = self.book.arms[0].name
+        against = None if arm.name == first else self.difference(arm.name, first)
+        ends = Counter(result.state for result in self.book.failed(arm.name))
+        return Row(arm, means, against, ", ".join(f"{count} {state}" for state, count in ends.items()))
+
+    def difference(self, arm: str, other: str) -> Difference | None:
+        """Return by how much an arm's quality is above another's, over the seeds of arms of which no run failed."""
+        values = self.book.values(self.quality)
+        return difference({name: found for name, found in values.items() if not self.book.failed(name)}, arm, other)
+
+    @property
+    def n(self) -> int:
+        """Return how many seeds the comparison rests on."""
+        return max((row.means[self.quality].n for row in self.rows if self.quality in row.means), default=0)
+
+    def front(self, cost: str, quality: str) -> list[str]:
+        """Return the arms on the Pareto front of a cost and a quality, the cheapest first."""
+        rows = [row for row in self.rows if quality in row.means and cost in row.cost]
+        return front({row.arm.name: (row.cost[cost], row.means[quality].value) for row in rows})
+
+    def row(self, name: str) -> Row:
+        """Return the row of an arm."""
+        return next(row for row in self.rows if row.arm.name == name)
+
+    def advice(self) -> str:
+        """Return one sentence or two: which arm suits these images on this machine, or what would distinguish them."""
+        best = self._best()
+        if not best:
+            return "No run has a result." if self.book.results else "No run has ended yet."
+        if len(best) == 1:
+            return f"Only {best[0].arm.name} has a result: there is nothing to compare it with."
+        one, two = best[0].arm.name, best[1].arm.name
+        found = self.difference(one, two)
+        if found is None:
+            return f"{one} has the best {QUALITIES[self.quality]} so far; runs to compare it with are missing."
+        if found.half is None:
+            return f"One seed distinguishes no arms. {one} is {points(found)} points above {two} on it; pass --seeds 3."
+        how = f"{points(found)} points of {QUALITIES[self.quality]} (95 % interval, {found.n} seeds)"
+        if found.is_known:
+            return f"On these images and this machine take {one}: {how} above {two}. {self._price(best[:2])}"
+        return f"{one} and {two} are not distinguishable here: {how}. {self._more(found)}"
+
+    def _best(self) -> list[Row]:
+        """Return arms, best first: in a rivalry the best one of each method, of those that had all of the time."""
+        rows = [row for row in self.rows if self.quality in row.means and not row.failed]
+        ranked = sorted(rows, key=lambda row: -row.means[self.quality].value)
+        if self.book.asked.name != RIVALRY:
+            return ranked
+        best, full = dict[str, Row](), max(arm.share for arm in self.book.arms)
+        for row in ranked:
+            if row.arm.share == full:
+                best.setdefault(row.arm.method, row)
+        return list(best.values())
+
+    def _price(self, rows: Sequence[Row]) -> str:
+        words = []
+        for row in rows:
+            seconds, peak = row.cost.get("seconds"), row.cost.get("peak_memory")
+            if seconds is not None and peak is not None:
+                words.append(f"{row.arm.name} takes {format_seconds(seconds)} a run and {format_bytes(peak)}")
+        return f"{', '.join(words)}." if words else ""
+
+    def _more(self, found: Difference) -> str:
+        seeds, asked = found.seeds_needed, self.book.asked
+        if seeds is None:
+            return "If the difference is what it seems, not even 100 seeds would show it: take whichever is cheaper."
+        seeds = max(seeds, found.n + 1)
+        budget = f"--time {format_time(asked.time * seeds / asked.seeds)} --seeds {seeds}"
+        return f"If the difference is what it seems, about {seeds} seeds would show it: {budget}."
+
+
+def points(found: Difference) -> str:
+    """Format a difference in points, with its interval."""
+    half = "" if found.half is None else f" ± {100 * found.half:.1f}"
+    return f"{100 * found.value:+.1f}{half}"

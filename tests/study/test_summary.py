@@ -1,0 +1,87 @@
+"""What a study concludes: which arm to take, or that it cannot tell, and what would."""
+
+import math
+import re
+
+import pytest
+
+from ssl_cli.study.book import FINISHED, Result
+from ssl_cli.study.summary import Summary
+from tests.study.books import CLEAR, CLOSE, TWO, book, planned, with_results
+
+
+def test_a_clear_difference_is_advice() -> None:
+    assert re.fullmatch(
+        r"On these images and this machine take moco-v2-b128: \+9\.7 ± \d\.\d points of kNN \(95 % interval, 3 seeds\) "
+        r"above simclr-b64\. moco-v2-b128 takes 1 min 00 s a run and 1\.0 GB, simclr-b64 takes 1 min 00 s a run and "
+        r"1\.0 GB\.",
+        Summary(CLEAR).advice(),
+    )
+
+
+def test_a_small_difference_is_none_and_says_what_would_tell() -> None:
+    words = Summary(CLOSE).advice()
+    assert "moco-v2-b128 and simclr-b64 are not distinguishable here: +0.5 ±" in words
+    seeds = re.search(r"about (\d+) seeds would show it: --time (\d+)h --seeds (\d+)", words)
+    assert seeds is not None
+    assert int(seeds[1]) == int(seeds[3]) > 3
+    assert int(seeds[2]) == math.ceil(15 * int(seeds[1]) / 3 / 60)  # three seeds take 15 minutes
+
+
+def test_one_seed_and_no_result_are_said() -> None:
+    one = with_results(TWO, {"moco-v2-b128": {0: 0.5}, "simclr-b64": {0: 0.4}})
+    assert "One seed distinguishes no arms. moco-v2-b128 is +10.0 points above simclr-b64" in Summary(one).advice()
+    assert Summary(TWO).advice() == "No run has ended yet."
+    alone = with_results(TWO, {"simclr-b64": {0: 0.4}})
+    assert "Only simclr-b64 has a result" in Summary(alone).advice()
+
+
+def test_a_rivalry_compares_the_best_arm_of_each_method_that_had_all_of_the_time() -> None:
+    arms = [
+        planned("moco-v2-b128", "moco-v2", 128), planned("moco-v2-b512", "moco-v2", 512),
+        planned("simclr-b64"), planned("simclr-b64-quarter", share=0.25),
+    ]  # fmt: skip
+    values = {"moco-v2-b128": 0.40, "moco-v2-b512": 0.45, "simclr-b64": 0.50, "simclr-b64-quarter": 0.6}
+    found = with_results(book(*arms), {name: {s: v + 0.001 * s for s in range(3)} for name, v in values.items()})
+    assert "take simclr-b64: +5.0" in Summary(found).advice()
+    assert "above moco-v2-b512" in Summary(found).advice()
+    ablation = with_results(
+        book(*arms, study="simclr-head"), {name: {s: v + 0.001 * s for s in range(3)} for name, v in values.items()}
+    )
+    assert "take simclr-b64-quarter" in Summary(ablation).advice()
+
+
+def test_an_arm_that_diverged_is_a_row_and_is_not_compared() -> None:
+    failed = CLEAR.with_result(Result("simclr-b64", 3, "diverged", "not finite"))
+    rows = Summary(failed).rows
+    assert [row.failed for row in rows] == ["", "1 diverged"]
+    assert rows[1].means["knn"].n == 3
+    assert rows[1].against is None
+
+
+def test_runs_that_are_missing_leave_their_seed_out() -> None:
+    under_way = with_results(TWO, {"moco-v2-b128": {0: 0.5, 1: 0.51, 2: 0.52}, "simclr-b64": {0: 0.4, 1: 0.42}})
+    found = Summary(under_way).rows[1].against
+    assert found is not None
+    assert found.n == 2
+    assert found.value == pytest.approx(-0.095)
+
+
+def test_fronts_are_of_means_and_costs() -> None:
+    found = TWO
+    for arm, knn, peak in (("moco-v2-b128", 0.4, 1e9), ("simclr-b64", 0.5, 2e9)):
+        numbers = {"knn": knn, "linear": knn, "seconds": 60.0, "peak_memory": peak}
+        found = found.with_result(Result(arm, 0, FINISHED, numbers=numbers))
+    assert Summary(found).front("peak_memory", "knn") == ["moco-v2-b128", "simclr-b64"]
+    assert Summary(found).front("seconds", "knn") == ["simclr-b64"]
+    assert Summary(found).front("batch", "linear") == ["simclr-b64"]
+
+
+def test_without_labels_consistency_decides() -> None:
+    found = TWO
+    for arm, value in (("moco-v2-b128", 0.4), ("simclr-b64", 0.5)):
+        for seed in range(2):
+            numbers = {"consistency": value + seed / 100, "rankme": 9.0}
+            found = found.with_result(Result(arm, seed, FINISHED, numbers=numbers))
+    assert Summary(found).quality == "consistency"
+    assert "take simclr-b64: +10.0 ± 0.0 points of consistency" in Summary(found).advice()

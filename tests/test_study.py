@@ -1,0 +1,261 @@
+"""A study is runs in a folder: the same images and weights, a table at the end, resumable at any point."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+from ssl_cli import checkpoint, lock, status
+from ssl_cli.cli import main
+from ssl_cli.config.resume import settings_of
+from ssl_cli.config.tree import Settings
+from ssl_cli.engine.build import build_objective
+from ssl_cli.runs import find_runs
+from ssl_cli.signals import StopRequest
+from ssl_cli.study import chart, child, prepare
+from ssl_cli.study.book import read, write
+from ssl_cli.study.run import Runner
+from tests.data.pictures import save
+
+SETS = (
+    "model.width=0.0625", "data.size=8", "data.images=96", "run.batch=32", "hardware.precision=fp32",
+    "hardware.memory_format=channels_last",
+)  # fmt: skip
+WORDS = ["--seeds", "2", *(word for item in SETS for word in ("--set", item))]
+ONE, OTHER = "moco-v2-t0.2", "moco-v2-t0.5"
+ARMS = ["--arms", f"{ONE},{OTHER}"]
+
+
+def run(*words: str) -> tuple[int, dict[str, Any], str]:
+    """Return exit code, JSON document and stderr of a study."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["study", *words, "--json"])
+    return code, json.loads(out.getvalue()), err.getvalue()
+
+
+def in_process(words: Any, folder: Path, request: StopRequest) -> int:
+    """Stands in for a process of its own, which takes seconds to start."""
+    variables = mock.patch.dict(os.environ, child.environment(), clear=True)
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), variables:
+        return main(list(words))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process, and estimates of nothing: they would depend on the load of the machine."""
+    make_it_quick(monkeypatch)
+
+
+def make_it_quick(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Runner, "train", staticmethod(in_process), raising=False)
+    patch.setattr(Runner.__init__, "__defaults__", (in_process,))
+    patch.setattr(prepare.Trial, "rate", 96.0)  # an epoch takes a second
+    patch.setattr(prepare, "FEWEST_STEPS", 3)
+    patch.setattr(chart, "draw", lambda summary, folder: [])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
+    """A study that nothing interrupted, its document and what stood on stderr: two arms, two seeds."""
+    out = tmp_path_factory.mktemp("whole") / "heads"
+    with pytest.MonkeyPatch.context() as patch:
+        make_it_quick(patch)
+        code, document, err = run("temperature", *ARMS, "--time", "76s", *WORDS, "--out", str(out))
+    assert code == 0, err
+    return out, document, err
+
+
+def settings(run: Path) -> Settings:
+    return settings_of(checkpoint.load(checkpoint.locate(str(run))[0])["settings"])
+
+
+def test_arms_take_turns_and_each_run_is_a_row(whole: tuple[Path, dict[str, Any], str]) -> None:
+    _, document, err = whole
+    titles = [line for line in err.splitlines() if line.startswith("run ")]
+    assert [title.partition("  ")[2] for title in titles if "," in title] == [
+        f"{ONE}, seed 0", f"{OTHER}, seed 0", f"{OTHER}, seed 1", f"{ONE}, seed 1",
+    ]  # fmt: skip
+    assert {(run["arm"], run["seed"], run["state"]) for run in document["runs"]} == {
+        (arm, seed, "finished") for arm in (ONE, OTHER) for seed in (0, 1)
+    }
+    assert all(run["peak_memory"] > 0 and run["seconds"] > 0 and 0 <= run["knn"] <= 1 for run in document["runs"])
+    arms = {arm["name"]: arm for arm in document["arms"]}
+    assert arms[OTHER]["knn"]["n"] == 2
+    assert arms[OTHER][f"against {ONE}"]["seeds"] == 2
+    assert "untrained" in arms[ONE]
+    assert ONE in document["advice"]
+
+
+def test_runs_are_ordinary_and_differ_in_what_the_study_asks(whole: tuple[Path, dict[str, Any], str]) -> None:
+    out = whole[0]
+    assert {status.state(path) for path in out.glob("*-seed*")} == {"finished"}
+    one, other = (settings(out / f"{arm}-seed1") for arm in (ONE, OTHER))
+    assert (one.method.temperature, other.method.temperature) == (0.2, 0.5)
+    assert one.model_copy(update={"method": other.method, "run": other.run}) == other
+    assert (one.run.seed, one.schedule.epochs) == (1, other.schedule.epochs)
+    assert {Path(found.path).name for found in find_runs(out)[0]} == {path.name for path in out.glob("*-seed*")}
+
+
+def test_of_a_seed_the_weights_at_the_start_are_the_same(whole: tuple[Path, dict[str, Any], str]) -> None:
+    settled = (settings(whole[0] / f"{arm}-seed1") for arm in (ONE, OTHER))
+    one, other = (build_objective(each, torch.device("cpu")) for each in settled)
+    for name, value in one.backbone.state_dict().items():
+        assert value.equal(other.backbone.state_dict()[name]), name
+
+
+def test_no_test_image_is_read(whole: tuple[Path, dict[str, Any], str]) -> None:
+    for path in whole[0].glob("*-seed*"):
+        assert not list(path.glob("eval/*"))
+        text = (path / "metrics.jsonl").read_text()
+        assert '"evaluated"' not in text
+
+
+def test_a_finished_study_is_not_run_again(whole: tuple[Path, dict[str, Any], str], quick: None) -> None:
+    files = {path: path.stat().st_mtime_ns for path in whole[0].rglob("*.pt")}
+    code, document, err = run("--resume", "--out", str(whole[0]))
+    assert (code, document) == (0, whole[1])
+    assert "run 1/4" not in err
+    assert {path: path.stat().st_mtime_ns for path in whole[0].rglob("*.pt")} == files
+    assert run("show", str(whole[0]))[1] == document
+
+
+def test_what_is_left_is_run_as_it_would_have_been(
+    whole: tuple[Path, dict[str, Any], str], tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four runs the third was killed before its last checkpoint, and the last never started."""
+    out = shutil.copytree(whole[0], tmp_path / "heads")
+    book = read(out)
+    write(out, type(book)(book.asked, book.about, book.arms, book.results[:2]))
+    shutil.rmtree(out / f"{ONE}-seed1")
+    killed = out / f"{OTHER}-seed1"
+    for path in (killed / "checkpoints").iterdir():
+        path.unlink()
+    (killed / "metrics.jsonl").write_text("")
+    written = json.loads((killed / "status.json").read_text())
+    (killed / "status.json").write_text(json.dumps({**written, "state": "running", "exit_code": None}))
+    monkeypatch.setenv("SSLCLI_SCHEDULE__EPOCHS", "2")
+    code, document, err = run("--resume", "--out", str(out))
+    assert code == 0, err
+    assert "run 1/4" not in err
+    assert "run 3/4" in err
+    measured = {(run["arm"], run["seed"]): (run["knn"], run["linear"], run["steps"]) for run in document["runs"]}
+    assert measured == {
+        (run["arm"], run["seed"]): (run["knn"], run["linear"], run["steps"]) for run in whole[1]["runs"]
+    }
+
+
+def test_people_get_a_table_a_chart_and_advice(
+    whole: tuple[Path, dict[str, Any], str], quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", "show", str(whole[0])]) == 0
+    text = capsys.readouterr().out
+    assert "no test image was read" in text
+    assert text.count("●") == 2
+    for start in ("study      temperature", "advice     ", "paper      ", "next       sslcli export", "chart      "):
+        assert f"\n{start}" in f"\n{text}"
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, document, _ = run("rivalry", "--time", "20m", *WORDS, "--dry-run")
+    assert code == 0
+    assert [(arm["method"], arm["share"]) for arm in document["arms"]] == [
+        ("moco-v2", 1.0), ("moco-v2", 0.25), ("simclr", 1.0), ("simclr", 0.25),
+    ]  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["nosuch"], 2, "no study 'nosuch'"),
+        ([], 2, "needs a NAME"),
+        (["rivalry", "--resume"], 2, "which study"),
+        (["rivalry", "--resume", "--dry-run", "--out", "x"], 2, "--dry-run plans a new run"),
+        (["rivalry", "--methods", "moco-v2"], 2, "two methods"),
+        (["rivalry", "--time", "5"], 2, "no unit"),
+        (["rivalry", "--time", "5s", *WORDS], 2, "too short for 8 runs"),
+        (["rivalry", "--arms", "x", *WORDS], 2, "no arm 'x'"),
+        (["rivalry", "--set", "method.nosuch=1"], 2, "nosuch"),
+        (["rivalry", "{gone}"], 3, "does not exist"),
+        (["rivalry", "{one}", "--set", "data.size=8", "--time", "1h"], 3, "takes 2 at least"),
+        (["show"], 2, "needs the folder"),
+        (["show", "{gone}"], 4, "cannot be read"),
+        (["--resume", "--out", "{gone}"], 2, "no study in"),
+        (["--resume", "--out", "{one}"], 2, "holds no study"),
+    ],
+)
+def test_what_cannot_be_run_is_one_sentence_before_anything_trains(
+    words: list[str], code: int, message: str, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "one" / "a.png")
+    places = {name: str(tmp_path / name) for name in ("one", "gone")}
+    found, document, err = run(*(word.format(**places) for word in words))
+    assert found == document["error"]["code"] == code
+    assert message in document["error"]["message"], document
+    assert document["error"]["hint"]
+    assert "Traceback" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]
+
+
+def start(out: Path, *words: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "ssl_cli", "study", *words, "--out", str(out), "--json"]
+    environment = {**child.environment(), "OMP_NUM_THREADS": "1", "CI": "true"}
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 600
+    while process.poll() is None and not happened():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def is_training(out: Path) -> bool:
+    metrics = out / "metrics.jsonl"
+    return metrics.is_file() and '"stepped"' in metrics.read_text()
+
+
+@pytest.mark.slow
+def test_signals_and_kills_lose_nothing(tmp_path: Path) -> None:
+    """SIGTERM in the first run, a kill of the study in the second; then all is as if nothing had happened."""
+    out, words = tmp_path / "study", ["temperature", *ARMS, "--time", "600s", *WORDS]
+    process = start(out, *words)
+    wait(process, lambda: is_training(out / f"{ONE}-seed0"))
+    process.send_signal(signal.SIGTERM)
+    text, err = process.communicate()
+    assert process.returncode == json.loads(text)["error"]["code"] == 75, err
+    assert status.state(out / f"{ONE}-seed0") == "stopped"
+    assert not lock.is_held(out)
+    process = start(out, "--resume")
+    wait(process, lambda: is_training(out / f"{OTHER}-seed0"))
+    process.kill()
+    process.communicate()
+    process = start(out, "--resume")  # at once: the run of the killed study may still be saving
+    text, err = process.communicate()
+    assert process.returncode == 0, err
+    assert len(json.loads(text)["runs"]) == 4
+    assert [run.state for run in read(out).results] == ["finished"] * 4
+    for path in out.glob("*-seed*"):
+        text = (out / "arms" / f"{path.name.rpartition('-')[0]}.toml").read_text()
+        alone = tmp_path / "alone" / path.name
+        (tmp_path / "alone").mkdir(exist_ok=True)
+        (tmp_path / "arm.toml").write_text(text)
+        line = ["pretrain", "--config", str(tmp_path / "arm.toml"), "--seed", path.name[-1], "--out", str(alone)]
+        assert main([*line, "--json"]) == 0
+        ours, theirs = (checkpoint.load(checkpoint.locate(str(where))[0])["objective"] for where in (path, alone))
+        assert all(value.equal(theirs[name]) for name, value in ours.items()), path.name
