@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 1
+BOTTLENECK = 0.1
+"""Share of the time from which on it is named what it is spent on, other than the network."""
 COLLAPSED = 0.1
 """A `spread` of z that stays below this is a collapse; 1 is uniform on the sphere."""
 
@@ -95,7 +97,8 @@ class Stepped(Event):
 
     `chance` is the loss of an encoder that gives every image the same embedding; `rate` is images per second and
     `data_wait` the fraction of time spent waiting for data since the last such event; `memory` is bytes in use;
-    `grad_norm` the norm of the whole gradient; `numbers` are the method's own and those of z's geometry.
+    `grad_norm` the norm of the whole gradient; `numbers` are the method's own and those of z's geometry; `waits` are
+    the fractions of time spent on `disk` and `decode`, as far as a step waits for them, and on `augmentation`.
     """
 
     epoch: float
@@ -108,6 +111,20 @@ class Stepped(Event):
     memory: int
     grad_norm: float | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
+    waits: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def bottleneck(self) -> str:
+        """What steps wait for where they wait for images, `disk` or `decode`; empty: they hardly do."""
+        if self.data_wait <= BOTTLENECK or not self.waits:
+            return ""
+        return max(("disk", "decode"), key=lambda name: self.waits.get(name, 0.0))
+
+    @property
+    def slow_views(self) -> float:
+        """The fraction of time spent on making views, where it is worth to be named; else 0."""
+        share = self.waits.get("augmentation", 0.0)
+        return share if share > BOTTLENECK else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +16,7 @@ from ssl_cli.data.decode import DECODER
 from ssl_cli.data.image_store import SCHEMA, ImageStore
 from ssl_cli.data.source import Source, entries_of
 from ssl_cli.data.split import Subset, files_of
+from ssl_cli.data.waiting import ReadTimes
 from ssl_cli.errors import ResourceError
 from ssl_cli.names import expanded, shown
 
@@ -76,6 +78,7 @@ class DiskCache(Subset):
         self.cap = cap
         self.store: ImageStore | None = None
         files, _ = files_of(source, 0)
+        self._times: ReadTimes | None = getattr(files, "times", None)
         channels = int(getattr(files, "channels", 0))
         identity = identity_of(source, cap, channels, getattr(files, "value_range", None))
         if identity is None:
@@ -99,7 +102,10 @@ class DiskCache(Subset):
         """
         if self.store is None or cap != self.cap:
             return self.source.read(index, cap)
+        began = time.perf_counter()
         pixels = self.store.get(index)
+        if self._times is not None:
+            self._times.add(disk=time.perf_counter() - began)
         if pixels is None:
             pixels = np.ascontiguousarray(self.source.read(index, cap).numpy().transpose(1, 2, 0))
             self.store.put(index, pixels)

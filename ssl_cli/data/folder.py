@@ -1,5 +1,6 @@
 """Images in files and archives as a source."""
 
+import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from ssl_cli.data.collect import folder_part
 from ssl_cli.data.compact import Names
-from ssl_cli.data.decode import decode
+from ssl_cli.data.decode import decode, opened, reasons
 from ssl_cli.data.numbers import Range
 from ssl_cli.data.part import Folder, Numbered, Part
 from ssl_cli.data.source import Entry, Groups
+from ssl_cli.data.waiting import ReadTimes
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
 
@@ -30,6 +32,7 @@ class Files:
         skips_bad: whether training replaces a few images that cannot be read, instead of ending at the first.
 
     Attributes:
+        times: seconds in reading and decoding.
         groups: of the images; None where no part has any.
         skipped: events of folders that could not be opened.
         notes: phrases on what was gone through or passed over.
@@ -41,7 +44,7 @@ class Files:
         skips_bad: bool = True,
     ) -> None:  # fmt: skip
         self.name, self.parts, self.skips_bad = name, tuple(parts), skips_bad
-        self.channels, self.value_range = channels, value_range
+        self.channels, self.value_range, self.times = channels, value_range, ReadTimes()
         self._starts = list(accumulate(map(len, self.parts), initial=0))
         self.labels, classes = _joined([part.labels for part in self.parts])
         self.classes = tuple(classes)
@@ -88,7 +91,12 @@ class Files:
         Raises:
             DataError: it cannot be read; the message is the reason.
         """
-        return decode(self.stored(index), cap, channels=self.channels, value_range=self.value_range)
+        began = time.perf_counter()
+        with reasons(), opened(self.stored(index)) as file:
+            read = time.perf_counter()
+            image = decode(file, cap, channels=self.channels, value_range=self.value_range)
+        self.times.add(read - began, time.perf_counter() - read)
+        return image
 
     def stored(self, index: int) -> Path | bytes:
         """Return what is decoded for image `index`: its path, or its bytes in an archive.

@@ -73,6 +73,7 @@ class Loader:
     Attributes:
         skipped: one event for each bad image, until the engine removes it.
         wait_seconds: time spent waiting for images.
+        view_seconds: time spent making views of them, which whoever makes them adds; 0 where a GPU does.
 
     Raises:
         DataError: fewer images than the batch.
@@ -97,10 +98,15 @@ class Loader:
         self.source, self.batch, self.seed = source, batch, seed
         self.threads, self.cap, self.deadline, self.local_rows = threads, cap, deadline, local_rows
         self.steps_per_epoch = len(source) // batch
-        self.wait_seconds = 0.0
+        self.wait_seconds = self.view_seconds = 0.0
         self._bad = BadImages(source)
         self._cache = Cache(len(source), cache, cache_bytes, gpu, gpu_cache_bytes)
         self._order = (-1, torch.empty(0, dtype=torch.int64))
+
+    @property
+    def caches(self) -> bool:
+        """Whether images are decoded in the first epoch alone, as far as there is room for them."""
+        return self._cache.budget > 0 or getattr(self.source, "keeps_reads", False)
 
     @property
     def skipped(self) -> list[Skipped]:

@@ -9,6 +9,8 @@ from torch import Tensor
 from ssl_cli import memory
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
+from ssl_cli.data.split import files_of
+from ssl_cli.data.waiting import WaitWatch
 from ssl_cli.engine.evaluation.monitor import Monitor
 from ssl_cli.errors import DivergedError
 from ssl_cli.events import COLLAPSED, Event, Stepped, Warned
@@ -16,6 +18,7 @@ from ssl_cli.losses.geometry import ROWS, effective_rank, spread, uniformity
 from ssl_cli.nn.heads import unit
 from ssl_cli.objective import Batch, Objective, Targets
 from ssl_cli.planning.resolved import Resolved
+from ssl_cli.world import default_threads
 
 LOG_SECONDS = 5.0
 """Steps are logged at least this often, even between multiples of `run.log_every`."""
@@ -81,7 +84,10 @@ class Metrics:
         self.device = torch.device(resolved.device)
         self._monitor = Monitor(loader.source, settings, resolved.precision, self.device, resolved.micro_batch)
         self._collapse = CollapseWatch()
-        self._since, self._wait, self._step, self._is_full = time.monotonic(), 0.0, 0, False
+        self._since, self._step, self._is_full = time.monotonic(), 0, False
+        times, threads = getattr(files_of(loader.source, 0)[0], "times", None), loader.threads or default_threads()
+        self._spent = 0.0, 0.0
+        self._waits = WaitWatch(times, settings.data.cache, threads, caches=loader.caches)
 
     def start(self, step: int) -> None:
         """Measure time from here, after `step` steps."""
@@ -101,8 +107,9 @@ class Metrics:
             DivergedError: the representation collapsed and `run.stop_on_collapse` is set.
         """
         seconds, steps = max(time.monotonic() - self._since, 1e-9), max(step - self._step, 1)
-        wait, self._wait = self.loader.wait_seconds - self._wait, self.loader.wait_seconds
-        batch = self.settings.run.batch
+        now, batch = (self.loader.wait_seconds, self.loader.view_seconds), self.settings.run.batch
+        wait, views = (min((after - before) / seconds, 1.0) for after, before in zip(now, self._spent, strict=True))
+        self._spent, waits = now, self._waits.shares(wait, views)
         yield Stepped(
             step=step,
             epoch=epoch,
@@ -111,11 +118,13 @@ class Metrics:
             lr=lr,
             rate=steps * batch / seconds,
             step_seconds=seconds / steps,
-            data_wait=min(wait / seconds, 1.0),
+            data_wait=wait,
             memory=memory.in_use(self.device),
             grad_norm=grad_norm,
             numbers=numbers,
+            waits=waits,
         )
+        yield from filter(None, [self._waits.warning(step, epoch, waits)])
         if self._collapse.collapsed(step, numbers):
             message = "The representation has collapsed: the embeddings of all images are nearly equal."
             hint = "Try a lower --lr, a longer --set schedule.warmup, or look at the views with sslcli inspect-augs."

@@ -11,6 +11,7 @@ Note:
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -145,7 +146,10 @@ class ViewLoader:
         """Make the views of the next batch, which stays in `_loaded`: with its images only after an error."""
         if self._loaded is None:
             self._loaded = next(self._batches)
+        began = time.perf_counter()
         views = self.augment(self._loaded)
+        if self._side_stream is None:
+            self.loader.view_seconds += time.perf_counter() - began
         self._loaded = replace(self._loaded, image=[])
         return views
 

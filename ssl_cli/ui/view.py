@@ -13,13 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_cli.config.units import format_bytes, format_seconds
-from ssl_cli.events import Choice, Stepped, Warned
+from ssl_cli.events import BOTTLENECK, Choice, Stepped, Warned
 from ssl_cli.signals import STOPPING_SOON
 from ssl_cli.ui import bench
 from ssl_cli.ui.screen import TRAINING, Screen
 from ssl_cli.ui.text import per_step, percent, rate, safe, sparkline
 
-SLOW_DATA = 0.3  # share of the time waiting for images from which on it is coloured
 WARNINGS_SHOWN = 2
 FRAME = 4  # columns that the panel's border takes
 SHORTEST_BAR = 10
@@ -234,7 +233,10 @@ def _training(latest: Stepped) -> Iterator[Fact]:
         yield "gradient norm", Text(f"{latest.grad_norm:.3g}")
     yield "images/s", Text(rate(latest.rate))
     yield "time per step", Text(per_step(latest.step_seconds))
-    yield "waiting for data", Text(percent(latest.data_wait), "yellow" if latest.data_wait > SLOW_DATA else "")
+    cause = f" ({latest.bottleneck})" if latest.bottleneck else ""
+    yield "waiting for data", Text(percent(latest.data_wait) + cause, "yellow" if latest.data_wait > BOTTLENECK else "")
+    if latest.slow_views:
+        yield "making views", Text(percent(latest.slow_views))
     yield "memory", Text(format_bytes(latest.memory))
 
 

@@ -12,6 +12,7 @@ FOUND, COMMAND = "tests/data/test_survey.py", "tests/test_data_check.py"
 COPIES = f"{FOUND}::test_copies_are_found_whatever_their_names_and_near_ones_whatever_their_size_and_quality"
 
 STORE, DISK = "ssl_cli/data/image_store.py", "ssl_cli/data/disk_cache.py"
+WAITING = "ssl_cli/data/waiting.py"
 
 MUTANTS = [
     Mutant(
@@ -116,5 +117,46 @@ MUTANTS = [
         "self._order[1][self.steps_per_epoch * self.batch :].tolist()",
         "[]",
         ("tests/data/test_disk_cache.py::test_an_image_that_an_epoch_leaves_out_is_decoded_at_its_end",),
+    ),
+    Mutant(
+        None,
+        "the-time-of-views-is-not-measured",
+        "ssl_cli/engine/views.py",
+        "            self.loader.view_seconds += time.perf_counter() - began\n",
+        "            pass\n",
+        ("tests/engine/test_build.py::test_a_stopped_run_resumes_exactly",),
+    ),
+    *(
+        Mutant(None, name, file, old, new, (f"tests/data/test_waiting.py::{test}",))
+        for name, file, old, new, test in [
+            (
+                "decoding-counts-as-the-disk",
+                "ssl_cli/data/folder.py",
+                "self.times.add(read - began, time.perf_counter() - read)",
+                "self.times.add(time.perf_counter() - began, 0.0)",
+                "test_reading_and_decoding_are_timed_apart",
+            ),
+            (
+                "what-was-read-before-counts-again",
+                WAITING,
+                "        self._before = now\n",
+                "",
+                "test_the_wait_is_split_by_what_reading_took_since",
+            ),
+            (
+                "the-first-epoch-is-warned-of",
+                WAITING,
+                "passing = self.caches and",
+                "passing = False and",
+                "test_what_passes_or_costs_little_is_not_warned_of",
+            ),
+            (
+                "a-bottleneck-now-and-then-is-warned-of",
+                WAITING,
+                "and not passing else 0",
+                "and not passing else self._met",
+                "test_what_passes_or_costs_little_is_not_warned_of",
+            ),
+        ]
     ),
 ]

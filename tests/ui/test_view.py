@@ -71,6 +71,20 @@ def test_the_panel_says_what_a_user_asks_for() -> None:
         assert words in picture
 
 
+def test_what_steps_wait_for_is_named() -> None:
+    event = stepped(4)
+    waits = {"disk": 0.02, "decode": 0.32, "augmentation": 0.2}
+    slow = dataclasses.replace(event, data_wait=0.34, waits=waits)
+    picture = squeezed(drawn([*training()[:2], slow]))
+    assert "waiting for data 34.0 % (decode)" in picture
+    assert "making views 20.0 %" in picture
+    assert "\x1b[33m34.0 % (decode)" in coloured([*training()[:2], slow])
+    quick = squeezed(drawn([*training()[:2], dataclasses.replace(slow, data_wait=0.1, waits={"augmentation": 0.1})]))
+    assert "waiting for data 10.0 %" in quick
+    assert "(" not in quick.partition("waiting for data 10.0 %")[2][:3]
+    assert "making views" not in quick
+
+
 @pytest.mark.parametrize(("width", "columns"), [(40, 1), (60, 2), (80, 2), (117, 2), (120, 4), (200, 4)])
 def test_wide_terminals_have_more_columns_of_facts(width: int, columns: int) -> None:
     row = next(line for line in drawn(training(), width).splitlines() if "epoch" in line)
