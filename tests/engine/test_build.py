@@ -86,7 +86,6 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path, method: str, name: str) -
     whole = run(with_library_backbone(tmp_path / "whole", **sections))
     assert "cached" in str(only(whole, Planned)[0].choices)
     assert len({event.loss for event in only(whole, Stepped)}) == 4
-    assert all(event.waits["augmentation"] > 0 and event.waits["disk"] == 0 for event in only(whole, Stepped))
     brief = {"out": str(tmp_path / "parts"), "batch": 16, "log_every": 1, "evaluate": False, "max_time": 1e-9}
     assert only(run(with_library_backbone(tmp_path / "parts", **sections, run=brief)), Stopped)
     run(with_library_backbone(tmp_path / "parts", **sections), resume=True)

@@ -58,9 +58,13 @@ def assert_same(trainer: Trainer, start: int, prefetches: str) -> None:
     [*(("simclr", name, 0) for name in PREFETCHES), ("instdisc", "every step", 4)],
 )
 def test_views_and_batches_are_those_of_the_pipeline(method: str, prefetches: str, start: int) -> None:
-    assert_same(make_trainer(method), start, prefetches)
+    trainer = make_trainer(method)
+    assert_same(trainer, start, prefetches)
+    assert trainer.loader.view_seconds > 0
     with side_stream():
-        assert_same(make_trainer(method), start, prefetches)
+        trainer = make_trainer(method)
+        assert_same(trainer, start, prefetches)
+    assert trainer.loader.view_seconds == 0, "a GPU makes them while it trains"
 
 
 def record(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:

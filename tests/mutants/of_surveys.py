@@ -124,7 +124,7 @@ MUTANTS = [
         "ssl_cli/engine/views.py",
         "            self.loader.view_seconds += time.perf_counter() - began\n",
         "            pass\n",
-        ("tests/engine/test_build.py::test_a_stopped_run_resumes_exactly",),
+        ("tests/engine/test_views.py::test_views_and_batches_are_those_of_the_pipeline",),
     ),
     *(
         Mutant(None, name, file, old, new, (f"tests/data/test_waiting.py::{test}",))
