@@ -1,18 +1,43 @@
 """`sslcli linear-eval`: measure a representation by the accuracy of a linear classifier on top of it."""
 
+from typing import Annotated
+
+import typer
+
 from ssl_cli.commands import options
+from ssl_cli.errors import UsageError
+from ssl_cli.protocols.request import BY_SGD, LBFGS, LINEAR, require, require_suited
 
 EPILOG = options.examples(
     "The run's own images: sslcli linear-eval runs/photos",
     "With a tenth of the labels: sslcli linear-eval runs/photos --labels 10%",
     "Other images, with a test folder: sslcli linear-eval runs/photos birds/train --test-data birds/test",
+    "As MoCo's authors measure it, on 100 epochs of crops: sslcli linear-eval runs/photos --protocol moco",
     "For a program: sslcli linear-eval runs/photos --json",
 )
+
+
+def complete_protocol(incomplete: str) -> list[str]:
+    """Return the protocols that start with `incomplete`."""
+    return [name for name in LINEAR if name.startswith(incomplete)]
+
+
+Protocol = Annotated[
+    str,
+    typer.Option(
+        metavar="P",
+        help="lbfgs: h of each image as it is; moco, simclr: SGD on 100 or 90 epochs of crops and flips; "
+        "fast: a grid of rates and penalties on a few such passes.",
+        autocompletion=complete_protocol,
+        rich_help_panel=options.SCORE,
+    ),
+]
 
 
 def linear_eval(
     run: options.Run,
     data: options.EvalData = None,
+    protocol: Protocol = LBFGS,
     labels: options.Labels = None,
     baselines: options.Baselines = False,
     test_data: options.TestData = None,
@@ -27,6 +52,10 @@ def linear_eval(
     from ssl_cli.commands.preflight import evaluation
     from ssl_cli.ui.sinks import present
 
+    require("protocol", protocol, tuple(LINEAR))
+    require_suited(run, data, "h", baselines=baselines)
+    if baselines and protocol in BY_SGD:
+        raise UsageError(f"--baselines are not trained by --protocol {protocol}.", "Give --protocol lbfgs or fast.")
     if labels is not None:
         from ssl_cli.config.labels import parse_labels
 
@@ -37,6 +66,7 @@ def linear_eval(
     events = evaluate(
         run,
         options.places(data),
+        protocol=protocol,
         labels=labels,
         baselines=baselines,
         test_data=test_data,

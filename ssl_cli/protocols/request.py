@@ -44,6 +44,8 @@ LINEAR: Mapping[str, str] = {
     FAST: "fast: a grid of rates and penalties in one batched problem, on frozen h of a few augmented passes",
 }
 """Protocols of `linear-eval`, each with what is done and where it stands."""
+BY_SGD = (MOCO, SIMCLR)
+"""Those that encode new views in each epoch."""
 
 
 def is_onnx(run: str) -> bool:

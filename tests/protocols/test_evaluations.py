@@ -188,6 +188,7 @@ def test_linear_result(run: Path, quick_probe: None) -> None:
         "labels",
         "parameters",
         "per_class",
+        "confusion",
     } == result.keys()
     assert result["settings"]["l2"] in result["settings"]["l2_grid"]
     assert json.dumps(result)

@@ -1,8 +1,9 @@
 """Quality of a representation: weighted kNN on frozen features, and baselines without training."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,16 +12,15 @@ from ssl_cli import disk
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation
 from ssl_cli.engine.build import build_untrained
-from ssl_cli.engine.evaluation.features import Features, Trained, Transform, encode
+from ssl_cli.engine.evaluation.features import Features, Trained, Transform, encode, fitted
 from ssl_cli.errors import DivergedError, SslcliError
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.objective import Objective
-from ssl_cli.transfer.knn import Scored, default_k, k_note, score
+from ssl_cli.transfer.knn import default_k, k_note, score
 from ssl_cli.transfer.pixels import pixels
 
 H, Z = "h", "z"
-Result = TypeVar("Result")
 TRAINED, PIXELS, UNTRAINED = "trained", "pixels", "untrained"
 
 
@@ -51,13 +51,16 @@ def knn_of(
         details: also return the accuracy of each class and the confusion matrix.
         transform: what is done to an image first; None: the test transform.
     """
-
-    def scored(bank: Tensor, bank_label: Tensor, query: Tensor, query_label: Tensor) -> list[Scored]:
-        voting, classes = ks or (default_k(bank_label),), len(data.queries.classes)
-        return score(bank, bank_label, query, query_label, classes=classes, ks=voting, temperatures=temperatures)
-
     bank, queries, start = encode_both(objective, settings, precision, data, feature, baselines, transform)
-    results = score_each(scored, bank, queries, next(objective.parameters()).device)
+    device, voting = device_of(objective), ks or (default_k(bank.label),)
+    bank_label, query_label, classes = bank.label.to(device), queries.label.to(device), len(data.queries.classes)
+    results = {
+        name: score(
+            bank.h[name].to(device), bank_label, queries.h[name].to(device), query_label, classes=classes, ks=voting,
+            temperatures=temperatures,
+        )
+        for name in bank.h
+    }  # fmt: skip
     found = results.pop(TRAINED)
     first, names = found[0].tally, data.queries.classes
     table = [{"k": s.k, "temperature": s.temperature, "top1": s.tally.top1, "top5": s.tally.top5} for s in found]
@@ -69,7 +72,7 @@ def knn_of(
         "scores": table,
         "bank": len(bank.label),
         "queries": len(queries.label),
-        "note": joined_notes(data, bank, queries, *notes, start),
+        "note": joined_notes(data, bank.skipped + queries.skipped, *notes, start),
         "baselines": {name: other[0].tally.top1 for name, other in results.items()},
         "started": settings.model.init_from is not None,
         **(confused if details else {}),
@@ -78,9 +81,11 @@ def knn_of(
 
 def encode_both(
     objective: Objective, settings: Settings, precision: str, data: Evaluation, feature: str = H,
-    baselines: bool = False, transform: Transform | None = None,
+    baselines: bool = False, transform: Transform | None = None, passes: Mapping[str, Transform] = MappingProxyType({}),
 ) -> tuple[Features, Features, str]:  # fmt: skip
     """Encode bank and queries by the objective and, if asked, by the baselines; add a note on the untrained one.
+
+    The bank is encoded by each of `passes`, too: see `encode`.
 
     Raises:
         DivergedError: the objective's features are not finite.
@@ -89,7 +94,7 @@ def encode_both(
     def encoder(of: Objective) -> Callable[[Tensor], Tensor]:
         return of if feature == Z else of.represent
 
-    device = next(objective.parameters()).device
+    device = device_of(objective)
     encoders, networks, note = {TRAINED: encoder(objective)}, [objective], ""
     if baselines:
         encoders[PIXELS] = pixels
@@ -97,29 +102,35 @@ def encode_both(
         if untrained is not None:
             networks.append(untrained)
             encoders[UNTRAINED] = encoder(untrained)
-    how = None if transform is None else {"": transform}
+    how = {"": transform or fitted(settings)}
     with evaluating(*networks):
         bank, queries = (
-            encode(encoders, source, settings, device=device, precision=precision, transforms=how)
-            for source in (data.bank, data.queries)
+            encode(encoders, source, settings, device=device, precision=precision, transforms=how | more)
+            for source, more in ((data.bank, dict(passes)), (data.queries, {}))
         )
-    if not all(bool(rows.h[TRAINED].isfinite().all()) for rows in (bank, queries)):
-        hint = "Evaluate an earlier checkpoint: give its file as RUN."
-        raise DivergedError("The representation is not finite.", hint)
+    require_finite(bank)
+    require_finite(queries)
     return bank, queries, note
 
 
-def score_each(
-    score: Callable[..., Result], train: Features, test: Features, device: torch.device
-) -> dict[str, Result]:
-    """Call `score` with the rows and labels of train and test, on `device`, for each encoder."""
-    train_label, test_label = train.label.to(device), test.label.to(device)
-    return {name: score(train.h[name].to(device), train_label, test.h[name].to(device), test_label) for name in train.h}
+def device_of(objective: Objective) -> torch.device:
+    """Return where an objective is."""
+    return next(objective.parameters()).device
 
 
-def joined_notes(data: Evaluation, bank: Features, queries: Features, *more: str) -> str:
-    """Join what is to be said of the images, and `more`; empty: nothing."""
-    skipped = bank.skipped + queries.skipped
+def require_finite(rows: Features) -> None:
+    """Refuse what the objective made of images if it is not finite.
+
+    Raises:
+        DivergedError: it is not.
+    """
+    if not bool(rows.h[TRAINED].isfinite().all()):
+        hint = "Evaluate an earlier checkpoint: give its file as RUN."
+        raise DivergedError("The representation is not finite.", hint)
+
+
+def joined_notes(data: Evaluation, skipped: int, *more: str) -> str:
+    """Join what is to be said of the images, of which `skipped` cannot be read, and `more`; empty: nothing."""
     left_out = f"{skipped} images could not be read and are left out" if skipped else ""
     return "; ".join(dict.fromkeys(filter(None, (data.note, left_out, *more))))
 
