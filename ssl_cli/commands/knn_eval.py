@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ssl_cli.commands import options
+from ssl_cli.errors import UsageError
 from ssl_cli.protocols.request import FEATURES, KNN, integers, require, require_suited, temperatures
 
 EPILOG = options.examples(
@@ -95,6 +96,14 @@ Confusion = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="PNG: which class is taken for which.", rich_help_panel=options.OUTPUT),
 ]
+WithoutLabels = Annotated[
+    bool,
+    typer.Option(
+        "--without-labels", metavar=options.SWITCH,
+        help="RankMe, alignment, uniformity, consistency of views (as for images without labels)",
+        rich_help_panel=options.SCORE,
+    ),
+]  # fmt: skip
 
 
 def knn_eval(
@@ -105,6 +114,7 @@ def knn_eval(
     feature: ScoredFeature = None,
     protocol: Protocol = None,
     confusion: Confusion = None,
+    without_labels: WithoutLabels = False,
     baselines: options.Baselines = False,
     test_data: options.TestData = None,
     limit: options.Limit = None,
@@ -126,6 +136,10 @@ def knn_eval(
     require_suited(run, data, feature, baselines=baselines)
     if confusion is not None:
         picture(confusion, "confusion")
+    if without_labels and (confusion is not None or baselines or k or temperature or protocol):
+        raise UsageError(
+            "--without-labels measures no neighbours of classes.", "Leave out the other flags of the score."
+        )
     hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
     from ssl_cli.protocols.knn import knn_eval as evaluate  # imports torch: after the arguments are validated
 
@@ -137,6 +151,7 @@ def knn_eval(
         feature=feature,
         protocol=protocol,
         confusion=confusion,
+        without_labels=without_labels,
         baselines=baselines,
         test_data=test_data,
         limit=limit,

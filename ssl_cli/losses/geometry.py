@@ -14,9 +14,9 @@ def spread(z: Tensor) -> Tensor:
     return z.std(0).mean() * math.sqrt(z.shape[1])
 
 
-def uniformity(z: Tensor) -> Tensor:
+def uniformity(z: Tensor, rows: int = ROWS) -> Tensor:
     """Compute log E exp(-2 |x - y|^2) over pairs of unit rows; lower is more even (Wang and Isola 2020, equation 6)."""
-    z = z[:ROWS]
+    z = z[:rows]
     pairs = (z @ z.T).sub_(1).mul_(4).fill_diagonal_(-torch.inf)  # -2 |x - y|^2 = -4 (1 - x.y)
     return pairs.flatten().logsumexp(0) - math.log(len(z) * (len(z) - 1))
 

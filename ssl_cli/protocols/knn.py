@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.images import with_data
-from ssl_cli.data.sources import open_evaluation
+from ssl_cli.config.tree import Settings
+from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.evaluation.evaluate import H, Z, knn_of
+from ssl_cli.errors import NoLabelsError
 from ssl_cli.events import Event
+from ssl_cli.protocols import label_free
 from ssl_cli.protocols.confusion import write_confusion
 from ssl_cli.protocols.encoder import open_encoder
 from ssl_cli.protocols.request import KNN
@@ -26,6 +29,7 @@ def knn_eval(
     feature: str = H,
     protocol: str | None = None,
     confusion: Path | None = None,
+    without_labels: bool = False,
     baselines: bool = False,
     test_data: str | None = None,
     limit: int | None = None,
@@ -35,6 +39,8 @@ def knn_eval(
 ) -> Iterator[Event]:
     """Measure the weighted kNN accuracy of an encoder; the last event is `Evaluated` named `knn`.
 
+    Of images without labels it is named `quality`, and holds what can be said without.
+
     Args:
         run: run folder, checkpoint file, or ONNX file of `sslcli export`.
         data: images of the bank; None: the run's own.
@@ -43,6 +49,7 @@ def knn_eval(
         feature: `h`, the output of the backbone, or `z`, the projector's output of unit length.
         protocol: name of the published protocol that these settings are from, for the result.
         confusion: PNG of the confusion matrix to write.
+        without_labels: measure what needs no labels, though there are some.
         baselines: measure raw pixels and the same network untrained, too.
         test_data: folder of queries; None: what belongs to `data`.
         limit: use the first so many images of each class.
@@ -52,11 +59,16 @@ def knn_eval(
             downloaded.
 
     Raises:
-        SslcliError: no such run, data without labels, features that are not finite, a picture that cannot be written.
+        SslcliError: no such run, no labels for `confusion` or `baselines`, features that are not finite, or a picture
+            that cannot be written.
     """
     trained, transform = open_encoder(run, device, method, projector=feature == Z)
     settings = with_data(trained.settings, data, test_data, limit, machine)
-    images = open_evaluation(settings.data, settings.run.seed)
+    required = confusion is not None or baselines
+    images, why = (None, "") if without_labels else _labelled(settings, required=required)
+    if images is None:
+        yield from label_free.measured(run, trained, settings, feature, transform, why)
+        return
     result = knn_of(
         trained.objective, settings, trained.precision, images, ks=ks, temperatures=temperatures, feature=feature,
         baselines=baselines, details=True, transform=transform,
@@ -67,6 +79,16 @@ def knn_eval(
         result["picture"] = str(confusion)
     words = [feature, _words("k", ks or (result["k"],)), _words("T", temperatures)]
     yield from scored(run, trained, images, "knn", result, words, (*ks, *temperatures))
+
+
+def _labelled(settings: Settings, *, required: bool) -> tuple[Evaluation | None, str]:
+    """Open bank and queries; without labels, unless they are required, return None and why."""
+    try:
+        return open_evaluation(settings.data, settings.run.seed), ""
+    except NoLabelsError as error:
+        if required:
+            raise
+        return None, f"{error.message.rstrip('.')}: measured without"
 
 
 def _words(letter: str, values: Sequence[float]) -> str:

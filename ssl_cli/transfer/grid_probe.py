@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +109,7 @@ def grid_probe(passes: Sequence[Tensor], labels: Tensor, *, classes: int, seed: 
     x, images = rows.sub_(mean).div_(scale), len(labels)
     order = torch.randperm(images, generator=torch.Generator().manual_seed(seed)).to(labels.device)
     held, rest = order.tensor_split([int(HELD_OUT * images)])
-    repeated, grid = labels.repeat(len(passes)), torch.cartesian_prod(torch.tensor(RATES), torch.tensor(PENALTIES))
+    repeated, grid = labels.repeat(len(passes)), torch.tensor([*product(RATES, PENALTIES)], dtype=torch.float64)
 
     def train(rows: Tensor, settings: Tensor) -> tuple[Tensor, Tensor]:
         rates, penalties = settings.T

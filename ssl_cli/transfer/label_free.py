@@ -1,9 +1,10 @@
-"""How good a representation is, without labels: RankMe, and how well an image is found again by a view of it."""
+"""How good a representation is, without labels: RankMe, alignment, uniformity, and whether a view finds its image."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_cli.losses.geometry import uniformity
 from ssl_cli.transfer.knn import SIMILARITIES
 
 EPSILON = 1e-7
@@ -50,3 +51,25 @@ def consistency(images: Tensor, views: Tensor) -> float:
         nearest = (similarity <= own).all(1)
         found += float((nearest / (similarity == own).sum(1).clamp(min=1)).sum())
     return found / len(images)
+
+
+@torch.no_grad()
+def alignment(first: Tensor, second: Tensor) -> float:
+    """Compute the mean squared distance of two views of an image, `(N,F)` each, of length one; lower is closer.
+
+    Wang and Isola 2020, arXiv 2005.10242, equation 5 with alpha = 2.
+    """
+    first, second = (F.normalize(rows.double(), dim=1) for rows in (first, second))
+    return float((first - second).square().sum(1).mean())
+
+
+def measures(images: Tensor, view: Tensor, second: Tensor | None = None) -> dict[str, float]:
+    """Compute `consistency` and `rankme` of images and a view of each, `(N,F)`; with a second view also the geometry.
+
+    That is `alignment` of the two views, and `uniformity` of all pairs of first views, divided by their length.
+    """
+    found = {"consistency": consistency(images, view), "rankme": rankme(images)}
+    if second is None:
+        return found
+    even = float(uniformity(F.normalize(view.double(), dim=1), len(view))) if len(view) > 1 else 0.0
+    return {**found, "alignment": alignment(view, second), "uniformity": even}

@@ -81,6 +81,40 @@ def confused(confusion: Mapping[str, Any], per_class: Mapping[str, Mapping[str, 
         yield "" if place else "confused", f"{names[row]} taken for {names[column]}: {of}"
 
 
+def label_free(result: Mapping[str, Any]) -> Iterator[Line]:
+    """Word what is measured without labels, each number with its value for the untrained network."""
+    trained, untrained = result["trained"], result.get("untrained")
+    near = f"{percent(trained['consistency'])} of {result['images']:,} images"
+    near += " are the nearest neighbour of a view of theirs"
+    rank = f"RankMe {trained['rankme']:.1f} of {result['width']:,} dimensions of {result.get('feature', 'h')}"
+    started = bool(result.get("started"))
+    if untrained:
+        name = baseline_name("untrained", started=started)
+        near += f" ({percent(untrained['consistency'])} by {name})"
+        rank += f" ({'untrained' if not started else 'as it started'} {untrained['rankme']:.1f})"
+    yield "quality", near
+    yield "", rank
+    if "alignment" in trained:
+        yield from _geometry(result)
+    if result.get("note"):
+        yield "note", safe(result["note"])
+
+
+def _geometry(result: Mapping[str, Any]) -> Iterator[Line]:
+    """Word alignment and uniformity, how they moved in training, and what all of it means."""
+    trained, untrained = result["trained"], result.get("untrained")
+    start = "as it started" if result.get("started") else "untrained"
+    for name, what in (("alignment", "mean squared distance of two views"), ("uniformity", "log mean potential")):
+        before = f" ({start} {untrained[name]:.3f})" if untrained else ""
+        yield "", f"{name} {trained[name]:.3f}{before}: {what}, of length one"
+    for place, (name, moved) in enumerate(result.get("trend", {}).items()):
+        words = f"{name.replace('_', ' ')} {moved['first']:.3f} to {moved['last']:.3f}"
+        yield "" if place else "training", f"{words} from step {moved['first_step']:,} to {moved['last_step']:,}, on z"
+    yield "meaning", f"{safe(result['meaning'])}."
+    if result.get("step") is not None:
+        yield "checkpoint", f"step {result['step']:,}"
+
+
 def _pairs(counts: Sequence[Sequence[float]]) -> Iterator[tuple[float, int, int]]:
     for i, row in enumerate(counts):
         yield from ((count, i, j) for j, count in enumerate(row) if count and i != j)

@@ -12,7 +12,7 @@ from ssl_cli.ui import accuracy, bench, sizes, vectors
 from ssl_cli.ui.accuracy import Line
 from ssl_cli.ui.screen import TRAINING, Screen
 from ssl_cli.ui.text import percent, rate, safe
-from ssl_cli.verdict import Advice, Score, Training, advise, baseline_name
+from ssl_cli.verdict import Advice, Score, Training, advise
 
 MEASURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds": ("time", format_seconds),
@@ -73,6 +73,8 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
     for name, result in screen.results.items():
         if name in {"knn", "linear"} and command not in TRAINING:
             yield from accuracy.lines(name, result)
+        elif name == "quality" and command not in TRAINING:
+            yield from accuracy.label_free(result)
         elif name == "export":
             yield from _export(result)
         elif name in vectors.LINES:
@@ -128,7 +130,7 @@ def _measured(command: str, screen: Screen) -> Iterator[Line]:
     elif "knn" in screen.results:
         yield from accuracy.lines("knn", screen.results["knn"])
     elif screen.results.get("quality", {}).get("measure") == "consistency":
-        yield from _label_free(screen.results["quality"])
+        yield from accuracy.label_free(screen.results["quality"])
     elif screen.online:
         last = screen.online[-1]
         how = f"while training, on training images (k {last.result['k']})"
@@ -205,23 +207,6 @@ def _advice(screen: Screen) -> Advice:
     found = advise(Training(screen.steps, screen.steps, epochs, run=out), score)
     note, alarming = screen.chance_note()
     return found if found.message or knn or not alarming else Advice(f"The loss is {note}.")
-
-
-def _label_free(result: Mapping[str, Any]) -> Iterator[Line]:
-    """Word neighbour consistency and RankMe, each with its value for the untrained network."""
-    trained, untrained = result["trained"], result.get("untrained")
-    near = f"{percent(trained['consistency'])} of {result['images']:,} images"
-    near += " are the nearest neighbour of a view of theirs"
-    rank = f"RankMe {trained['rankme']:.1f} of {result['width']:,} dimensions of h"
-    started = bool(result.get("started"))
-    if untrained:
-        name = baseline_name("untrained", started=started)
-        near += f" ({percent(untrained['consistency'])} by {name})"
-        rank += f" ({'untrained' if not started else 'as it started'} {untrained['rankme']:.1f})"
-    yield "quality", near
-    yield "", rank
-    if result.get("note"):
-        yield "note", safe(result["note"])
 
 
 def _classified(result: Mapping[str, Any]) -> Iterator[Line]:

@@ -39,7 +39,7 @@ from ssl_cli.ui.text import per_step, percent, safe
 
 REFRESH = 4
 LABEL = 11
-PROSE = {"verdict", "advice", "note", "warning", "problem", "protocol", "task"}
+PROSE = {"verdict", "advice", "note", "warning", "problem", "protocol", "task", "meaning"}
 """Labels of lines that may wrap between words."""
 SKIPS_SHOWN = 20
 LONGEST_LINE = 160

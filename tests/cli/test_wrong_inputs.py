@@ -124,7 +124,7 @@ TABLE = [
     Wrong("knn-eval runs/first -k 0", 2, "'-k'", "sslcli knn-eval --help"),
     Wrong("knn-eval runs/first --temperature inf", 2, "not a finite number", "sslcli knn-eval --help"),
     Wrong("linear-eval runs/first --limit 0", 2, "'--limit'", "sslcli linear-eval --help"),
-    Wrong("knn-eval runs/first photos", 3, "no labels", "one folder per class"),
+    Wrong("linear-eval runs/first photos", 3, "no labels", "one folder per class"),
     Wrong("knn-eval runs/first nope/", 3, "folder nope does not exist", ""),
     Wrong("linear-eval runs/first --device gpu", 2, "no device 'gpu'", "--device cpu"),
     Wrong("knn-eval runs/first cifar10", 3, "'cifar10' is not in the data folder", "--download"),

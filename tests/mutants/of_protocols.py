@@ -5,6 +5,9 @@ from tests.mutants.mutant import Mutant
 KNN, TALLY = "ssl_cli/transfer/knn.py", "ssl_cli/transfer/tally.py"
 ENCODER, REQUEST = "ssl_cli/protocols/encoder.py", "ssl_cli/protocols/request.py"
 ORACLE, TALLY_TESTS = ("tests/oracle/test_knn.py",), ("tests/transfer/test_tally.py",)
+GRID, SGD, LINEAR = "ssl_cli/transfer/grid_probe.py", "ssl_cli/transfer/sgd_probe.py", "ssl_cli/protocols/linear.py"
+GRID_TESTS, SGD_TESTS = ("tests/transfer/test_grid_probe.py",), ("tests/transfer/test_sgd_probe.py",)
+LINEAR_TESTS, FREE_TESTS = ("tests/protocols/test_linear.py",), ("tests/oracle/test_label_free.py",)
 ONNX_TESTS, REQUEST_TESTS = ("tests/protocols/test_onnx.py",), ("tests/protocols/test_request.py",)
 
 MUTANTS = [
@@ -27,4 +30,20 @@ MUTANTS = [
            ONNX_TESTS),
     Mutant(None, "a-protocol-overrides-what-is-given", "ssl_cli/commands/knn_eval.py", "integers(k) if k else ", "",
            REQUEST_TESTS),
+    Mutant(None, "no-nesterov", GRID, "slope.add_(moved_weight, alpha=MOMENTUM)", "moved_weight", GRID_TESTS),
+    Mutant(None, "the-penalty-falls-on-biases", GRID, "error.sum(0)", "error.sum(0) + decay * bias", GRID_TESTS),
+    Mutant(None, "held-out-images-train", GRID, "weights, biases = train(others, settings)",
+           "weights, biases = train(torch.arange(len(x)), settings)", GRID_TESTS),
+    Mutant(None, "what-diverges-is-best", GRID, "return -1.0, -math.inf", "return 2.0, 0.0", GRID_TESTS),
+    Mutant(None, "steps-at-other-epochs", SGD, "milestones=(60, 80)", "milestones=(30, 60)", SGD_TESTS),
+    Mutant(None, "the-rate-ignores-the-batch", SGD, 'lr_rule="linear", ', 'lr_rule="none", ', SGD_TESTS),
+    Mutant(None, "what-is-left-of-a-part-is-lost", SGD, "[h[whole:]], [labels[whole:]]", "[], []", SGD_TESTS),
+    Mutant(None, "every-epoch-has-the-same-views", LINEAR, "augmented(pipeline, epoch)}\n            for",
+           "augmented(pipeline)}\n            for", LINEAR_TESTS),
+    Mutant(None, "every-epoch-has-the-same-order", LINEAR, "draws.permutation(seed, images, epoch)",
+           "draws.permutation(seed, images, 0)", LINEAR_TESTS),
+    Mutant(None, "crops-are-pretraining-s", LINEAR, "crop=crop, normalize", "crop=how.crop, normalize", LINEAR_TESTS),
+    Mutant(None, "even-of-the-first-rows", "ssl_cli/transfer/label_free.py", ", len(view))) if", ")) if", FREE_TESTS),
+    Mutant(None, "a-step-s-first-line-counts", "ssl_cli/protocols/label_free.py", 'steps[int(event["step"])] = numbers',
+           'steps.setdefault(int(event["step"]), numbers)', ("tests/protocols/test_label_free.py",)),
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ssl_cli.transfer import label_free
-from ssl_cli.transfer.label_free import consistency, rankme
+from ssl_cli.transfer.label_free import alignment, consistency, measures, rankme
 
 
 def plain_rankme(h: np.ndarray) -> float:
@@ -62,3 +62,25 @@ def test_consistency_of_known_rows() -> None:
     assert consistency(torch.ones(8, 3), torch.ones(8, 3)) == pytest.approx(1 / 8)
     with pytest.raises(ValueError, match="a view of each image"):
         consistency(torch.eye(5), torch.eye(4))
+
+
+def test_alignment_and_uniformity_of_plain_loops() -> None:
+    """Wang and Isola 2020, equations 5 (alpha 2) and 6 (t 2), of rows of length one; more than 512 of them."""
+    draw = np.random.default_rng(0)
+    images, first, second = (draw.normal(size=(530, 4)) + 0.3 for _ in range(3))
+    a, b = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (first, second))
+    distance = sum(float(((a[i] - b[i]) ** 2).sum()) for i in range(530)) / 530
+    potential = sum(float(np.exp(-2 * ((a[i] - a[:i]) ** 2).sum(1)).sum()) for i in range(530)) / (530 * 529 / 2)
+    found = measures(*(torch.from_numpy(rows) for rows in (images, first, second)))
+    assert found["alignment"] == pytest.approx(distance, rel=1e-9)
+    assert found["uniformity"] == pytest.approx(math.log(potential), rel=1e-9)
+    assert found["rankme"] == pytest.approx(plain_rankme(images), rel=1e-9)
+    assert found["consistency"] == consistency(torch.from_numpy(images), torch.from_numpy(first))
+
+
+def test_geometry_of_known_rows() -> None:
+    assert alignment(torch.eye(3), 5 * torch.eye(3)) == 0.0
+    assert alignment(torch.eye(3), -torch.eye(3)) == 4.0
+    assert measures(torch.ones(5, 3), torch.ones(5, 3), torch.ones(5, 3))["uniformity"] == pytest.approx(0, abs=1e-9)
+    assert measures(torch.eye(2), torch.eye(2)).keys() == {"consistency", "rankme"}
+    assert measures(torch.ones(1, 2), torch.ones(1, 2), torch.ones(1, 2))["uniformity"] == 0.0

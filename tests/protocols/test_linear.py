@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_cli import draws
 from ssl_cli.data.sources import open_evaluation
+from ssl_cli.engine.evaluation.features import augmented
 from ssl_cli.errors import SslcliError
 from ssl_cli.events import Encoded, Evaluated
 from ssl_cli.nn.evaluating import fingerprint
@@ -36,7 +38,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, how in PROTOCOLS.items():
         schedule = how.schedule.model_copy(update={"epochs": 3.0})
         brief = replace(how, schedule=schedule, small_batch=24)
-        monkeypatch.setitem(sgd_probe.PROTOCOLS, name, brief)  # type: ignore[arg-type]
+        monkeypatch.setitem(sgd_probe.PROTOCOLS, name, brief)
     monkeypatch.setattr(module, "PART", 40)
     monkeypatch.setattr(grid_probe, "EPOCHS", 2)
 
@@ -80,13 +82,11 @@ def test_each_epoch_takes_every_image_once_in_new_views_and_a_new_order(
     pipeline, orders = crops_and_flips(settings), list[list[int]]()
     for epoch in range(3):
         h, labels = (torch.cat(parts) for parts in zip(*seen[3 * epoch : 3 * epoch + 3], strict=True))
-        order = module.draws.permutation(0, 64, epoch)
+        order = draws.permutation(0, 64, epoch)
         assert torch.equal(labels, data.bank.labels[order])
         for row in (0, 40, 63):
             index = order[row : row + 1]
-            one = module.augmented(pipeline, epoch)(
-                Batch(data.bank.read(int(index))[None], data.bank.labels[index], index)
-            )
+            one = augmented(pipeline, epoch)(Batch(data.bank.read(int(index))[None], data.bank.labels[index], index))
             with torch.no_grad():
                 wanted = objective.represent(one)  # type: ignore[arg-type]
             torch.testing.assert_close(h[row : row + 1], wanted, rtol=1e-4, atol=1e-5)

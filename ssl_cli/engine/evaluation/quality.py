@@ -11,13 +11,13 @@ from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_evaluation
 from ssl_cli.data.split import subset
 from ssl_cli.engine.build import build_untrained
-from ssl_cli.engine.evaluation.evaluate import TRAINED, UNTRAINED, knn_of
-from ssl_cli.engine.evaluation.features import VIEW, augmented, encode, fitted
+from ssl_cli.engine.evaluation.evaluate import TRAINED, UNTRAINED, H, Z, device_of, knn_of, require_finite
+from ssl_cli.engine.evaluation.features import VIEW, Transform, augmented, encode, fitted
 from ssl_cli.errors import DataError, NoLabelsError, SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.objective import Objective
-from ssl_cli.transfer.label_free import consistency, rankme
+from ssl_cli.transfer.label_free import measures
 from ssl_cli.verdict import Score, advise, training_of
 
 QUERIES, BANK, UNLABELLED = 2_000, 10_000, 2_000
@@ -25,6 +25,7 @@ QUERIES, BANK, UNLABELLED = 2_000, 10_000, 2_000
 PART, FEWEST = 5, 200
 """Of the images that training has seen, one in so many: a forward pass of one view by two networks, where a step has
 forward and backward passes of two views, so less than a tenth of the time. And images that are always allowed."""
+SECOND = " second view"
 _STREAM = -3
 
 
@@ -76,21 +77,35 @@ def quality(
         yield Warned(step=step, message=f"The quality was not measured: {ours.message}", hint=ours.hint)
 
 
-def label_free(objective: Objective, settings: Settings, precision: str, source: Source, count: int) -> dict[str, Any]:
-    """Measure neighbour consistency and RankMe of h on `count` images, of the encoder and of the same one untrained."""
-    device, seed = next(objective.parameters()).device, settings.run.seed
+def label_free(
+    objective: Objective, settings: Settings, precision: str, source: Source, count: int, *, feature: str = H,
+    compared: bool = True, geometry: bool = False, transform: Transform | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure neighbour consistency and RankMe on `count` images, of the encoder and of the same one untrained.
+
+    Args:
+        objective: the encoder.
+        settings: of the images and their views.
+        precision: of the forward pass.
+        source: the images, of which some are chosen by the seed.
+        count: images at most.
+        feature: `h`, or `z`, the projector's output.
+        compared: measure the untrained network, too.
+        geometry: measure alignment and uniformity, too: another view of each image.
+        transform: what is done to an image first; None: the test transform.
+    """
+    device, seed = device_of(objective), settings.run.seed
     part = subset(source, draws.permutation(seed, len(source), _STREAM)[:count].sort().values)
-    untrained, note = build_untrained(settings, device)
+    untrained, note = build_untrained(settings, device) if compared else (None, "")
     networks = {TRAINED: objective} | ({} if untrained is None else {UNTRAINED: untrained})
-    encoders = {name: network.represent for name, network in networks.items()}
+    encoders = {name: network if feature == Z else network.represent for name, network in networks.items()}
     with evaluating(*networks.values()):
-        view = augmented(Pipeline(settings.views, settings.data.size, seed))
-        both = {"": fitted(settings), VIEW: view}
-        rows = encode(encoders, part, settings, device=device, precision=precision, transforms=both)
-    found = {
-        name: {"consistency": consistency(rows.h[name], rows.h[name + VIEW]), "rankme": rankme(rows.h[name])}
-        for name in encoders
-    }
+        pipeline = Pipeline(settings.views, settings.data.size, seed)
+        made = {"": transform or fitted(settings), VIEW: augmented(pipeline)}
+        made |= {SECOND: augmented(pipeline, view=1)} if geometry else {}
+        rows = encode(encoders, part, settings, device=device, precision=precision, transforms=made)
+    require_finite(rows)
+    found = {name: measures(*(rows.h[name + suffix] for suffix in made)) for name in encoders}
     width = rows.h[TRAINED].shape[1]
     facts = {"images": len(rows.label), "width": width, "started": settings.model.init_from is not None}
     return {"measure": "consistency", **facts, "note": note, **found}
