@@ -16,6 +16,7 @@ from ssl_cli.protocols.encoder import open_encoder
 from ssl_cli.protocols.request import KNN
 from ssl_cli.protocols.result import scored
 
+NO_LABELS = "no kNN accuracy: it needs images with labels, of two classes at least"
 IN_A_NAME = 4
 """Values of k or of the temperature that a file's name lists; of more, the first and how many."""
 
@@ -85,10 +86,10 @@ def _labelled(settings: Settings, *, required: bool) -> tuple[Evaluation | None,
     """Open bank and queries; without labels, unless they are required, return None and why."""
     try:
         return open_evaluation(settings.data, settings.run.seed), ""
-    except NoLabelsError as error:
+    except NoLabelsError:
         if required:
             raise
-        return None, f"{error.message.rstrip('.')}: measured without"
+        return None, NO_LABELS
 
 
 def _words(letter: str, values: Sequence[float]) -> str:

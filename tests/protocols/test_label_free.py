@@ -52,7 +52,7 @@ def test_images_without_labels_are_measured_without(here: Path, feature: str) ->
     assert found["trained"].keys() == found["untrained"].keys() == MEASURES
     assert (found["images"], found["feature"], found["meaning"]) == (12, feature, MEANING)
     assert found["width"] == (32 if feature == "h" else 128)
-    assert "have no labels" in found["note"]
+    assert "it needs images with labels" in found["note"]
     moved = {"first": 0.5, "first_step": 0, "last": 0.2, "last_step": 20}
     assert found["trend"]["alignment"] == moved
     assert found["trend"].keys() == {"alignment", "uniformity"}
