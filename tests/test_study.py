@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,11 +23,13 @@ from ssl_cli.cli import main
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import build_objective
+from ssl_cli.errors import ResourceError
 from ssl_cli.runs import find_runs
 from ssl_cli.signals import StopRequest
 from ssl_cli.study import chart, child, prepare
 from ssl_cli.study.book import read, write
 from ssl_cli.study.run import Runner
+from ssl_cli.study.table import STUDIES
 from tests.data.pictures import save
 
 SETS = (
@@ -63,7 +66,7 @@ def make_it_quick(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Runner, "train", staticmethod(in_process), raising=False)
     patch.setattr(Runner.__init__, "__defaults__", (in_process,))
     patch.setattr(prepare.Trial, "rate", 96.0)  # an epoch takes a second
-    patch.setattr(prepare, "FEWEST_STEPS", 3)
+    patch.setitem(STUDIES, "temperature", replace(STUDIES["temperature"], steps=3))
     patch.setattr(chart, "draw", lambda summary, folder: [])
 
 
@@ -233,7 +236,7 @@ def is_training(out: Path) -> bool:
 @pytest.mark.slow
 def test_signals_and_kills_lose_nothing(tmp_path: Path) -> None:
     """SIGTERM in the first run, a kill of the study in the second; then all is as if nothing had happened."""
-    out, words = tmp_path / "study", ["temperature", *ARMS, "--time", "600s", *WORDS]
+    out, words = tmp_path / "study", ["temperature", *ARMS, "--time", "300s", *WORDS]
     process = start(out, *words)
     wait(process, lambda: is_training(out / f"{ONE}-seed0"))
     process.send_signal(signal.SIGTERM)
@@ -259,3 +262,37 @@ def test_signals_and_kills_lose_nothing(tmp_path: Path) -> None:
         assert main([*line, "--json"]) == 0
         ours, theirs = (checkpoint.load(checkpoint.locate(str(where))[0])["objective"] for where in (path, alone))
         assert all(value.equal(theirs[name]) for name, value in ours.items()), path.name
+
+
+@pytest.mark.slow
+def test_costs_are_measured_or_those_of_the_plan(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The large batch does not fit directly: it is the plan's figure, marked as such, and never run."""
+    words = ["--set", "model.width=0.0625", "--set", "data.size=8", "--set", "data.images=64", "--seeds", "1"]
+    monkeypatch.setattr(prepare, "_plan", refusing_direct(prepare._plan))
+    out = tmp_path / "cost"
+    arms = ["--arms", "end-to-end-b64-cached,end-to-end-b64-direct"]
+    code, document, err = run("cost", *arms, "--time", "40s", *words, "--out", str(out))
+    assert code == 0, err
+    direct, cached = sorted(document["arms"], key=lambda arm: arm["trained"])
+    assert (direct["trained"], cached["trained"]) == (False, True)
+    assert [found["arm"] for found in document["runs"]] == ["end-to-end-b64-cached"]
+    assert document["runs"][0]["per_thousand"] > 0
+    assert "knn" not in document["runs"][0]
+    assert "(plan)" in document["advice"]
+    assert main(["study", "show", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert [line.count("(plan)") for line in text.splitlines() if line.startswith("end-to-end-b64-")] == [2, 0]
+    assert "93.0 GB (estimate)" in text
+
+
+def refusing_direct(plan: Any) -> Any:
+    """A plan that does not fit the memory in mode direct, unless all memory there is may be taken."""
+
+    def planned(asked: Settings, source: Any) -> Any:
+        if asked.hardware.mode == "direct" and asked.hardware.memory != prepare.ENOUGH:
+            raise ResourceError("It does not fit.")
+        return plan(asked, source)
+
+    return planned

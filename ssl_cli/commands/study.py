@@ -164,7 +164,6 @@ def _plan(book: "Book", folder: Path, *, as_json: bool) -> int:
 def _run(runner: "Runner", book: "Book", *, as_json: bool) -> int:
     """Run what is left of a study, in turns, and report it; return the exit code."""
     from ssl_cli.study.book import write
-    from ssl_cli.study.budget import order
     from ssl_cli.ui import study as display
 
     folder = runner.folder
@@ -172,8 +171,7 @@ def _run(runner: "Runner", book: "Book", *, as_json: bool) -> int:
     with lock.acquire(folder):
         write(folder, book)
         sys.stderr.writelines(f"{line}\n" for line in display.plan(book, folder))
-        turns = order([arm.name for arm in book.arms], book.asked.all_seeds)
-        for number, (arm, seed) in enumerate(turns, 1):
+        for number, (arm, seed) in enumerate(book.turns, 1):
             if book.result(arm, seed) is not None:
                 continue
             sys.stderr.write(f"\n{display.title(book, arm, seed, number)}\n")
@@ -198,8 +196,9 @@ def _report(book: "Book", folder: Path, *, as_json: bool) -> int:
     from ssl_cli.ui import study as display
     from ssl_cli.ui.document import write_document
 
-    paths = draw(Summary(book), folder)
-    charts = [f"chart      {safe(path)}" for path in paths] or [f"chart      {MISSING}"]
+    summary = Summary(book)
+    paths = draw(summary, folder)
+    charts = [f"chart      {safe(path)}" for path in paths] or [f"chart      {MISSING}"] * bool(summary.qualities)
     document = {**display.document(book, folder), "charts": list(map(str, paths))}
     write_document("study", document, [*display.lines(book, folder), *charts], as_json=as_json)
     return DONE
@@ -213,7 +212,7 @@ def _stopped(book: "Book", folder: Path, stop: Interrupted, *, as_json: bool) ->
     again = f"sslcli study --resume --out {shlex.quote(str(folder))}"
     document = display.document(book, folder)
     document["error"] = {"code": stop.code, "message": f"Stopped: {stop.reason}.", "hint": again}
-    done, runs = len(book.results), len(book.arms) * book.asked.seeds
+    done, runs = len(book.results), len(book.turns)
     what = f"stopped    after {done} of {runs} runs: {safe(stop.reason)} ({EXIT_CODES[stop.code]})"
     write_document("study", document, (what, f"next       {again}"), as_json=as_json)
     return stop.code

@@ -12,6 +12,7 @@ from ssl_cli.config.sources import Settled, settle
 from ssl_cli.config.toml_file import nest
 from ssl_cli.errors import UsageError
 from ssl_cli.planning import record
+from ssl_cli.study.budget import order
 from ssl_cli.study.table import methods_of, study_named
 
 KIND = record.Kind("study", flags={"name": "NAME", "data": "DATA", "sets": "--set"})
@@ -98,7 +99,8 @@ class Asked:
 class Planned:
     """An arm as it will be run: its settings, whole and as nested tables, and what its plan expects.
 
-    `differs` holds the settings that set it apart, by dotted key; `share` is that of the table.
+    `differs` holds the settings that set it apart, by dotted key; `share` is that of the table. An arm that would not
+    fit the memory is not `trained`: there is only what its plan expects.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Planned:
     differs: dict[str, Any]
     share: Number = 1.0
     expected: dict[str, Number] = field(default_factory=dict)
+    trained: bool = True
 
     @property
     def batch(self) -> int:
@@ -146,7 +149,8 @@ class Result:
     """What a run reached: its `state`, a reason where that is not finished, and numbers by name.
 
     Numbers are `knn`, `linear` (fractions), `consistency`, `rankme` where there are no labels, `untrained` and `pixels`
-    of the first arm, `queries`, `seconds`, `peak_memory`, `steps`, `epochs`, `rate`; unknown ones are absent.
+    of the first arm, `queries`, `seconds`, `peak_memory`, `steps`, `epochs`, `rate`, and `per_thousand`, seconds of
+    1,000 images; unknown ones are absent.
     """
 
     arm: str
@@ -180,6 +184,11 @@ class Book:
             if name in result.numbers and result.arm in found:
                 found[result.arm][result.seed] = result.numbers[name]
         return found
+
+    @property
+    def turns(self) -> list[tuple[str, int]]:
+        """Return arm and seed of each run, in turns."""
+        return order([arm.name for arm in self.arms if arm.trained], self.asked.all_seeds)
 
     def failed(self, arm: str) -> list[Result]:
         """Return the runs of an arm that ended without a result."""

@@ -9,6 +9,7 @@ from ssl_cli import disk
 from ssl_cli.study.summary import COSTS, QUALITIES, RIVALRY, Row, Summary
 from ssl_cli.study.table import ALONE, OPERATIONS
 
+AUGMENTATIONS = "augmentations"
 STEM, FORMATS = "study", ("png", "svg")
 MISSING = "Charts as files need matplotlib: pip install 'sslcli[plot]', then sslcli study show DIR."
 UNITS = {"seconds": ("minutes of a run", 1 / 60), "peak_memory": ("peak memory in GB", 1e-9), "batch": ("batch", 1.0)}
@@ -30,11 +31,13 @@ def draw(summary: Summary, folder: Path) -> list[Path]:
         return []
     if summary.book.asked.name == RIVALRY:
         figure = _fronts(Figure, summary)
-    elif summary.book.asked.name == "augmentations":
+    elif summary.book.asked.name == AUGMENTATIONS:
         figure = _matrix(Figure, summary)
     else:
         figure = _intervals(Figure, summary)
-    figure.suptitle(f"{summary.book.asked.name}: {summary.n} seeds, bars are standard errors", fontsize=10)
+    seeds = f"{summary.n} seed{'s' * (summary.n != 1)}"
+    bars = "; bars are standard errors" if summary.n > 1 and summary.book.asked.name != AUGMENTATIONS else ""
+    figure.suptitle(f"{summary.book.asked.name}: {seeds}{bars}", fontsize=10)
     paths = []
     for kind in FORMATS:
         content = BytesIO()
@@ -50,10 +53,10 @@ def _colours(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _fronts(figure_kind: Any, summary: Summary) -> Any:
-    """Draw each quality against each cost, the arms on the Pareto front joined."""
+    """Draw each quality against each cost, the arms on the Pareto front joined; hollow are those of less time."""
     figure = figure_kind(figsize=(11, 3.6 * len(summary.qualities)), layout="constrained")
     panels = figure.subplots(len(summary.qualities), len(COSTS), squeeze=False)
-    colours = _colours(summary.rows)
+    colours, shapes, full = _colours(summary.rows), _shapes(summary.rows), max(row.arm.share for row in summary.rows)
     for line, quality in enumerate(summary.qualities):
         for place, cost in enumerate(COSTS):
             panel, (words, scale) = panels[line][place], UNITS[cost]
@@ -61,15 +64,28 @@ def _fronts(figure_kind: Any, summary: Summary) -> Any:
             for row in rows:
                 mean = row.means[quality]
                 x, y, error = row.cost[cost] * scale, 100 * mean.value, 100 * (mean.error or 0)
-                panel.errorbar(x, y, yerr=error, fmt="o", color=colours[row.arm.method], capsize=3, markersize=5)
-                panel.annotate(row.arm.name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=6)
+                colour, fill = colours[row.arm.method], None if row.arm.share == full else "white"
+                panel.errorbar(
+                    x, y, yerr=error, fmt=shapes[row.arm.name], color=colour, markerfacecolor=fill or colour,
+                    capsize=3, label=row.arm.name,
+                )  # fmt: skip
             on = [summary.row(name) for name in summary.front(cost, quality)]
             xs, ys = [row.cost[cost] * scale for row in on], [100 * row.means[quality].value for row in on]
             panel.step(xs, ys, where="post", color="#777777", linewidth=1, zorder=0)
             panel.set_xlabel(words)
             panel.set_ylabel(f"{QUALITIES[quality]} top-1 in %")
             panel.margins(0.15)
+            if cost == "batch":
+                panel.set_xscale("log", base=2)
+    handles, names = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), fontsize=8, frameon=False)
     return figure
+
+
+def _shapes(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the marker of each arm: a circle for the smallest batch of its method, a square for a larger one."""
+    smallest = {row.arm.method: min(r.arm.batch for r in rows if r.arm.method == row.arm.method) for row in rows}
+    return {row.arm.name: "o" if row.arm.batch == smallest[row.arm.method] else "s" for row in rows}
 
 
 def _intervals(figure_kind: Any, summary: Summary) -> Any:
@@ -106,7 +122,8 @@ def _matrix(figure_kind: Any, summary: Summary) -> Any:
     for line, values in enumerate(table):
         for place, value in enumerate(values):
             if value == value:
-                panel.text(place, line, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white")
+                colour = "black" if picture.norm(value) > 0.6 else "white"
+                panel.text(place, line, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)
     panel.set_xticks(range(len(OPERATIONS)), OPERATIONS, rotation=45)
     panel.set_yticks(range(len(OPERATIONS)), OPERATIONS)
     figure.colorbar(picture, label=f"{QUALITIES[summary.quality]} top-1 in %")

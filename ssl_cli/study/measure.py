@@ -12,14 +12,17 @@ from ssl_cli.engine.evaluation.quality import label_free
 from ssl_cli.errors import DivergedError, NoLabelsError
 from ssl_cli.protocols.linear import linear_of
 from ssl_cli.study.book import Book, Planned
+from ssl_cli.study.table import study_named
 
 
 def measure(run: Path, book: Book, arm: Planned) -> dict[str, Any]:
     """Return kNN and linear top-1 on held-out training images; without labels neighbour consistency and RankMe.
 
     The first arm's runs also give kNN of raw pixels and of the untrained network. Consistency is of the first arm's
-    views for all arms. A representation that is not finite has no numbers.
+    views for all arms. A representation that is not finite has no numbers, nor has a study of costs.
     """
+    if study_named(book.asked.name).is_cost:
+        return {}
     trained = open_run(str(run), book.about.device)
     settings, objective, precision = trained.settings, trained.objective, trained.precision
     first = book.arms[0]

@@ -18,11 +18,12 @@ from ssl_cli.engine.plan.budget import budget
 from ssl_cli.engine.plan.measure import choose_arithmetic
 from ssl_cli.engine.plan.plan import Plan, cap_queue, make_plan
 from ssl_cli.engine.plan.size import size
-from ssl_cli.planning.size import FEWEST_STEPS, batch_for
+from ssl_cli.errors import ResourceError
+from ssl_cli.planning.size import batch_for
 from ssl_cli.registry import is_library_backbone
 from ssl_cli.study.book import About, Asked, Book, Planned
 from ssl_cli.study.budget import Cost, divide
-from ssl_cli.study.table import Arm, Given, chosen, methods_of, study_named
+from ssl_cli.study.table import Arm, Given, Study, chosen, methods_of, study_named
 
 START, PLANNING, FITTING = 6.0, 6.0, 3.0
 """Seconds until a process trains: imports; and its plan, which counts as time of a run that has a time. And those of
@@ -33,6 +34,8 @@ ENCODED, EVALUATED = 2.0, 0.15
 """Images encoded in the time that one is trained on, all encodings for a run counted; and share of a run's time."""
 FEWEST, BANK, QUERIES = 600, 10_000, 2_000
 """Images to measure with: at least, in all; and at most."""
+ENOUGH = 10**15
+"""Bytes within which any arm can be planned."""
 WARMUP, OPEN = 0.1, ("schedule.epochs", "schedule.warmup")
 CHEAP = ("augment.", "schedule.", "optim.", "run.time", "method.temperature", "method.ema")
 """Settings that hardly change the time of a step."""
@@ -40,21 +43,22 @@ CHEAP = ("augment.", "schedule.", "optim.", "run.time", "method.temperature", "m
 
 @dataclass(frozen=True)
 class Trial:
-    """An arm with its settings, and the plan of a run of it."""
+    """An arm with its settings, and the plan of a run of it; `fits` within the memory or does not."""
 
     arm: Arm
     settings: Settings
     plan: Plan
+    fits: bool = True
 
     @property
     def rate(self) -> float:
         """Return the images per second that the plan expects."""
         return float(self.plan.expected["rate"])
 
-    def cost(self, equal: str, images: int, overhead: float) -> Cost:
+    def cost(self, study: Study, images: int, overhead: float) -> Cost:
         """Return what a run takes: for each second of an arm that has all, or for each of its epochs."""
-        steps = FEWEST_STEPS * self.settings.run.batch / self.rate
-        if equal == "time":
+        steps = study.steps * self.settings.run.batch / self.rate
+        if study.equal == "time":
             return Cost(self.arm.name, self.arm.share, steps + PLANNING, overhead)
         return Cost(self.arm.name, self.arm.share * images / self.rate, steps, overhead + PLANNING)
 
@@ -81,10 +85,11 @@ def prepare(asked: Asked) -> Book:
     common = _pinned(sized[methods[0]])
     batches = {name: settings.run.batch for name, settings in sized.items()}
     arms = chosen(study.arms(Given(images, methods, batches, ending)), asked.arms)
-    trials = _trials(asked, arms, common, batches, slot, source)
-    bank, queries = _measured(slot * shares / len(arms), min(trial.rate for trial in trials), images)
-    overhead = START + FITTING + (bank + queries) / (ENCODED * min(trial.rate for trial in trials))
-    costs = [trial.cost(study.equal, images, overhead) for trial in trials]
+    trials = _trials(asked, arms, common, batches, slot, source, study)
+    run = [trial for trial in trials if trial.fits]
+    bank, queries = _measured(slot * shares / len(arms), min(trial.rate for trial in run), images)
+    measuring = FITTING + (bank + queries) / (ENCODED * min(trial.rate for trial in run))
+    costs = [trial.cost(study, images, START + measuring * (not study.is_cost)) for trial in run]
     unit = divide((1.0 if study.equal == "time" else SAFETY) * asked.time, costs, asked.seeds)
     about = About(
         equal=study.equal, unit=unit, images=images, network=_network(trials[0].settings),
@@ -134,15 +139,26 @@ def _trials(
     batches: Mapping[str, int],
     slot: float,
     source: Source,
+    study: Study,
 ) -> list[Trial]:
-    """Plan a run of each arm; arms that differ only in what hardly changes the time of a step share a plan."""
+    """Plan a run of each arm; arms that differ only in what hardly changes the time of a step share a plan.
+
+    In a study of costs an arm may need more memory than there is: it is planned for as much as it takes.
+    """
     plans, found = dict[str, Plan](), list[Trial]()
     for arm in arms:
         more = {"run.batch": batches[arm.method], **common, **arm.settings, "run.time": arm.share * slot}
         settings = asked.settled(arm.method, {**more, "run.fit": OPEN}).settings
         key = repr(sorted((k, v) for k, v in flatten(settings.model_dump()) if not k.startswith(CHEAP)))
-        plans[key] = plan = plans.get(key) or _plan(settings, source)
-        found.append(Trial(arm, settings, plan))
+        fits = True
+        try:
+            plans[key] = plan = plans.get(key) or _plan(settings, source)
+        except ResourceError:
+            if not study.is_cost:
+                raise
+            fits, hardware = False, settings.hardware.model_copy(update={"memory": ENOUGH})
+            plan = _plan(settings.model_copy(update={"hardware": hardware}), source)
+        found.append(Trial(arm, settings, plan, fits))
     return found
 
 
@@ -173,4 +189,4 @@ def _planned(asked: Asked, trial: Trial, common: Mapping[str, Any], equal: str, 
     settings = with_absolute_paths(asked.settled(arm.method, more).settings)
     table = settings.model_dump(mode="json", exclude_none=True)
     expected = {name: float(value) for name, value in trial.plan.expected.items()}
-    return Planned(arm.name, arm.method, table, dict(arm.settings), arm.share, expected)
+    return Planned(arm.name, arm.method, table, dict(arm.settings), arm.share, expected, trial.fits)

@@ -111,7 +111,7 @@ def trained(run: Path) -> dict[str, Any]:
         last = event if event.get("event") == "stepped" else last
     seconds, rate = timed(run)
     found = {"steps": finished.get("steps"), "peak_memory": finished.get("peak_memory"), "epochs": last.get("epoch")}
-    return {**found, "seconds": seconds, "rate": rate}
+    return {**found, "seconds": seconds, "rate": rate, "per_thousand": 1000 / rate if rate else None}
 
 
 def _failed(arm: Planned, seed: int, out: Path, code: int) -> Result:

@@ -1,5 +1,6 @@
 """What a study found so far: a row for each arm, Pareto fronts, and advice. Pure functions of its file."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +9,12 @@ from functools import cached_property
 from ssl_cli.config.units import format_bytes, format_seconds, format_time
 from ssl_cli.study.book import Book, Planned
 from ssl_cli.study.statistics import Difference, Mean, difference, front, mean
+from ssl_cli.study.table import STUDIES
 
 QUALITIES = {"knn": "kNN", "linear": "linear", "consistency": "consistency"}
 """Qualities of an encoder, fractions, and their words; the first that was measured is the one that decides."""
 COSTS = {"seconds": "time", "peak_memory": "peak memory", "batch": "batch"}
-RIVALRY = "rivalry"
+RIVALRY, THOUSAND = "rivalry", "per_thousand"
 NO_LABELS = "no labels: how often a view's nearest image is its own (consistency), on training images"
 
 
@@ -24,6 +26,18 @@ class Row:
     means: dict[str, Mean]
     against: Difference | None
     failed: str
+
+    @property
+    def thousand(self) -> float:
+        """Return the seconds of 1,000 images, those of its plan where no run has ended."""
+        found = self.means.get(THOUSAND)
+        return found.value if found else 1000 / self.arm.expected.get("rate", math.nan)
+
+    @property
+    def peak(self) -> float:
+        """Return its peak bytes, those of its plan where no run has ended."""
+        found = self.means.get("peak_memory")
+        return found.value if found else self.arm.expected.get("peak_memory", math.nan)
 
     @property
     def cost(self) -> dict[str, float]:
@@ -67,10 +81,16 @@ class Summary:
         values = self.book.values(self.quality)
         return difference({name: found for name, found in values.items() if not self.book.failed(name)}, arm, other)
 
+    @cached_property
+    def is_cost(self) -> bool:
+        """Return whether the study measures memory and time alone."""
+        return self.book.asked.name in STUDIES and STUDIES[self.book.asked.name].is_cost
+
     @property
     def n(self) -> int:
         """Return how many seeds the comparison rests on."""
-        return max((row.means[self.quality].n for row in self.rows if self.quality in row.means), default=0)
+        name = THOUSAND if self.is_cost else self.quality
+        return max((row.means[name].n for row in self.rows if name in row.means), default=0)
 
     def front(self, cost: str, quality: str) -> list[str]:
         """Return the arms on the Pareto front of a cost and a quality, the cheapest first."""
@@ -83,6 +103,8 @@ class Summary:
 
     def advice(self) -> str:
         """Return one sentence or two: which arm suits these images on this machine, or what would distinguish them."""
+        if self.is_cost:
+            return self._costs()
         best = self._best()
         if not best:
             return "No run has a result." if self.book.results else "No run has ended yet."
@@ -98,6 +120,16 @@ class Summary:
         if found.is_known:
             return f"On these images and this machine take {one}: {how} above {two}. {self._price(best[:2])}"
         return f"{one} and {two} are not distinguishable here: {how}. {self._more(found)}"
+
+    def _costs(self) -> str:
+        """Return what each arm takes in time an image and in memory, as a multiple of what the first one takes."""
+        first, *others = self.rows
+        words = []
+        for row in others:
+            seconds, peak = row.thousand / first.thousand, row.peak / first.peak
+            planned = "" if row.arm.trained and first.arm.trained else " (plan)"
+            words.append(f"{row.arm.name} {seconds:.2f} times the time and {peak:.2f} times the memory{planned}")
+        return f"Against {first.arm.name}: {'; '.join(words)}."
 
     def _best(self) -> list[Row]:
         """Return arms, best first: in a rivalry the best one of each method, of those that had all of the time."""

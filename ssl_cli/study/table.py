@@ -68,8 +68,10 @@ class Study:
         asks: its question in a few words.
         equal: what all arms have alike, in proportion to their shares.
         methods: those that it takes by default; the first one's recipe gives the network.
-        choice: those that it can take.
         arms: makes them; the first one is that which the others are compared with.
+        choice: methods that it can take.
+        steps: of a run at least.
+        is_cost: whether it measures memory and time alone, and no quality.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Study:
     methods: tuple[str, ...]
     arms: Callable[[Given], list[Arm]]
     choice: tuple[str, ...] = ()
+    steps: int = 20
+    is_cost: bool = False
 
 
 def rivalry(given: Given) -> list[Arm]:
@@ -194,7 +198,24 @@ def _composed(names: Sequence[str], ending: tuple[str, ...]) -> dict[str, Any]:
     return {**branches, **always, **({} if "crop" in names else WHOLE)}
 
 
+def cost(given: Given) -> list[Arm]:
+    """Make arms of MoCo v2's table 3: MoCo, and end to end (SimCLR), at a large batch in each memory mode.
+
+    The large batch is 4,096, or all images if they are fewer.
+    """
+    large = min(LARGE, 1 << max(given.images, 2).bit_length() - 1)
+    small = min(SMALL, large)
+    same = {"run.batch": small, "hardware.mode": "direct"}
+    modes = ("direct", "tail-keep", "cached")
+    arms = [Arm(f"moco-b{small}", "moco-v2", same), Arm(f"end-to-end-b{small}", "simclr", same)]
+    return arms + [
+        Arm(f"end-to-end-b{large}-{mode}", "simclr", {"run.batch": large, "hardware.mode": mode}) for mode in modes
+    ]
+
+
 PRETRAINING = tuple(METHODS)
+SMALL, LARGE = 256, 4096
+"""Batches of MoCo v2's table 3."""
 STUDIES = {
     study.name: study
     for study in (
@@ -215,6 +236,10 @@ STUDIES = {
         Study(
             "temperature", "which temperature suits these images", "epochs", ("moco-v2",), temperature,
             ("moco-v2", "simclr"),
+        ),
+        Study(
+            "cost", "memory and time of MoCo and of end to end, small and large (no quality)", "epochs",
+            ("moco-v2", "simclr"), cost, steps=2, is_cost=True,
         ),
         Study("augmentations", "which operations, alone and in pairs, help", "epochs", ("simclr",), augmentations),
     )

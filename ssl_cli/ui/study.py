@@ -9,12 +9,13 @@ from ssl_cli.config.units import format_bytes, format_epochs, format_seconds
 from ssl_cli.study.book import Book, Result
 from ssl_cli.study.paper import PAPERS, number
 from ssl_cli.study.statistics import Difference, Mean
-from ssl_cli.study.summary import COSTS, NO_LABELS, QUALITIES, RIVALRY, Row, Summary, points
+from ssl_cli.study.summary import COSTS, NO_LABELS, QUALITIES, RIVALRY, THOUSAND, Row, Summary, points
 from ssl_cli.study.table import ALONE, OPERATIONS, STUDIES
 from ssl_cli.ui.text import percent, safe
 
 LABEL, WIDTH = 11, 48
 UNKNOWN = "-"
+COST_COLUMNS = ("arm", "1,000 images", "peak", "batch", "mode", "runs")
 
 
 def listing() -> Iterator[str]:
@@ -29,7 +30,7 @@ def listing() -> Iterator[str]:
 def plan(book: Book, folder: Path) -> Iterator[str]:
     """Yield what a study would run."""
     about, asked = book.about, book.asked
-    runs = len(book.arms) * asked.seeds
+    runs = len(book.turns)
     yield f"study      {asked.name}: {STUDIES[asked.name].asks}"
     yield f"runs       {runs}: {len(book.arms)} arms, {asked.seeds} seed{'s' * (asked.seeds != 1)}, in turns"
     yield f"time       about {format_seconds(about.seconds)} of {format_seconds(asked.time)}"
@@ -48,12 +49,15 @@ def plan(book: Book, folder: Path) -> Iterator[str]:
 
 def title(book: Book, arm: str, seed: int, number: int) -> str:
     """Return the line above the display of a run."""
-    return f"run {number}/{len(book.arms) * book.asked.seeds}  {arm}, seed {seed}"
+    return f"run {number}/{len(book.turns)}  {arm}, seed {seed}"
 
 
 def outcome(result: Result) -> str:
     """Return the line below the display of a run."""
-    known = [f"{words} {percent(result.numbers[name])}" for name, words in QUALITIES.items() if name in result.numbers]
+    numbers = result.numbers
+    known = [f"{words} {percent(numbers[name])}" for name, words in QUALITIES.items() if name in numbers]
+    if not known and {THOUSAND, "peak_memory"} <= numbers.keys():
+        known = [f"{numbers[THOUSAND]:.2f} s for 1,000 images, {format_bytes(numbers['peak_memory'])}"]
     ended = "" if result.state == "finished" else f"{result.state}: {safe(result.reason)}"
     return f"{'result':<{LABEL}}{', '.join(known) or ended or 'no numbers'}"
 
@@ -61,7 +65,7 @@ def outcome(result: Result) -> str:
 def lines(book: Book, folder: Path) -> Iterator[str]:
     """Yield the table, the chart, the papers' numbers and the advice."""
     summary, asked = Summary(book), book.asked
-    done, runs = len(book.results), len(book.arms) * asked.seeds
+    done, runs = len(book.results), len(book.turns)
     yield (
         f"study      {asked.name}: {STUDIES[asked.name].asks}" if asked.name in STUDIES else f"study      {asked.name}"
     )
@@ -71,7 +75,10 @@ def lines(book: Book, folder: Path) -> Iterator[str]:
     seeds = f"{summary.n} seed{'s' * (summary.n != 1)}"
     yield f"runs       {done} of {runs} done, {seeds}; ± of a mean is its standard error over seeds"
     yield ""
-    yield from aligned([_header(summary), *(_cells(summary, row) for row in summary.rows)])
+    if summary.is_cost:
+        yield from aligned([COST_COLUMNS, *map(_cost_cells, summary.rows)])
+    else:
+        yield from aligned([_header(summary), *(_cells(summary, row) for row in summary.rows)])
     for name in ("untrained", "pixels"):
         if name in (means := summary.rows[0].means):
             words = {"untrained": "the same network untrained", "pixels": "raw pixels"}[name]
@@ -88,6 +95,8 @@ def lines(book: Book, folder: Path) -> Iterator[str]:
 
 
 def _measured(summary: Summary) -> str:
+    if summary.is_cost:
+        return "memory and time of training alone, each run in a process of its own"
     if summary.quality == "consistency":
         return NO_LABELS
     queries = max((row.means["queries"].value for row in summary.rows if "queries" in row.means), default=0)
@@ -115,6 +124,18 @@ def _cells(summary: Summary, row: Row) -> tuple[str, ...]:
         ", ".join(filter(None, (str(finished), row.failed))),
         number(summary.book.asked.name, row.arm.name),
     )
+
+
+def _cost_cells(row: Row) -> tuple[str, ...]:
+    """Format what an arm takes; `plan` marks an arm that does not fit the memory, and was not run."""
+    found, how = row.means.get(THOUSAND), "" if row.arm.trained else " (plan)"
+    error = "" if found is None or found.error is None else f" ± {found.error:.2f}"
+    mode = row.arm.settings.get("hardware", {}).get("mode", UNKNOWN)
+    runs = ", ".join(filter(None, (str(found.n if found else 0), row.failed)))
+    return (
+        row.arm.name, f"{row.thousand:.2f} s{error}{how}", f"{format_bytes(row.peak)}{how}", f"{row.arm.batch:,}", mode,
+        runs,
+    )  # fmt: skip
 
 
 def _mean(found: Mean | None) -> str:
@@ -186,7 +207,7 @@ def _fronts(summary: Summary) -> Iterator[str]:
 
 def _next(summary: Summary, folder: Path) -> str:
     book, where = summary.book, shlex.quote(safe(folder))
-    if len(book.results) < len(book.arms) * book.asked.seeds:
+    if len(book.results) < len(book.turns):
         return f"sslcli study --resume --out {where}"
     ranked = [row for row in summary.rows if summary.quality in row.means]
     best = max(ranked, key=lambda row: row.means[summary.quality].value, default=None)
@@ -242,5 +263,6 @@ def _arm(summary: Summary, row: Row) -> dict[str, Any]:
     }
     return {
         "name": row.arm.name, "method": row.arm.method, "settings": row.arm.differs, "share": row.arm.share,
-        "failed": row.failed, **means, f"against {summary.book.arms[0].name}": compared,
+        "failed": row.failed, "trained": row.arm.trained, "planned": row.arm.expected, **means,
+        f"against {summary.book.arms[0].name}": compared,
     }  # fmt: skip

@@ -53,7 +53,8 @@ def test_a_run_is_trained_and_measured(tmp_path: Path) -> None:
     found = runner(tmp_path, train, lambda: {"knn": 0.5, "linear": float("nan")}).run(TWO, ARM, 4)
     assert (found.arm, found.seed, found.state, found.reason) == ("simclr-b64", 4, FINISHED, "")
     assert found.numbers == {
-        "steps": 40, "peak_memory": 10**9, "epochs": 2.5, "seconds": 4.0, "rate": 128.0, "knn": 0.5,
+        "steps": 40, "peak_memory": 10**9, "epochs": 2.5, "seconds": 4.0, "rate": 128.0, "per_thousand": 7.8125,
+        "knn": 0.5,
     }  # fmt: skip
     words = train.calls[0]
     assert words[0] == "pretrain"

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -85,3 +86,17 @@ def test_without_labels_consistency_decides() -> None:
             found = found.with_result(Result(arm, seed, FINISHED, numbers=numbers))
     assert Summary(found).quality == "consistency"
     assert "take simclr-b64: +10.0 ± 0.0 points of consistency" in Summary(found).advice()
+
+
+def test_costs_are_multiples_of_those_of_the_first_arm_measured_or_planned() -> None:
+    first, second, third = planned("moco-b256"), planned("end-to-end-b256"), planned("end-to-end-b4096-direct")
+    third = replace(third, expected={"rate": 50.0, "peak_memory": 8e9}, trained=False)
+    found = book(first, second, third, study="cost", seeds=1)
+    assert found.turns == [("moco-b256", 0), ("end-to-end-b256", 0)]
+    for arm, seconds, peak in ((first, 10.0, 2e9), (second, 15.0, 3e9)):
+        found = found.with_result(Result(arm.name, 0, FINISHED, numbers={"per_thousand": seconds, "peak_memory": peak}))
+    assert Summary(found).advice() == (
+        "Against moco-b256: end-to-end-b256 1.50 times the time and 1.50 times the memory; "
+        "end-to-end-b4096-direct 2.00 times the time and 4.00 times the memory (plan)."
+    )
+    assert Summary(found).n == 1

@@ -120,3 +120,14 @@ def test_methods_and_arms_are_asked_for_by_name() -> None:
     with pytest.raises(UsageError, match="no study 'rivalri'") as caught:
         study_named("rivalri")
     assert "rivalry" in caught.value.hint
+
+
+def test_costs_are_those_of_the_paper_s_table() -> None:
+    arms = {arm.name: arm.settings for arm in STUDIES["cost"].arms(given_for("cost"))}
+    assert list(arms) == [
+        "moco-b256", "end-to-end-b256", "end-to-end-b4096-direct", "end-to-end-b4096-tail-keep",
+        "end-to-end-b4096-cached",
+    ]  # fmt: skip
+    assert arms["end-to-end-b4096-cached"] == {"run.batch": 4096, "hardware.mode": "cached"}
+    few = STUDIES["cost"].arms(Given(300, STUDIES["cost"].methods, BATCHES))
+    assert {arm.settings["run.batch"] for arm in few} == {256}
