@@ -113,6 +113,9 @@ def _plan(settings: Settings, source: Source) -> dict[str, Any] | None:
     chosen, (seconds, _) = sized.settings, seconds_for(settings, len(source))
     timed = "schedule.epochs" in settings.run.fit
     epochs = round(chosen.schedule.epochs, 0 if timed and chosen.schedule.epochs >= 10 else 2)
+    warnings = list(sized.warnings)
+    if chosen.run.batch > len(source):
+        warnings.append(f"The batch is larger than the {len(source):,} images: pretrain needs --batch {len(source)}.")
     return {
         "method": chosen.method.name,
         "recipe": chosen.run.recipe,
@@ -122,7 +125,7 @@ def _plan(settings: Settings, source: Source) -> dict[str, Any] | None:
         "epochs": epochs,
         "seconds": seconds if timed else None,
         "reason": next((choice.reason for choice in sized.choices), "given"),
-        "warnings": list(sized.warnings),
+        "warnings": warnings,
         "words": (
             f"{chosen.method.name}, recipe {chosen.run.recipe}: {chosen.model.title}, views of {chosen.data.size} "
             f"pixels, batch {chosen.run.batch:,}, {'about ' * timed}{format_epochs(epochs)} "

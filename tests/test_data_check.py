@@ -43,6 +43,7 @@ def test_a_set_is_reported_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found["classes"]["images"] == {"a": 27, "b": 5}  # type: ignore[index]
     assert found["passed_over"] == ["passed over: 1 .txt"]
     assert found["plan"]["words"].startswith("simclr, recipe shapes: resnet18, width 0.25, views of 32 pixels")  # type: ignore[index]
+    assert found["plan"]["warnings"] == ["The batch is larger than the 32 images: pretrain needs --batch 32."]  # type: ignore[index]
     assert len([note for note in found["notes"] if "test images too" in note]) == 1  # type: ignore[attr-defined]
     with Image.open(sheet) as picture:
         assert picture.width == 8 + 6 * 136
