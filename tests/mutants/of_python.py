@@ -47,7 +47,7 @@ MUTANTS = [
         "ssl_cli/exports/model_card.py",
         "digest=hashlib.sha256(text.encode()).hexdigest())\n    return False",
         "digest=mark.split()[-2])\n    return False",
-        ("tests/exports/test_model_card.py",),
+        ("tests/exports/test_model_card.py::test_a_model_card_is_replaced_only_as_it_was_written",),
     ),
     Mutant(
         None,
@@ -55,7 +55,7 @@ MUTANTS = [
         "ssl_cli/exports/measure.py",
         "knn(bank.h[encoder], bank.label, queries.h[encoder]",
         "knn(bank.h[FLOAT32], bank.label, queries.h[FLOAT32]",
-        ("tests/exports/test_rounding.py",),
+        ("tests/exports/test_rounding.py::test_the_accuracies_are_those_of_the_two_networks",),
     ),
     Mutant(None, "a-lost-step-stays-in-the-curve", CURVES, "self.points[-1][0] >= step", "False", CURVES_TESTS),
     Mutant(None, "values-stand-on-their-head", CURVES, "(bottom - (bottom - top) *", "(top + (bottom - top) *",
