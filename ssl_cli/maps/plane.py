@@ -75,10 +75,12 @@ def principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _tsne(rows: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # of scikit-learn's own
 
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
     start = rows[:, :2] / max(float(rows[:, 0].std()), 1e-12) * 1e-4  # as scikit-learn scales its own, of one solver
-    found: np.ndarray = TSNE(perplexity=perplexity, init=start, random_state=seed, n_jobs=1).fit_transform(rows)
+    with threadpool_limits(1, "openmp"):  # threads would add up the normaliser in the order in which they end
+        found: np.ndarray = TSNE(perplexity=perplexity, init=start, random_state=seed, n_jobs=1).fit_transform(rows)
     return found
 
 

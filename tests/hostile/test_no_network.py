@@ -71,7 +71,7 @@ COMMANDS = {
     "map": [["run", "-o", "map.html"], ["run", "-o", "map.png"]],
 }
 LINES = [[name, *words] for name, lines in COMMANDS.items() for words in lines]
-QUICK = {"methods", "runs", "config"}
+QUICK = {"methods", "runs"}
 UNSHARE = ["unshare", "--user", "--net", "--map-root-user"]
 
 
