@@ -9,7 +9,7 @@ import typer
 
 from ssl_cli import disk, lock
 from ssl_cli.commands import complete, options
-from ssl_cli.errors import DONE, EXIT_CODES, DivergedError, Interrupted, UsageError
+from ssl_cli.errors import DONE, EXIT_CODES, DivergedError, Interrupted, ResourceError, UsageError
 from ssl_cli.names import expanded
 from ssl_cli.run_path import default_path
 from ssl_cli.study.table import STUDIES, study_named
@@ -196,9 +196,12 @@ def _report(book: "Book", folder: Path, *, as_json: bool) -> int:
     from ssl_cli.ui import study as display
     from ssl_cli.ui.document import write_document
 
-    summary = Summary(book)
-    paths = draw(summary, folder)
-    charts = [f"chart      {safe(path)}" for path in paths] or [f"chart      {MISSING}"] * bool(summary.qualities)
+    summary, paths, why = Summary(book), list[Path](), MISSING
+    try:
+        paths = draw(summary, folder)
+    except ResourceError as error:  # such as a folder that may only be read: the table is there all the same
+        why = error.message
+    charts = [f"chart      {safe(path)}" for path in paths] or [f"chart      {safe(why)}"] * bool(summary.qualities)
     document = {**display.document(book, folder), "charts": list(map(str, paths))}
     write_document("study", document, [*display.lines(book, folder), *charts], as_json=as_json)
     return DONE

@@ -13,10 +13,10 @@ from ssl_cli.config.toml_file import nest
 from ssl_cli.errors import UsageError
 from ssl_cli.planning import record
 from ssl_cli.study.budget import order
-from ssl_cli.study.table import methods_of, study_named
+from ssl_cli.study.table import STUDIES, methods_of, study_named
 
 KIND = record.Kind("study", flags={"name": "NAME", "data": "DATA", "sets": "--set"})
-FINISHED = "finished"
+FINISHED, PARTS = "finished", ("run", "data", "model")
 MOST_SEEDS = 1000
 FLAG_NAMES = {
     "data.source": "DATA", "data.download": "--download", "hardware.device": "--device", "hardware.memory": "--memory",
@@ -114,7 +114,7 @@ class Planned:
     @property
     def batch(self) -> int:
         """Return its images per step."""
-        return int(self.settings["run"]["batch"])
+        return int(self.settings["run"].get("batch", 0))
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,12 @@ def read(folder: Path) -> Book:
         CheckpointError: it cannot be read, or has another format.
     """
     try:
-        return TypeAdapter(Book).validate_python(record.read(folder, KIND))
+        found = TypeAdapter(Book).validate_python(record.read(folder, KIND))
+        if found.asked.name not in STUDIES or not found.arms:
+            raise ValueError(f"it is of a study that this version does not know, {found.asked.name!r:.40}")
+        if not all(isinstance(arm.settings.get(part), dict) for arm in found.arms for part in PARTS):
+            raise ValueError("the settings of an arm are incomplete")
+        return replace(found, results=tuple(run for run in found.results if run.arm in {a.name for a in found.arms}))
     except (OSError, ValueError) as error:
         raise record.unreadable(folder, KIND, error) from error
 

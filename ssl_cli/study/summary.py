@@ -84,7 +84,7 @@ class Summary:
     @cached_property
     def is_cost(self) -> bool:
         """Return whether the study measures memory and time alone."""
-        return self.book.asked.name in STUDIES and STUDIES[self.book.asked.name].is_cost
+        return STUDIES[self.book.asked.name].is_cost
 
     @property
     def n(self) -> int:

@@ -66,9 +66,7 @@ def lines(book: Book, folder: Path) -> Iterator[str]:
     """Yield the table, the chart, the papers' numbers and the advice."""
     summary, asked = Summary(book), book.asked
     done, runs = len(book.results), len(book.turns)
-    yield (
-        f"study      {asked.name}: {STUDIES[asked.name].asks}" if asked.name in STUDIES else f"study      {asked.name}"
-    )
+    yield f"study      {asked.name}: {STUDIES[asked.name].asks}"
     about, images = book.about, safe(asked.data or "shapes")
     yield f"images     {images}, {about.images:,}; {about.network}; {format_bytes(about.memory)} of memory"
     yield f"measured   {_measured(summary)}"

@@ -34,6 +34,9 @@ DAMAGED: dict[str, Callable[[dict[str, Any]], object]] = {
     "no arms": lambda file: {key: file[key] for key in file if key != "arms"},
     "a time that is none": lambda file: {**file, "asked": {**file["asked"], "time": float("nan")}},
     "no seeds": lambda file: {**file, "asked": {**file["asked"], "seeds": 0}},
+    "no arm": lambda file: {**file, "arms": []},
+    "a study that there is not": lambda file: {**file, "asked": {**file["asked"], "name": "\x1bnosuch"}},
+    "an arm without settings": lambda file: {**file, "arms": [{**file["arms"][0], "settings": {"run": 3}}]},
     "images below one": lambda file: {**file, "about": {**file["about"], "images": 0}},
     "a result that is no number": lambda file: {**file, "results": [{**file["results"][0], "numbers": {"knn": "x"}}]},
 }
@@ -101,3 +104,8 @@ def test_all_runs_are_measured_by_the_study_alone() -> None:
     found = Asked("rivalry").settled("simclr", {}).settings.run
     assert (found.evaluate, found.monitor) == (False, False)
     assert books.finite({"a": 1, "b": float("nan"), "c": None, "d": True}) == {"a": 1}
+
+
+def test_results_of_arms_that_there_are_not_are_left_out(tmp_path: Path) -> None:
+    write(tmp_path, CLEAR.with_result(Result("nosuch", 0, "finished", "", {"knn": 0.9})))
+    assert read(tmp_path) == CLEAR
