@@ -12,12 +12,12 @@ from ssl_cli.commands import complete, options
 from ssl_cli.errors import DONE, EXIT_CODES, DivergedError, Interrupted, ResourceError, UsageError
 from ssl_cli.names import expanded
 from ssl_cli.run_path import default_path
-from ssl_cli.study.table import STUDIES, study_named
+from ssl_cli.study.table import STUDIES, methods_of, study_named
 from ssl_cli.ui.text import safe
 from ssl_cli.world import world
 
 if TYPE_CHECKING:  # pydantic-settings takes 0.2 s to import: only once the command line is parsed
-    from ssl_cli.study.book import Book
+    from ssl_cli.study.book import Asked, Book
     from ssl_cli.study.run import Runner
 
 LIST, SHOW = "list", "show"
@@ -101,6 +101,8 @@ def study(
     elif name is None:
         raise UsageError(f"There is no study in {folder} to resume.", "Name one: sslcli study list shows them.")
     asked = found.asked if found is not None else books.asked(given)
+    if found is None:
+        _require_images(asked)
     from ssl_cli.signals import stop_request
 
     with stop_request() as request:  # from here on: torch takes seconds to be imported
@@ -131,6 +133,19 @@ def _refuse(name: str | None, out: str | None, *, resume: bool, dry_run: bool) -
         study_named(name)
     elif not resume:
         raise UsageError("study needs a NAME.", f"One of {', '.join(STUDIES)}; sslcli study list explains them.")
+
+
+def _require_images(asked: "Asked") -> None:
+    """Refuse images or settings that no run could have, before torch is imported.
+
+    Raises:
+        DataError: no such images.
+        UsageError: a setting that is not valid.
+    """
+    from ssl_cli.data.places import require_data
+
+    first = methods_of(study_named(asked.name), asked.methods)[0]
+    require_data(asked.settled(first, {}).settings.data)
 
 
 def _list(*, as_json: bool) -> int:
