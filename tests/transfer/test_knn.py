@@ -72,14 +72,19 @@ def test_fewer_than_five_classes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "classes", "dtype"),
-    [(50_000, 10, torch.float32), (50_000, 1000, torch.float16), (200, 1000, torch.float32)],
+    ("rows", "classes", "asked", "dtype"),
+    [
+        (50_000, 10, 700, torch.float32),
+        (50_000, 1000, 700, torch.float16),
+        (200, 2, 100_000, torch.float32),
+        (200, 1000, 10_000, torch.float32),
+    ],
 )
-def test_memory_is_bounded(rows: int, classes: int, dtype: torch.dtype) -> None:
+def test_memory_is_bounded(rows: int, classes: int, asked: int, dtype: torch.dtype) -> None:
     """On the device that computes shapes alone: no time, and no bytes but ours. More queries are more parts alike."""
     with torch.device("meta"):
-        bank, queries = torch.empty(rows, 512, dtype=dtype), torch.empty(700, 512, dtype=dtype)
-        labels, query_labels = torch.empty(rows, dtype=torch.int64), torch.empty(700, dtype=torch.int64)
+        bank, queries = torch.empty(rows, 512, dtype=dtype), torch.empty(asked, 512, dtype=dtype)
+        labels, query_labels = torch.empty(rows, dtype=torch.int64), torch.empty(asked, dtype=torch.int64)
     with LiveBytes() as live:
         score(bank, labels, queries, query_labels, classes=classes, ks=(1, 200), temperatures=(0.07, 0.1))
     assert 10e6 < live.peak < 300e6
