@@ -63,8 +63,11 @@ def normal(seed: int, epoch: int, image: Tensor, view: int, slot: Slot) -> Tenso
     return (radius * angle.cos_()).float()
 
 
-def integer(seed: int, epoch: int, image: Tensor, view: int, slot: Slot, high: int) -> Tensor:
-    """Draw int64 numbers in [0, high), for `high` up to 2**31; the bias of a value is below high / 2**32."""
+def integer(seed: int, epoch: int, image: Tensor, view: int, slot: Slot, high: int | Tensor) -> Tensor:
+    """Draw int64 numbers in [0, high), one `high` for all or for each image, up to 2**31.
+
+    The bias of a value is below high / 2**32.
+    """
     return (_high(bits(seed, epoch, image, view, slot), 32) * high) >> 32
 
 

@@ -79,6 +79,9 @@ class Batch:
         step: optimiser steps taken before this one.
         local_rows: the rows of z whose gradient `loss` must give on this rank: all, or int64 `(m,)` where several
             ranks share a step.
+        group: int64 `(N,)`, 0 or above and equal for images of one group, none of which is another's negative; None:
+            positives are by image.
+        partner: as `image`, the images of which the views after the first are made; None: the same.
     """
 
     image: Tensor | Sequence[Tensor]
@@ -87,6 +90,8 @@ class Batch:
     epoch: int = 0
     step: int = 0
     local_rows: LocalRows = field(default_factory=lambda: slice(None))
+    group: Tensor | None = None
+    partner: Tensor | Sequence[Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -97,28 +102,46 @@ class Batch:
         Note:
             Labels and indices stay on the CPU: random numbers are computed from the indices, and computed there.
         """
-        image = self.image
-        if isinstance(image, Tensor):
-            return replace(self, image=to_device(image, device))
-        if isinstance(image, PackedImages):
-            return replace(self, image=image.to(device))
-        if device.type == "cpu" or not image:
-            return replace(self, image=[one.to(device) for one in image])
-        return replace(self, image=PackedImages.pack(image, pin_memory=device.type == "cuda").to(device))
+        partner = None if self.partner is None else _moved(self.partner, device)
+        return replace(self, image=_moved(self.image, device), partner=partner)
+
+    def of_view(self, view: int) -> Batch:
+        """Return the batch whose images are those that view number `view` is made of."""
+        if self.partner is None:
+            return self
+        return replace(self, image=self.partner if view else self.image, partner=None)
 
     def select(self, rows: Tensor) -> Batch:
         """Return the batch of `rows`, int64 `(M,)` on the CPU, in this order, with their images."""
-        if isinstance(self.image, Tensor):
-            image: Tensor | Sequence[Tensor] = self.image[to_device(rows, self.image.device)]
-        elif isinstance(self.image, PackedImages):
-            image = self.image[rows]
-        else:
-            image = [self.image[row] for row in rows.tolist()]
-        return replace(self.rows(rows), image=image)
+        partner = None if self.partner is None else _selected(self.partner, rows)
+        return replace(self.rows(rows), image=_selected(self.image, rows), partner=partner)
 
     def rows(self, rows: Tensor) -> Batch:
         """Return the batch of `rows`, int64 `(M,)` on the CPU, in this order, without images."""
-        return Batch([], self.label[rows], self.index[rows], self.epoch, self.step)
+        group = None if self.group is None else self.group[rows]
+        return Batch([], self.label[rows], self.index[rows], self.epoch, self.step, group=group)
+
+    def group_of(self, z: Tensor) -> Tensor | None:
+        """Return the group of each row of z `(V*N,D)`, view by view, int64 on its device; None: there are no groups."""
+        return None if self.group is None else to_device(self.group, z.device).repeat(len(z) // len(self.group))
+
+
+def _moved(image: Tensor | Sequence[Tensor], device: torch.device) -> Tensor | Sequence[Tensor]:
+    """Copy images to a device, those of different sizes in a single transfer."""
+    if isinstance(image, Tensor):
+        return to_device(image, device)
+    if isinstance(image, PackedImages):
+        return image.to(device)
+    if device.type == "cpu" or not image:
+        return [one.to(device) for one in image]
+    return PackedImages.pack(image, pin_memory=device.type == "cuda").to(device)
+
+
+def _selected(image: Tensor | Sequence[Tensor], rows: Tensor) -> Tensor | Sequence[Tensor]:
+    """Select images by their rows, int64 `(M,)` on the CPU, in this order."""
+    if isinstance(image, Tensor):
+        return image[to_device(rows, image.device)]
+    return image[rows] if isinstance(image, PackedImages) else [image[row] for row in rows.tolist()]
 
 
 def to_device(x: Tensor, device: torch.device | None) -> Tensor:
@@ -179,6 +202,12 @@ class Objective(nn.Module):
         """Create the state whose size is the number of training images.
 
         Called once before training, and before a checkpoint is loaded.
+        """
+
+    def prepare_groups(self, group: Tensor) -> None:
+        """Create the state that positives by group need, given the group of each training image, int64 `(images,)`.
+
+        Called after `prepare` where positives are by group, and only then: batches have a `group` then.
         """
 
     def load_start(self) -> bool:

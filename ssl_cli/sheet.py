@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.bad import FEW, FRACTION
 from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.measured import measured
+from ssl_cli.data.positives import positives_of
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.data.split import spread
@@ -120,10 +121,24 @@ def _first(source: Source, settings: Settings, count: int) -> Iterator[Batch | S
         cap = cap_for(settings.data.size)
         for part, label, index in read_all(source, wanted, threads=settings.data.threads, cap=cap, skipped=found):
             good += len(index)
-            yield Batch(part, label, index)
+            yield _with_partners(Batch(part, label, index), source, settings)
         new = {skipped.path: skipped for skipped in found if skipped.path not in bad}
         bad |= new
         yield from new.values()
+
+
+def _with_partners(batch: Batch, source: Source, settings: Settings) -> Batch:
+    """Add the images of the second views, where positives are by group; of one that cannot be read the image itself."""
+    positives = positives_of(settings.data, source)
+    if positives is None:
+        return batch
+    drawn, partners = positives.draw(settings.run.seed, 0, batch.index), list[Tensor]()
+    for other, image in zip(drawn.tolist(), batch.image, strict=True):
+        try:
+            partners.append(source.read(other, cap_for(settings.data.size)))
+        except DataError:
+            partners.append(image)
+    return replace(batch, partner=partners)
 
 
 def _difficulty(source: Source, settings: Settings) -> dict[str, Any]:
@@ -133,7 +148,8 @@ def _difficulty(source: Source, settings: Settings) -> dict[str, Any]:
     for part in _first(source, settings, COMPARED):
         if isinstance(part, Batch):
             for view, rows in enumerate((first, second)):
-                rows.append(_view(pipeline, part, pipeline.draw(part, view)).clamp(0, 1))
+                of = part.of_view(view)
+                rows.append(_view(pipeline, of, pipeline.draw(of, view)).clamp(0, 1))
     if not first:
         return {}
     views = torch.cat(first), torch.cat(second)
@@ -145,16 +161,23 @@ def _difficulty(source: Source, settings: Settings) -> dict[str, Any]:
 def _rows(batch: Batch, source: Source, settings: Settings, views: int, op: str | None) -> Iterator[_Row]:
     """Make the rows of a batch: one for each image, or with `op` one for each image and parameter that is varied."""
     sides = sides_of(batch.image)
+
+    def of(view: int) -> Batch:
+        return batch.of_view(view if op is None else 0)
+
     if op is None:
         pipeline = Pipeline(settings.views, settings.data.size, settings.run.seed)
-        varied = {"": [pipeline.draw(batch, view) for view in range(views)]}
+        varied = {"": [pipeline.draw(of(view), view) for view in range(views)]}
     else:
         pipeline, varied = _sweep(settings, op, sides, views)
-    pictures = {name: [_view(pipeline, batch, params) for params in columns] for name, columns in varied.items()}
+    pictures = {
+        name: [_view(pipeline, of(view), params) for view, params in enumerate(columns)]
+        for name, columns in varied.items()
+    }
     for i, index in enumerate(batch.index.tolist()):
         path = source.path(index)
         for name, columns in varied.items():
-            described = [pipeline.describe(params, i, sides) for params in columns]
+            described = [pipeline.describe(params, i, sides_of(of(view).image)) for view, params in enumerate(columns)]
             if op not in {None, "crop"}:
                 described = [{key: drawn for key, drawn in view.items() if key == op} for view in described]
             tiles = [sheet.tile("original", batch.image[i])]

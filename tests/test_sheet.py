@@ -24,6 +24,7 @@ from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Tile, Warned
 from ssl_cli.objective import Batch
 from ssl_cli.sheet import augmentation_sheet
 from ssl_cli.verdict import HARD
+from tests.data.pictures import save
 from tests.engine.toy_run import toy_settings
 
 HOSTILE = "a\x1b]0;PWN\x07[red].png"
@@ -314,3 +315,20 @@ def test_what_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken.png").mkdir()
     refused(ResourceError, "Cannot write", output=tmp_path / "taken.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "photos", "taken.png"]
+
+
+def test_second_views_are_of_the_partner_where_positives_are_by_group(tmp_path: Path) -> None:
+    """Flat images, so that a view has the shade of what it is made of; a partner that is bad is the image itself."""
+    for k in range(4):
+        for shot in range(2):
+            save(tmp_path / "set" / f"v{k}" / f"{shot}.png", 60 * k + 20 * shot, (16, 16))
+    (tmp_path / "set" / "v3" / "1.png").write_bytes(b"no picture")
+    chosen = settings_of(("crop",), source=str(tmp_path / "set"), group_by="{parent}", positives="group")
+    rows = pictured(list(augmentation_sheet(chosen, tmp_path / "sheet.png", 7, 3)))
+    shades = {row.name: [int(pixels(tile).float().mean().round()) for tile in row.tiles] for row in rows}
+    assert len(shades) == 7
+    for name, found in shades.items():
+        k, shot = int(name[1]), int(name[3])
+        own, other = 60 * k + 20 * shot, 60 * k + 20 * (1 - shot)
+        other = own if k == 3 else other
+        assert found == [own, own, other, other], name

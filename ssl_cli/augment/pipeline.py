@@ -82,13 +82,14 @@ class Pipeline:
 
         Operations compute in float32; the result is rounded to `dtype` once.
         """
-        images, n = batch.image, len(batch)
-        shape = (views, n, images[0].shape[0], self.size, self.size)
-        out = _channels_last(shape, images[0].device, dtype)
-        drawn = [self.draw(batch, view) for view in range(views)]
-        for same_order in (slice(0, views),) if self.orders[0] == self.orders[1] else (slice(0, 1), slice(1, views)):
-            if drawn[same_order]:
-                self._apply(images, drawn[same_order], out[same_order])
+        first, n = batch.image[0], len(batch)
+        shape = (views, n, first.shape[0], self.size, self.size)
+        out = _channels_last(shape, first.device, dtype)
+        drawn = [self.draw(batch.of_view(view), view) for view in range(views)]
+        alike = self.orders[0] == self.orders[1] and batch.partner is None
+        for part in (slice(0, views),) if alike else (slice(0, 1), slice(1, views)):
+            if drawn[part]:
+                self._apply(batch.of_view(part.start).image, drawn[part], out[part])
         return out.flatten(0, 1)
 
     def draw(self, batch: Batch, view: int) -> dict[str, Any]:

@@ -39,8 +39,7 @@ def advise(
     for setting, share, factor, why in options:
         changed = {name: value * (factor if name == share else 1) for name, value in seconds.items()}
         gains[setting] = total / sum(spent(changed, overlap=overlap).values()), why
-    best = max(gains, key=gains.__getitem__, default="")
-    gain, why = gains.get(best, (1.0, ""))
+    best, (gain, why) = max(gains.items(), key=lambda item: item[1], default=("", (1.0, "")))
     if gain >= WORTHWHILE:
         advice = f"{best} would help most: about {gain:.2f} times as fast ({why})."
         return {**fields, "setting": best, "gain": gain, "advice": advice}

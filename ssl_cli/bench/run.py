@@ -12,10 +12,11 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import require_batch
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective, local_device
-from ssl_cli.engine.plan.plan import cap_queue, make_plan
+from ssl_cli.engine.plan.plan import make_plan
 from ssl_cli.engine.plan.size import size
 from ssl_cli.engine.train import Trainer
 from ssl_cli.objective import Batch, Targets
+from ssl_cli.planning.queue import cap_queue
 
 STEP_SECONDS, SMALLEST_BATCH = 2.0, 8  # a step that would take longer is measured at a smaller batch
 
@@ -28,7 +29,7 @@ class Run:
         self.device, images = local_device(settings.hardware.device), len(self.source)
         settings, _ = cap_queue(size(settings, images, self.source, self.device).settings, images)
         require_batch(self.source.name, images, settings.run.batch)
-        self.objective = build_objective(settings, self.device, images)
+        self.objective = build_objective(settings, self.device, images, source=self.source)
         planned = make_plan(settings, self.objective, images, self.source.name, self.source, Path.cwd())
         settings, self.asked, self.resolved = planned.settings, settings.run.batch, planned.resolved
         most = max(STEP_SECONDS * planned.expected.get("rate", math.inf), SMALLEST_BATCH)

@@ -36,6 +36,7 @@ def data(
     sample: Sample = 20_000,
     sheet: Sheet = None,
     test_data: options.TestData = None,
+    group_by: options.GroupBy = None,
     download: options.Download = None,
     method: options.Method = None,
     time: options.Time = None,

@@ -54,6 +54,7 @@ def inspect_augs(
     image_size: options.ImageSize = None,
     seed: options.Seed = None,
     download: options.Download = None,
+    group_by: options.GroupBy = None,
     recipe: options.Recipe = None,
     config: options.Config = None,
     set_: options.Set = None,

@@ -118,6 +118,7 @@ def knn_eval(
     baselines: options.Baselines = False,
     test_data: options.TestData = None,
     limit: options.Limit = None,
+    group_by: options.SplitBy = None,
     download: options.Download = None,
     device: options.Device = None,
     method: options.RunMethod = None,
@@ -140,7 +141,9 @@ def knn_eval(
         raise UsageError(
             "--without-labels measures no neighbours of classes.", "Leave out the other flags of the score."
         )
-    hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
+    hardware, machine = evaluation(
+        run, data, test_data, device=device, download=download, method=method, group_by=group_by
+    )
     from ssl_cli.protocols.knn import knn_eval as evaluate  # imports torch: after the arguments are validated
 
     events = evaluate(

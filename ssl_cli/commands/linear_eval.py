@@ -42,6 +42,7 @@ def linear_eval(
     baselines: options.Baselines = False,
     test_data: options.TestData = None,
     limit: options.Limit = None,
+    group_by: options.SplitBy = None,
     download: options.Download = None,
     device: options.Device = None,
     method: options.RunMethod = None,
@@ -60,7 +61,9 @@ def linear_eval(
         from ssl_cli.config.labels import parse_labels
 
         parse_labels(labels)
-    hardware, machine = evaluation(run, data, test_data, device=device, download=download, method=method)
+    hardware, machine = evaluation(
+        run, data, test_data, device=device, download=download, method=method, group_by=group_by
+    )
     from ssl_cli.protocols.linear import linear_eval as evaluate  # imports torch: after the arguments are validated
 
     events = evaluate(

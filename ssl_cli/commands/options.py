@@ -104,6 +104,19 @@ OnBadImage = Annotated[
         hidden=True,
     ),
 ]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(metavar="P", help="Group of an image by its path: '{parent}' or a regular expression", hidden=True),
+]
+SplitBy = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="P",
+        help="Split in whole groups: '{parent}', or a regular expression on paths (default: as trained)",
+        rich_help_panel=DATA,
+    ),
+]
 Threads = Annotated[int | None, typer.Option(metavar="N", help="Decode threads (default: all processors)", hidden=True)]
 ImageSize = Annotated[
     int | None, typer.Option(metavar="N", help="Side of a view in pixels (default: by --time)", rich_help_panel=DATA)

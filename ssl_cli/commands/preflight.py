@@ -77,7 +77,7 @@ def starting(params: Mapping[str, Any], run: str | None, request: "Request", *, 
 
 def evaluation(
     run: str, data: Sequence[str] | None, test_data: str | None, *, device: str | None, download: bool | None,
-    method: str | None,
+    method: str | None, group_by: str | None = None,
 ) -> tuple[str, dict[str, Any]]:  # fmt: skip
     """Return the device to evaluate on and this machine's data settings; refuse what could not be evaluated.
 
@@ -86,6 +86,7 @@ def evaluation(
         CheckpointError: no such run.
         DataError: no such images.
     """
+    from ssl_cli.config.group_by import require_group_by
     from ssl_cli.config.sources import settle_machine
     from ssl_cli.config.tree import DataSettings
     from ssl_cli.data.places import require_data
@@ -94,9 +95,12 @@ def evaluation(
     flags = {"hardware": {"device": device}, "data": {"download": download}}
     settled = settle_machine(flags, flag_names=options.FLAG_NAMES, own_method=method is not None)
     require_run(run)
+    if group_by is not None:
+        require_group_by(group_by)
     if data:
-        require_data(DataSettings(source=options.places(data), test=test_data))
+        require_data(DataSettings(source=options.places(data), test=test_data, group_by=group_by))
     words = {key.removeprefix("data."): value for key, value in settled.items() if key.startswith("data.")}
+    words |= {} if group_by is None else {"group_by": group_by}
     return settled.get("hardware.device", "auto"), words
 
 

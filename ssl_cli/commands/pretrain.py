@@ -39,6 +39,7 @@ def pretrain(
     test_data: options.TestData = None,
     download: options.Download = None,
     on_bad_image: options.OnBadImage = None,
+    group_by: options.GroupBy = None,
     threads: options.Threads = None,
     device: options.Device = None,
     precision: options.Precision = None,

@@ -28,6 +28,7 @@ SETTINGS = {
     "pretrained": "model.pretrained",
     "threads": "data.threads",
     "on_bad_image": "data.on_bad_image",
+    "group_by": "data.group_by",
 }
 FLAG_NAMES = {
     key: "DATA" if name == "data" else f"--{name.replace('_', '-')}" for name, key in SETTINGS.items()

@@ -20,7 +20,7 @@ def with_data(
     changed: dict[str, Any] = {"download": False, **(machine or {})}
     if data is not None:
         changed |= {"source": data, "test": None, "limit": None, "classes": ()}
-        changed |= {"labels": None, "labels_sha256": None}
+        changed |= {"labels": None, "labels_sha256": None, "group_by": changed.get("group_by")}
     if test_data is not None:
         changed["test"] = test_data
     if limit is not None:

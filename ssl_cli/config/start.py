@@ -101,7 +101,9 @@ def for_distilling(settings: Settings, run: str, student: str | None) -> dict[st
 def _images(settings: Settings) -> dict[str, Any]:
     data, augment = settings.data, settings.augment
     order = ["crop", "flip", *(["normalize"] if "normalize" in settings.views.order else [])]
-    values = {f"data.{name}": getattr(data, name) for name in ("source", "test", "folder", "images", "limit")}
+    values = {
+        f"data.{name}": getattr(data, name) for name in ("source", "test", "folder", "images", "limit", "group_by")
+    }
     name, _, split = data.places[0].partition(":") if len(data.places) == 1 else ("", "", "")
     if split in {"unlabeled", "all"} and not Path(data.places[0]).exists():
         values["data.source"] = name

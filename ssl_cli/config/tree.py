@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ssl_cli.config.augment import AugmentSettings
+from ssl_cli.config.group_by import valid_group_by
 from ssl_cli.config.methods import MethodSettings, of_its_method
 from ssl_cli.config.section import LARGEST_NUMBER, Count, Epochs, Factor, Rate, Section
 from ssl_cli.config.units import Bytes, Seconds
@@ -106,6 +107,12 @@ class DataSettings(Section):
     normalize: Literal["recipe", "measured"] = Field(
         "recipe", description="mean and deviation of augment.normalize; measured: on 256 of the images"
     )
+    group_by: Annotated[str, AfterValidator(valid_group_by)] | None = Field(
+        None, description="group of each image by its path: {parent}, {folder}, {stem}, or a regular expression"
+    )
+    positives: Literal["image", "group"] = Field(
+        "image", description="group: second views are of another image of the group, such as a burst or a video"
+    )
     limit: Count | None = Field(None, description="first N images of each class, or of an unlabelled set")
     labels: str | None = Field(None, description="labels that training uses: 10%, 4-per-class, or a FILE of paths")
     labels_sha256: str | None = Field(None, description="of the FILE of labels, which does not change during a run")
@@ -125,6 +132,11 @@ class DataSettings(Section):
     def places(self) -> tuple[str, ...]:
         """What `source` names, one or several; none is the embedded set."""
         return () if self.source is None else (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def reads(self) -> int:
+        """Images that are read for each one of a batch."""
+        return 2 if self.positives == "group" else 1
 
     @property
     def value_range(self) -> tuple[float, float] | None:

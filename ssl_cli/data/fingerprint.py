@@ -6,11 +6,11 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 from ssl_cli import disk
-from ssl_cli.data.source import Source, entries_of
+from ssl_cli.data.source import Groups, Source, entries_of, groups_of
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
 
@@ -47,10 +47,10 @@ class Record:
         return self.fingerprint
 
 
-def record_of(source: Source) -> Record:
-    """Record the images of a source, in their order; each is looked at, but not read."""
+def record_of(source: Source, *, by_group: bool = False) -> Record:
+    """Record the images of a source, in their order, with groups if asked for; each is looked at, but not read."""
     digest, buffer = hashlib.sha256(), io.BytesIO()
-    lines = _lines(source)
+    lines = _lines(source, groups_of(source) if by_group else None)
     with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as file:
         while part := b"".join(islice(lines, _AT_ONCE)):
             digest.update(part)
@@ -77,10 +77,12 @@ def require_same(record: Record, expected: str, images: int, folder: Path) -> No
         raise DataError(f"This run was on {images:,} images, and now there are {record.images:,}.", _HINT)
 
 
-def _lines(source: Source) -> Iterator[bytes]:
+def _lines(source: Source, groups: Groups | None) -> Iterator[bytes]:
     words = [*map(_escaped, source.classes), b"-"]  # the last one is for -1
-    for entry, label in zip(entries_of(source), source.labels.tolist(), strict=False):
-        yield b"%d\t%s\t%s\n" % (entry.size, words[label], _escaped(entry.name))
+    names = [b"\\g" + _escaped(name) for name in (groups.names if groups else ())] + [b""]
+    of = groups.of.tolist() if groups else repeat(-1)
+    for entry, label, group in zip(entries_of(source), source.labels.tolist(), of, strict=False):
+        yield b"%d\t%s%s\t%s\n" % (entry.size, words[label], names[group], _escaped(entry.name))
 
 
 def _escaped(name: str) -> bytes:
@@ -100,7 +102,7 @@ def _difference(record: Record, images: int, folder: Path) -> str:
     lines = gzip.decompress(record.packed).splitlines()
     gone, new = {*before} - {*lines}, {*lines} - {*before}
     was, now = ({line.split(b"\t", 2)[-1] for line in side} for side in (gone, new))
-    found = [(was - now, "gone"), (now - was, "new"), (was & now, "of another size or label")]
+    found = [(was - now, "gone"), (now - was, "new"), (was & now, "of another size, label or group")]
     words = [f"{len(names):,} {what}" for names, what in found if names]
     if not words:
         return f"its {images:,} images are in another order"

@@ -58,16 +58,17 @@ class Glance:
 def glance(settings: DataSettings, seed: int, enough: int = 0) -> Glance:
     """Count the images to pretrain on without opening them; in a large folder for two seconds, or up to `enough`.
 
-    Images that labels choose are opened.
+    Images that labels choose, or that have groups, are opened.
 
     Raises:
         DataError: there is no such folder or data set, or no image in it.
     """
     places = settings.places
     paths = are_paths(places)
-    if paths and settings.labels is None and len(places) == 1 and (found := plain_folder(places[0])):
+    opened = settings.labels is not None or settings.group_by is not None or settings.positives == "group"
+    if paths and not opened and len(places) == 1 and (found := plain_folder(places[0])):
         return _folder(*found, settings, enough)
-    if paths or settings.labels is not None:
+    if paths or opened:
         source = open_pretraining(settings, seed)
         return Glance(len(source), source, source.name, note=note_of(source))
     if is_shapes(places):

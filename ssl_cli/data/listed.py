@@ -32,7 +32,7 @@ class _Rows:
         self.labels.append(row.label)
         self.groups.append(row.group)
 
-    def part(self, where: str, notes: tuple[str, ...], splits: tuple[str, ...]) -> Part:
+    def part(self, where: str, folder: str, notes: tuple[str, ...], splits: tuple[str, ...]) -> Part:
         """Return the images by their names, each once; the list has these splits.
 
         Raises:
@@ -55,7 +55,8 @@ class _Rows:
         repeated = len(ordered) - len(order)
         notes += (f"listed again: {repeated:,}",) if repeated else ()
         groups = self.groups.numbered(order) if self.groups else None
-        return Part(where, names, Folder(root), self.labels.numbered(order), groups, notes=notes, splits=splits)
+        labels, above = self.labels.numbered(order), root.removeprefix(folder + os.sep).strip(os.sep)
+        return Part(where, names, Folder(root), labels, groups, above=above, notes=notes, splits=splits)
 
 
 def parts(file: Path | None, split: str) -> list[Part]:
@@ -89,7 +90,7 @@ def parts(file: Path | None, split: str) -> list[Part]:
         raise DataError(f"The list {shown(where)} names no training image.", "Write train into its column split.")
     notes = (f"not there: {missing:,} of the listed files, such as {shown(example, 100)}",) if missing else ()
     splits = tuple(name for name, of in rows.items() if len(of.paths))
-    return [chosen.part(where, notes, splits if len(splits) > 1 else ())]
+    return [chosen.part(where, _folder(file), notes, splits if len(splits) > 1 else ())]
 
 
 def require(file: Path | None) -> None:
@@ -107,8 +108,13 @@ def require(file: Path | None) -> None:
         raise DataError(what, "Paths are relative to the folder of the list.")
 
 
+def _folder(file: Path | None) -> str:
+    """Return the folder that the paths of a list are relative to."""
+    return os.path.abspath(os.curdir if file is None else file.parent)  # noqa: PTH100
+
+
 def _absolute(file: Path | None, rows: Iterable[Row]) -> Iterator[tuple[str, Row]]:
-    folder = os.path.abspath(os.curdir if file is None else file.parent)  # noqa: PTH100
+    folder = _folder(file)
     for row in rows:
         path = row.path if row.path.startswith(os.sep) else f"{folder}{os.sep}{row.path}"
         yield (os.path.normpath(path) if _UNTIDY.search(path) else path), row

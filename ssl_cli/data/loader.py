@@ -1,5 +1,6 @@
 """Load batches in the order of a permutation by (seed, epoch): a run can start at any step."""
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from torch import Tensor
 from ssl_cli import draws
 from ssl_cli.data.bad import BadImages
 from ssl_cli.data.cache import Cache, Policy, joined
+from ssl_cli.data.positives import Positives, group_at
 from ssl_cli.data.reader import DEADLINE, PendingRead, Reader
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.errors import DataError
@@ -43,6 +45,10 @@ def require_batch(name: str, images: int, batch: int) -> None:
         )
 
 
+_Found = tuple[Tensor, Tensor | list[Tensor]]
+"""Indices int64 `(m,)`, and their images."""
+
+
 @dataclass
 class _Prefetched:
     """Hold a batch whose images are being read."""
@@ -69,6 +75,7 @@ class Loader:
         deadline: seconds after which a read fails.
         local_rows: function of the step that returns the rows of the batch which this rank reads, int64 `(m,)`;
             None: all rows.
+        positives: draws the images of second views, which are read if `partners`; None: each image's are its own.
 
     Attributes:
         skipped: one event for each bad image, until the engine removes it.
@@ -93,10 +100,13 @@ class Loader:
         cap: int | None = None,
         deadline: float = DEADLINE,
         local_rows: Callable[[int], Tensor] | None = None,
+        positives: Positives | None = None,
+        partners: bool = True,
     ) -> None:
         require_batch(source.name, len(source), batch)
         self.source, self.batch, self.seed = source, batch, seed
         self.threads, self.cap, self.deadline, self.local_rows = threads, cap, deadline, local_rows
+        self.positives, self._partners = positives, positives if partners else None
         self.steps_per_epoch = len(source) // batch
         self.wait_seconds = self.view_seconds = 0.0
         self._bad = BadImages(source)
@@ -138,7 +148,9 @@ class Loader:
         index = index if self.local_rows is None else index[self.local_rows(step)]
         pending = {}
         if not isinstance(self.source, BatchedSource):
-            missing = index[~self._cache.has[index]].tolist()
+            drawn = () if self._partners is None else (self._partners.draw(self.seed, epoch, index),)
+            wanted = torch.cat((index, *drawn))
+            missing = dict.fromkeys(wanted[~self._cache.has[wanted]].tolist())
             pending = {k: reader.submit(k) for k in missing if k not in self._bad}
         if position + 1 == self.steps_per_epoch and getattr(self.source, "keeps_reads", False):
             for k in self._order[1][self.steps_per_epoch * self.batch :].tolist():  # so that no later epoch decodes
@@ -146,17 +158,27 @@ class Loader:
         return _Prefetched(step, epoch, index, pending)
 
     def _load(self, reader: Reader, prefetched: _Prefetched) -> Batch:
-        index = prefetched.index
+        epoch, partner = prefetched.epoch, None
+        index, image = self._images(reader, prefetched, prefetched.index)
+        if self._partners is not None:
+            drawn = self._partners.draw(self.seed, epoch, index)
+            partner = self._images(reader, prefetched, drawn, of=index)[1]
+        label, group = self.source.labels[index], group_at(self.positives, index)
+        return Batch(image, label, index, epoch, prefetched.step, group=group, partner=partner)
+
+    def _images(self, reader: Reader, prefetched: _Prefetched, index: Tensor, of: Tensor | None = None) -> _Found:
+        """Return the images `index` `(m,)`, positives of `of` `(m,)` if given, or their replacements; with indices."""
         missing = ~self._cache.has[index]
         if isinstance(self.source, BatchedSource):
             fresh: Tensor | list[Tensor] = self.source.read_many(index[missing])
         else:
-            pairs = [self._read(reader, prefetched, k) for k in index[missing].tolist()]
+            anchors = itertools.repeat(None) if of is None else of[missing].tolist()
+            wanted = zip(index[missing].tolist(), anchors, strict=False)
+            pairs = [self._read(reader, prefetched, k, anchor) for k, anchor in wanted]
             index = index.masked_scatter(missing, torch.tensor([k for k, _ in pairs], dtype=torch.int64))
             missing = ~self._cache.has[index]  # the replacement of a bad image may be cached
             fresh = joined([pixels for _, pixels in pairs if pixels is not None])
-        image = self._merge(index, missing, fresh)
-        return Batch(image, self.source.labels[index], index, prefetched.epoch, prefetched.step)
+        return index, self._merge(index, missing, fresh)
 
     def _merge(self, index: Tensor, missing: Tensor, fresh: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
         """Combine `fresh` images, of the rows that were `missing` `(N,)`, with those of the cache, and cache them."""
@@ -170,10 +192,13 @@ class Loader:
             return fresh
         return joined([next(new) if absent else next(cached).cpu() for absent in missing.tolist()])
 
-    def _read(self, reader: Reader, prefetched: _Prefetched, index: int) -> tuple[int, Tensor | None]:
-        """Return image `index`, or the first good one that is drawn to replace it; pixels are None if cached."""
-        chosen, attempt = index, 0
-        while True:
+    def _read(self, reader: Reader, prefetched: _Prefetched, index: int, of: int | None) -> tuple[int, Tensor | None]:
+        """Return image `index`, the positive of `of` if given, or what replaces it; pixels are None if cached."""
+        if of is None or self._partners is None:
+            others = _at_random(index, self.seed, prefetched.epoch, len(self.source))
+        else:
+            others = self._partners.replacements(of, index)
+        for chosen in itertools.chain([index], others):
             if self._cache.has[chosen]:
                 return chosen, None
             if chosen not in self._bad:
@@ -181,9 +206,14 @@ class Loader:
                     return chosen, reader.result(prefetched.pending.get(chosen) or reader.submit(chosen))
                 except DataError as error:
                     self._bad.add(chosen, error.message, prefetched.step)
-            attempt += 1
-            key = draws.Key(self.seed, prefetched.epoch, torch.tensor([index]), attempt)
-            chosen = int(draws.integer(*key, _REPLACEMENT, len(self.source)))
+        raise DataError(f"{shown(self.source.path(index))} could be read before, and now it cannot.", "Restore it.")
+
+
+def _at_random(index: int, seed: int, epoch: int, images: int) -> Iterator[int]:
+    """Yield images of a set, drawn to replace the image `index` in an epoch."""
+    for attempt in itertools.count(1):
+        key = draws.Key(seed, epoch, torch.tensor([index]), attempt)
+        yield int(draws.integer(*key, _REPLACEMENT, images))
 
 
 def read_all(

@@ -1,4 +1,4 @@
-"""What a set of images decides about its settings: its range of numbers, the mean and deviation of its channels."""
+"""What a set of images decides about its settings: range of numbers, mean and deviation of channels; its groups."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.decode import read_numbers
 from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.numbers import Range, widened
+from ssl_cli.data.positives import in_words
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import files_of
 from ssl_cli.errors import DataError
@@ -35,6 +36,7 @@ def measured(settings: Settings, source: Source | None) -> tuple[Settings, tuple
     if source is None:
         return settings, ()
     settings, choices = _with_range(settings, source)
+    choices = (*choices, *in_words(settings, source))
     if settings.data.normalize == "measured":
         settings, choice = _normalised(settings, source)
         choices = (*choices, choice)

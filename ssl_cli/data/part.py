@@ -74,6 +74,7 @@ class Part:
         labels: of the images.
         groups: of the images; None: there are none.
         prefix: of the names where there are several parts.
+        above: folders of the place that all names have in common, and that are not in them.
         notes: phrases on what was gone through or passed over.
         skipped: events of folders that could not be opened.
         splits: names of the splits that the place has.
@@ -85,6 +86,7 @@ class Part:
     labels: Numbered
     groups: Numbered | None = None
     prefix: str = ""
+    above: str = ""
     notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = field(default=(), repr=False)
     splits: tuple[str, ...] = ()

@@ -90,12 +90,22 @@ def require_data(settings: DataSettings) -> None:
 
     Raises:
         DataError: no such folder, no image in it, or no such data set or split.
-        UsageError: test images are given for the embedded set, which has its own.
+        UsageError: test images are given for the embedded set, which has its own, or groups for a set of a name.
     """
     if are_paths(settings.places):
         require_places(settings.places)
-    elif not is_shapes(settings.places):
+        _require_test(settings)
+        return
+    if not is_shapes(settings.places):
         name_and_split(settings.places[0])
+    if settings.group_by is not None or settings.positives == "group":
+        name = settings.places[0] if settings.places else SHAPES
+        what = f"The images of '{shown(name)}' have no groups."
+        raise UsageError(what, "Groups belong to folders, lists and archives: give one as DATA.")
+    _require_test(settings)
+
+
+def _require_test(settings: DataSettings) -> None:
     if settings.test is not None:
         refuse_test_images(settings.places)
         require_places([settings.test])

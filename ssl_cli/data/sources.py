@@ -10,11 +10,12 @@ from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import in_channels
 from ssl_cli.data.collect import given_parts, test_parts, training_parts
 from ssl_cli.data.folder import Files
+from ssl_cli.data.grouping import grouped
 from ssl_cli.data.labelled import choose, listed
 from ssl_cli.data.part import Folder, Part
 from ssl_cli.data.places import are_paths, is_shapes, refuse_test_images
 from ssl_cli.data.shapes import CLASSES, Shapes, Stream
-from ssl_cli.data.source import Source
+from ssl_cli.data.source import Source, group_numbers, groups_of
 from ssl_cli.data.split import hold_out, labelled, limited, part_of, relabelled, stratified, subset
 from ssl_cli.errors import DataError, NoLabelsError
 from ssl_cli.names import shown
@@ -74,6 +75,7 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test", labe
     _require_classes(bank)
     if queries is None:
         bank, queries = stratified(bank, seed)
+        note += _apart(bank)
     else:
         queries = _labelled(limited(queries, settings.limit))
         unknown = sorted(set(queries.classes) - set(bank.classes))
@@ -83,11 +85,13 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test", labe
                 "Both need folders of the same names.",
             )
         queries = relabelled(queries, bank.classes)
+        note += _shared_groups(bank, queries)
         if unknown:
             note += f"; {len(unknown)} of its classes are not in the bank, such as '{shown(unknown[0])}'"
     if not len(queries):
+        one = "image" if groups_of(bank) is None else "group"
         raise DataError(
-            f"{shown(bank.name)} holds one image of each class; a split needs two.", "Give --test-data DIR."
+            f"{shown(bank.name)} holds one {one} of each class; a split needs two.", "Give --test-data DIR."
         )
     note = "; ".join(filter(None, [note, _without_queries(bank, queries)]))
     if labels is not None:
@@ -114,13 +118,14 @@ def open_test(settings: DataSettings, seed: int) -> tuple[Source, str]:
     queries, note = _test_images(settings, seed, "test")
     if queries is not None:
         return _labelled(limited(queries, settings.limit)), note
-    return stratified(_labelled(_training(settings, seed)), seed)[1], note
+    bank, queries = stratified(_labelled(_training(settings, seed)), seed)
+    return queries, note + _apart(bank)
 
 
 def _training(settings: DataSettings, seed: int, split: str | None = None) -> Source:
     """Open the training images, `split` of a named set if given; their labels are those of a file, if there is one."""
     if are_paths(settings.places):
-        source: Source = _files(training_parts(settings.places), settings)
+        source: Source = _files(grouped(training_parts(settings.places), settings.group_by), settings)
     elif is_shapes(settings.places):
         source = in_channels(Shapes(settings.images, settings.size, seed), settings.channels)
     else:
@@ -146,7 +151,7 @@ def _with_labels(source: Source, settings: DataSettings, seed: int) -> Source:
     if not len(known):
         raise _unlabelled(source, "learn from")
     if _test_images(settings, seed, "test")[0] is None:
-        known = known[hold_out(source.labels[known], seed)[0]]
+        known = known[hold_out(source.labels[known], seed, group=group_numbers(source, known))[0]]
     chosen = known[choose(source.labels[known], source.classes, parse_labels(str(settings.labels)), seed)]
     labels = torch.full((len(source),), -1)
     labels[chosen] = source.labels[chosen]
@@ -172,13 +177,15 @@ def _test_images(settings: DataSettings, seed: int, split: str) -> tuple[Source 
     if split == "validation":
         return None, f"the training images, {by_seed}"
     if settings.test is not None:
-        return _files(given_parts(settings.test), settings), f"the images of {shown(settings.test)}"
+        return _files(
+            _test_groups(given_parts(settings.test), settings), settings
+        ), f"the images of {shown(settings.test)}"
     if not paths:
         return _open_named(settings, "test"), "the data set's own test split"
     if parts := test_parts(settings.places):
         where = Path(parts[0].where).name
         own = f"{shown(where)}/" if isinstance(parts[0].storage, Folder) else f"test images, of {shown(where)}"
-        return _files(parts, settings), f"the data's own {own}"
+        return _files(_test_groups(parts, settings), settings), f"the data's own {own}"
     return None, f"no test images were given: {by_seed}, though pretraining saw them"
 
 
@@ -201,9 +208,31 @@ def _without_queries(bank: Source, queries: Source) -> str:
         return ""
     names = ", ".join(shown(bank.classes[label]) for label in left[:_NAMED])
     more = ", ..." if len(left) > _NAMED else ""
-    few = int((bank.labels.bincount()[left] == 1).sum())
-    why = f", {few} of them with a single image" if few else ""
+    group = group_numbers(bank)
+    of = torch.arange(len(bank)) if group is None else group
+    each = torch.unique(torch.stack([bank.labels, of]), dim=1)[0].bincount()
+    few = int((each[left] == 1).sum())
+    why = f", {few} of them with a single {'image' if group is None else 'group'}" if few else ""
     return f"{len(left)} of its {len(known)} classes have no test image{why}: {names}{more}"
+
+
+def _test_groups(parts: list[Part], settings: DataSettings) -> list[Part]:
+    """Group test images, whose paths need not have groups."""
+    return grouped(parts, settings.group_by, required=False)
+
+
+def _apart(source: Source) -> str:
+    return "" if groups_of(source) is None else ", in whole groups: none is on both sides"
+
+
+def _shared_groups(bank: Source, queries: Source) -> str:
+    """Count the groups that the test images have in common with the others, which are as given."""
+    found = [groups_of(source) for source in (bank, queries)]
+    names = [{groups.names[k] for k in set(groups.of.tolist()) if k >= 0} for groups in found if groups]
+    both = len(set.intersection(*names)) if len(names) == 2 else 0
+    return (
+        f"; {both:,} of the {len(names[1]):,} groups of the test images are among the training images" if both else ""
+    )
 
 
 def _labelled(source: Source) -> Source:

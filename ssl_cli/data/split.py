@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli import draws
-from ssl_cli.data.source import BatchedSource, Entry, Source, entries_of, groups_of
+from ssl_cli.data.source import BatchedSource, Entry, Source, entries_of, group_numbers, groups_of
 
 _STREAM = -1
 """First word of the stream of these permutations; those of epochs start from 0."""
@@ -98,13 +98,18 @@ def labelled(source: Source) -> Source:
 
 
 def stratified(source: Source, seed: int, fraction: float = 0.2) -> tuple[Source, Source]:
-    """Split a source; the second part holds a `fraction` of each class, at least one image of two or more."""
-    rest, held_out = hold_out(source.labels, seed, fraction)
+    """Split a source; the second part holds a `fraction` of each class, at least one image of two or more.
+
+    Of a source with groups no group is in both parts, so the fraction is met as nearly as whole groups can.
+    """
+    rest, held_out = hold_out(source.labels, seed, fraction, group_numbers(source))
     return subset(source, rest), subset(source, held_out)
 
 
-def hold_out(labels: Tensor, seed: int, fraction: float = 0.2) -> tuple[Tensor, Tensor]:
-    """Split images of these labels `(N,)` as `stratified` does; return the positions of both parts, in their order."""
+def hold_out(labels: Tensor, seed: int, fraction: float = 0.2, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Split images of these labels `(N,)` and groups as `stratified` does; return both parts' positions, in order."""
+    if group is not None:
+        return _hold_out_groups(labels, seed, fraction, group)
     rest, held_out = [], []
     for label in sorted(set(labels.tolist())):
         members = (labels == label).nonzero()[:, 0]
@@ -115,9 +120,59 @@ def hold_out(labels: Tensor, seed: int, fraction: float = 0.2) -> tuple[Tensor, 
     return torch.cat(rest).sort().values, torch.cat(held_out).sort().values
 
 
+def _hold_out_groups(labels: Tensor, seed: int, fraction: float, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Hold out whole groups; a group counts for the class that most of its images are of.
+
+    In an order drawn for each class, a group is held out if that brings the number of images nearer to the fraction:
+    one group at least of a class that has two, and never all. Where each image is a group, it is `hold_out` without.
+    """
+    of: Tensor = torch.unique(group, return_inverse=True)[1]
+    sizes, home = of.bincount(), _most_frequent(labels, of)
+    first = torch.full_like(sizes, len(of)).scatter_reduce(0, of, torch.arange(len(of)), "amin")
+    chosen = torch.zeros(len(sizes), dtype=torch.bool)
+    for label in sorted(set(home.tolist())):
+        members = (home == label).nonzero()[:, 0]
+        members = members[first[members].argsort()]
+        members = members[draws.permutation(seed, len(members), _STREAM, label)]
+        counts = sizes[members].tolist()
+        wanted = min(max(1, round(fraction * sum(counts))), sum(counts) - 1)
+        taken, held = list[int](), 0
+        for number, count in enumerate(counts):
+            if abs(held + count - wanted) < abs(held - wanted) and len(taken) < len(counts) - 1:
+                taken.append(number)
+                held += count
+        if not taken and len(counts) > 1:
+            taken = [min(range(len(counts)), key=counts.__getitem__)]
+        chosen[members[taken]] = True
+    held_out = chosen[of]
+    return (~held_out).nonzero()[:, 0], held_out.nonzero()[:, 0]
+
+
+def _most_frequent(labels: Tensor, group: Tensor) -> Tensor:
+    """Return the label that most images of each group have `(G,)`, of several the smallest; groups are 0 to G - 1."""
+    low = int(labels.min())
+    count = int(labels.max()) - low + 1
+    pairs, sizes = torch.unique(group * count + labels - low, return_counts=True)
+    pairs = pairs[sizes.argsort(descending=True, stable=True)]
+    of: Tensor = pairs // count
+    order = of.argsort(stable=True)
+    first = order[torch.cat([torch.ones(1, dtype=torch.bool), of[order][1:] != of[order][:-1]])]
+    found: Tensor = pairs[first] % count + low
+    return found
+
+
 def part_of(source: Source, count: int, seed: int) -> Source:
     """Select about `count` images: the same share of each class, one at least of two; or all, if there are no more."""
-    return source if len(source) <= count else stratified(source, seed, count / len(source))[1]
+    return source if len(source) <= count else subset(source, hold_out(source.labels, seed, count / len(source))[1])
+
+
+def queries_and_bank(source: Source, order: Tensor, seed: int, fraction: float) -> tuple[Source, Source]:
+    """Split the images `order` `(M,)`: the first ones, or groups of them, such a fraction; no group is in both."""
+    cut, group = int(len(order) * fraction), group_numbers(source, order)
+    queries, bank = order[:cut], order[cut:]
+    if group is not None and len(group):
+        bank, queries = (order[part] for part in hold_out(source.labels[order], seed, fraction, group))
+    return subset(source, queries), subset(source, bank)
 
 
 def spread(source: Source, count: int) -> Tensor:

@@ -7,6 +7,7 @@ from ssl_cli import distributed, memory, registry
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.disk_cache import DiskCache, folder_of
 from ssl_cli.data.loader import Loader, cap_for
+from ssl_cli.data.positives import positives_of
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.engine.rows import step_rows
 from ssl_cli.errors import CheckpointError, UsageError
@@ -65,8 +66,9 @@ def _select(device: torch.device) -> torch.device:
 
 
 def build_objective(
-    settings: Settings, device: torch.device, images: int | None = None, initial: Initial | None = None
-) -> Objective:
+    settings: Settings, device: torch.device, images: int | None = None, initial: Initial | None = None,
+    source: Source | None = None,
+) -> Objective:  # fmt: skip
     """Return the method's objective on `device`, in channels_last.
 
     Args:
@@ -74,6 +76,7 @@ def build_objective(
         device: where its weights go.
         images: number of training images; None: without state of that size, which is enough for evaluation.
         initial: its first weights, BatchNorm statistics and momentum encoder's; None: random by the seed.
+        source: the training images, whose groups are state where positives are by group; None: not needed.
 
     Raises:
         CheckpointError: the initial weights are those of another network.
@@ -93,6 +96,8 @@ def build_objective(
         initial.load_projector(objective, name)
     if images is not None:
         objective.prepare(images, settings.run.seed)
+    if source is not None and (positives := positives_of(settings.data, source)):
+        objective.prepare_groups(positives.group)
     return objective.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -145,4 +150,5 @@ def build_loader(
         threads=settings.data.threads, cache=cache, cache_bytes=cache_bytes,
         gpu=device if gpu_cache_bytes else None, gpu_cache_bytes=gpu_cache_bytes, cap=cap,
         local_rows=local_rows if world_size > 1 else None,
+        positives=positives_of(settings.data, source), partners=objective.views > 1,
     )  # fmt: skip

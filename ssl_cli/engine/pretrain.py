@@ -24,7 +24,7 @@ from ssl_cli.engine.build import build_loader, build_objective, local_device
 from ssl_cli.engine.evaluation.classify import classify
 from ssl_cli.engine.evaluation.quality import quality
 from ssl_cli.engine.plan import oom
-from ssl_cli.engine.plan.plan import Plan, cap_queue, describe, make_plan, replan
+from ssl_cli.engine.plan.plan import Plan, describe, make_plan, replan
 from ssl_cli.engine.plan.size import SizedRun, size
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.engine.run.state import restore_state
@@ -43,6 +43,7 @@ from ssl_cli.errors import (
 from ssl_cli.events import Choice, Evaluated, Event, Finished, Planned, Started, Stopped, Warned
 from ssl_cli.logs import capture_logging
 from ssl_cli.objective import Objective
+from ssl_cli.planning.queue import cap_queue
 from ssl_cli.planning.resolved import Resolved
 from ssl_cli.planning.size import fitted
 from ssl_cli.planning.timing import whole_steps
@@ -198,7 +199,7 @@ def assemble(
     began, asked = time.monotonic(), recorded(continuation.settings, initial)
     resolved = before = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder, asked)
     source = open_pretraining(asked.data, asked.run.seed)
-    record = record_of(source)
+    record = record_of(source, by_group=asked.data.positives == "group")
     asked, looked = (asked, ()) if resolved else measured(asked, source)
     device = local_device(continuation.device or (resolved.device if resolved else asked.hardware.device))
     sized = SizedRun(fitted(asked, resolved.sized)) if resolved else size(asked, len(source), source, device)
@@ -211,7 +212,7 @@ def assemble(
         notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
         resolved = None
     require_batch(source.name, len(source), settings.run.batch)
-    objective = build_objective(settings, device, len(source), initial)
+    objective = build_objective(settings, device, len(source), initial, source)
     starts = [initial.choice(objective, settings)] if initial else []
     sized = replace(sized, choices=(*sized.choices, *looked, *starts))
     if resolved is None:

@@ -22,6 +22,7 @@ from ssl_cli import distributed
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.data.loader import Loader
+from ssl_cli.data.positives import group_at
 from ssl_cli.engine.rows import StepRows
 from ssl_cli.objective import Batch, Objective
 
@@ -150,7 +151,7 @@ class ViewLoader:
         views = self.augment(self._loaded)
         if self._side_stream is None:
             self.loader.view_seconds += time.perf_counter() - began
-        self._loaded = replace(self._loaded, image=[])
+        self._loaded = replace(self._loaded, image=[], partner=None)
         return views
 
     def augment(self, batch: Batch) -> Views:
@@ -166,7 +167,7 @@ class ViewLoader:
         for view in range(count):
             images = rows.images_of_view(view, target_views)
             if len(images):
-                selected = batch.select(torch.searchsorted(read, images))
+                selected = batch.of_view(view).select(torch.searchsorted(read, images))
                 x = pipeline.apply(selected.image, pipeline.draw(selected, view))
                 parts.append((view, images, x.to(self.dtype).contiguous(memory_format=self.memory_format)))
         return concatenate(parts, count, rows.images)
@@ -180,8 +181,8 @@ class ViewLoader:
         images = order[order < rows.images]
         read = rows.images_to_read(self.objective.target_views)
         index = distributed.gather_rows(batch.index[torch.searchsorted(read, images)], images, rows.images)
-        label = self.loader.source.labels[index]
-        return Batch([], label, index, batch.epoch, batch.step, order.to(self.device, non_blocking=True))
+        label, local = self.loader.source.labels[index], order.to(self.device, non_blocking=True)
+        return Batch([], label, index, batch.epoch, batch.step, local, group_at(self.loader.positives, index))
 
 
 def pipeline_by_step(settings: AugmentSettings, seed: int, size_at: Callable[[int], int]) -> Callable[[int], Pipeline]:

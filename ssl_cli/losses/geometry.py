@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from ssl_cli.losses.info_nce import Groups
+
 ROWS = 512
 """Rows that are measured, the first ones: batches are in random order, and more rows change little."""
 
@@ -31,7 +33,11 @@ def effective_rank(z: Tensor) -> Tensor:
 
 
 def agreement(
-    anchor: Tensor, positive: Tensor, candidates: Tensor, excluded: tuple[Tensor, ...] = ()
+    anchor: Tensor,
+    positive: Tensor,
+    candidates: Tensor,
+    excluded: tuple[Tensor, ...] = (),
+    groups: Groups | None = None,
 ) -> dict[str, Tensor]:
     """Measure how well anchors find their positives, on unit rows.
 
@@ -40,6 +46,7 @@ def agreement(
         positive: `(M,D)`, the positive of each anchor.
         candidates: `(K,D)`, the negatives, and maybe rows of the anchors' images.
         excluded: int64 `(M,)` each, candidates that are no negatives of the anchor.
+        groups: int64 `(M,)` and `(K,)`, of anchors and candidates; those of the anchor's group are no negatives.
 
     Returns:
         `top1`, the fraction of anchors nearer to their positive than to any negative, and `alignment`, the mean
@@ -50,6 +57,8 @@ def agreement(
     negatives = anchor @ candidates.T
     for rows in excluded:
         negatives.scatter_(1, rows[:ROWS, None], -torch.inf)
+    if groups is not None:
+        negatives.masked_fill_(groups[0][:ROWS, None] == groups[1], -torch.inf)
     return {
         "top1": (similarity > negatives.amax(1)).to(anchor.dtype).mean(),
         "alignment": (anchor - positive).square().sum(1).mean(),

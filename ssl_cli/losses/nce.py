@@ -26,6 +26,7 @@ def nce(
     temperature: float,
     log_Z: Tensor | None = None,
     tile: int = TILE,
+    left_out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the mean over rows of -log h(i, v) - sum over the noise of log(1 - h(j, v)): equations 4, 6 and 7.
 
@@ -40,6 +41,8 @@ def nce(
         temperature: divides every similarity.
         log_Z: log of the normalising constant, a scalar; None or NaN: it is estimated from this batch.
         tile: numbers gathered at a time.
+        left_out: bool `(N,K)`, noise that an embedding is not classified against; it counts for Z all the same. None:
+            none.
 
     Returns:
         The loss, `log(K + 1) + K log(1 + 1/K)` where all similarities are equal; and the log Z that was used. That of
@@ -53,7 +56,10 @@ def nce(
     log_odds = scores - log_Z - math.log(expected + EPS)
     data, other = F.logsigmoid(log_odds[:, 0]), F.logsigmoid(-log_odds[:, 1:])
     # for the noise the code has K/n / (P + K/n + eps), a little less than 1 - h
-    return draws * math.log1p(EPS / expected) - (data.sum() + other.sum()) / len(z), log_Z
+    count: float | Tensor = draws
+    if left_out is not None:
+        other, count = other.masked_fill(left_out, 0), draws - left_out.sum() / len(z)
+    return count * math.log1p(EPS / expected) - (data.sum() + other.sum()) / len(z), log_Z
 
 
 def proximal(z: Tensor, previous: Tensor) -> Tensor:

@@ -15,7 +15,10 @@ from ssl_cli.objective import Batch, Objective, Targets
 
 
 class InvaSpread(Objective):
-    """Attract the two views of each image and repel all others within the batch, with one encoder and no memory."""
+    """Attract the two views of each image and repel all others within the batch, with one encoder and no memory.
+
+    Where positives are by group, other images of its group are not repelled.
+    """
 
     paper_bn_group = "global"
 
@@ -32,7 +35,7 @@ class InvaSpread(Objective):
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """Compute -log P of the positive and -log(1 - P) of all others, equation 6, as in the official code."""
         rows = torch.arange(len(z), device=z.device)[batch.local_rows]
-        loss = invariant_spread(z, self.cfg.temperature, rows=rows)
+        loss = invariant_spread(z, self.cfg.temperature, rows=rows, group=batch.group_of(z))
         return self.loss_scale * distributed.mean_over_ranks(loss, len(rows) / len(z))
 
     def negatives(self, images: int) -> int:
@@ -49,4 +52,6 @@ class InvaSpread(Objective):
         """Measure how well first views find their second views among all rows of the batch."""
         first, second = z.chunk(2)
         rows = torch.arange(len(first), device=z.device)
-        return agreement(first, second, z, excluded=(rows, rows + len(first)))
+        group = batch.group_of(z)
+        groups = None if group is None else (group[: len(first)], group)
+        return agreement(first, second, z, (rows, rows + len(first)), groups)

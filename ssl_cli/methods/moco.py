@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_cli import distributed
 from ssl_cli.config.methods import MoCoSettings
 from ssl_cli.losses.geometry import agreement
-from ssl_cli.losses.info_nce import info_nce
+from ssl_cli.losses.info_nce import Groups, info_nce
 from ssl_cli.nn.ema import momentum_copy, update_ema
 from ssl_cli.nn.heads import projector, unit
 from ssl_cli.nn.queue import Queue
@@ -19,7 +19,10 @@ from ssl_cli.objective import Batch, Objective, Targets
 
 
 class MoCo(Objective):
-    """Contrast a query with its key from the momentum encoder and with a queue of earlier keys (algorithm 1)."""
+    """Contrast a query with its key from the momentum encoder and with a queue of earlier keys (algorithm 1).
+
+    Where positives are by group, keys of the query's group are left out of the queue.
+    """
 
     paper_bn_group = 32  # 256 images on eight devices
     shuffled_keys = True
@@ -59,8 +62,14 @@ class MoCo(Objective):
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """Compute InfoNCE, equation 1, with the queue before this step; the mean of both directions if symmetric."""
         q, k = z[batch.local_rows], _view_by_view(targets)[batch.local_rows]
-        loss = info_nce(q, k, self.queue.rows, self.cfg.temperature)
+        groups = self._groups(batch, z)
+        own = groups and (groups[0][batch.local_rows], groups[1])
+        loss = info_nce(q, k, self.queue.rows, self.cfg.temperature, groups=own)
         return self.loss_scale * distributed.mean_over_ranks(loss, len(q) / len(z))
+
+    def prepare_groups(self, group: Tensor) -> None:
+        """Let the queue store the group of each key."""
+        self.queue.store_groups()
 
     def negatives(self, images: int) -> int:
         """Count the rows of the queue, K."""
@@ -69,13 +78,18 @@ class MoCo(Objective):
     @torch.no_grad()
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:
         """Push the keys to the queue, over the oldest ones, and update the momentum encoder (equation 2)."""
-        self.queue.push(_view_by_view(targets))
+        self.queue.push(_view_by_view(targets), batch.group_of(z))
         update_ema(self.key, self.online, self.cfg.ema)
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:
         """Measure how well queries find their keys among those of the queue."""
-        return agreement(z, _view_by_view(targets), self.queue.rows)
+        return agreement(z, _view_by_view(targets), self.queue.rows, groups=self._groups(batch, z))
+
+    def _groups(self, batch: Batch, z: Tensor) -> Groups | None:
+        """Return the groups of the queries z and of the queue's keys; None where positives are by image."""
+        group, stored = batch.group_of(z), self.queue.group
+        return None if group is None or stored is None else (group, stored)
 
 
 def _view_by_view(keys: Targets) -> Tensor:

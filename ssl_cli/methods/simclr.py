@@ -13,25 +13,33 @@ from ssl_cli.nn.heads import projector, unit
 from ssl_cli.objective import Batch, LocalRows, Objective, Targets
 
 
-def nt_xent_over_ranks(z: Tensor, local: LocalRows, temperature: float, extra: Tensor | None = None) -> Tensor:
+def nt_xent_over_ranks(
+    z: Tensor, local: LocalRows, temperature: float, extra: Tensor | None = None, group: Tensor | None = None,
+    extra_group: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Compute NT-Xent of all rows z `(M,D)`; on several ranks with the gradient of the rows `local` alone.
 
     Note:
         Each rank computes the log-sum-exps of its local rows; they are gathered, one number a row.
     """
     if isinstance(local, slice):
-        return nt_xent_tiled(z, temperature, extra=extra)
+        return nt_xent_tiled(z, temperature, extra=extra, group=group, extra_group=extra_group)
     rows, extra_grad = z.detach(), None
-    logs = local_log_sum_exp(rows, local, temperature)
+    logs = local_log_sum_exp(rows, local, temperature, group=group)
     if extra is not None:
-        logs, extra_grad = add_negatives(rows[local], extra, logs, temperature, rows=len(z))
-    return nt_xent_local(z, distributed.gather_rows(logs, local, len(z)), temperature, local, extra_grad)
+        own = None if group is None else group[local]
+        logs, extra_grad = add_negatives(
+            rows[local], extra, logs, temperature, rows=len(z), group=own, extra_group=extra_group
+        )
+    logs = distributed.gather_rows(logs, local, len(z))
+    return nt_xent_local(z, logs, temperature, local, extra_grad, group=group)
 
 
 class SimCLR(Objective):
     """Compare each view with the other view of its image, the positive, and with all other views of the batch.
 
-    These 2(N - 1) views are its negatives: algorithm 1, NT-Xent on z = g(f(x)).
+    These 2(N - 1) views are its negatives: algorithm 1, NT-Xent on z = g(f(x)). Where positives are by group, those of
+    its own group are left out.
     """
 
     paper_bn_group = "global"
@@ -48,7 +56,8 @@ class SimCLR(Objective):
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """Compute NT-Xent over both views, equation 1, times `loss_scale` (2 in the official code)."""
-        return self.loss_scale * nt_xent_over_ranks(z, batch.local_rows, self.cfg.temperature)
+        temperature, group = self.cfg.temperature, batch.group_of(z)
+        return self.loss_scale * nt_xent_over_ranks(z, batch.local_rows, temperature, group=group)
 
     def negatives(self, images: int) -> int:
         """Count both views of all other images: 2(N - 1)."""
@@ -59,4 +68,6 @@ class SimCLR(Objective):
         """Measure how well first views find their second views among all rows of the batch."""
         first, second = z.chunk(2)
         rows = torch.arange(len(first), device=z.device)
-        return agreement(first, second, z, excluded=(rows, rows + len(first)))
+        group = batch.group_of(z)
+        groups = None if group is None else (group[: len(first)], group)
+        return agreement(first, second, z, (rows, rows + len(first)), groups)

@@ -49,6 +49,11 @@ class SimCLRv2(SimCLR):
         return None if self.queue is None else self.queue.rows
 
     @property
+    def _stored_groups(self) -> Tensor | None:
+        """Return the groups of the memory's keys `(K,)`; None without a memory, or where positives are by image."""
+        return None if self.queue is None else self.queue.group
+
+    @property
     def has_targets(self) -> bool:
         """Whether there is a memory, whose keys `targets` computes."""
         return self.key is not None
@@ -75,12 +80,22 @@ class SimCLRv2(SimCLR):
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """Compute NT-Xent over both views and the memory, which holds no view of this step."""
+        group, stored = batch.group_of(z), self._stored_groups
         if not self.against_keys:
-            return self.loss_scale * nt_xent_over_ranks(z, batch.local_rows, self.cfg.temperature, self.memory)
+            temperature = self.cfg.temperature
+            return self.loss_scale * nt_xent_over_ranks(z, batch.local_rows, temperature, self.memory, group, stored)
         rows = torch.arange(len(z), device=z.device)[batch.local_rows]
         other = (rows + len(z) // 2) % len(z)
-        loss = row_softmax(z[rows], self.candidates(z, targets), other, self.cfg.temperature, excluded=rows)
+        groups = None if group is None or stored is None else (group[rows], torch.cat([group, stored]))
+        loss = row_softmax(
+            z[rows], self.candidates(z, targets), other, self.cfg.temperature, excluded=rows, groups=groups
+        )
         return self.loss_scale * distributed.mean_over_ranks(loss, len(rows) / len(z))
+
+    def prepare_groups(self, group: Tensor) -> None:
+        """Let the memory, if there is one, store the group of each key."""
+        if self.queue is not None:
+            self.queue.store_groups()
 
     def negatives(self, images: int) -> int:
         """Count both views of all other images and the memory: 2(N - 1) + K."""
@@ -91,7 +106,7 @@ class SimCLRv2(SimCLR):
         """Push the keys to the memory, over the oldest ones, and update the momentum encoder."""
         if self.key is None or self.queue is None:
             return
-        self.queue.push(_view_by_view(targets))
+        self.queue.push(_view_by_view(targets), batch.group_of(z))
         update_ema(self.key, self.online, self.cfg.ema)
 
     @torch.no_grad()
@@ -99,7 +114,10 @@ class SimCLRv2(SimCLR):
         """Measure how well first views find their second views among all rows that they are compared with."""
         candidates, images = self.candidates(z, targets), len(z) // 2
         first = torch.arange(images, device=z.device)
-        return agreement(z[:images], candidates[images : len(z)], candidates, excluded=(first, first + images))
+        group, stored = batch.group_of(z), self._stored_groups
+        everyone = group if group is None or stored is None else torch.cat([group, stored])
+        groups = None if group is None or everyone is None else (group[:images], everyone)
+        return agreement(z[:images], candidates[images : len(z)], candidates, (first, first + images), groups)
 
 
 def _view_by_view(keys: Targets) -> Tensor:

@@ -13,6 +13,7 @@ from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.augment import AugmentSettings, CropSettings
 from ssl_cli.config.images import with_data
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.source import group_numbers
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.evaluation.evaluate import TRAINED, H, device_of, encode_both, joined_notes, require_finite
 from ssl_cli.engine.evaluation.features import Transform, augmented, encode, fitted
@@ -82,11 +83,11 @@ def linear_of(
         passes = {f" {epoch}": augmented(pipeline, epoch) for epoch in range(1, grid_probe.PASSES + 1)}
     train, test, start = encode_both(objective, settings, precision, data, H, baselines, transform, passes)
     require_unchanged(objective, before)
-    answers = dict[str, Answer]()
+    answers, group = dict[str, Answer](), group_numbers(data.bank, train.index)
     for name, queries in test.h.items():
         rows = [train.h[name + suffix].to(device) for suffix in ("", *passes)]
         probe, classes, seed = _grid if fast else _lbfgs, len(data.bank.classes), settings.run.seed
-        answers[name] = probe(rows, train.label.to(device), queries.to(device), classes, seed)
+        answers[name] = probe(rows, train.label.to(device), queries.to(device), classes, seed, group)
     tallies = {name: _tally(scores, test.label.to(device), data) for name, (scores, _, _) in answers.items()}
     _, found, note = answers[TRAINED]
     notes = joined_notes(data, train.skipped + test.skipped, note, start)
@@ -151,8 +152,10 @@ def require_unchanged(objective: Objective, before: str) -> None:
         raise SslcliError("The backbone changed during its evaluation; please report this.")
 
 
-def _lbfgs(rows: Sequence[Tensor], label: Tensor, test: Tensor, classes: int, seed: int) -> Answer:
-    fit = linear_probe(rows[0], label, classes=classes, seed=seed)
+def _lbfgs(
+    rows: Sequence[Tensor], label: Tensor, test: Tensor, classes: int, seed: int, group: Tensor | None
+) -> Answer:
+    fit = linear_probe(rows[0], label, classes=classes, seed=seed, group=group)
     found = {"l2": fit.l2, "held_out_top1": fit.held_out_top1, "converged": fit.converged}
     grid = {"l2_grid": list(PENALTIES), "held_out": HELD_OUT, "iterations": ITERATIONS, "seed": seed}
     short = "" if fit.converged else f"the probe had not converged after {ITERATIONS} iterations"
@@ -160,8 +163,8 @@ def _lbfgs(rows: Sequence[Tensor], label: Tensor, test: Tensor, classes: int, se
         return fit.probe(test), found | grid, short
 
 
-def _grid(rows: Sequence[Tensor], label: Tensor, test: Tensor, classes: int, seed: int) -> Answer:
-    fit = grid_probe.grid_probe(rows, label, classes=classes, seed=seed)
+def _grid(rows: Sequence[Tensor], label: Tensor, test: Tensor, classes: int, seed: int, group: Tensor | None) -> Answer:
+    fit = grid_probe.grid_probe(rows, label, classes=classes, seed=seed, group=group)
     found = {"rate": fit.rate, "l2": fit.l2, "held_out_top1": fit.held_out_top1, "passes": len(rows)}
     rates, penalties = list(grid_probe.RATES), list(grid_probe.PENALTIES)
     grid = {"rates": rates, "l2_grid": penalties, "held_out": HELD_OUT, "epochs": grid_probe.EPOCHS, "seed": seed}

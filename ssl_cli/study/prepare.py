@@ -16,9 +16,10 @@ from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.engine.plan.budget import budget
 from ssl_cli.engine.plan.measure import choose_arithmetic
-from ssl_cli.engine.plan.plan import Plan, cap_queue, make_plan
+from ssl_cli.engine.plan.plan import Plan, make_plan
 from ssl_cli.engine.plan.size import size
 from ssl_cli.errors import ResourceError
+from ssl_cli.planning.queue import cap_queue
 from ssl_cli.planning.size import batch_for
 from ssl_cli.registry import is_library_backbone
 from ssl_cli.study.book import About, Asked, Book, Planned
@@ -165,7 +166,7 @@ def _trials(
 def _plan(settings: Settings, source: Source) -> Plan:
     settings, _ = cap_queue(measured(settings, source)[0], len(source))
     require_batch(source.name, len(source), settings.run.batch)
-    objective = build_objective(settings, resolve_device(settings.hardware.device), len(source))
+    objective = build_objective(settings, resolve_device(settings.hardware.device), len(source), source=source)
     return make_plan(settings, objective, len(source), described(source), source, Path())
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_cli.transfer.linear import HELD_OUT
+from ssl_cli.transfer.linear import held_out
 from ssl_cli.transfer.tally import accuracy
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -91,7 +91,9 @@ def train_grid(
     return weight.view(width, count, classes).transpose(0, 1), bias.view(count, classes)
 
 
-def grid_probe(passes: Sequence[Tensor], labels: Tensor, *, classes: int, seed: int = 0) -> GridFit:
+def grid_probe(
+    passes: Sequence[Tensor], labels: Tensor, *, classes: int, seed: int = 0, group: Tensor | None = None
+) -> GridFit:
     """Train all rates and penalties, choose by top-1 on a held-out tenth of the images, then train on all of them.
 
     Rows are standardised. Of two classifiers equally right, the one of the lower cross-entropy is chosen. With fewer
@@ -103,12 +105,12 @@ def grid_probe(passes: Sequence[Tensor], labels: Tensor, *, classes: int, seed: 
         labels: int64 `(N,)`, 0 to `classes - 1`.
         classes: number of classes.
         seed: chooses the held-out images, and the order of the others.
+        group: int64 `(N,)` on the CPU, of which none is held out in part; None: there are none.
     """
     rows = torch.cat([h.float() for h in passes])
     mean, scale = rows.mean(0), rows.std(0, unbiased=False).clamp(min=1e-6)
     x, images = rows.sub_(mean).div_(scale), len(labels)
-    order = torch.randperm(images, generator=torch.Generator().manual_seed(seed)).to(labels.device)
-    held, rest = order.tensor_split([int(HELD_OUT * images)])
+    held, rest = held_out(labels, seed, group)
     repeated, grid = labels.repeat(len(passes)), torch.tensor([*product(RATES, PENALTIES)], dtype=torch.float64)
 
     def train(rows: Tensor, settings: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_cli.data.split import hold_out
 from ssl_cli.transfer.tally import accuracy
 
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # strongest first: each fit starts from the one before
@@ -53,7 +54,23 @@ class Fit:
     converged: bool
 
 
-def linear_probe(h: Tensor, labels: Tensor, *, classes: int, seed: int = 0) -> Fit:
+def held_out(labels: Tensor, seed: int, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the rows `(m,)` of a held-out tenth, none of fewer than ten, and the others; no group is in both.
+
+    Args:
+        labels: int64 `(N,)`, on whose device the rows are.
+        seed: chooses them.
+        group: int64 `(N,)` on the CPU; None: there are none.
+    """
+    if group is None:
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
+        held, rest = order.tensor_split([int(HELD_OUT * len(labels))])
+        return held, rest
+    rest, held = (part.to(labels.device) for part in hold_out(labels.cpu(), seed, HELD_OUT, group))
+    return (held, rest) if HELD_OUT * len(labels) >= 1 else (held[:0], torch.arange(len(labels), device=labels.device))
+
+
+def linear_probe(h: Tensor, labels: Tensor, *, classes: int, seed: int = 0, group: Tensor | None = None) -> Fit:
     """Choose the L2 penalty of `PENALTIES` by top-1 accuracy on a held-out tenth of the rows, then fit on all rows.
 
     With fewer than ten rows nothing is held out, and the middle penalty is used.
@@ -63,13 +80,13 @@ def linear_probe(h: Tensor, labels: Tensor, *, classes: int, seed: int = 0) -> F
         labels: int64 `(N,)`, 0 to `classes - 1`, on the device of h.
         classes: number of classes.
         seed: chooses the held-out rows; nothing else is random.
+        group: int64 `(N,)` on the CPU, of which none is held out in part; None: there are none.
 
     Returns:
         The probe, on the device of h, with its penalty and held-out accuracy.
     """
     h = h.float()
-    order = torch.randperm(len(h), generator=torch.Generator().manual_seed(seed)).to(h.device)
-    held, rest = order.tensor_split([int(HELD_OUT * len(h))])
+    held, rest = held_out(labels, seed, group)
     best, l2 = None, PENALTIES[len(PENALTIES) // 2]
     probe = Probe(h, classes)
     if len(held):

@@ -68,7 +68,7 @@ def settle_start(request: Request) -> Settled:
     else:
         values = for_distilling(before, request.run, model.get("backbone"))
     if data.get("source") is not None:  # other images, whose test images are others, too
-        for key in ("data.source", "data.test", "data.limit"):
+        for key in ("data.source", "data.test", "data.limit", "data.group_by"):
             values.pop(key, None)
     values |= {"method.checkpoint": str(path.absolute()), "method.sha256": digest}
     settled = _settle(request, values)

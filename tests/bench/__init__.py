@@ -11,6 +11,7 @@
 | `nt_xent` | time, memory and error of NT-Xent: tiled, dense, LightlySSL |
 | `oracle_errors` | largest differences from the papers in plain loops |
 | `plan_against_fact` | planned and actual time, memory, images/s and checkpoint size of twelve runs |
+| `positives_by_group` | kNN accuracy with and without positives by group, on bursts of shots |
 | `processes` | differences and images/s of several processes against one |
 | `step_profile` | shares of a step's CPU time by kind of operation |
 | `survey_on_cifar` | kNN accuracy of all methods, and two ablations, on CIFAR-10 |

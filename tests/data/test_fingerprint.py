@@ -51,7 +51,7 @@ def test_what_differs_is_counted_with_an_example(photos: Path, tmp_path: Path) -
     assert message.isprintable()
     save(photos / "a" / "001.png", size=(90, 70))
     (photos / "b" / "new\n\x1b[2J.png").unlink()
-    assert "1 of another size or label, such as 'a/001.png'" in difference(photos, before, tmp_path)
+    assert "1 of another size, label or group, such as 'a/001.png'" in difference(photos, before, tmp_path)
 
 
 def test_labels_count(photos: Path, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_labels_count(photos: Path, tmp_path: Path) -> None:
         rows = [f"{photos}/{kind}/{k:03}.png,{label}" for kind, label in zip("ab", labels, strict=True) for k in (0, 1)]
         (tmp_path / f"{name}.csv").write_text("\n".join(rows))
     before = record(tmp_path / "one.csv")
-    assert "4 of another size or label" in difference(tmp_path / "two.csv", before, tmp_path)
+    assert "4 of another size, label or group" in difference(tmp_path / "two.csv", before, tmp_path)
 
 
 def test_without_its_file_it_is_still_refused(photos: Path, tmp_path: Path) -> None:

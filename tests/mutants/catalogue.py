@@ -3,6 +3,7 @@
 from tests.mutants import (
     of_engine,
     of_files,
+    of_groups,
     of_losses,
     of_maps,
     of_moco,
@@ -49,6 +50,7 @@ MUTANTS: list[Mutant] = sorted(
         *of_sources.MUTANTS,
         *of_studies.MUTANTS,
         *of_surveys.MUTANTS,
+        *of_groups.MUTANTS,
     ],
     key=lambda mutant: 99 if mutant.trap is None else mutant.trap,
 )

@@ -93,7 +93,7 @@ MUTANTS = [
         4,
         "one-key-set-enqueued-of-two",
         MOCO,
-        "self.queue.push(_view_by_view(targets))",
+        "self.queue.push(_view_by_view(targets), batch.group_of(z))",
         "self.queue.push(targets[:, 0])",
         ("tests/methods/test_moco.py",),
     ),
@@ -191,7 +191,7 @@ MUTANTS = [
     Mutant(
         9,
         "a-queue-longer-than-the-data",
-        "ssl_cli/engine/plan/plan.py",
+        "ssl_cli/planning/queue.py",
         "most = max(images // 2, 1)",
         "most = 2**62 + images",
         ("tests/engine/test_pretrain.py::test_a_long_queue_is_capped_aloud",),

@@ -79,8 +79,8 @@ MUTANTS = [
         14,
         "z-is-estimated-by-each-rank-alone",
         INSTDISC,
-        "all_rows = isinstance(batch.local_rows, slice)",
-        "all_rows = True",
+        "noise, all_rows = targets[local], isinstance(local, slice)",
+        "noise, all_rows = targets[local], True",
         NCE,
     ),
 ]

@@ -68,8 +68,8 @@ MUTANTS = [
         None,
         "labels-do-not-count",
         FINGERPRINT,
-        "(entry.size, words[label], _escaped(entry.name))",
-        '(entry.size, b"-", _escaped(entry.name))',
+        "(entry.size, words[label], names[group], _escaped(entry.name))",
+        '(entry.size, b"-", names[group], _escaped(entry.name))',
         (FINGERPRINTS,),
     ),
 ]

@@ -16,6 +16,7 @@ import torch
 
 from ssl_cli import distributed
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.source import Groups
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.train import Trainer, train
@@ -40,10 +41,14 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "simclr-v2, past": {"name": "simclr-v2", "temperature": 0.2, "memory": 31, "ema": 0.9, "memory_keys": "past"},
     "byol": {"name": "examples/your_own_method.py:BYOL"},
 }
+BY_GROUP = ", by group"
+GROUPED = [f"{method}{BY_GROUP}" for method in METHODS if method != "byol"]
+"""The methods with positives by group."""
 GROUPS: Mapping[str, Any] = {"groups of 8": 8, "one group": "global"}
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "direct": {"mode": "direct", "micro_batch": 1000, "kept": 1000},
     "cached": {"mode": "cached", "micro_batch": 8, "kept": 0},
+    "tail-keep": {"mode": "tail-keep", "micro_batch": 16, "kept": 1},
     "checkpointed": {"mode": "checkpointed", "micro_batch": 16, "kept": 1, "checkpointing": True},
     "prefetch": {"mode": "direct", "micro_batch": 1000, "kept": 1000},
 }
@@ -54,11 +59,11 @@ def cases() -> list[Case]:
     """Return all combinations that differ."""
     return [
         (method, groups, way)
-        for method in METHODS
+        for method in [*METHODS, *GROUPED]
         for groups in GROUPS
         for way in WAYS
-        if not (groups == "one group" and way in ("cached", "prefetch"))
-        and not (method != "simclr" and way in ("checkpointed", "prefetch"))
+        if not (groups == "one group" and way in ("cached", "tail-keep", "prefetch"))
+        and not (method.removesuffix(BY_GROUP) != "simclr" and way in ("tail-keep", "checkpointed", "prefetch"))
     ]
 
 
@@ -76,11 +81,12 @@ def in_float64(trainer: Trainer) -> Trainer:
 
 def five_steps(method: str, groups: str, way: str) -> Found:
     """Train five steps as this rank; return all that a checkpoint would hold, and the losses."""
+    by_group = method.endswith(BY_GROUP)
     settings = Settings.model_validate(
         {
-            "method": METHODS[method],
+            "method": METHODS[method.removesuffix(BY_GROUP)],
             "model": {"width": 0.0625, "bn_group": GROUPS[groups]},
-            "data": {"size": 16, "images": IMAGES, "threads": 1},
+            "data": {"size": 16, "images": IMAGES, "threads": 1, "positives": "group" if by_group else "image"},
             "augment": {"order": ["crop", "flip"]},
             "optim": {"lr": 0.005 if method == "byol" else 0.06},
             "schedule": {"epochs": 1},
@@ -88,7 +94,10 @@ def five_steps(method: str, groups: str, way: str) -> Found:
         }
     )
     source = open_pretraining(settings.data, 0)
-    objective = build_objective(settings, CPU, len(source)).double()
+    if by_group:  # as many as fit a batch, of some sizes, and a third of the images in none
+        of = torch.arange(IMAGES) % 7
+        source.groups = Groups(torch.where(of < 4, of, -1), "abcd")  # type: ignore[attr-defined]
+    objective = build_objective(settings, CPU, len(source), source=source).double()
     resolved = Resolved.from_dict({"device": "cpu", "precision": "fp32", "images": IMAGES, **WAYS[way]})
     loader = build_loader(settings, objective, source, CPU, cache_bytes=10**9)
     losses: list[float] = []

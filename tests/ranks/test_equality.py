@@ -32,6 +32,8 @@ PAIRS = {
     ("instdisc", "groups of 8", "direct"),
     ("invaspread", "groups of 8", "cached"),
     ("simclr-v2", "one group", "direct"),
+    ("simclr, by group", "groups of 8", "direct"),
+    ("moco-v2, by group", "groups of 8", "cached"),
 }
 """Each method once, and each kind of groups; all others, and three ranks, are slow."""
 

@@ -70,3 +70,17 @@ def test_a_few_rows_are_enough() -> None:
     found = linear_probe(torch.eye(3), torch.arange(3), classes=3)
     assert found.held_out_top1 is None
     assert accuracy(found.probe(torch.eye(3)).detach(), torch.arange(3))[0] == 1.0
+
+
+def test_the_penalty_is_chosen_on_whole_groups() -> None:
+    """Pairs of twins with labels of no meaning: what is held out is guessed, unless its twin was fitted to."""
+    draw = torch.Generator().manual_seed(0)
+    h, labels = (x.repeat(2, *[1] * (x.dim() - 1)) for x in (torch.randn(60, 80, generator=draw), torch.arange(60) % 2))
+    labels = labels[torch.randperm(60, generator=draw).repeat(2)]
+    apart = linear_probe(h, labels, classes=2, group=torch.arange(60).repeat(2)).held_out_top1
+    split = linear_probe(h, labels, classes=2).held_out_top1
+    assert apart is not None
+    assert split is not None
+    assert apart < 0.8 < split
+    few = linear_probe(h[:8], labels[:8], classes=2, group=torch.arange(8))
+    assert few.held_out_top1 is None

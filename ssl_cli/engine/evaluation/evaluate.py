@@ -1,6 +1,7 @@
 """Quality of a representation: weighted kNN on frozen features, and baselines without training."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ssl_cli import disk
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.source import groups_of
 from ssl_cli.data.sources import Evaluation
 from ssl_cli.engine.build import build_untrained
 from ssl_cli.engine.evaluation.features import Features, Trained, Transform, encode, fitted
@@ -17,11 +19,12 @@ from ssl_cli.errors import DivergedError, SslcliError
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.objective import Objective
+from ssl_cli.transfer.duplicates import duplicates_note
 from ssl_cli.transfer.knn import default_k, k_note, score
-from ssl_cli.transfer.pixels import pixels
+from ssl_cli.transfer.pixels import low_resolution, pixels
 
 H, Z = "h", "z"
-TRAINED, PIXELS, UNTRAINED = "trained", "pixels", "untrained"
+TRAINED, PIXELS, UNTRAINED, LOOKS = "trained", "pixels", "untrained", "looks"
 
 
 def knn_of(
@@ -83,7 +86,9 @@ def encode_both(
     objective: Objective, settings: Settings, precision: str, data: Evaluation, feature: str = H,
     baselines: bool = False, transform: Transform | None = None, passes: Mapping[str, Transform] = MappingProxyType({}),
 ) -> tuple[Features, Features, str]:  # fmt: skip
-    """Encode bank and queries by the objective and, if asked, by the baselines; add a note on the untrained one.
+    """Encode bank and queries by the objective and, if asked, by the baselines.
+
+    Add a note on the untrained one, and on near-duplicates where there are no groups to keep them together.
 
     The bank is encoded by each of `passes`, too: see `encode`.
 
@@ -103,14 +108,24 @@ def encode_both(
             networks.append(untrained)
             encoders[UNTRAINED] = encoder(untrained)
     how = {"": transform or fitted(settings)}
+    looks = {LOOKS: low_resolution} if transform is None and groups_of(data.bank) is None else {}
     with evaluating(*networks):
         bank, queries = (
-            encode(encoders, source, settings, device=device, precision=precision, transforms=how | more)
+            encode(encoders | looks, source, settings, device=device, precision=precision, transforms=how | more)
             for source, more in ((data.bank, dict(passes)), (data.queries, {}))
         )
     require_finite(bank)
     require_finite(queries)
+    if looks:
+        near = duplicates_note(bank.h[TRAINED], queries.h[TRAINED], bank.h[LOOKS], queries.h[LOOKS])
+        note = "; ".join(filter(None, (note, near)))
+        bank, queries = (_without(of, LOOKS) for of in (bank, queries))
     return bank, queries, note
+
+
+def _without(rows: Features, encoder: str) -> Features:
+    """Return the rows without those of an encoder."""
+    return replace(rows, h={name: h for name, h in rows.h.items() if not name.startswith(encoder)})
 
 
 def device_of(objective: Objective) -> torch.device:

@@ -7,7 +7,7 @@ import torch
 from ssl_cli import draws
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.source import Source
-from ssl_cli.data.split import labelled, subset
+from ssl_cli.data.split import labelled, queries_and_bank
 from ssl_cli.engine.evaluation.features import Features, encode
 from ssl_cli.errors import SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned
@@ -50,9 +50,9 @@ class Monitor:
         known = labelled(source)
         count = min(IMAGES, BATCHES * settings.run.batch)
         order = draws.permutation(settings.run.seed, len(known), _STREAM)[:count]
-        cut = int(len(order) * QUERIES)
-        self.queries, self.bank = subset(known, order[:cut]), subset(known, order[cut:])
-        self.active = settings.run.monitor and len(order) >= FEWEST and len(known.classes) > 1
+        self.queries, self.bank = queries_and_bank(known, order, settings.run.seed, QUERIES)
+        enough = len(order) >= FEWEST and len(self.queries) > 0
+        self.active = settings.run.monitor and enough and len(known.classes) > 1
         self._log_steps = 0
 
     def measure(self, objective: Objective, step: int) -> Iterator[Event]:

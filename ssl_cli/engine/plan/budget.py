@@ -52,7 +52,7 @@ def fixed_bytes(settings: Settings, objective: Objective, precision: str, image:
     that of the views, `image` the bytes of a decoded image.
     """
     training = (1 + _optimiser_copies(settings)) * trained_bytes(objective)
-    batch = -(-settings.run.batch // world().size)
+    batch, image = -(-settings.run.batch // world().size), image * settings.data.reads
     pixels = settings.data.channels * settings.data.size**2
     views = batch * objective.views * pixels * (2 if precision == "bf16" else 4)
     batch = min(2 * batch, settings.run.batch)  # a rank may have the views of twice as many images

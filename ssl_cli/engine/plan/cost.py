@@ -95,11 +95,12 @@ class CostModel:
         area = mean_area(self.settings.schedule.resolution, self.settings.data.size, 1000)
         # a GPU computes while the CPU decodes; on a CPU one takes time from the other
         both = max if self.device.type == "cuda" else lambda *parts: sum(parts)
-        reading, computing = self.cost.read / threads, batch * area * self.cost.image(self.objective, recomputed)
+        decoding, reads = self.cost.read / threads, self.settings.data.reads
+        reading, computing = reads * decoding, batch * area * self.cost.image(self.objective, recomputed)
         first, later = (
             both(read * batch, computing + self.cost.loss) for read in (reading, reading * (not decoded_once))
         )
-        end = min(encoded * both(reading, self.cost.forward), END_PART * max(limit, 0.0))
+        end = min(encoded * both(decoding, self.cost.forward), END_PART * max(limit, 0.0))
         return Timing(limit, max(first, 1e-9), max(later, 1e-9), end)
 
     def largest_batch(self, limit: int, mode: Mode) -> int:

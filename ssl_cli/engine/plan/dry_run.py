@@ -13,6 +13,7 @@ from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.size import size, work_of
 from ssl_cli.events import Event, Planned, Sized, Warned
 from ssl_cli.planning.forecast import forecast
+from ssl_cli.planning.queue import cap_queue
 from ssl_cli.weights.initial import read_initial, recorded
 
 
@@ -33,7 +34,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     settings, looked = measured(settings, seen.few)
     sized = size(settings, seen.images, seen.few, device)
     require_batch(seen.where, seen.images, sized.settings.run.batch)
-    settings, notes = plan.cap_queue(sized.settings, seen.images)
+    settings, notes = cap_queue(sized.settings, seen.images)
     objective = build_objective(settings, device, seen.images, initial)
     starts = [initial.choice(objective, settings)] if initial else []
     out, few, spent = Path(settings.run.out or "runs"), seen.few, time.monotonic() - began

@@ -153,19 +153,6 @@ def cache_bytes(settings: Settings, objective: Objective, device: torch.device) 
     return budget.cache_bytes(settings, objective, limit, process)
 
 
-def cap_queue(settings: Settings, images: int) -> tuple[Settings, list[str]]:
-    """Cap a queue or memory at half the images, and say so: a longer one would hold many a row's own image."""
-    most = max(images // 2, 1)
-    asked = {name: getattr(settings.method, name, None) for name in ("queue", "memory")}
-    long = {name: rows for name, rows in asked.items() if isinstance(rows, int) and rows > most}
-    notes = [
-        f"The {name} is capped from {rows:,} to {most:,} rows, half of the {images:,} images."
-        for name, rows in long.items()
-    ]
-    method = settings.method.model_copy(update=dict.fromkeys(long, most))
-    return settings.model_copy(update={"method": method}), notes
-
-
 def _warnings(
     settings: Settings, objective: Objective, seconds: float, checkpoint: int, disk: int, refused: str
 ) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def run_worker(settings: Settings) -> int:
                 f"Rank 0 has {resolved.images:,} images, rank {distributed.rank()} has {len(source):,}.",
                 "Give all machines the same images.",
             )
-        objective = build_objective(settings, device, len(source))
+        objective = build_objective(settings, device, len(source), source=source)
         ram = cache_bytes(settings, objective, device)
         gpu = resolved.gpu_cache_bytes
         loader = build_loader(settings, objective, source, device, cache_bytes=ram, gpu_cache_bytes=gpu)
