@@ -7,7 +7,7 @@ pictures. The same network is trained with second views of the same shot, and of
 (k 20, T 0.1) on h, for three seeds, next to pixels and the untrained network. Prints a JSON line for each run, then
 the means.
 
-Measured on CIFAR-10 (2,000 training JPEGs, of which 400 are used; 500 test images, standard error 1.9; SimCLR, ResNet-18
+Measured on CIFAR-10 (400 of 2,000 training JPEGs; 500 test images, standard error 1.9; SimCLR, ResNet-18
 of width 0.25, batch 64, 6 epochs; mean and standard deviation over the seeds): positives by image 15.6 % (3.6), below
 the untrained network, 18.0 % (2.9), and raw pixels, 20.8 %; positives by group 24.3 % (1.3).
 """
