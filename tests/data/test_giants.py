@@ -25,6 +25,7 @@ from ssl_cli.data.reader import Reader
 from ssl_cli.errors import DataError
 from tests.data.as_a_whole import decode_whole
 from tests.data.files import anymap, npy, png, tiff
+from tests.selection import slow
 
 SIZES = [(1, 1), (7, 5), (61, 40), (40, 61), (300, 3), (131, 257)]
 
@@ -90,6 +91,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 ALL = [(name, channels) for name in CASES for channels in (3, 1)]
 ALL += [("png RGBA", 4), ("png P with opacities", 4), ("png LA", 2), ("png LA", 4), ("tiff RGBA", 4)]
+FEW = [*ALL[::3], *slow(*(case for number, case in enumerate(ALL) if number % 3))]
+"""A third of them; the others are slow."""
 
 
 def files(name: str, cap: int | None, channels: int) -> Iterator[tuple[Tensor, np.ndarray]]:
@@ -99,7 +102,7 @@ def files(name: str, cap: int | None, channels: int) -> Iterator[tuple[Tensor, n
         yield decode(data, cap, channels=channels), decode_whole(data, cap, channels)
 
 
-@pytest.mark.parametrize(("name", "channels"), ALL)
+@pytest.mark.parametrize(("name", "channels"), FEW)
 def test_ordinary_images_are_decoded_to_the_same_bytes(name: str, channels: int) -> None:
     for cap in (None, 4, 33):
         for found, wanted in files(name, cap, channels):
@@ -107,7 +110,7 @@ def test_ordinary_images_are_decoded_to_the_same_bytes(name: str, channels: int)
             assert np.array_equal(found.numpy(), wanted)
 
 
-@pytest.mark.parametrize(("name", "channels"), ALL)
+@pytest.mark.parametrize(("name", "channels"), FEW)
 def test_by_tiles_they_are_the_same_but_for_rounding(name: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "GIANT", 0)
     monkeypatch.setattr(tiles, "SIDE", 16)
