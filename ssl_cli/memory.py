@@ -91,8 +91,10 @@ def peak(device: torch.device) -> int:
     """Return the largest number of bytes in use so far: of GPU memory on a GPU, else of this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    if (most := _high_water()) is not None:
+        return most
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage if sys.platform == "darwin" else usage * 1024
 
 
 def peak_during(call: Callable[[], object], device: torch.device) -> int | None:
@@ -113,8 +115,20 @@ def peak_during(call: Callable[[], object], device: torch.device) -> int | None:
         call()
         return None
     call()
-    found = re.search(r"VmHWM:\s*(\d+)", _PROCESS.joinpath("status").read_text())
-    return int(found[1]) * 1024 - before if found else None
+    most = _high_water()
+    return None if most is None else most - before
+
+
+def _high_water() -> int | None:
+    """Return the largest resident bytes of this program; None where the system does not say.
+
+    `getrusage` starts from what the process that started it had resident, which is no memory of this one.
+    """
+    try:
+        found = re.search(r"VmHWM:\s*(\d+)", _PROCESS.joinpath("status").read_text())
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
 
 
 def _rss() -> int:

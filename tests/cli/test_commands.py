@@ -33,6 +33,7 @@ FLAGS = {
     "--out": ("runs/y", "run.out", "runs/y"),
     "--test-data": ("tests", "data.test", "tests"),
     "--download": (None, "data.download", True),
+    "--group-by": ("{parent}", "data.group_by", "{parent}"),
     "--on-bad-image": ("fail", "data.on_bad_image", "fail"),
     "--threads": ("2", "data.threads", 2),
     "--init-from": ("runs/x", "model.init_from", "runs/x"),
@@ -40,7 +41,7 @@ FLAGS = {
     "--set": ("run.keep=5", "run.keep", 5),
 }
 BENCH_FLAGS = FLAGS.keys() - {"--lr", "--seed", "--compile", "--time", "--max-time", "--out", "--test-data"}
-BENCH_FLAGS -= {"--init-from", "--pretrained", "--on-bad-image"}
+BENCH_FLAGS -= {"--init-from", "--pretrained", "--group-by", "--on-bad-image"}
 EVALUATION_FLAGS = {
     "--baselines": (None, "baselines", True),
     "--test-data": ("tests", "test_data", "tests"),

@@ -84,13 +84,22 @@ def test_the_command_hands_on_every_word(
         (
             "export_run",
             ("runs/x", Path("e.onnx")),
-            {"opset": 20, "input_kind": "uint8-nhwc", "l2": True, "classifier": False, "method": "m.py:M"},
+            {
+                "opset": 20,
+                "input_kind": "uint8-nhwc",
+                "l2": True,
+                "classifier": False,
+                "dynamic_size": False,
+                "numbers": "float32",
+                "method": "m.py:M",
+            },
         )
     ]
     assert "e.onnx" in capsys.readouterr().out
     assert main(["export", "runs/x", "-o", "e.onnx"]) == 0
     assert engine_of_words.calls[-1][2] == {
-        "opset": 18, "input_kind": "float-nchw", "l2": False, "classifier": False, "method": None
+        "opset": 18, "input_kind": "float-nchw", "l2": False, "classifier": False, "dynamic_size": False,
+        "numbers": "float32", "method": None,
     }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import resource
 import struct
 import sys
 import time
@@ -13,8 +12,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
+from ssl_cli import memory
 from tests.data.files import anymap, png, tiff
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "NPY")
@@ -173,7 +174,7 @@ def main(start: int, stop: int) -> None:
         except BaseException as error:
             wrong = repr(error)
         seconds = time.process_time() - since
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = memory.peak(torch.device("cpu"))
         sys.stdout.write(json.dumps({"wrong": wrong, "read": read, "seconds": seconds, "peak": peak}) + "\n")
         sys.stdout.flush()
 

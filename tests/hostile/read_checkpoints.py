@@ -2,12 +2,13 @@
 
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
 
-from ssl_cli import checkpoint
+import torch
+
+from ssl_cli import checkpoint, memory
 from ssl_cli.errors import convert_exception
 
 
@@ -21,7 +22,7 @@ def main() -> None:
         except Exception as error:
             converted = convert_exception(error)
             what, code = converted.message, converted.code
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = memory.peak(torch.device("cpu"))
         facts = {"code": code, "what": what, "seconds": time.process_time() - since, "peak": peak}
         sys.stdout.write(json.dumps(facts) + "\n")
         sys.stdout.flush()

@@ -85,7 +85,10 @@ def quiet(place: Path, words: list[str], *, local: bool = False) -> None:
     for folder in (home, hooks):
         folder.mkdir()
     (hooks / "sitecustomize.py").write_text(WATCH, encoding="utf-8")
-    write_run(place / "run", toy_settings(images=64))
+    if words[0] in {"runs", "watch"}:  # of a run that trained, with its files
+        assert main(["pretrain", *TRAIN, "--out", str(place / "run"), "--device", "cpu", "--precision", "fp32"]) == 0
+    else:
+        write_run(place / "run", toy_settings(images=64))
     if words[0] == "distill":
         assert main(["finetune", str(place / "run"), *TUNE, "--out", str(place / "tuned")]) == 0
     environment = {

@@ -105,15 +105,16 @@ def test_bytes_are_counted() -> None:
 def test_memory_of_the_process_is_bounded() -> None:
     """A bank of 50,000 and 10,000 queries of 512 numbers: the largest resident size in a process of its own."""
     program = """
-import resource, torch
+import torch
+from ssl_cli import memory
 from ssl_cli.transfer.knn import score
 draw = torch.Generator().manual_seed(0)
 bank, queries = torch.randn(50_000, 512, generator=draw), torch.randn(10_000, 512, generator=draw)
 labels = [torch.randint(10, (len(rows),), generator=draw) for rows in (bank, queries)]
 score(bank[:100], labels[0][:100], queries[:9], labels[1][:9], classes=10, ks=(5,), temperatures=(0.1,))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = memory.peak(torch.device("cpu"))
 score(bank, labels[0], queries, labels[1], classes=10, ks=(1, 5, 20, 200), temperatures=(0.07, 0.1))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(memory.peak(torch.device("cpu")) - before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=900, check=True)
     assert int(done.stdout) < 300e6

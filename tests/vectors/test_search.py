@@ -89,14 +89,15 @@ def test_what_is_typical_is_a_median(rows: np.ndarray) -> None:
 @pytest.mark.slow
 def test_a_set_of_nothing_but_duplicates_takes_bounded_memory() -> None:
     program = (
-        "import resource, numpy as np, torch\n"
+        "import numpy as np, torch\n"
+        "from ssl_cli import memory\n"
         "from ssl_cli.vectors.search import similar_pairs\n"
         "rows = np.ones((12_000, 8), np.float32)\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = memory.peak(torch.device('cpu'))\n"
         "*_, found = similar_pairs(rows, 0.98, 10_000)\n"
         "assert found.count == 12_000 * 11_999 // 2, found.count\n"
         "assert len(found.similarity) == 10_000\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+        "print((memory.peak(torch.device('cpu')) - before) // 2**20)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 200
