@@ -20,6 +20,8 @@ def pytest_collection_finish() -> None:
     """Set one thread here too, where torch was imported before this file; remember what plans count and measure."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+    if store := sys.modules.get("ssl_cli.data.image_store"):
+        store.KEEP_FREE = 0  # type: ignore[attr-defined]  # the disk of the machine may be nearly full
     if export := sys.modules.get("ssl_cli.exports.onnx"):
         export.convert = _converted_once(export.convert)  # type: ignore[attr-defined]
     if cost := sys.modules.get("ssl_cli.engine.plan.cost"):
