@@ -12,6 +12,7 @@ from ssl_cli import checkpoint, disk
 from ssl_cli.config.labels import require_unchanged
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled
+from ssl_cli.config.toml_file import PROJECT_FILE
 from ssl_cli.config.units import format_epochs
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run.folder import RunFolder
@@ -69,7 +70,7 @@ def clear(folder: Path) -> None:
             run = RunFolder(folder / stage.name, overwrite=True)
             run.discard()
             run.close()
-    for name in (LINEAR_FILE, "sslcli.toml"):
+    for name in (LINEAR_FILE, PROJECT_FILE):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -33,6 +33,8 @@ BACKBONES = {
 }
 BACKBONE_LIBRARIES = ("torchvision", "timm")
 """Libraries whose networks are named LIBRARY:NAME."""
+H, Z = FEATURES = ("h", "z")
+"""What an encoder gives: the backbone's output, and the projector's."""
 OPS = {
     "crop": "ssl_cli.augment.crop:Crop",
     "flip": "ssl_cli.augment.flip:Flip",

@@ -12,10 +12,8 @@ from ssl_cli.engine.evaluation.features import Trained, Transform, encode
 from ssl_cli.errors import DataError, DivergedError, UsageError
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.protocols.encoder import open_encoder
-from ssl_cli.protocols.request import is_onnx
-from ssl_cli.registry import did_you_mean
-
-H, Z = FEATURES = ("h", "z")
+from ssl_cli.protocols.request import is_onnx, require
+from ssl_cli.registry import FEATURES, H, Z
 
 
 class Encoder:
@@ -59,8 +57,7 @@ class Encoder:
             UsageError: something that is no image, another feature, or a batch below 1.
             DivergedError: a row that is not finite.
         """
-        if feature not in FEATURES:
-            raise UsageError(f"There is no feature '{feature}'.", did_you_mean(str(feature), FEATURES))
+        require("feature", str(feature), FEATURES)
         if feature == Z and is_onnx(self._trained.checkpoint):
             raise UsageError("An exported encoder has no z.", "Load the run, or encode h.")
         if batch < 1:

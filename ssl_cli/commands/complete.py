@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -17,48 +17,25 @@ _FOLDERS = 300
 """The most folders searched for runs: a TAB must not walk a disk."""
 
 
-def _starting(words: Iterable[str], incomplete: str) -> list[str]:
-    return [word for word in words if word.startswith(incomplete)]
+def among(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return what completes one of these names."""
+    known = tuple(names)
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in known if name.startswith(incomplete)]
+
+    return complete
 
 
-def methods(incomplete: str) -> list[str]:
-    """Complete the name of a method."""
-    return _starting(sorted(METHODS), incomplete)
-
-
-def backbones(incomplete: str) -> list[str]:
-    """Complete a backbone; of another library only the prefix, since listing its networks imports torch."""
-    return _starting((*BACKBONES, *(f"{library}:" for library in BACKBONE_LIBRARIES)), incomplete)
-
-
-def studies(incomplete: str) -> list[str]:
-    """Complete the name of a study, or what else `study` does."""
-    return _starting((*STUDIES, "list", "show"), incomplete)
-
-
-def devices(incomplete: str) -> list[str]:
-    """Complete a device."""
-    return _starting(("auto", "cpu", "cuda", "mps"), incomplete)
-
-
-def benches(incomplete: str) -> list[str]:
-    """Complete a part of the benchmark."""
-    return _starting((*BENCHES, "all"), incomplete)
-
-
-def precisions(incomplete: str) -> list[str]:
-    """Complete a precision."""
-    return _starting(("auto", "fp32", "bf16"), incomplete)
-
-
-def bad_images(incomplete: str) -> list[str]:
-    """Complete what an image that cannot be read does."""
-    return _starting(("skip", "fail"), incomplete)
-
-
-def compilations(incomplete: str) -> list[str]:
-    """Complete a mode of --compile."""
-    return _starting(("auto", "on", "off", "graphs"), incomplete)
+methods = among(sorted(METHODS))
+backbones = among((*BACKBONES, *(f"{library}:" for library in BACKBONE_LIBRARIES)))
+"""Of another library only the prefix, since listing its networks imports torch."""
+studies = among((*STUDIES, "list", "show"))
+devices = among(("auto", "cpu", "cuda", "mps"))
+benches = among((*BENCHES, "all"))
+precisions = among(("auto", "fp32", "bf16"))
+bad_images = among(("skip", "fail"))
+compilations = among(("auto", "on", "off", "graphs"))
 
 
 def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -66,7 +43,7 @@ def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
     method = ctx.params.get("method")
     folder = Path(str(resources.files("ssl_cli") / "recipes"))
     named = method if method in METHODS else "simclr"
-    return _starting((family for family in FAMILIES if is_file(folder / f"{named}.{family}.toml")), incomplete)
+    return among(family for family in FAMILIES if is_file(folder / f"{named}.{family}.toml"))(incomplete)
 
 
 def runs(incomplete: str) -> list[tuple[str, str]]:

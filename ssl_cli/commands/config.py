@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssl_cli.commands import options
+from ssl_cli.config.toml_file import PROJECT_FILE as FILE
 from ssl_cli.errors import UsageError
 from ssl_cli.names import is_folder, is_there, shown
 from ssl_cli.registry import did_you_mean
@@ -22,7 +23,6 @@ EPILOG = options.examples(
     "One that sets what is given here: sslcli config init --method moco-v2 --set optim.weight_decay=1e-5",
 )
 SHOW, INIT = "show", "init"
-FILE = "sslcli.toml"
 What = Annotated[
     str,
     typer.Argument(
@@ -38,7 +38,11 @@ Origin = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", metavar="FILE", help=f"The file of {INIT} (default: ./{FILE})", rich_help_panel=options.OUTPUT
+        "--output",
+        "-o",
+        metavar="FILE",
+        help=f"The file of {INIT} (default: ./{FILE})",
+        rich_help_panel=options.OUTPUT,
     ),
 ]
 Force = Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_cli.commands import options
+from ssl_cli.commands import complete, options
 from ssl_cli.commands.embed import Images
 from ssl_cli.commands.knn_eval import Feature, require_feature
 from ssl_cli.maps.request import COLORS, ENDINGS, METHODS, MOST_POINTS, POINTS, Map, require_color, require_method
@@ -18,29 +18,20 @@ EPILOG = options.examples(
 DRAWING = "Drawing"
 
 
-def complete_method(incomplete: str) -> list[str]:
-    """Return the methods that start with `incomplete`."""
-    return [name for name in METHODS if name.startswith(incomplete)]
-
-
-def complete_color(incomplete: str) -> list[str]:
-    """Return what points can be coloured by, as far as it starts with `incomplete`."""
-    return [name for name in COLORS if name.startswith(incomplete)]
-
-
 Output = Annotated[
     Path,
     typer.Option("--output", "-o", metavar="FILE", help="FILE.png or FILE.html.", rich_help_panel=options.OUTPUT),
 ]
 By = Annotated[
-    str, typer.Option(metavar="M", help="pca, tsne, umap.", autocompletion=complete_method, rich_help_panel=DRAWING)
+    str,
+    typer.Option(metavar="M", help="pca, tsne, umap.", autocompletion=complete.among(METHODS), rich_help_panel=DRAWING),
 ]
 Color = Annotated[
     str | None,
     typer.Option(
         metavar="C",
         help="label, group, none (default: what there is)",
-        autocompletion=complete_color,
+        autocompletion=complete.among(COLORS),
         rich_help_panel=DRAWING,
     ),
 ]

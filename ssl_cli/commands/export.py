@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_cli.commands import options
+from ssl_cli.commands import complete, options
 from ssl_cli.formats.request import FLOAT, INPUTS, OPSET, SUFFIXES, check_options
 from ssl_cli.formats.request import Options as Form
 
@@ -21,16 +21,7 @@ EPILOG = options.examples(
 PANEL = "ONNX"
 
 
-def complete_input(incomplete: str) -> list[str]:
-    """Complete the kind of input."""
-    return [word for word in INPUTS if word.startswith(incomplete)]
-
-
-def complete_format(incomplete: str) -> list[str]:
-    """Complete the format."""
-    return [name for name in SUFFIXES if name.startswith(incomplete)]
-
-
+complete_input = complete.among(INPUTS)
 Output = Annotated[
     Path,
     typer.Option(
@@ -47,7 +38,7 @@ To = Annotated[
         "--to",
         metavar="FORMAT",
         help=f"{', '.join(SUFFIXES)} (default: by the file's ending)",
-        autocompletion=complete_format,
+        autocompletion=complete.among(SUFFIXES),
         rich_help_panel=options.OUTPUT,
     ),
 ]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_cli.commands import options
+from ssl_cli.commands import complete, options
 from ssl_cli.errors import UsageError
 from ssl_cli.registry import OPS, did_you_mean
 
@@ -19,11 +19,7 @@ EPILOG = options.examples(
 PICTURE = "Picture"
 
 
-def complete_op(incomplete: str) -> list[str]:
-    """Complete the name of an operation."""
-    return [name for name in OPS if name != "normalize" and name.startswith(incomplete)]
-
-
+complete_op = complete.among(name for name in OPS if name != "normalize")
 Images = Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Images, one a row.", rich_help_panel=PICTURE)]
 Views = Annotated[
     int,

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from ssl_cli.commands import options
+from ssl_cli.commands import complete, options
 from ssl_cli.errors import UsageError
-from ssl_cli.protocols.request import FEATURES, KNN, integers, require, require_suited, temperatures
+from ssl_cli.protocols.request import KNN, integers, require, require_suited, temperatures
+from ssl_cli.registry import FEATURES
 
 EPILOG = options.examples(
     "The run's own test images: sslcli knn-eval runs/photos",
@@ -52,11 +53,6 @@ Temperature = Annotated[
 ]  # fmt: skip
 
 
-def complete_feature(incomplete: str) -> list[str]:
-    """Return the features that start with `incomplete`."""
-    return [name for name in FEATURES if name.startswith(incomplete)]
-
-
 def require_feature(feature: str) -> None:
     """Refuse what is neither h nor z.
 
@@ -66,20 +62,17 @@ def require_feature(feature: str) -> None:
     require("feature", feature, FEATURES)
 
 
-def complete_protocol(incomplete: str) -> list[str]:
-    """Return the protocols that start with `incomplete`."""
-    return [name for name in KNN if name.startswith(incomplete)]
-
-
 FEATURE_HELP = "h: the backbone's output; z: the projector's, as in the published kNN of MoCo, InstDisc, InvaSpread"
 Feature = Annotated[
     str,
-    typer.Option(metavar="F", help=f"{FEATURE_HELP}.", autocompletion=complete_feature, rich_help_panel=options.SCORE),
+    typer.Option(
+        metavar="F", help=f"{FEATURE_HELP}.", autocompletion=complete.among(FEATURES), rich_help_panel=options.SCORE
+    ),
 ]
 ScoredFeature = Annotated[
     str | None,
     typer.Option(
-        "--feature", metavar="F", help=f"{FEATURE_HELP} (default: h)", autocompletion=complete_feature,
+        "--feature", metavar="F", help=f"{FEATURE_HELP} (default: h)", autocompletion=complete.among(FEATURES),
         rich_help_panel=options.SCORE,
     ),
 ]  # fmt: skip
@@ -88,7 +81,7 @@ Protocol = Annotated[
     typer.Option(
         metavar="P",
         help=f"{', '.join(KNN)}: the k, temperature and feature of published results; what else is given counts first.",
-        autocompletion=complete_protocol,
+        autocompletion=complete.among(KNN),
         rich_help_panel=options.SCORE,
     ),
 ]

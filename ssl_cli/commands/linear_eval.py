@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_cli.commands import options
+from ssl_cli.commands import complete, options
 from ssl_cli.errors import UsageError
 from ssl_cli.protocols.request import BY_SGD, LBFGS, LINEAR, require, require_suited
 
@@ -17,18 +17,13 @@ EPILOG = options.examples(
 )
 
 
-def complete_protocol(incomplete: str) -> list[str]:
-    """Return the protocols that start with `incomplete`."""
-    return [name for name in LINEAR if name.startswith(incomplete)]
-
-
 Protocol = Annotated[
     str,
     typer.Option(
         metavar="P",
         help="lbfgs: h of each image as it is; moco, simclr: SGD on 100 or 90 epochs of crops and flips; "
         "fast: a grid of rates and penalties on a few such passes.",
-        autocompletion=complete_protocol,
+        autocompletion=complete.among(LINEAR),
         rich_help_panel=options.SCORE,
     ),
 ]

@@ -44,11 +44,6 @@ SUITED = {
 """The images that each family of recipes suits."""
 
 
-def complete_family(incomplete: str) -> list[str]:
-    """Complete a family; completion does not know the method typed before an unfinished flag."""
-    return [family for family in FAMILIES if family.startswith(incomplete)]
-
-
 Name = Annotated[
     str | None,
     typer.Argument(
@@ -63,7 +58,7 @@ Family = Annotated[
     typer.Option(
         metavar="FAMILY",
         help=f"{', '.join(FAMILIES)} (default: the method's largest)",
-        autocompletion=complete_family,
+        autocompletion=complete.among(FAMILIES),  # which does not know the method typed before an unfinished flag
         rich_help_panel=options.SETTING,
     ),
 ]

@@ -19,14 +19,13 @@ from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.config.methods import MethodSettings, method_settings
 from ssl_cli.config.recipe import family_of, read_recipe, variant
 from ssl_cli.config.refusal import ENV, refusal, unknown
-from ssl_cli.config.toml_file import TomlFile, flatten, is_name, nest, parse_toml, read_toml
+from ssl_cli.config.toml_file import PROJECT_FILE, TomlFile, flatten, is_name, nest, parse_toml, read_toml
 from ssl_cli.config.tree import SHAPING, DataSettings, Settings, leaves
 from ssl_cli.errors import UsageError
 from ssl_cli.names import is_there, shown
 from ssl_cli.registry import FAMILIES, METHODS, TRANSFERS, is_library_backbone, method_path
 
 DEFAULT_METHOD = "simclr"
-PROJECT_FILE = "sslcli.toml"
 MACHINE_KEYS = ("hardware.device", "data.threads", "data.folder", "data.cache_folder")
 GENTLE_CROP, GENTLE_GRAY = 0.4, 0.1
 SWITCHES = {"SSLCLI_DEBUG"}

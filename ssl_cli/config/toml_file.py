@@ -12,6 +12,8 @@ from ssl_cli.disk import read_bytes
 from ssl_cli.errors import UsageError
 from ssl_cli.names import shown
 
+PROJECT_FILE = "sslcli.toml"
+"""Settings of all runs that are started in its folder."""
 DEEPEST = 8
 """Largest nesting depth of lists, tables and dotted keys."""
 _LONGEST_KEY = 200

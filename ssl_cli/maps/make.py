@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from ssl_cli import draws
 from ssl_cli.config.images import with_data
+from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import subset
-from ssl_cli.engine.evaluation.features import Trained, encode, open_run
+from ssl_cli.engine.evaluation.features import Trained, open_run
 from ssl_cli.errors import DataError
-from ssl_cli.events import Encoded, Evaluated, Event, Skipped, Warned
+from ssl_cli.events import Evaluated, Event, Warned
 from ssl_cli.maps.colors import colors_of
 from ssl_cli.maps.page import MOST, MOST_BYTES, THUMBNAIL, page, thumbnail
 from ssl_cli.maps.picture import map_png
@@ -24,8 +25,9 @@ from ssl_cli.maps.plane import Plane, mapped
 from ssl_cli.maps.request import METHODS, Map
 from ssl_cli.names import shown
 from ssl_cli.nn.evaluating import evaluating
+from ssl_cli.registry import Z
 from ssl_cli.sheet import refuse_among_images, write_picture
-from ssl_cli.vectors.embed import PART, H, Z, encoder_of, finished, open_images
+from ssl_cli.vectors.embed import encode_parts, finished, open_images
 
 FEWEST = 2
 _STREAM = -4
@@ -61,7 +63,7 @@ def make_map(
     if asked.output.suffix.lower() == ".png":
         refuse_among_images(asked.output, source.name)
     yield from (Warned(step=trained.step, message=note) for note in trained.notes)
-    points = yield from _encoded(asked, replace(trained, settings=settings), source)
+    points = yield from _encoded(asked, trained, settings, source)
     began = time.monotonic()
     colors = colors_of(source, points.index, asked.color)
     plane = mapped(points.rows, asked.method, asked.seed)
@@ -86,25 +88,22 @@ def make_map(
     yield Evaluated(step=trained.step, name="map", result=result)
 
 
-def _encoded(asked: Map, trained: Trained, source: Source) -> Generator[Event, None, _Points]:
-    """Encode the images that are drawn, in their order; yield `Encoded` before each part, and `Skipped`.
+def _encoded(asked: Map, trained: Trained, settings: Settings, source: Source) -> Generator[Event, None, _Points]:
+    """Encode the images that are drawn, in their order; yield the events of `encode_parts`.
 
     Raises:
         DataError: fewer than two can be read.
         DivergedError: a row is not finite.
     """
     chosen = draws.permutation(asked.seed, len(source), _STREAM)[: asked.points].sort().values
-    place, encoder = next(trained.objective.parameters()).device, encoder_of(trained, asked.feature)
     index, rows = list[Tensor](), list[Tensor]()
+
+    def keep(images: Tensor, h: Tensor) -> None:
+        index.append(images)
+        rows.append(finished(h, l2=False, half=False))
+
     with evaluating(trained.objective):
-        for start in range(0, len(chosen), PART):
-            yield Encoded(step=trained.step, done=start, of=len(chosen))
-            some = subset(source, chosen[start : start + PART])
-            part = encode({H: encoder}, some, trained.settings, device=place, precision=trained.precision)
-            index.append(chosen[start : start + PART][part.index])
-            rows.append(finished(part.h[H], l2=False, half=False))
-            for k in sorted({*range(len(some))} - {*part.index.tolist()}):
-                yield Skipped(step=trained.step, path=some.path(k), reason="it cannot be read")
+        yield from encode_parts(keep, trained, settings, source, asked.feature, chosen)
     found = _Points(torch.cat(index), torch.cat(rows))
     if len(found.index) < FEWEST:
         what = f"{shown(source.name)} holds {len(found.index)} image that can be read, and a map takes two at least."

@@ -8,8 +8,8 @@ from typing import Any
 
 from ssl_cli import __version__, disk, lock
 from ssl_cli.config.refusal import ENV
-from ssl_cli.config.sources import PROJECT_FILE, SWITCHES
-from ssl_cli.config.toml_file import read_toml
+from ssl_cli.config.sources import SWITCHES
+from ssl_cli.config.toml_file import PROJECT_FILE, read_toml
 from ssl_cli.config.units import parse_seconds
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.names import expanded, is_there, shown

@@ -9,7 +9,8 @@ from pydantic import Field, TypeAdapter
 
 from ssl_cli import disk
 from ssl_cli.config.labels import fingerprint, parse_labels
-from ssl_cli.config.sources import PROJECT_FILE, Settled, settle
+from ssl_cli.config.sources import Settled, settle
+from ssl_cli.config.toml_file import PROJECT_FILE
 from ssl_cli.config.units import format_time
 from ssl_cli.errors import UsageError
 from ssl_cli.names import shown

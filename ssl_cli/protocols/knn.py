@@ -7,7 +7,7 @@ from typing import Any
 from ssl_cli.config.images import with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation, open_evaluation
-from ssl_cli.engine.evaluation.evaluate import H, Z, knn_of
+from ssl_cli.engine.evaluation.evaluate import knn_of
 from ssl_cli.errors import NoLabelsError
 from ssl_cli.events import Event
 from ssl_cli.protocols import label_free
@@ -15,6 +15,7 @@ from ssl_cli.protocols.confusion import write_confusion
 from ssl_cli.protocols.encoder import open_encoder
 from ssl_cli.protocols.request import KNN
 from ssl_cli.protocols.result import scored
+from ssl_cli.registry import H, Z
 
 NO_LABELS = "no kNN accuracy: it needs images with labels, of two classes at least"
 IN_A_NAME = 4

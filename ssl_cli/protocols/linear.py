@@ -15,7 +15,7 @@ from ssl_cli.config.images import with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.source import group_numbers
 from ssl_cli.data.sources import Evaluation, open_evaluation
-from ssl_cli.engine.evaluation.evaluate import TRAINED, H, device_of, encode_both, joined_notes, require_finite
+from ssl_cli.engine.evaluation.evaluate import TRAINED, device_of, encode_both, joined_notes, require_finite
 from ssl_cli.engine.evaluation.features import Transform, augmented, encode, fitted
 from ssl_cli.errors import SslcliError
 from ssl_cli.events import Encoded, Event
@@ -24,6 +24,7 @@ from ssl_cli.objective import Objective
 from ssl_cli.protocols.encoder import open_encoder
 from ssl_cli.protocols.request import FAST, LBFGS, LINEAR
 from ssl_cli.protocols.result import scored
+from ssl_cli.registry import H
 from ssl_cli.transfer import grid_probe, sgd_probe
 from ssl_cli.transfer.linear import HELD_OUT, ITERATIONS, PENALTIES, linear_probe
 from ssl_cli.transfer.sgd_probe import Carry, SgdProbe

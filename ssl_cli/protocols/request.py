@@ -14,7 +14,6 @@ MOST = 16
 """Values of k, and of the temperature, in one pass."""
 LARGEST_K = 10**9
 SMALLEST_TEMPERATURE = 1e-6
-FEATURES = ("h", "z")
 Number = TypeVar("Number", int, float)
 
 

@@ -1,7 +1,7 @@
 """A vector for each image of a data set, by the encoder of a run, into one file."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from ssl_cli.engine.evaluation.features import Encoder, Trained, encode, open_ru
 from ssl_cli.errors import DivergedError
 from ssl_cli.events import Encoded, Evaluated, Event, Skipped, Warned
 from ssl_cli.nn.evaluating import evaluating
+from ssl_cli.registry import H, Z
 from ssl_cli.vectors.partial import PartialVectors
 from ssl_cli.vectors.request import check
 from ssl_cli.vectors.write import write_vectors
 
 PART = 1024
 """Images that are encoded before their rows are synced to the disk: what a crash costs at most."""
-H, Z = "h", "z"
 
 
 def embed(
@@ -108,19 +108,42 @@ def append_rows(
     vectors: PartialVectors, trained: Trained, settings: Settings, source: Source, feature: str, *, l2: bool = False,
     half: bool = False,
 ) -> Iterator[Event]:  # fmt: skip
-    """Append a row of each image behind the last one that has one; yield `Encoded` before each part, and `Skipped`.
+    """Append a row of each image behind the last one that has one; yield the events of `encode_parts`.
 
     Raises:
         SslcliError: as `embed`.
     """
+
+    def keep(index: Tensor, rows: Tensor) -> None:
+        vectors.append(index.numpy(), finished(rows, l2=l2, half=half).numpy())
+
+    left = torch.arange(vectors.next_index, len(source))
+    yield from encode_parts(keep, trained, settings, source, feature, left, done=vectors.next_index)
+
+
+def encode_parts(
+    keep: Callable[[Tensor, Tensor], object], trained: Trained, settings: Settings, source: Source, feature: str,
+    chosen: Tensor, *, done: int = 0,
+) -> Iterator[Event]:  # fmt: skip
+    """Encode images in their order, a part at a time; yield `Encoded` before each part, and `Skipped`.
+
+    Args:
+        keep: called with the images of a part that could be read, int64 `(M,)`, and their rows `(M,F)`.
+        trained: the run; its objective is in evaluation mode.
+        settings: of the images.
+        source: of the images.
+        feature: `h` or `z`.
+        chosen: the images, int64 `(N,)`, in ascending order.
+        done: images that were encoded before.
+    """
     place, encoder = next(trained.objective.parameters()).device, encoder_of(trained, feature)
-    for start in range(vectors.next_index, len(source), PART):
-        yield Encoded(step=trained.step, done=start, of=len(source))
-        chosen = torch.arange(start, min(start + PART, len(source)))
-        part = encode({H: encoder}, subset(source, chosen), settings, device=place, precision=trained.precision)
-        encoded = chosen[part.index]
-        vectors.append(encoded.numpy(), finished(part.h[H], l2=l2, half=half).numpy())
-        for index in sorted({*chosen.tolist()} - {*encoded.tolist()}):
+    for start in range(0, len(chosen), PART):
+        yield Encoded(step=trained.step, done=done + start, of=done + len(chosen))
+        images = chosen[start : start + PART]
+        part = encode({H: encoder}, subset(source, images), settings, device=place, precision=trained.precision)
+        encoded = images[part.index]
+        keep(encoded, part.h[H])
+        for index in sorted({*images.tolist()} - {*encoded.tolist()}):
             yield Skipped(step=trained.step, path=source.path(index), reason="it cannot be read")
 
 

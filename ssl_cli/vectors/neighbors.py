@@ -21,8 +21,9 @@ from ssl_cli.errors import DataError, ResourceError
 from ssl_cli.events import Encoded, Evaluated, Event, Warned
 from ssl_cli.names import expanded, is_file, shown
 from ssl_cli.nn.evaluating import evaluating
+from ssl_cli.registry import H, Z
 from ssl_cli.sheet import refuse_among_images
-from ssl_cli.vectors.embed import H, Z, append_rows, encoder_of, finished, identity_of, open_images, width_of
+from ssl_cli.vectors.embed import append_rows, encoder_of, finished, identity_of, open_images, width_of
 from ssl_cli.vectors.partial import PartialVectors
 from ssl_cli.vectors.request import Search
 from ssl_cli.vectors.search import Pairs, nearest, similar_pairs, typical_similarity

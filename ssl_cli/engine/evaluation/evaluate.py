@@ -19,11 +19,11 @@ from ssl_cli.errors import DivergedError, SslcliError
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.objective import Objective
+from ssl_cli.registry import H, Z
 from ssl_cli.transfer.duplicates import duplicates_note
 from ssl_cli.transfer.knn import default_k, k_note, score
 from ssl_cli.transfer.pixels import low_resolution, pixels
 
-H, Z = "h", "z"
 TRAINED, PIXELS, UNTRAINED, LOOKS = "trained", "pixels", "untrained", "looks"
 
 
