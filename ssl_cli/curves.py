@@ -114,7 +114,7 @@ def draw(runs: Mapping[str, Mapping[str, Curve]]) -> bytes:
         chance = [curves.get("chance", ()) if name == "loss" else () for curves in runs.values()]
         _panel(pen, (left, top), TITLES[name], epochs, [list(line) for line in lines], [list(line) for line in chance])
     file = io.BytesIO()
-    picture.resize((width, height), Image.Resampling.LANCZOS).save(file, format="PNG", optimize=True)
+    picture.reduce(SCALE).save(file, format="PNG")
     return file.getvalue()
 
 

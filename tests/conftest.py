@@ -1,5 +1,6 @@
 """What makes the tests quick: one torch thread for each test process, and each network counted and measured once."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Hashable
@@ -24,6 +25,7 @@ def pytest_collection_finish() -> None:
         store.KEEP_FREE = 0  # type: ignore[attr-defined]  # the disk of the machine may be nearly full
     if export := sys.modules.get("ssl_cli.exports.onnx"):
         export.convert = _converted_once(export.convert)  # type: ignore[attr-defined]
+        _read_operators_once()
     if cost := sys.modules.get("ssl_cli.engine.plan.cost"):
         cost.count_activations = remembered(cost.count_activations, _counted)  # type: ignore[attr-defined]
         cost.measure_step = remembered(cost.measure_step, _measured)  # type: ignore[attr-defined]
@@ -59,6 +61,14 @@ def _converted_once(convert: Callable[..., Any]) -> Callable[..., Any]:
         return load_from_string(found[key])
 
     return once
+
+
+def _read_operators_once() -> None:
+    """Let torch's exporter to ONNX read its table of operators once: a fourth of each conversion of a small network."""
+    from torch.onnx._internal.exporter import _registration
+
+    table = _registration.ONNXRegistry
+    table.from_torchlib = staticmethod(functools.cache(table.from_torchlib))  # type: ignore[method-assign]
 
 
 def _network(objective: Any) -> Hashable:

@@ -49,8 +49,12 @@ def test_an_operation_is_within_one_level(name: str, size: int) -> None:
     assert levels(ours - theirs, settings).abs().max() <= 1
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("method", "family"), RECIPES, ids=[".".join(recipe) for recipe in RECIPES])
+def _marked(method: str, family: str, size: int) -> Any:
+    quick = size == 32 or (size == 224 and family == "imagenet")
+    return pytest.param(method, family, size, id=f"{method}.{family}-{size}", marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("method", "family", "size"), [_marked(*recipe, size) for recipe in RECIPES for size in SIZES])
 def test_a_recipe_is_within_half_a_level(method: str, family: str, size: int) -> None:
     settings = settings_of(method, family).augment
     n, source = SIZES[size]
