@@ -17,7 +17,7 @@ from tests.engine.run.test_paths import SMALL
 from tests.hostile.checkpoint_kinds import CANARY, KINDS, SELF
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of torch, about what these files are
-SECONDS, MEMORY = 5, 500 << 10  # kilobytes above that of Python and torch
+SECONDS, MEMORY = 5, 500 << 20  # bytes above that of Python and torch
 SAMPLE = [
     "os.system", "torch.load without its safety", "bytearray of a terabyte", "numpy objects", "legacy", "deflated bomb",
     "two of one name", "names that climb", "truncated directory", "numel beyond the record", "stride of 0", "meta",
