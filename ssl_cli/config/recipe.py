@@ -1,24 +1,19 @@
 """Recipes: settings as TOML files, one for each method and family of images; most are those of the papers."""
 
-import os
 import re
-import statistics
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 from ssl_cli.config.toml_file import TomlFile, read_toml
 from ssl_cli.errors import UsageError
-from ssl_cli.names import IMAGE_SUFFIXES, expanded, is_file, is_system_folder, is_there, shown
+from ssl_cli.names import is_file, shown
 from ssl_cli.registry import FAMILIES, METHODS, TRANSFERS, did_you_mean
 
 SIDES = {"cifar10": 32, "cifar100": 32, "svhn": 32, "mnist": 28, "fashionmnist": 28, "stl10": 96, "fake": 224}
 """Short sides of torchvision's data sets in pixels; those of the others differ, and are larger."""
 VARIANTS = ("finetune.simclr",)
 """Methods whose recipes, in some families, are others for runs that were pretrained by the method behind the dot."""
-_PEEKED = 32
 _FOLDER = Path(str(resources.files("ssl_cli") / "recipes"))
 
 
@@ -97,51 +92,8 @@ def family_of(source: str | None) -> str:
     return "shapes" if source is None or source.lower() == "shapes" else "own"
 
 
-def side_of(source: str | tuple[str, ...] | None) -> float | None:
-    """Return the median short side in pixels of a data set's images; None where it has to be read from the images."""
+def known_side(source: str | tuple[str, ...] | None) -> float | None:
+    """Return the short side in pixels of the images of a set that is known by its name; None of others."""
     if isinstance(source, tuple):
-        return side_of(source[0])
-    if source is None or source.lower() == "shapes":
-        return 32
-    path = expanded(source)
-    return median_side(path) if is_there(path) else SIDES.get(source.partition(":")[0].lower())
-
-
-def median_side(folder: Path) -> float | None:
-    """Return the median short side in pixels of a few images, read from their headers; None if there is none."""
-    sides: list[int] = []
-    for path in _some_images(folder):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a huge image; here only its size is read
-                sides.append(_of_array(path) if path.suffix.lower() == ".npy" else _of_picture(path))
-        except Exception:  # a broken file may raise anything; the loader reports it with its reason
-            continue
-    return statistics.median(sides) if sides else None
-
-
-def _of_picture(path: Path) -> int:
-    from PIL import Image  # late: most commands need no picture
-
-    with Image.open(path) as image:
-        return min(image.size)
-
-
-def _of_array(path: Path) -> int:
-    import numpy as np
-
-    shape: tuple[int, ...] = np.load(path, mmap_mode="r", allow_pickle=False).shape
-    return sorted(shape)[-2]  # the shortest of three is the channels
-
-
-def _some_images(folder: Path) -> Iterator[Path]:
-    """Yield up to 32 image files, without walking the whole of a large folder."""
-    found = 0
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_system_folder(name))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(root, name)
-                found += 1
-                if found == _PEEKED:
-                    return
+        return known_side(source[0])
+    return 32 if source is None or source.lower() == "shapes" else SIDES.get(source.partition(":")[0].lower())

@@ -86,6 +86,21 @@ def read_numbers(data: bytes | Path | BinaryIO, channels: int = RGB, max_pixels:
             return found.read()
 
 
+def size_of(data: bytes | Path | BinaryIO, channels: int = RGB) -> tuple[int, int]:
+    """Return the width and height of an image as it is stored, from its header.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    with reasons(), opened(data) as file:
+        found = wide.find(file, channels)
+        if found is not None:
+            return found.size
+        file.seek(0)
+        with _picture(file) as picture:
+            return picture.size
+
+
 def _ignored(found: Numbers | Image.Image) -> None:
     """Look at nothing."""
 

@@ -3,12 +3,15 @@
 import contextlib
 import time
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from torch import Tensor
 
+from ssl_cli.data.decode import size_of
 from ssl_cli.data.loader import cap_for
 from ssl_cli.data.source import BatchedSource, Source
+from ssl_cli.data.split import files_of
 from ssl_cli.errors import DataError
 
 IMAGES = 32
@@ -45,7 +48,7 @@ def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
     images: list[Tensor] = []
     start = time.perf_counter()
     if source is not None and len(source):
-        indices = torch.linspace(0, len(source) - 1, min(IMAGES, len(source))).long()
+        indices = _some(source)
         if isinstance(source, BatchedSource):
             images = list(source.read_many(indices))
         else:
@@ -59,3 +62,20 @@ def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
         return Sample([noise] * IMAGES, 0.0, noise.numel(), noise=True)
     mean = sum(image.numel() for image in images) / len(images)
     return Sample(images, seconds / len(images), mean, in_memory=isinstance(source, BatchedSource))
+
+
+def median_side(source: Source, channels: int = 3) -> float | None:
+    """Return the median short side in pixels of a few images, from the headers of files; None if none can be read."""
+    sides = []
+    for index in _some(source).tolist():
+        files, place = files_of(source, index)
+        with contextlib.suppress(DataError):
+            stored = hasattr(files, "stored")
+            size = size_of(files.stored(place), channels) if stored else source.read(index).shape[1:]
+            sides.append(min(size))
+    return median(sides) if sides else None
+
+
+def _some(source: Source) -> Tensor:
+    """Return indices of a few images from all over the set, int64."""
+    return torch.linspace(0, len(source) - 1, min(IMAGES, len(source))).long()

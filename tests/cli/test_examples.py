@@ -85,7 +85,8 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         for number in range(20):
             color = (number * 12, 40 * (folder[-1] == "a"), 90)
             Image.new("RGB", (24, 20), color).save(tmp_path / folder / f"{number}.png")
-    shutil.copytree(tmp_path / "photos", tmp_path / "shards")
+    for copy in ("shards", "archive"):
+        shutil.copytree(tmp_path / "photos", tmp_path / copy)
     Image.new("RGB", (24, 20)).save(tmp_path / "cat.jpg")
     (tmp_path / "list.csv").write_text("path\n" + "".join(f"photos/a/{n}.png\n" for n in range(8)))
     (tmp_path / "labels.csv").write_text("".join(f"{kind}/{n}.png,{kind}\n" for kind in "ab" for n in range(8)))

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config import recipe
-from ssl_cli.config.recipe import VARIANTS, citations, families, family_of, median_side, read_recipe, side_of, variant
+from ssl_cli.config.recipe import VARIANTS, citations, families, family_of, known_side, read_recipe, variant
 from ssl_cli.config.sources import settle
 from ssl_cli.config.start import for_finetuning, sources_of
 from ssl_cli.config.toml_file import flatten
@@ -236,35 +234,8 @@ def test_a_recipe_of_one_s_own_images_leaves_open_what_images_machine_and_time_d
 @pytest.mark.parametrize(
     ("source", "side"), [(None, 32), ("shapes", 32), ("cifar10", 32), ("MNIST:test", 28), ("stl10", 96), ("dtd", None)]
 )
-def test_the_side_of_a_named_set_needs_no_image(source: str | None, side: float | None) -> None:
-    assert side_of(source) == side
-
-
-def test_the_side_of_a_folder_s_images_is_read_from_their_headers(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    for number in range(3):
-        Image.new("RGB", (105, 65)).save(tmp_path / "a" / "b" / f"{number}.PNG")
-    (tmp_path / "a" / "0.jpg").write_bytes(b"no picture")
-    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
-    assert side_of(str(tmp_path)) == 65
-
-
-def test_only_a_few_headers_are_read(tmp_path: Path) -> None:
-    for number in range(40):
-        Image.new("L", (8, 8 if number < recipe._PEEKED else 900)).save(tmp_path / f"{number:02}.png")
-    assert median_side(tmp_path) == 8
-    assert len(list(recipe._some_images(tmp_path))) == recipe._PEEKED
-
-
-def test_arrays_have_sides_too(tmp_path: Path) -> None:
-    for number, shape in enumerate([(70, 80, 6), (6, 70, 80), (80, 70)]):
-        np.save(tmp_path / f"{number}.npy", np.zeros(shape, np.uint8))
-    (tmp_path / "3.npy").write_bytes(b"no array")
-    assert median_side(tmp_path) == 70
-
-
-def test_a_folder_without_images_has_no_side(tmp_path: Path) -> None:
-    assert median_side(tmp_path) is None
+def test_the_side_of_a_named_set_is_known(source: str | None, side: float | None) -> None:
+    assert known_side(source) == side
 
 
 def test_fine_tuning_as_published() -> None:

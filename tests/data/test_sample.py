@@ -1,10 +1,16 @@
 """A few images to measure with, and what is seen on them."""
 
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from ssl_cli.data.sample import read_sample
+from ssl_cli.data.folder import of_paths
+from ssl_cli.data.sample import median_side, read_sample
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.errors import DataError
 
@@ -45,3 +51,28 @@ def test_neither_the_embedded_set_nor_noise_is_warned_of() -> None:
     assert read_sample(Shapes(64, 16, 0), 16).nothing_to_learn == ""
     assert read_sample(None, 16).noise
     assert read_sample(None, 16).nothing_to_learn == ""
+
+
+def test_the_side_of_a_folder_s_images_is_read_from_their_headers(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (105, 65)).save(tmp_path / f"{number}.PNG")
+    for number, shape in enumerate([(70, 80, 6), (6, 70, 80), (80, 70)]):
+        np.save(tmp_path / f"{number}.npy", np.zeros(shape, np.uint8))
+    whole = (tmp_path / "0.PNG").read_bytes()
+    (tmp_path / "header.png").write_bytes(whole[:40])  # which names its size
+    (tmp_path / "nothing.png").write_bytes(b"no picture")
+    (tmp_path / "nothing.npy").write_bytes(b"no array")
+    os.mkfifo(tmp_path / "pipe.png")  # which nobody writes to
+    paths = sorted(map(str, tmp_path.iterdir()))
+    assert median_side(of_paths("list", [path for path in paths if not path.endswith("npy")], [-1] * 6)) == 65
+    assert median_side(of_paths("list", [path for path in paths if path.endswith("npy")], [-1] * 4, channels=6), 6) == 70
+    assert median_side(of_paths("list", [str(tmp_path / "pipe.png")], [-1])) is None
+
+
+def test_the_side_is_that_of_images_from_all_over_the_set() -> None:
+    class Images(Shapes):
+        def read(self, index: int, cap: int | None = None) -> Tensor:
+            return torch.zeros(3, 8 if index < 600 else 90, 100, dtype=torch.uint8)
+
+    assert median_side(Images(1000, 32, 0)) == 8
+    assert median_side(Images(10_000, 32, 0)) == 90

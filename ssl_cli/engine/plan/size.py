@@ -1,15 +1,14 @@
 """Size a run for its images, this machine and its time, by the throughput that a small network reaches here."""
 
 from dataclasses import dataclass
-from statistics import median
 
 import torch
 
 from ssl_cli import memory
-from ssl_cli.config.recipe import side_of
+from ssl_cli.config.recipe import known_side
 from ssl_cli.config.tree import ModelSettings, Settings
 from ssl_cli.config.units import format_seconds
-from ssl_cli.data.sample import read_sample
+from ssl_cli.data.sample import median_side
 from ssl_cli.data.source import Source
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.plan import budget
@@ -67,11 +66,9 @@ def size(settings: Settings, images: int, source: Source | None, device: torch.d
 
 def work_of(settings: Settings, images: int, source: Source | None, objective: Objective) -> Work:
     """Describe the images, the method and what is given, to size a run."""
-    side = side_of(settings.data.source)
+    side = None if source is None else median_side(source, settings.data.channels)
     if side is None:
-        side = median(
-            min(image.shape[1:]) for image in read_sample(source, LIBRARY_SIZE, settings.data.channels).images
-        )
+        side = known_side(settings.data.source) or LIBRARY_SIZE
     group = settings.model.bn_group
     return Work(
         images, side, given_in(settings), batch=settings.run.batch, stem=settings.model.stem,

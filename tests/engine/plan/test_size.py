@@ -45,7 +45,7 @@ def open_settings(out: Path, fit: list[str], time: float, **sections: dict[str, 
 @pytest.mark.usefixtures("measured")
 def test_what_is_open_is_chosen_and_what_is_given_stays() -> None:
     asked = open_settings(Path("x"), ALL, 60.0)
-    found = size(asked, 96, Shapes(96, 16, 0), CPU)
+    found = size(asked, 96, Shapes(96, 32, 0), CPU)
     chosen = found.settings
     assert (chosen.model.backbone, chosen.model.width, chosen.data.size, chosen.run.batch) == ("resnet18", 0.25, 32, 16)
     assert found.choices[0].value == "resnet18, width 0.25, 32 pixels, batch 16"
