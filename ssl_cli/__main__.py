@@ -1,7 +1,9 @@
 """Run `sslcli` as `python -m ssl_cli` and as the installed command."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -48,9 +50,21 @@ def run() -> int:
 
     before = cpu_time()
     from ssl_cli.cli import main  # imported late: a process that is executed again does not need it
+    from ssl_cli.trackers.recorder import hung
 
     limit_spinning(cores_in_use(before, cpu_time()))
-    return main()
+    code = main()
+    end_without(code, hung)
+    return code
+
+
+def end_without(code: int, hung: Sequence[str]) -> None:
+    """End the process at once where trackers hang: at its exit it would wait for their libraries."""
+    if hung:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":

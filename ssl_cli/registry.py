@@ -50,6 +50,8 @@ OPS = {
 }
 BENCHES = ("step", "augment", "loader", "loss", "knn")
 """The keys of `bench.parts.PARTS`."""
+TRACKERS = {name: name for name in ("tensorboard", "wandb", "mlflow", "trackio")}
+"""By the name of a tracker, which is that of its extra, the package that it needs."""
 FAMILIES = ("own", "shapes", "cifar", "stl10", "imagenet")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ssl_cli import disk, status
 from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.records import json_of, last_events, number, result_of, share, table, whole
+from ssl_cli.trackers.places import FOLDERS as TRACKED
 
 FOLDERS, DEPTH = 20_000, 4
 """The most folders that are looked into, and how far below the first."""
@@ -76,7 +77,7 @@ def find_runs(root: Path) -> tuple[list[Run], bool]:
             continue
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             inside = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name[:1] != "."]
-            own = {"checkpoints", "eval", "export"} if run else set[str]()
+            own = {"checkpoints", "eval", "export", *TRACKED} if run else set[str]()
             waiting += [(Path(path), depth + 1) for path in sorted(inside) if Path(path).name not in own]
     return sorted(found, key=lambda run: (run.time, run.path)), not waiting
 

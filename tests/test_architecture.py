@@ -23,12 +23,14 @@ SHARED = {"cgroups", "distributed", "draws", "lock", "memory", "spinning", "stat
 PARTS = SHARED | {"watchdog", "nn", "losses", "augment", "optim", "data", "formats"}
 CONTRACT = {"objective", "own_loop"}  # what a batch and a method are: parts are handed batches, so it lies below them
 OBJECTIVES = {"methods", "transfer"}
+READING = {"run_path", "records", "runs", "curves", "comparison", "watch", "trackers"}
+"""What reads the files of runs, and their events."""
 SURFACE = {"commands", "ui", "cli", "__main__", "__init__"}
 FLOORS = [
     WORDS,
     CONTRACT,
     PARTS,
-    OBJECTIVES | {"run_path", "records", "runs", "curves", "comparison", "watch", "checkpoint", "planning", "weights"},
+    OBJECTIVES | READING | {"checkpoint", "planning", "weights"},
     {"engine"},
     {"bench", "doctor", "data_check", "sheet", "pipeline", "study", "vectors", "maps", "exports", "protocols", "api"},
     SURFACE,

@@ -91,6 +91,7 @@ def distill(
     recipe: options.Recipe = None,
     config: options.Config = None,
     set_: options.Set = None,
+    tracker: options.Tracker = None,
     out: options.Out = None,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,

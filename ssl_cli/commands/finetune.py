@@ -51,6 +51,7 @@ def finetune(
     recipe: options.Recipe = None,
     config: options.Config = None,
     set_: options.Set = None,
+    tracker: options.Tracker = None,
     out: options.Out = None,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,

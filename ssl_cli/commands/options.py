@@ -14,7 +14,7 @@ from ssl_cli.config.flags import FLAG_NAMES as FLAG_NAMES
 from ssl_cli.config.flags import SETTINGS as SETTINGS
 from ssl_cli.config.flags import flags as flags
 from ssl_cli.config.flags import places as places
-from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, FAMILIES, METHODS
+from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, FAMILIES, METHODS, TRACKERS
 
 
 def examples(*lines: str) -> str:
@@ -249,6 +249,15 @@ Resume = Annotated[
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", metavar=SWITCH, help="Replace the run in --out.", rich_help_panel=OUTPUT)
+]
+Tracker = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"{', '.join(TRACKERS)}; repeatable (default: none)",
+        autocompletion=complete.among(TRACKERS),
+        hidden=True,
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", metavar=SWITCH, help="One JSON document on stdout.", rich_help_panel=OUTPUT)

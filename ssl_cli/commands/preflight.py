@@ -32,6 +32,7 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
     """
     from ssl_cli.data.places import require_data
     from ssl_cli.run_path import is_started, refuse_unfit, require_run
+    from ssl_cli.trackers.track import require_installed
 
     if dry_run and resume:
         raise UsageError(*PLAN_OR_RESUME)
@@ -45,9 +46,11 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
     out = settings.run.out
     refuse_unfit(None if out is None else Path(out), resume=resume, overwrite=overwrite)
     require_data(settings.data)
-    start = settings.model.init_from
-    if start is not None and not (resume and out is not None and is_started(Path(out))):
-        require_run(str(expanded(start)))
+    if resume and out is not None and is_started(Path(out)):
+        return  # what it starts from, and its trackers, are the run's own
+    require_installed(settings.run.trackers)
+    if settings.model.init_from is not None:
+        require_run(str(expanded(settings.model.init_from)))
 
 
 def starting(params: Mapping[str, Any], run: str | None, request: "Request", *, plan_alone: bool) -> None:

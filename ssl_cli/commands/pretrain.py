@@ -50,6 +50,7 @@ def pretrain(
     recipe: options.Recipe = None,
     config: options.Config = None,
     set_: options.Set = None,
+    tracker: options.Tracker = None,
     out: options.Out = None,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,

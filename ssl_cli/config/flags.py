@@ -29,6 +29,7 @@ SETTINGS = {
     "threads": "data.threads",
     "on_bad_image": "data.on_bad_image",
     "group_by": "data.group_by",
+    "tracker": "run.trackers",
 }
 FLAG_NAMES = {
     key: "DATA" if name == "data" else f"--{name.replace('_', '-')}" for name, key in SETTINGS.items()

@@ -17,7 +17,7 @@ from ssl_cli.names import decode_paths, is_there, shown
 
 CHANGEABLE = {
     "schedule.epochs", "run.log_every", "run.checkpoint_every", "run.keep", "run.max_time", "run.out", "run.evaluate",
-    "run.monitor", "run.stop_on_collapse",
+    "run.monitor", "run.stop_on_collapse", "run.trackers",
     "data.on_bad_image", "data.threads", "data.cache", "data.cache_folder", "data.folder", "data.download",
 }  # fmt: skip
 """Settings that do not change what a step computes."""

@@ -198,6 +198,17 @@ class ScheduleSettings(Section):
         return max(1, round(self.epochs * steps_per_epoch))
 
 
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _each_once(names: tuple[TrackerName, ...]) -> tuple[TrackerName, ...]:
+    return tuple(dict.fromkeys(names))
+
+
 class RunSettings(Section):
     """The run itself: its folder, seed, batch, and how often it logs and saves."""
 
@@ -218,6 +229,9 @@ class RunSettings(Section):
     evaluate: bool = Field(True, description="kNN at the end, where there are labels")
     monitor: bool = Field(True, description="kNN while training, where there are labels")
     stop_on_collapse: bool = Field(False, description="end with exit code 6 when the representation has collapsed")
+    trackers: Annotated[tuple[TrackerName, ...], BeforeValidator(_several), AfterValidator(_each_once)] = Field(
+        (), description="tensorboard, wandb, mlflow, trackio: they show the numbers of metrics.jsonl too"
+    )
 
 
 def _memory(value: Any) -> Any:

@@ -3,7 +3,7 @@
 import contextlib
 import time
 import traceback
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +49,7 @@ from ssl_cli.planning.size import fitted
 from ssl_cli.planning.timing import whole_steps
 from ssl_cli.run_path import default_path, refuse_unfit
 from ssl_cli.signals import StopRequest, exit_code, stop_reason, stop_request
+from ssl_cli.trackers.track import tracked
 from ssl_cli.weights.initial import read_initial, recorded
 
 
@@ -77,10 +78,10 @@ def pretrain(
         try:
             request.raise_if_signalled()
             with capture_logging(folder.log, out), process_group(local_device(settings.hardware.device), request):
-                for last in _events(with_absolute_paths(settings, out), origins, folder, request, resume=resume):
+                run = with_absolute_paths(settings, out), origins, folder, request
+                for last in tracked(_events(*run, resume=resume), folder.record, folder.path, folder.id):
                     started |= isinstance(last, Started)
                     measured = last.result if isinstance(last, Evaluated) and last.name == "quality" else measured
-                    folder.record(last)
                     yield last
             _draw(folder)
             if isinstance(last, Stopped):
@@ -126,7 +127,7 @@ def _record_failure(folder: RunFolder, error: Exception, settings: Settings, *, 
 
 def _events(
     settings: Settings, origins: Mapping[str, str], folder: RunFolder, request: StopRequest, *, resume: bool
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     continuation, state, notes = _reopen(settings, origins, folder, resume=resume)
     trainer, planned, more = assemble(continuation, folder, state, request)
     yield planned

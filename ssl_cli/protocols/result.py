@@ -8,8 +8,9 @@ from typing import Any
 from ssl_cli.data.sources import Evaluation
 from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import Trained
-from ssl_cli.events import Event
+from ssl_cli.events import Evaluated, Event
 from ssl_cli.run_path import result_file
+from ssl_cli.trackers.track import track_later
 from ssl_cli.verdict import Score, advise, training_of
 
 
@@ -18,6 +19,8 @@ def scored(
     identity: Sequence[object] = (),
 ) -> Iterator[Event]:  # fmt: skip
     """Yield the run's notes, then the result with advice; write it to the run folder's `eval/`, a file a setting.
+
+    The trackers that know the run show it, too.
 
     Args:
         run: run folder or file.
@@ -41,4 +44,7 @@ def scored(
     words = [*words, "baselines"] if result["baselines"] else words
     file = result_file(name, Path(trained.checkpoint).stem, (*images, *identity), words)
     facts = {"data": data.bank.name, "test": data.queries.name}
-    yield from conclude(run, trained, name, result, folder / "eval" / file, newest=f"{name}.json", **facts)
+    for event in conclude(run, trained, name, result, folder / "eval" / file, newest=f"{name}.json", **facts):
+        if isinstance(event, Evaluated):
+            yield from track_later(folder, event)
+        yield event

@@ -38,10 +38,11 @@ FLAGS = {
     "--threads": ("2", "data.threads", 2),
     "--init-from": ("runs/x", "model.init_from", "runs/x"),
     "--pretrained": (None, "model.pretrained", True),
+    "--tracker": ("wandb", "run.trackers", ("wandb",)),
     "--set": ("run.keep=5", "run.keep", 5),
 }
 BENCH_FLAGS = FLAGS.keys() - {"--lr", "--seed", "--compile", "--time", "--max-time", "--out", "--test-data"}
-BENCH_FLAGS -= {"--init-from", "--pretrained", "--group-by", "--on-bad-image"}
+BENCH_FLAGS -= {"--tracker", "--init-from", "--pretrained", "--group-by", "--on-bad-image"}
 EVALUATION_FLAGS = {
     "--baselines": (None, "baselines", True),
     "--test-data": ("tests", "test_data", "tests"),
@@ -67,7 +68,8 @@ def passed(engine: FakeEngine, key: str) -> object:
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_every_flag_reaches_its_setting(engine: FakeEngine, flag: str) -> None:
+def test_every_flag_reaches_its_setting(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, flag: str) -> None:
+    monkeypatch.setattr("ssl_cli.trackers.track.is_installed", lambda name: True)
     value, key, meant = FLAGS[flag]
     assert main(["pretrain", "photos", flag, *([value] if value else [])]) == 0
     assert passed(engine, key) == meant

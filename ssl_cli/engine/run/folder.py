@@ -24,6 +24,7 @@ from ssl_cli.errors import ResourceError
 from ssl_cli.names import encode_paths, is_folder, shown
 from ssl_cli.records import json_of
 from ssl_cli.run_path import is_started, not_empty, refuse_unfit, run_of_checkpoints
+from ssl_cli.trackers import places as trackers
 
 SCHEMA = 1
 FILES = ("plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "settings.toml", CURVES, IMAGES)
@@ -160,6 +161,7 @@ def _delete_run(path: Path) -> None:
     # status.json stays: wherever this is interrupted, the rest is still marked as a run
     for name in (*FILES, *(file.name for file in path.glob(KEPT))):
         (path / name).unlink(missing_ok=True)
+    trackers.delete(path)
     for folder in (path / name for name in ("checkpoints", "eval", "export")):
         if not folder.is_dir():
             continue
