@@ -60,7 +60,8 @@ def check(settings: Settings, sample: int, picture: Path | None = None) -> Itera
             yield Encoded(done=before + done, of=of)
         before += len(survey.chosen)
     result = _result(settings, surveys, test)
-    result["range"] = next(({"value": c.value, "reason": c.reason} for c in looked if c.name == "range"), None)
+    for name in ("range", "depth"):
+        result[name] = next(({"value": c.value, "reason": c.reason} for c in looked if c.name == name), None)
     result["plan"] = _plan(settings, source)
     result["notes"] = _notes(result)
     result["sheet"] = None if picture is None else str(picture)

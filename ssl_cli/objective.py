@@ -25,7 +25,7 @@ class PackedImages(Sequence[Tensor]):
     `PackedImages` of these images, which share the buffer.
 
     Attributes:
-        pixels: uint8 `(P,C)`, the pixels of all images, row by row and image after image.
+        pixels: uint8 or int16 `(P,C)`, the pixels of all images, row by row and image after image.
         start: int64 `(N,)` on the CPU, the row of `pixels` that holds each image's first pixel.
         sides: int64 `(N,2)` on the CPU, heights and widths.
     """
@@ -35,10 +35,10 @@ class PackedImages(Sequence[Tensor]):
 
     @classmethod
     def pack(cls, images: Sequence[Tensor], pin_memory: bool = False) -> PackedImages:
-        """Copy N uint8 images `(C,H_i,W_i)`, all on the CPU, into one buffer, in pinned memory if asked for."""
+        """Copy N images `(C,H_i,W_i)`, all on the CPU, into one buffer, in pinned memory if asked for."""
         sides = torch.tensor([image.shape[1:] for image in images])
-        end = sides.prod(1).cumsum(0)
-        pixels = torch.empty(int(end[-1]), images[0].shape[0], dtype=torch.uint8, pin_memory=pin_memory)
+        end, kind = sides.prod(1).cumsum(0), images[0].dtype
+        pixels = torch.empty(int(end[-1]), images[0].shape[0], dtype=kind, pin_memory=pin_memory)
         torch.cat([image.permute(1, 2, 0).reshape(-1, image.shape[0]) for image in images], out=pixels)
         return cls(pixels, end - sides.prod(1), sides)
 
@@ -72,7 +72,8 @@ class Batch:
     """Images of one step, before augmentation.
 
     Attributes:
-        image: uint8 `(N,C,H,W)` with C from 1 to 16, or N tensors `(C,H_i,W_i)` where sizes differ.
+        image: uint8, or int16 from 0 to 32767, `(N,C,H,W)` with C from 1 to 16, or N tensors `(C,H_i,W_i)` where sizes
+            differ; 0 is black, and the largest number of the type white.
         label: int64 `(N,)`, -1 where there is none.
         index: int64 `(N,)`, the image's place in its data set, which never changes.
         epoch: from 0.

@@ -1,4 +1,4 @@
-"""Images as Python has them: paths, Pillow images, arrays and tensors, as one source of uint8 images."""
+"""Images as Python has them: paths, Pillow images, arrays and tensors, as one source."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.decode import decode
-from ssl_cli.data.numbers import RGB, Numbers, Range, eight_bits
+from ssl_cli.data.numbers import RGB, Numbers, Range, pixels_of
 from ssl_cli.errors import DataError, UsageError
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -50,17 +50,17 @@ class GivenImages:
         return os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {index}"
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """Return image `index`, uint8 `(C,H,W)` of the run's channels, short side at most `cap`."""
+        """Return image `index`, `(C,H,W)` of the run's channels and depth, short side at most `cap`."""
         image, data = self.images[index], self.settings
         if isinstance(image, str | os.PathLike):
-            return decode(Path(image), cap, channels=data.channels, value_range=data.value_range)
+            return decode(Path(image), cap, channels=data.channels, value_range=data.value_range, depth=data.bits)
         if isinstance(image, Image.Image):
             numbers = _of_picture(image, data.channels)
         else:
             array = _channels_last(image) if isinstance(image, Tensor) else image
             numbers = Numbers(array if array.ndim == 3 else array[:, :, None], alpha=_has_opacity(array, data.channels))
         limits = _limits(numbers.values, data)
-        return torch.from_numpy(eight_bits(numbers, data.channels, limits, cap)).permute(2, 0, 1)
+        return torch.from_numpy(pixels_of(numbers, data.channels, limits, cap, depth=data.bits)).permute(2, 0, 1)
 
 
 def listed(images: Images) -> Sequence[ImageLike]:

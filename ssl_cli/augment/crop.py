@@ -71,7 +71,7 @@ class Crop:
         return Box(torch.where(any_fits, top, free_y // 2), torch.where(any_fits, left, free_x // 2), height, width)
 
     def apply(self, images: Tensor | Sequence[Tensor], box: Box) -> Tensor:
-        """Resize the boxes of N uint8 images to float32 `(V * N,C,size,size)` in [0, 1].
+        """Resize the boxes of N images, uint8 or int16, to float32 `(V * N,C,size,size)` in [0, 1].
 
         Args:
             images: `(N,C,H,W)`, N tensors `(C,H_i,W_i)`, or those packed.
@@ -80,10 +80,10 @@ class Crop:
         if isinstance(images, PackedImages):
             return self._apply_packed(images, box)
         if isinstance(images, Tensor) and (images.is_cuda or max(images.shape[2:]) <= WHOLE_SIDE):
-            return separable(images, *self._taps(box, images.device)).clamp_(0, 1)
+            return separable(images, *self._taps(box, images)).clamp_(0, 1)
         corners = torch.stack(box, 1).tolist()
         zero = torch.zeros_like(box.top)
-        sides = self._taps(box._replace(top=zero, left=zero), images[0].device)
+        sides = self._taps(box._replace(top=zero, left=zero), images[0])
         out = torch.empty(len(corners), images[0].shape[0], self.size, self.size, device=images[0].device)
         for k, (top, left, h, w) in enumerate(corners):
             cut = images[k % len(images)][None, :, top : top + h, left : left + w]
@@ -115,7 +115,8 @@ class Crop:
     def _apply_packed(self, images: PackedImages, box: Box) -> Tensor:
         """Resize the boxes of packed images, many at a time: first along all their lines, then along all columns."""
         device, channels = images.pixels.device, images.pixels.shape[1]
-        pixels, views = images.pixels.float(), len(box.top) // len(images)
+        pixels, white = images.pixels.float(), torch.iinfo(images.pixels.dtype).max
+        views = len(box.top) // len(images)
         stride = images.sides[:, 1].repeat(views)
         first = images.start.repeat(views) + box.top * stride + box.left
         out = torch.empty(len(first), channels, self.size, self.size, device=device)
@@ -129,7 +130,7 @@ class Crop:
             which, line, above, rows = (to_device(field, device) for field in (which, line, above, rows))
             lines = weighted_sums(pixels, across.pixel[which].add_(line[:, None, None]), across.weight[which])
             lines = lines.view(-1, self.size * channels)
-            x = weighted_sums(lines, down.pixel.add_(above[:, None, None]), down.weight.div_(255))
+            x = weighted_sums(lines, down.pixel.add_(above[:, None, None]), down.weight.div_(white))
             out[rows] = x.view(len(rows), self.size, self.size, channels).permute(0, 3, 1, 2).clamp_(0, 1)
         return out
 
@@ -140,9 +141,9 @@ class Crop:
         group = (box.height[order] * self.size * taps.ceil()).cumsum(0).div(PACKED_TAPS).long()
         return torch.split(order, torch.unique_consecutive(group, return_counts=True)[1].tolist())
 
-    def _taps(self, box: Box, device: torch.device) -> tuple[Taps, Taps]:
-        """Return the taps along the height, which map bytes to [0, 1], and along the width."""
+    def _taps(self, box: Box, images: Tensor) -> tuple[Taps, Taps]:
+        """Return the taps along the height, which map numbers of the images' type to [0, 1], and along the width."""
         start, length = torch.cat([box.top, box.left]), torch.cat([box.height, box.width])
-        pixel, weight = resize_taps(start, length, self.size, self.settings.interpolation, device)
-        n = len(box.top)
-        return Taps(pixel[:n], weight[:n].div_(255)), Taps(pixel[n:], weight[n:])
+        pixel, weight = resize_taps(start, length, self.size, self.settings.interpolation, images.device)
+        n, white = len(box.top), torch.iinfo(images.dtype).max
+        return Taps(pixel[:n], weight[:n].div_(white)), Taps(pixel[n:], weight[n:])

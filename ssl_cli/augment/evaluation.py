@@ -19,10 +19,10 @@ def short_side(size: int) -> int:
 
 
 def fit(images: Tensor | Sequence[Tensor], size: int, settings: AugmentSettings) -> Tensor:
-    """Resize and centre-crop uint8 images, `(N,C,H,W)` or N of `(C,H,W)`, to float32 `(N,C,size,size)`, channels_last.
+    """Resize and centre-crop images, `(N,C,H,W)` or N of `(C,H,W)`, to float32 `(N,C,size,size)`, channels_last.
 
-    Antialiased, with the interpolation of the crop. Images of that size are not resized. Values are in [0, 1], or
-    normalised if `settings.order` has it.
+    Antialiased, with the interpolation of the crop. Images of that size are not resized. They are uint8 or
+    int16; values of the result are in [0, 1], or normalised if `settings.order` has it.
     """
     with torch.autocast(images[0].device.type, enabled=False):
         if isinstance(images, Tensor):
@@ -36,12 +36,12 @@ def fit(images: Tensor | Sequence[Tensor], size: int, settings: AugmentSettings)
 
 def _fit(x: Tensor, size: int, settings: AugmentSettings) -> Tensor:
     """Fit images of one shape; of the resized image only the centre is computed."""
-    height, width = x.shape[2:]
+    (height, width), white = x.shape[2:], torch.iinfo(x.dtype).max
     if height == width == size:
-        return x.float().div_(255)
+        return x.float().div_(white)
     short = short_side(size)
     rows, columns = (_centre(side, side * short // min(height, width), size, settings, x) for side in (height, width))
-    return separable(x, rows._replace(weight=rows.weight / 255), columns).clamp_(0, 1)
+    return separable(x, rows._replace(weight=rows.weight / white), columns).clamp_(0, 1)
 
 
 def _centre(source: int, resized: int, size: int, settings: AugmentSettings, x: Tensor) -> Taps:

@@ -1,4 +1,4 @@
-"""Random views of a batch of uint8 images.
+"""Random views of a batch of images.
 
 An operation is one file with one class, one line in `registry.OPS` and one settings table in `config/augment.py`:
 
@@ -11,9 +11,9 @@ An operation is one file with one class, one line in `registry.OPS` and one sett
         def sweep(self, sides, count): ...      # -> parameters from low to high, by the name of what is varied
 
 `draw` alone is random; `apply` is a pure function of its parameters, so that a test can pass them to another library
-and `inspect-augs` can choose them. The first operation is the crop: it takes uint8 images of any size; the others take
-float32 in [0, 1], of 1 to 16 channels. The settings give the operations and their order: one order for all views, or
-another one for those after the first.
+and `inspect-augs` can choose them. The first operation is the crop: it takes uint8 or int16 images of any size; the
+others take float32 in [0, 1], of 1 to 16 channels. The settings give the operations and their order: one order for all
+views, or another one for those after the first.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Pipeline:
         return {name: drawn for name, drawn in reports.items() if drawn is not None}
 
     def apply(self, images: Tensor | Sequence[Tensor], params: dict[str, Any]) -> Tensor:
-        """Compute one view of `images`, uint8 `(N,C,H,W)` or N of `(C,H,W)`, with these parameters, in their order."""
+        """Compute one view of `images`, `(N,C,H,W)` or N of `(C,H,W)`, with these parameters, in their order."""
         out = _channels_last((1, len(images), images[0].shape[0], self.size, self.size), images[0].device)
         self._apply(images, [params], out)
         return out[0]

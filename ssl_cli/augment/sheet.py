@@ -31,9 +31,10 @@ def tile_side(size: int) -> int:
 
 
 def tile(title: str, image: Tensor, caption: str = "") -> Tile:
-    """Convert a picture `(C,H,W)`, uint8 or float in [0, 1], to a tile of an event."""
+    """Convert a picture `(C,H,W)`, uint8, int16 or float in [0, 1], to a tile of an event."""
     if image.dtype != torch.uint8:
-        image = image.float().clamp(0, 1).mul(255).round().to(torch.uint8)
+        shades = image if image.is_floating_point() else image / torch.iinfo(image.dtype).max
+        image = shades.float().clamp(0, 1).mul(255).round().to(torch.uint8)
     colour = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
     pixels = colour.permute(1, 2, 0).contiguous().cpu().numpy().tobytes()
     return Tile(title=title, width=image.shape[2], height=image.shape[1], rgb=pixels, caption=caption)

@@ -25,7 +25,9 @@ REPLANNING = {"hardware.micro_batch", "hardware.memory", "hardware.mode"}
 """Settings of the micro-batch plan: the gradient is the same up to rounding."""
 PLACES = {"data.source", "data.test"}
 """Where the images lie, which may change where it is checked that they are the same."""
-DEVICE, START, RANGE = "hardware.device", "model.init_from", "data.range"
+DEVICE, START = "hardware.device", "model.init_from"
+MEASURED = {"data.range", "data.depth"}
+"""Settings that `auto` measures, and a run records."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ def settings_of(saved: Mapping[str, Any]) -> Settings:
 
 
 def _is_recorded(key: str, value: Any, wanted: Any) -> bool:
-    """Whether a run recorded `value` of what was asked for: the checkpoint of a run folder, the range measured."""
-    return bool(key == START and value and Path(value).is_relative_to(wanted)) or (key == RANGE and wanted == "auto")
+    """Whether a run recorded `value` of what was asked for: the checkpoint of a run folder, or what was measured."""
+    return bool(key == START and value and Path(value).is_relative_to(wanted)) or (key in MEASURED and wanted == "auto")
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:

@@ -107,7 +107,7 @@ def _images(settings: Settings) -> dict[str, Any]:
     name, _, split = data.places[0].partition(":") if len(data.places) == 1 else ("", "", "")
     if split in {"unlabeled", "all"} and not Path(data.places[0]).exists():
         values["data.source"] = name
-    values |= {"data.size": data.size, "data.channels": data.channels, "data.range": data.range}
+    values |= {f"data.{name}": getattr(data, name) for name in ("size", "channels", "range", "depth")}
     values |= {"run.seed": settings.run.seed}
     values |= {"augment.order": order, "augment.flip.p": augment.flip.p}
     values |= {"augment.crop.interpolation": augment.crop.interpolation}

@@ -104,6 +104,11 @@ class DataSettings(Section):
         description="numbers that become black and white in files of other than 8 bits: [LOW, HIGH]; auto: measured on "
         "64 files for all; per-image: in each",
     )
+    depth: Literal["auto", 8, 16] = Field(
+        "auto",
+        description="bits of a decoded image's numbers: 256 levels from black to white, or 32768 in twice the memory; "
+        "auto: 16 where files have more than 8",
+    )
     normalize: Literal["recipe", "measured"] = Field(
         "recipe", description="mean and deviation of augment.normalize; measured: on 256 of the images"
     )
@@ -142,6 +147,11 @@ class DataSettings(Section):
     def value_range(self) -> tuple[float, float] | None:
         """The numbers that become black and white in files of other than 8 bits; None: measured in each image."""
         return None if isinstance(self.range, str) else self.range
+
+    @property
+    def bits(self) -> int:
+        """Bits of a decoded image's numbers; those of a run that was started with `auto` are recorded as 16, or 8."""
+        return 16 if self.depth == 16 else 8
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]

@@ -6,12 +6,9 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_cli.data import tiles
-from ssl_cli.data.numbers import RGB, shrink
+from ssl_cli.data.numbers import LUMA, RGB, shrink
 from ssl_cli.data.source import BatchedSource
 from ssl_cli.errors import DataError
-
-LUMA = (19595, 38470, 7471)
-"""Weights of red, green and blue in gray, of 65536: Pillow's."""
 
 
 class Gray:

@@ -67,12 +67,12 @@ class Cache:
 
     def _allocate(self, images: Tensor | Sequence[Tensor]) -> Tensor | None:
         """Allocate memory for all images, if of these first ones' size, on the GPU or in RAM; None if too large."""
-        whole = images[0].numel() * len(self.has)
+        whole = images[0].nbytes * len(self.has)
         self.on_gpu = self._gpu is not None and isinstance(images, Tensor) and whole <= self._gpu_bytes
         if not self.on_gpu and whole > self.budget:
             return None
         return torch.empty(
-            len(self.has), *images[0].shape, dtype=torch.uint8, device=self._gpu if self.on_gpu else None
+            len(self.has), *images[0].shape, dtype=images[0].dtype, device=self._gpu if self.on_gpu else None
         )
 
     def _to_rows_device(self, x: Tensor) -> Tensor:
@@ -84,18 +84,18 @@ class Cache:
             self._rows[index] = self._to_rows_device(image)
         else:
             self._split()
-            if self._used + image.numel() > self.budget or index in self._single:
+            if self._used + image.nbytes > self.budget or index in self._single:
                 return
-            owns_memory = image.untyped_storage().nbytes() == image.numel()
+            owns_memory = image.untyped_storage().nbytes() == image.nbytes
             self._single[index] = image if owns_memory else image.clone()  # a row would keep its whole batch alive
-            self._used += image.numel()
+            self._used += image.nbytes
         self.has[index] = True
 
     def _split(self) -> None:
         """Replace the tensor of all images by single ones in RAM, as many as fit, because another size has come."""
         if self._rows is None:
             return
-        size, stored = self._rows[0].numel(), self.has.nonzero()[:, 0]
+        size, stored = self._rows[0].nbytes, self.has.nonzero()[:, 0]
         fitting = stored[: int(min(len(stored), self.budget / size))]
         self._single = {index: self._rows[index].to("cpu", copy=True) for index in fitting.tolist()}
         self.has[stored[len(fitting) :]] = False

@@ -87,7 +87,7 @@ def _files(name: str, dataset: Any, settings: DataSettings) -> Files:
     pairs = [dataset[k] for k in range(len(dataset))]
     classes = tuple(c[0] if isinstance(c, tuple) else str(c) for c in getattr(dataset, "classes", ()))
     paths, labels = [path for path, _ in pairs], [label for _, label in pairs]
-    return of_paths(name, paths, labels, classes, channels=settings.channels, value_range=settings.value_range)
+    return of_paths(name, paths, labels, classes, settings.channels, settings.value_range, settings.bits)
 
 
 def _arrays(name: str, dataset: Any) -> Arrays:

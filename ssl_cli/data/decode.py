@@ -1,7 +1,7 @@
-"""Decode image files to uint8 `(C,H,W)`: upright, without transparency, with their aspect ratio.
+"""Decode image files to pixels `(C,H,W)`: upright, without transparency, with their aspect ratio.
 
 By Pillow: torchvision's decoders are a fifth faster on photographs, but deprecated, and do not read all formats. Files
-of other than 8 bits, and of more channels than Pillow gives, are read by `wide`; a range makes 8 bits of their numbers.
+of other than 8 bits, and of more channels than Pillow gives, are read by `wide`; a range makes pixels of their numbers.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ssl_cli.data import bands, heif, tiles, wide
 from ssl_cli.data.decoding import DECODING
-from ssl_cli.data.numbers import AT_ONCE, BYTES_A_NUMBER, RGB, Numbers, Range, Wide, eight_bits, upright
+from ssl_cli.data.numbers import AT_ONCE, BYTES_A_NUMBER, RGB, Numbers, Range, Wide, in_depth, pixels_of, upright
 from ssl_cli.data.regular import open_regular
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
@@ -42,6 +42,8 @@ _DECODER = {"WEBP": 12, "AVIF": 24, "TIFF": 4, "HEIF": heif.BYTES_A_PIXEL}
 """Further bytes a pixel of the decoder, by format: canvases, planes, a strip or the turned raster."""
 _TILES = 80 * 2**20
 """Bytes that the conversion of an image by tiles takes."""
+_SHADE_BYTES = {8: 1, 16: 4}
+"""Bytes of a number while an image is converted and shrunk, by the depth in bits."""
 
 Look = Callable[[Numbers | Image.Image], None]
 """Called with what a file holds before it is converted: numbers, or the picture that Pillow opened."""
@@ -57,18 +59,21 @@ def decode(
     channels: int = RGB,
     value_range: Range | None = None,
     look: Look | None = None,
+    depth: int = 8,
 ) -> Tensor:
-    """Decode an image, given as bytes, path or open file, to uint8 `(C,H,W)` with a short side of at most `cap`.
+    """Decode an image, given as bytes, path or open file, to `(C,H,W)` with a short side of at most `cap`.
 
     Any file of colours or gray is converted to three channels (RGB) or one (gray); other numbers of channels are those
     of the file. In memory the channels come last. `value_range` holds the numbers that become black and white in files
-    of other than 8 bits; None: they are measured in the image. `look` is called with what the file holds.
+    of other than 8 bits; None: they are measured in the image. `look` is called with what the file holds. Pixels are
+    uint8, or of `depth` 16 int16: from 0, black, to the largest number of the type, white.
 
     Raises:
         DataError: not an image, damaged or larger than `max_pixels`; the message is the reason, without the name.
     """
     with reasons(), opened(data) as file:
-        return _tensor(_decode(file, cap, max_pixels, channels, value_range, look or _ignored))
+        pixels = _decode(file, cap, max_pixels, channels, value_range, look or _ignored, depth)
+        return _tensor(in_depth(pixels, depth))
 
 
 def read_numbers(data: bytes | Path | BinaryIO, channels: int = RGB, max_pixels: int = MAX_PIXELS) -> Numbers | None:
@@ -139,29 +144,31 @@ def peak_bytes(width: int, height: int, mode: str, form: str = "") -> int:
     return pixels * (each + _CONVERTED.get(mode[:4], 16))
 
 
-def bytes_of_numbers(found: Wide, channels: int) -> int:
+def bytes_of_numbers(found: Wide, channels: int, depth: int = 8) -> int:
     """Return the most bytes that reading numbers and converting them to a small image takes."""
-    pixels = math.prod(found.size)
-    return found.needed + (_TILES if pixels > tiles.GIANT else pixels * channels + AT_ONCE * BYTES_A_NUMBER)
+    pixels, each = math.prod(found.size), _SHADE_BYTES[depth]
+    if pixels > tiles.GIANT:
+        return found.needed + _TILES + (each - 1) * channels * tiles.SIDE**2
+    return found.needed + pixels * (channels * each + 2 * (each - 1)) + AT_ONCE * BYTES_A_NUMBER
 
 
 def _decode(
-    file: BinaryIO, cap: int | None, max_pixels: int, channels: int, limits: Range | None, look: Look
+    file: BinaryIO, cap: int | None, max_pixels: int, channels: int, limits: Range | None, look: Look, depth: int
 ) -> np.ndarray:
     found = wide.find(file, channels)
     if found is None:
         file.seek(0)
-        return _by_pillow(file, cap, max_pixels, channels, limits, look)
+        return _by_pillow(file, cap, max_pixels, channels, limits, look, depth)
     _require_size(found.size, max_pixels)
     result = math.prod(tiles.shrunk_size(found.size, cap)) * channels
-    with DECODING.hold(bytes_of_numbers(found, channels) + 2 * result):
+    with DECODING.hold(bytes_of_numbers(found, channels, depth) + 2 * _SHADE_BYTES[depth] * result):
         numbers = found.read()
         look(numbers)
-        return eight_bits(numbers, channels, limits, cap, found.orientation)
+        return pixels_of(numbers, channels, limits, cap, found.orientation, depth)
 
 
 def _by_pillow(
-    file: BinaryIO, cap: int | None, max_pixels: int, channels: int, limits: Range | None, look: Look
+    file: BinaryIO, cap: int | None, max_pixels: int, channels: int, limits: Range | None, look: Look, depth: int
 ) -> np.ndarray:
     with _picture(file) as picture:
         _require_size(picture.size, max_pixels)
@@ -180,7 +187,7 @@ def _by_pillow(
             if channels not in (1, RGB):
                 return upright(bands.of_picture(picture, channels, cap), orientation)
             if picture.mode in _NUMBERS:
-                return eight_bits(Numbers(np.asarray(picture)[:, :, None]), channels, limits, cap, orientation)
+                return pixels_of(Numbers(np.asarray(picture)[:, :, None]), channels, limits, cap, orientation, depth)
             if math.prod(picture.size) > tiles.GIANT:
                 return _by_tiles(picture, cap, channels, orientation)
             pixels = _capped(_rgb(picture), cap)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ssl_cli.data.decode import DECODER
 from ssl_cli.data.image_store import SCHEMA, ImageStore
+from ssl_cli.data.numbers import PIXEL
 from ssl_cli.data.source import Source, entries_of
 from ssl_cli.data.split import Subset, files_of
 from ssl_cli.data.waiting import ReadTimes
@@ -33,7 +34,7 @@ def folder_of(setting: str | None) -> Path:
     return user_cache_path("sslcli") / "images"
 
 
-def identity_of(source: Source, cap: int, channels: int, value_range: Any) -> dict[str, Any] | None:
+def identity_of(source: Source, cap: int, channels: int, value_range: Any, depth: int) -> dict[str, Any] | None:
     """Return what determines the decoded images of a source; None: they are no files."""
     digest, empty = hashlib.sha256(), True
     for entry in entries_of(source):
@@ -43,7 +44,8 @@ def identity_of(source: Source, cap: int, channels: int, value_range: Any) -> di
         return None
     return {
         "schema": SCHEMA, "images": len(source), "content": digest.hexdigest(), "short_side": cap, "channels": channels,
-        "range": None if value_range is None else list(value_range), "decoder": DECODER, "libraries": dict(_versions()),
+        "range": None if value_range is None else list(value_range), "depth": depth,
+        "decoder": DECODER, "libraries": dict(_versions()),
     }  # fmt: skip
 
 
@@ -79,12 +81,12 @@ class DiskCache(Subset):
         self.store: ImageStore | None = None
         files, _ = files_of(source, 0)
         self._times: ReadTimes | None = getattr(files, "times", None)
-        channels = int(getattr(files, "channels", 0))
-        identity = identity_of(source, cap, channels, getattr(files, "value_range", None))
+        channels, depth = int(getattr(files, "channels", 0)), int(getattr(files, "depth", 8))
+        identity = identity_of(source, cap, channels, getattr(files, "value_range", None), depth)
         if identity is None:
             return
         try:
-            self.store = ImageStore(root, identity, (len(source), channels))
+            self.store = ImageStore(root, identity, (len(source), channels), PIXEL[depth])
         except OSError as error:
             what = f"Cannot write the cache of images in {shown(str(root))}: {error.strerror}."
             raise ResourceError(what, "Choose another --set data.cache_folder, or data.cache=auto.") from error

@@ -29,6 +29,7 @@ class Files:
         parts: the images; classes of the same name are one.
         channels: of each image, 1 to 16.
         value_range: see `decode`.
+        depth: of the pixels in bits, 8 or 16.
         skips_bad: whether training replaces a few images that cannot be read, instead of ending at the first.
 
     Attributes:
@@ -40,11 +41,11 @@ class Files:
     """
 
     def __init__(
-        self, name: str, parts: Sequence[Part], channels: int = 3, value_range: Range | None = None, *,
+        self, name: str, parts: Sequence[Part], channels: int = 3, value_range: Range | None = None, depth: int = 8, *,
         skips_bad: bool = True,
     ) -> None:  # fmt: skip
         self.name, self.parts, self.skips_bad = name, tuple(parts), skips_bad
-        self.channels, self.value_range, self.times = channels, value_range, ReadTimes()
+        self.channels, self.value_range, self.depth, self.times = channels, value_range, depth, ReadTimes()
         self._starts = list(accumulate(map(len, self.parts), initial=0))
         self.labels, classes = _joined([part.labels for part in self.parts])
         self.classes = tuple(classes)
@@ -86,7 +87,7 @@ class Files:
         return ((part, number, part.names[number]) for part, number in map(self._at, indices))
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """Decode image `index` to uint8 `(C,H,W)`, short side at most `cap`.
+        """Decode image `index` to uint8 or int16 `(C,H,W)`, short side at most `cap`.
 
         Raises:
             DataError: it cannot be read; the message is the reason.
@@ -94,7 +95,7 @@ class Files:
         began = time.perf_counter()
         with reasons(), opened(self.stored(index)) as file:
             read = time.perf_counter()
-            image = decode(file, cap, channels=self.channels, value_range=self.value_range)
+            image = decode(file, cap, channels=self.channels, value_range=self.value_range, depth=self.depth)
         self.times.add(read - began, time.perf_counter() - read)
         return image
 
@@ -111,22 +112,22 @@ class Files:
             raise DataError(shown(error.strerror or str(error))) from error
 
 
-def open_folder(root: Path, channels: int = 3, value_range: Range | None = None) -> Files:
+def open_folder(root: Path, channels: int = 3, value_range: Range | None = None, depth: int = 8) -> Files:
     """Open the images below `root`; the label of one is the first folder below it.
 
     Raises:
         DataError: not a folder, or no image in it.
     """
-    return Files(str(root), [folder_part(root)], channels, value_range)
+    return Files(str(root), [folder_part(root)], channels, value_range, depth)
 
 
 def of_paths(
     name: str, paths: Sequence[str], labels: Sequence[int], classes: Sequence[str] = (), channels: int = 3,
-    value_range: Range | None = None,
+    value_range: Range | None = None, depth: int = 8,
 ) -> Files:  # fmt: skip
     """Serve image files in this order, whose labels are positions in `classes` or -1."""
     part = Part(name, Names(paths), Folder(""), Numbered(array("q", labels), tuple(classes)))
-    return Files(name, [part], channels, value_range)
+    return Files(name, [part], channels, value_range, depth)
 
 
 def _joined(parts: Sequence[Numbered]) -> tuple[Tensor, Sequence[str]]:

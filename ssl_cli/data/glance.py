@@ -102,6 +102,6 @@ def _folder(root: Path, through: str, settings: DataSettings, enough: int) -> Gl
             doubt = f"There may be more images: they were counted for {SECONDS:g} s only."
             break
     images = sum(min(count, limit or count) for count in counts.values())
-    labels, channels, value_range = [-1] * len(paths), settings.channels, settings.value_range
-    few = of_paths(str(root), paths, labels, channels=channels, value_range=value_range)
+    labels = [-1] * len(paths)
+    few = of_paths(str(root), paths, labels, (), settings.channels, settings.value_range, settings.bits)
     return Glance(images, few, str(root), doubt, "; ".join(filter(None, [through, passed.note()])))

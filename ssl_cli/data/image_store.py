@@ -68,6 +68,7 @@ class ImageStore:
         root: folder of all stores; made if it is not there.
         identity: what determines the images: those of another identity are in another folder.
         shape: number of the images, and channels of each.
+        kind: type of the pixels.
 
     Attributes:
         folder: of this store.
@@ -77,9 +78,11 @@ class ImageStore:
         OSError: the folder cannot be written.
     """
 
-    def __init__(self, root: Path, identity: Mapping[str, Any], shape: tuple[int, int]) -> None:
+    def __init__(
+        self, root: Path, identity: Mapping[str, Any], shape: tuple[int, int], kind: type[np.integer[Any]] = np.uint8
+    ) -> None:
         self.root, self.folder, self.full = root, root / f"images-{_hash(identity)}", ""
-        count, self.channels = shape
+        (count, self.channels), self.dtype = shape, np.dtype(kind)
         self._lock, self._refreshed, self._written = threading.Lock(), 0.0, 0
         self._where = np.zeros(count, _WHERE)
         self._where["file"] = -1
@@ -120,7 +123,7 @@ class ImageStore:
             if self._where["file"][index] < 0:
                 return None
         start, height, width, check, file = (int(number) for number in self._where[index])
-        data = bytearray(height * width * self.channels)
+        data = bytearray(self._bytes(height * width))
         try:
             whole = os.preadv(file, [data], start) == len(data)
         except OSError:
@@ -129,7 +132,11 @@ class ImageStore:
             self._where["file"][index] = -1
             return None
         self._checked[index] = 1
-        return np.frombuffer(data, np.uint8).reshape(height, width, self.channels)
+        return np.frombuffer(data, self.dtype).reshape(height, width, self.channels)
+
+    def _bytes(self, area: Any) -> Any:
+        """Return the bytes of so many pixels of all channels."""
+        return area * self.channels * self.dtype.itemsize
 
     def put(self, index: int, pixels: np.ndarray) -> None:
         """Append an image to this process's own files, while there is room."""
@@ -202,7 +209,7 @@ class ImageStore:
         height, width = (whole[side].astype(np.int64) for side in ("height", "width"))
         known = (whole["image"] >= 0) & (whole["image"] < len(self._where)) & (whole["start"] >= 0)
         known &= (np.minimum(height, width) > 0) & (np.maximum(height, width) <= MOST_SIDE)
-        known &= whole["start"] + height * width * self.channels <= os.fstat(file).st_size
+        known &= whole["start"] + self._bytes(height * width) <= os.fstat(file).st_size
         records = whole[known]
         records = records[self._where["file"][records["image"]] < 0]
         new = np.empty(len(records), _WHERE)

@@ -1,5 +1,6 @@
-"""What a set of images decides about its settings: range of numbers, mean and deviation of channels; its groups."""
+"""What a set of images decides about its settings: range and depth of numbers, mean and deviation; its groups."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from ssl_cli.config.augment import NormalizeSettings
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.decode import read_numbers
 from ssl_cli.data.loader import cap_for, read_all
-from ssl_cli.data.numbers import Range, widened
+from ssl_cli.data.numbers import Numbers, Range, widened
 from ssl_cli.data.positives import in_words
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import files_of
@@ -22,7 +23,6 @@ MOST_PIXELS = 2**28
 """Pixels after which no further file is looked at."""
 IMAGES = 256
 """Images, evenly apart, of which mean and deviation are taken."""
-LEAST_DEVIATION = 1 / 255
 DIGITS = 5
 
 
@@ -30,12 +30,13 @@ def measured(settings: Settings, source: Source | None) -> tuple[Settings, tuple
     """Return the settings with what is measured of the images in place, and that in words.
 
     Args:
-        settings: of the run; `data.range` is measured if it is `auto`, `augment.normalize` if `data.normalize` says so.
-        source: the images, which are read in that range from then on; None: they are not here.
+        settings: of the run; `data.range` and `data.depth` are measured if they are `auto`, `augment.normalize` if
+            `data.normalize` says so.
+        source: the images, which are read in that range and depth from then on; None: they are not here.
     """
     if source is None:
         return settings, ()
-    settings, choices = _with_range(settings, source)
+    settings, choices = _with_numbers(settings, source)
     choices = (*choices, *in_words(settings, source))
     if settings.data.normalize == "measured":
         settings, choice = _normalised(settings, source)
@@ -43,58 +44,86 @@ def measured(settings: Settings, source: Source | None) -> tuple[Settings, tuple
     return settings, choices
 
 
-def _with_range(settings: Settings, source: Source) -> tuple[Settings, tuple[Choice, ...]]:
-    given = settings.data.range
-    if given == "per-image":
-        return settings, (Choice(name="range", value="each image's own", reason="given"),)
-    if given != "auto":
-        return settings, (Choice(name="range", value=_words(given), reason="given"),)
-    files, _ = files_of(source, 0)
-    if not hasattr(files, "stored") or not len(source):
-        return settings, ()
-    found, reason = _measured_range(source, settings.data.channels)
-    if found is None:
-        return settings, ()
-    files.value_range = found
-    data = settings.data.model_copy(update={"range": found})
-    return settings.model_copy(update={"data": data}), (Choice(name="range", value=_words(found), reason=reason),)
+def _with_numbers(settings: Settings, source: Source) -> tuple[Settings, tuple[Choice, ...]]:
+    """Return the settings with range and depth of the files' numbers, and both in words; nothing of 8 bits alone."""
+    data, files = settings.data, files_of(source, 0)[0]
+    here = hasattr(files, "stored") and len(source) > 0
+    looked = _Looked()
+    if here and "auto" in (data.range, data.depth):
+        looked = _look(source, data.channels, all_files=data.range == "auto")
+    found, choices = dict[str, Any](), list[Choice]()
+    if data.range == "per-image":
+        choices.append(Choice(name="range", value="each image's own", reason="given"))
+    elif data.range != "auto":
+        choices.append(Choice(name="range", value=_words(data.range), reason="given"))
+    elif looked.spans:
+        found["range"] = files.value_range = looked.range
+        reason = f"{looked.words}; black and white of the whole set"
+        choices.append(Choice(name="range", value=_words(looked.range), reason=reason))
+    if data.depth != "auto":
+        choices += [Choice(name="depth", value=f"{data.depth} bits", reason="given")] if here else []
+    elif looked.spans:
+        found["depth"] = files.depth = 16
+        reason = f"{looked.words}; --set data.depth=8 takes half the memory"
+        choices.append(Choice(name="depth", value="16 bits", reason=reason))
+    if found:
+        settings = settings.model_copy(update={"data": data.model_copy(update=found)})
+    return settings, tuple(choices)
 
 
 def _words(ends: Any) -> str:
     return f"{ends[0]:.6g} to {ends[1]:.6g}"
 
 
-def _measured_range(source: Source, channels: int) -> tuple[Range | None, str]:
-    """Measure the range of a set's numbers of other than 8 bits: that of its files, of each without its tails.
+@dataclass
+class _Looked:
+    """What is found in the files that are looked at: how many there are, and of those of other than 8 bits what."""
+
+    files: int = 0
+    kinds: set[str] = field(default_factory=set)
+    spans: list[Range] = field(default_factory=list)
+
+    @property
+    def range(self) -> Range:
+        """The range of all files, of each without its tails."""
+        return widened((min(low for low, _ in self.spans), max(high for _, high in self.spans)))
+
+    @property
+    def words(self) -> str:
+        """The kinds of numbers, and in how many files."""
+        return f"{' and '.join(sorted(self.kinds))} in {len(self.spans)} of {self.files} files looked at"
+
+
+def _look(source: Source, channels: int, *, all_files: bool) -> _Looked:
+    """Look at files of a set, evenly apart, for numbers of other than 8 bits; else up to the first that has some.
 
     Note:
         The files looked at, and so the range, depend on the set alone. Those that cannot be read are left out.
     """
-    spans: list[Range] = []
-    kinds: set[str] = set()
-    indices = _evenly(len(source), FILES)
-    pixels = looked_at = 0
-    for index in indices.tolist():
-        files, place = files_of(source, index)
-        looked_at += 1
-        try:
-            numbers = read_numbers(files.stored(place), channels)
-        except DataError:
-            continue
-        if numbers is None or numbers.values.dtype == "uint8":
+    looked, pixels = _Looked(), 0
+    for index in _evenly(len(source), FILES).tolist():
+        looked.files += 1
+        numbers = _wide_numbers(source, index, channels)
+        if numbers is None:
             continue
         span = numbers.span()
         if span is not None:
-            spans.append(span)
-            kinds.add(numbers.kind)
+            looked.spans.append(span)
+            looked.kinds.add(numbers.kind)
         pixels += numbers.values.size
-        if pixels > MOST_PIXELS:
+        if pixels > MOST_PIXELS or (looked.spans and not all_files):
             break
-    if not spans:
-        return None, ""
-    ends = widened((min(low for low, _ in spans), max(high for _, high in spans)))
-    where = f"{' and '.join(sorted(kinds))} in {len(spans)} of {looked_at} files looked at"
-    return ends, f"{where}; black and white of the whole set"
+    return looked
+
+
+def _wide_numbers(source: Source, index: int, channels: int) -> Numbers | None:
+    """Return the numbers of an image; None: they have 8 bits, or cannot be read."""
+    files, place = files_of(source, index)
+    try:
+        numbers = read_numbers(files.stored(place), channels)
+    except DataError:
+        return None
+    return None if numbers is None or numbers.values.dtype == "uint8" else numbers
 
 
 def _normalised(settings: Settings, source: Source) -> tuple[Settings, Choice]:
@@ -103,16 +132,17 @@ def _normalised(settings: Settings, source: Source) -> tuple[Settings, Choice]:
     Raises:
         DataError: no image can be read.
     """
-    mean, square, count = torch.zeros(1), torch.zeros(1), 0
+    mean, square, count, least = torch.zeros(1), torch.zeros(1), 0, 1.0
     cap = cap_for(settings.data.size)
     for part, _, _ in read_all(source, _evenly(len(source), IMAGES), threads=settings.data.threads, cap=cap, batch=32):
         for image in part:
-            x = image.flatten(1).double() / 255
+            x = image.flatten(1).double() / torch.iinfo(image.dtype).max
             mean, square, count = mean + x.mean(1), square + x.square().mean(1), count + 1
+            least = 1 / torch.iinfo(image.dtype).max
     if not count:
         raise DataError("None of the images looked at can be read.", "Repair or remove them.")
     mean, square = mean / count, square / count
-    deviation = (square - mean.square()).clamp(min=0).sqrt().clamp(min=LEAST_DEVIATION)
+    deviation = (square - mean.square()).clamp(min=0).sqrt().clamp(min=least)
     found = NormalizeSettings(mean=_rounded(mean), std=_rounded(deviation))
     augment = settings.augment.model_copy(update={"normalize": found})
     mean_words, std_words = (" ".join(f"{x:.3f}" for x in numbers) for numbers in (found.mean, found.std))

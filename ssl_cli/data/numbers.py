@@ -1,9 +1,9 @@
-"""Images whose numbers are not 8 bits from 0 to 255: what range they span, and the 8-bit image that a range makes."""
+"""Images whose numbers are not 8 bits from 0 to 255: what range they span, and the pixels that a range makes."""
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image
@@ -12,8 +12,12 @@ from ssl_cli.data import tiles
 from ssl_cli.errors import DataError
 
 Range = tuple[float, float]
-"""The numbers that become black and white, 0 and 255."""
+"""The numbers that become black and white."""
+PIXEL: Final[dict[int, type[np.integer[Any]]]] = {8: np.uint8, 16: np.int16}
+"""Type of pixels by their depth in bits: from 0, black, to its largest number, white."""
 RGB = 3
+LUMA = (19595, 38470, 7471)
+"""Weights of red, green and blue in gray, of 65536: Pillow's."""
 TAIL = 0.001
 """Share of an image's numbers at either end that its range leaves out: hot and dead pixels."""
 LOOKED_AT = 2**18
@@ -25,6 +29,9 @@ BYTES_A_NUMBER = 40
 """Bytes for each number that is looked at, or converted at once: double precision, masks, a sorted copy."""
 AT_ONCE = 2**20
 """Numbers that are converted at once."""
+_SHADE: Final[dict[int, type[np.number[Any]]]] = {8: np.uint8, 16: np.float32}
+"""Type of shades by their depth: those of 16 bits are rounded once, after the image has been shrunk."""
+_WIDENED = (np.arange(256) * (np.iinfo(np.int16).max / 255)).round().astype(np.int16)
 
 
 @dataclass(frozen=True)
@@ -79,38 +86,43 @@ class Numbers:
             measured = np.abs(x) < np.float64(UNREAL)  # which NaN is not, either
         return measured if self.hole is None else measured & (x != self.hole)
 
-    def shades(self, limits: Range, box: tiles.Box | None = None) -> np.ndarray:
-        """Return the image, or a box of it, as uint8 `(H,W,C)` where `limits` are black and white; holes are black."""
+    def shades(self, limits: Range, box: tiles.Box | None = None, depth: int = 8) -> np.ndarray:
+        """Return the image, or a box of it, `(H,W,C)` where `limits` are black and white; holes are black.
+
+        As uint8, or of depth 16 as float32 from 0 to 32767; numbers of 8 bits stay uint8.
+        """
         left, top, right, bottom = box or (0, 0, self.values.shape[1], self.values.shape[0])
         x = self.values[top:bottom, left:right]
         if x.dtype == np.uint8:
             return 255 - x if self.inverted else x
-        out = np.empty(x.shape, np.uint8)
+        out = np.empty(x.shape, _SHADE[depth])
         colours = x.shape[2] - self.alpha
         if x.dtype.kind in "iu" and x.dtype.itemsize == 2 and x.size > 2**16:
-            table = self._shade(np.arange(2**16, dtype=np.uint16).view(x.dtype.newbyteorder("=")), limits)
+            table = self._shade(np.arange(2**16, dtype=np.uint16).view(x.dtype.newbyteorder("=")), limits, depth)
             shade: Callable[[np.ndarray], np.ndarray] = lambda x: table[x.astype(x.dtype.newbyteorder("=")).view("u2")]  # noqa: E731
         else:
-            shade = lambda x: self._shade(x, limits)  # noqa: E731
+            shade = lambda x: self._shade(x, limits, depth)  # noqa: E731
         rows = max(1, AT_ONCE // max(1, x.shape[1] * x.shape[2]))
         for start in range(0, len(x), rows):
             part = x[start : start + rows]
             out[start : start + rows, :, :colours] = shade(part[:, :, :colours])
             if self.alpha:
-                out[start : start + rows, :, colours:] = _opacity(part[:, :, colours:])
+                out[start : start + rows, :, colours:] = _opacity(part[:, :, colours:], depth)
         return out
 
-    def _shade(self, x: np.ndarray, limits: Range) -> np.ndarray:
-        low, high = limits
+    def _shade(self, x: np.ndarray, limits: Range, depth: int) -> np.ndarray:
+        (low, high), white = limits, white_of(depth)
         measured = self._measured(x)
         shades = np.zeros(x.shape)
         np.subtract(x, low, out=shades, where=measured)
-        shades *= 255 / (high - low)
-        np.clip(shades, 0, 255, out=shades).round(out=shades)
+        shades *= white / (high - low)
+        np.clip(shades, 0, white, out=shades)
+        if depth == 8:
+            shades.round(out=shades)
         if self.inverted:
-            np.subtract(255, shades, out=shades)
+            np.subtract(white, shades, out=shades)
         shades[~measured] = 0
-        return shades.astype(np.uint8)
+        return shades.astype(_SHADE[depth])
 
 
 @dataclass(frozen=True)
@@ -123,47 +135,82 @@ class Wide:
     orientation: int = 1
 
 
-def _opacity(x: np.ndarray) -> np.ndarray:
-    full = np.iinfo(x.dtype).max if x.dtype.kind in "iu" else 1.0
-    shades: np.ndarray = (np.nan_to_num(x.astype(np.float64)) * (255 / full)).clip(0, 255).round().astype(np.uint8)
-    return shades
+def white_of(depth: int) -> int:
+    """Return the number that is white in pixels of this depth; 0 is black."""
+    return int(np.iinfo(PIXEL[depth]).max)
+
+
+def _opacity(x: np.ndarray, depth: int) -> np.ndarray:
+    full, white = np.iinfo(x.dtype).max if x.dtype.kind in "iu" else 1.0, white_of(depth)
+    shades = (np.nan_to_num(x.astype(np.float64)) * (white / full)).clip(0, white)
+    found: np.ndarray = (shades.round() if depth == 8 else shades).astype(_SHADE[depth])
+    return found
 
 
 def widened(span: Range | None) -> Range:
     """Return a range whose ends differ: of equal numbers, from 0 or the number itself to the next full scale."""
     low, high = span or (0.0, 0.0)
-    if high > low and math.isfinite(255 / (high - low)):
+    if high > low and math.isfinite(white_of(16) / (high - low)):
         return low, high
     return min(low, 0.0), float(next((top for top in FULL if high <= top), high))
 
 
-def eight_bits(
-    numbers: Numbers, channels: int, limits: Range | None, cap: int | None, orientation: int = 1
+def pixels_of(
+    numbers: Numbers, channels: int, limits: Range | None, cap: int | None, orientation: int = 1, depth: int = 8
 ) -> np.ndarray:
-    """Return an image, upright, as uint8 `(H,W,channels)` with a short side of at most `cap`.
+    """Return an image, upright, as pixels `(H,W,channels)` of `depth` bits with a short side of at most `cap`.
 
     Args:
-        numbers: the image; uint8 ones stay as they are.
+        numbers: the image; those of 8 bits are shades already.
         channels: to return; one and three are converted to one another, others are those of the file.
         limits: what is black and white; None: measured in this image.
         cap: see `tiles.shrunk_size`.
         orientation: as the file has it, of EXIF.
+        depth: see `PIXEL`.
 
     Raises:
         DataError: the file has another number of channels.
     """
     numbers, on_white = _of_channels(numbers, channels)
-    ends = limits or ((0.0, 255.0) if numbers.values.dtype == np.uint8 else widened(numbers.span()))
+    whole = numbers.values.dtype == np.uint8
+    ends = limits or ((0.0, 255.0) if whole else widened(numbers.span()))
     height, width, count = numbers.values.shape
-    shrunk = shrink(lambda box: numbers.shades(ends, box), (width, height), count, cap)
+    kind = np.uint8 if whole else _SHADE[depth]
+    shrunk = shrink(lambda box: numbers.shades(ends, box, depth), (width, height), count, cap, kind)
     if on_white:
-        opacity = shrunk[:, :, -1:].astype(np.uint16)
-        shrunk = ((shrunk[:, :, :-1] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+        shrunk = _on_white(shrunk)
     if shrunk.shape[2] == RGB and channels == 1:
-        shrunk = np.asarray(Image.fromarray(np.ascontiguousarray(shrunk)).convert("L"))[:, :, None]
+        shrunk = _gray(shrunk)
     elif shrunk.shape[2] == 1 and channels == RGB:
         shrunk = shrunk.repeat(RGB, 2)
-    return upright(shrunk, orientation)
+    return upright(in_depth(shrunk, depth), orientation)
+
+
+def in_depth(shades: np.ndarray, depth: int) -> np.ndarray:
+    """Return shades `(H,W,C)` as pixels of this depth: those of 8 bits are widened for 16, floats rounded."""
+    if shades.dtype == PIXEL[depth]:
+        return shades
+    return _WIDENED[shades] if shades.dtype == np.uint8 else shades.round().astype(PIXEL[depth])
+
+
+def _on_white(shades: np.ndarray) -> np.ndarray:
+    """Lay shades whose last channel is the opacity on white; those of 8 bits are rounded."""
+    colours, opacity = shades[:, :, :-1], shades[:, :, -1:]
+    if shades.dtype == np.uint8:
+        opacity = opacity.astype(np.uint16)
+        laid: np.ndarray = ((colours * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+    else:
+        white = np.float32(white_of(16))
+        laid = white - (white - colours) * (opacity / white)
+    return laid
+
+
+def _gray(shades: np.ndarray) -> np.ndarray:
+    """Convert shades `(H,W,3)` to gray `(H,W,1)`; those of 8 bits are rounded as Pillow does."""
+    if shades.dtype == np.uint8:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(shades)).convert("L"))[:, :, None]
+    gray: np.ndarray = shades @ (np.array(LUMA, np.float32)[:, None] / 2**16)
+    return gray
 
 
 def _of_channels(numbers: Numbers, channels: int) -> tuple[Numbers, bool]:
@@ -182,21 +229,23 @@ def _of_channels(numbers: Numbers, channels: int) -> tuple[Numbers, bool]:
 
 
 def shrink(
-    pixels: Callable[[tiles.Box | None], np.ndarray], size: tuple[int, int], count: int, cap: int | None
-) -> np.ndarray:
-    """Shrink an image (width, height) of `count` channels to a short side of at most `cap`, uint8 `(H,W,C)`.
+    pixels: Callable[[tiles.Box | None], np.ndarray], size: tuple[int, int], count: int, cap: int | None,
+    kind: type[np.number[Any]] = np.uint8,
+) -> np.ndarray:  # fmt: skip
+    """Shrink an image (width, height) of `count` channels to a short side of at most `cap`, `(H,W,C)`.
 
     Args:
         pixels: returns what is in a box of it, or the whole; a giant one is cut in boxes.
         size: of the image.
         count: of its channels.
         cap: see `tiles.shrunk_size`.
+        kind: type of the pixels, uint8 or float32.
     """
     width, height = tiles.shrunk_size(size, cap)
     if (width, height) == size:
         return pixels(None)
     if math.prod(size) > tiles.GIANT:
-        out = np.empty((height, width, count), np.uint8)
+        out = np.empty((height, width, count), kind)
         tiles.shrink(lambda box: _layers(pixels(box)), size, out)
         return out
     resized = [np.asarray(layer.resize((width, height), Image.Resampling.BILINEAR)) for layer in _layers(pixels(None))]

@@ -75,7 +75,7 @@ class Reader:
         return pending
 
     def result(self, pending: PendingRead) -> Tensor:
-        """Wait for an image, uint8 `(C,H,W)`.
+        """Wait for an image, uint8 or int16 `(C,H,W)`.
 
         Raises:
             DataError: it cannot be read, or not in time; the message is the reason.

@@ -59,8 +59,8 @@ def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
     if not images:
         side = cap_for(size)
         noise = torch.arange(channels * side**2).view(channels, side, side).to(torch.uint8)
-        return Sample([noise] * IMAGES, 0.0, noise.numel(), noise=True)
-    mean = sum(image.numel() for image in images) / len(images)
+        return Sample([noise] * IMAGES, 0.0, noise.nbytes, noise=True)
+    mean = sum(image.nbytes for image in images) / len(images)
     return Sample(images, seconds / len(images), mean, in_memory=isinstance(source, BatchedSource))
 
 

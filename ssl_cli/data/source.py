@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
     def read(self, index: int, cap: int | None = None) -> Tensor:
-        """Read image `index`, uint8 `(C,H,W)` with C from 1 to 16, short side at most `cap`.
+        """Read image `index`, uint8 or int16 `(C,H,W)` with C from 1 to 16, short side at most `cap`.
 
         Raises:
             DataError: it cannot be read; the message is the reason, without the name.

@@ -138,7 +138,8 @@ def _training(settings: DataSettings, seed: int, split: str | None = None) -> So
 def _files(parts: list[Part], settings: DataSettings) -> Files:
     name = parts[0].where if len(parts) == 1 else ", ".join(part.prefix for part in parts[:_NAMED])
     name += ", ..." if len(parts) > _NAMED else ""
-    return Files(name, parts, settings.channels, settings.value_range, skips_bad=settings.on_bad_image == "skip")
+    skips_bad = settings.on_bad_image == "skip"
+    return Files(name, parts, settings.channels, settings.value_range, settings.bits, skips_bad=skips_bad)
 
 
 def _with_labels(source: Source, settings: DataSettings, seed: int) -> Source:

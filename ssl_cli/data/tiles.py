@@ -32,7 +32,7 @@ def shrunk_size(size: tuple[int, int], cap: int | None) -> tuple[int, int]:
 
 
 def shrink(tile: Tile, size: tuple[int, int], out: np.ndarray, mode: str | None = None) -> None:
-    """Write an image (width, height) that is cut by `tile` to `out`, uint8 `(H,W,C)`, shrunk to its size.
+    """Write an image (width, height) that is cut by `tile` to `out` `(H,W,C)`, shrunk to its size.
 
     A pixel is what `Image.resize` makes of the whole image, but for rounding.
 

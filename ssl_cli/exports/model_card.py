@@ -21,7 +21,7 @@ LIBRARIES = {"onnx": "onnxruntime", "safetensors": "safetensors", "torchvision":
 SHOWN = {
     "method": None,
     "model": ("backbone", "width", "stem", "sk", "zero_init", "init", "bn_group"),
-    "data": ("size", "channels", "range", "normalize"),
+    "data": ("size", "channels", "range", "depth", "normalize"),
     "optim": None,
     "schedule": None,
     "run": ("batch", "seed", "recipe"),
@@ -131,7 +131,8 @@ def _words(facts: Mapping[str, Any]) -> str:
     steps += [f"crop the centre, {facts['size']} x {facts['size']}", "divide by 255"]
     steps += ["subtract the mean, divide by the deviation"] if facts["mean"] is not None else []
     if facts["range"] is not None:
-        steps.insert(0, f"scale the numbers of the range {facts['range']} to 0 and 255")
+        unrounded = ", without rounding" if facts["depth"] == 16 else ""
+        steps.insert(0, f"scale the numbers of the range {facts['range']} to 0 and 255{unrounded}")
     where = "The file does it" if facts["in_graph"] else "The caller does it"
     return f"{where}: {', '.join(steps)}. An image of {facts['size']} x {facts['size']} is not resized."
 

@@ -75,7 +75,8 @@ def export_run(
     """
     check(output, opset, input_kind)
     trained = open_run(run, "cpu", method, projector=classifier)
-    settings, in_graph = trained.settings, input_kind == UINT8
+    in_graph = input_kind == UINT8
+    settings, depth_note = _of_eight_bits(trained.settings) if in_graph else (trained.settings, "")
     what, name = LOGITS if classifier else OUTPUT, "fitted" if in_graph else INPUT
     whole = plain_network(trained.objective, run) if classifier else trained.objective.backbone
     digest, encoder = fingerprint(whole), whole if classifier else _Encoder(whole, l2)
@@ -85,7 +86,7 @@ def export_run(
     if in_graph:
         prepend(model, preprocessing)
     verification, note = _verify(model, encoder, settings, input_kind, dynamic_size=dynamic_size, numbers=numbers)
-    yield from (Warned(step=trained.step, message=words) for words in (*notes, note) if words)
+    yield from (Warned(step=trained.step, message=words) for words in (*notes, note, depth_note) if words)
     transform = describe_preprocessing(preprocessing, in_graph=in_graph)
     form = {
         "opset": opset, "input_kind": input_kind, "l2": l2, "numbers": numbers, "dynamic_size": dynamic_size,
@@ -105,6 +106,13 @@ def export_run(
         program=onnx_program(output.name, preprocessing, what, in_graph=in_graph), preprocessing=transform,
         record=f"{output.stem}.json",
     )  # fmt: skip
+
+
+def _of_eight_bits(settings: Settings) -> tuple[Settings, str]:
+    """Return the settings by which images are read for a graph that takes 8 bits, and what that leaves out."""
+    note = "The graph takes images of 8 bits, and the run read 16: --input float-nchw takes what is finer, too."
+    data = settings.data.model_copy(update={"depth": 8})
+    return settings.model_copy(update={"data": data}), note if settings.data.bits == 16 else ""
 
 
 def _rounded(

@@ -44,7 +44,7 @@ def preprocessing_of(settings: Settings) -> Preprocessing:
     size, interpolation = settings.data.size, settings.augment.crop.interpolation
     mean, std = (normalize.mean, normalize.std) if normalize else (None, None)
     short, data = evaluation.short_side(size), settings.data
-    return Preprocessing(size, short, interpolation, mean, std, data.channels, data.range)
+    return Preprocessing(size, short, interpolation, mean, std, data.channels, data.range, data.bits)
 
 
 def finish(

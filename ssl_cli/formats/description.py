@@ -28,6 +28,8 @@ def describe_preprocessing(preprocessing: Preprocessing, *, in_graph: bool) -> d
       long * resize_short_side / short, rounded as `resize_rounding` says, by `interpolation`, with `antialias`.
     - `crop`: `center`, `size` x `size`; its offset is (side - size) / 2, rounded as `crop_rounding` says.
     - `scale`: factor of each value from 0 to 255.
+    - `depth`: bits of the images: 8, of whole numbers from 0 to 255; 16, as the run was trained, of numbers between
+      these, too, which are not rounded. A graph that does the steps takes 8.
     - `mean`, `std`: of each channel, subtracted and divided by after scaling; null: values stay in [0, 1].
     - `range`: before all this, in files of other than 8 bits, the numbers that become 0 and 255, those outside of them,
       too; `per-image`: of each image its own; null: all files had 8 bits.
@@ -50,6 +52,7 @@ def describe_preprocessing(preprocessing: Preprocessing, *, in_graph: bool) -> d
         "mean": preprocessing.mean,
         "std": preprocessing.std,
         "range": None if preprocessing.range == "auto" else preprocessing.range,
+        "depth": 8 if in_graph else preprocessing.depth,
         "channels": channels,
         "channel_order": {1: "gray", 3: "RGB"}.get(channels),
         "layout": "NHWC" if in_graph else "NCHW",

@@ -27,6 +27,7 @@ class Preprocessing:
         std: of each channel; None where values stay in [0, 1].
         channels: of the images.
         range: of the numbers in files of other than 8 bits, see `DataSettings`.
+        depth: in bits of the images that were trained on, 8 or 16.
     """
 
     size: int
@@ -36,6 +37,7 @@ class Preprocessing:
     std: Sequence[float] | None = None
     channels: int = 3
     range: tuple[float, float] | str = "auto"
+    depth: int = 8
 
 
 class _Nodes:

@@ -24,7 +24,7 @@ _STREAM = -6
 
 
 def thumbnail(image: Tensor) -> str:
-    """Return a picture uint8 `(C,H,W)` as a small JPEG in base64."""
+    """Return a picture `(C,H,W)`, as `sheet.tile` takes it, as a small JPEG in base64."""
     tile = sheet.tile("", image)
     picture = Image.frombytes("RGB", (tile.width, tile.height), tile.rgb)
     picture.thumbnail((THUMBNAIL, THUMBNAIL))

@@ -121,6 +121,7 @@ def _settings(recorded: Mapping[str, Any]) -> Settings:
     if recorded["in_graph"]:  # the graph normalises
         normalised, order = {}, [name for name in order if name != "normalize"]
     data = {"size": size, "channels": recorded["channels"], "range": recorded["range"] or "auto"}
+    data |= {"depth": recorded.get("depth", 8)}  # files of earlier versions do not say it
     augment = {"order": order, "crop": {"interpolation": recorded["interpolation"]}, **normalised}
     return Settings.model_validate({"method": {"name": "simclr"}, "data": data, "augment": augment})
 

@@ -79,8 +79,9 @@ def _files(result: Mapping[str, Any]) -> Iterator[Line]:
     yield "files", f"{formats}; {format_bytes(of['median'])} each, {format_bytes(of['total'])} opened"
     yield "modes", ", ".join(f"{safe(name)} {count:,}" for name, count in result["modes"].items())
     yield "numbers", ", ".join(_numbers(kind, found) for kind, found in result["numbers"].items())
-    if result["range"]:
-        yield "range", f"{result['range']['value']} ({safe(result['range']['reason'])})"
+    for name in ("range", "depth"):
+        if found := result.get(name):
+            yield name, f"{found['value']} ({safe(found['reason'])})"
     for name in ("brightness", "contrast"):
         ends = result[name]
         yield name, f"{ends['least']:.2f} to {ends['most']:.2f}, median {ends['median']:.2f}, of 1"

@@ -189,7 +189,7 @@ def _alone(image: str, opened: _Opened) -> Files:
         near = closest_path(path)
         what = f"There is no image at {shown(image)}, nor one of that name in the set."
         raise DataError(what, f"Did you mean '{shown(near)}'?" if near else "Give a file, or the path of an image.")
-    source = of_paths(image, [str(path)], [-1], (), data.channels, data.value_range)
+    source = of_paths(image, [str(path)], [-1], (), data.channels, data.value_range, data.bits)
     try:
         source.read(0, data.size)
     except DataError as error:

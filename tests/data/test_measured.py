@@ -18,14 +18,16 @@ from tests.data.files import anymap, npy, png, tiff
 NOISE = np.random.default_rng(0).integers(0, 4096, (16, 16))
 
 
-def settings(source: Path | str, **data: object) -> Settings:
-    return Settings.model_validate({"method": {"name": "simclr"}, "data": {"source": str(source), "size": 8, **data}})
+def settings(source: Path | str, depth: object = 8, **data: object) -> Settings:
+    table = {"source": str(source), "size": 8, "depth": depth, **data}
+    return Settings.model_validate({"method": {"name": "simclr"}, "data": table})
 
 
 def seen(given: Settings) -> tuple[Settings, Source, list[str]]:
     source = open_pretraining(given.data, 0)
     found, choices = measured(given, source)
-    return found, source, [f"{choice.name}: {choice.value} ({choice.reason})" for choice in choices]
+    words = [f"{choice.name}: {choice.value} ({choice.reason})" for choice in choices]
+    return found, source, [line for line in words if line != "depth: 8 bits (given)"]
 
 
 def microscope(folder: Path) -> Path:
@@ -116,6 +118,7 @@ def test_any_number_of_channels_is_normalised(tmp_path: Path) -> None:
     assert "256 of 300" in choices[0].reason
     assert measured(shapes, None) == (shapes, ())
     assert measured(settings("shapes"), Shapes(8, 8, 0)) == (settings("shapes"), ())
+    assert measured(settings("shapes", "auto"), Shapes(8, 8, 0)) == (settings("shapes", "auto"), ())
 
 
 @pytest.mark.parametrize("given", [[5, 5], [9, 1], [0, float("inf")], [1], "12 bits", [0, 1e300]])

@@ -187,6 +187,9 @@ def test_numbers_become_the_shades_that_they_are(name: str, tmp_path: Path) -> N
     assert found.dtype == torch.uint8
     assert found.shape == (channels, H, W)
     assert np.abs(found.permute(1, 2, 0).numpy() - wanted).max() <= 1
+    deep = decode(path, channels=channels, value_range=value_range, depth=16)
+    assert deep.dtype == torch.int16
+    assert np.abs(deep.permute(1, 2, 0).numpy() * (255 / 32767) - wanted).max() <= 1
 
 
 @pytest.mark.parametrize("name", REFUSED)

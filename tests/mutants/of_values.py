@@ -4,14 +4,15 @@ from tests.mutants.mutant import Mutant
 
 NUMBERS, WIDE, DECODE = "ssl_cli/data/numbers.py", "ssl_cli/data/wide.py", "ssl_cli/data/decode.py"
 VALUES, MEASURED, RUN = "tests/data/test_values.py", "tests/data/test_measured.py", "tests/engine/test_values.py"
+DEPTH = "tests/data/test_depth.py"
 
 MUTANTS = [
     Mutant(
         None,
         "each-image-has-its-own-range",
         "ssl_cli/data/measured.py",
-        "    files.value_range = found\n",
-        "",
+        '        found["range"] = files.value_range = looked.range\n',
+        '        found["range"] = looked.range\n',
         (f"{MEASURED}::test_a_set_has_one_range_and_dim_images_stay_dim_in_every_format",),
     ),
     Mutant(
@@ -69,5 +70,77 @@ MUTANTS = [
         "    if sum(counts) > length or any(",
         "    if any(",
         ("tests/hostile/test_images.py::test_a_hostile_tiff_is_refused_at_once",),
+    ),
+    Mutant(
+        None,
+        "the-depth-is-not-recorded",
+        "ssl_cli/data/measured.py",
+        '        found["depth"] = files.depth = 16\n',
+        "        files.depth = 16\n",
+        (f"{DEPTH}::test_the_depth_is_as_asked_or_that_of_the_files",),
+    ),
+    Mutant(
+        None,
+        "16-bits-are-rounded-before-they-are-shrunk",
+        NUMBERS,
+        "        if depth == 8:\n            shades.round",
+        "        if depth:\n            shades.round",
+        (f"{DEPTH}::test_they_are_rounded_once_also_where_they_are_shrunk",),
+    ),
+    Mutant(
+        None,
+        "8-bits-among-16-stay-dark",
+        NUMBERS,
+        "    return _WIDENED[shades] if",
+        "    return shades.astype(PIXEL[depth]) if",
+        (f"{DEPTH}::test_a_mixed_set_has_one_range_and_one_depth",),
+    ),
+    Mutant(
+        None,
+        "white-of-16-bits-is-255-in-crops",
+        "ssl_cli/augment/crop.py",
+        "weight[:n].div_(white)",
+        "weight[:n].div_(255)",
+        (f"{DEPTH}::test_every_way_of_cropping_maps_white_to_one",),
+    ),
+    Mutant(
+        None,
+        "white-of-16-bits-is-255-in-packed-images",
+        "ssl_cli/augment/crop.py",
+        "down.weight.div_(white)",
+        "down.weight.div_(255)",
+        (f"{DEPTH}::test_every_way_of_cropping_maps_white_to_one",),
+    ),
+    Mutant(
+        None,
+        "white-of-16-bits-is-255-in-the-test-transform",
+        "ssl_cli/augment/evaluation.py",
+        "rows.weight / white",
+        "rows.weight / 255",
+        (f"{DEPTH}::test_every_way_of_cropping_maps_white_to_one",),
+    ),
+    Mutant(
+        None,
+        "a-disk-cache-of-8-bits-serves-16",
+        "ssl_cli/data/disk_cache.py",
+        ' "depth": depth,\n',
+        "\n",
+        (f"{DEPTH}::test_caches_hold_them_bit_by_bit",),
+    ),
+    Mutant(
+        None,
+        "a-cache-counts-one-byte-a-number",
+        "ssl_cli/data/cache.py",
+        "            self._used += image.nbytes\n",
+        "            self._used += image.numel()\n",
+        (f"{DEPTH}::test_a_cache_counts_two_bytes_a_number",),
+    ),
+    Mutant(
+        None,
+        "the-recorded-depth-is-refused-on-a-resume",
+        "ssl_cli/config/resume.py",
+        'MEASURED = {"data.range", "data.depth"}',
+        'MEASURED = {"data.range"}',
+        (f"{RUN}::test_a_resume_measures_nothing",),
     ),
 ]

@@ -41,7 +41,7 @@ def cache_bytes(settings: Settings, objective: Objective, limit: int, process: i
     """Return the RAM for decoded images: a quarter of what is free, on a CPU of what the budget `limit` leaves."""
     if next(objective.parameters()).device.type == "cuda":
         return memory.available() // 4 // world().local_size
-    image = settings.data.channels * cap_for(settings.data.size) ** 2
+    image = settings.data.channels * cap_for(settings.data.size) ** 2 * settings.data.bits // 8
     return max(limit - fixed_bytes(settings, objective, "fp32", image, process), 0) // 4
 
 
