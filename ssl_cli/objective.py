@@ -183,6 +183,8 @@ class Objective(nn.Module):
 
     facts: tuple[tuple[str, str, str], ...] = ()
     """Rows of the plan: name, value and reason."""
+    own_groups: tuple[tuple[float, float], ...] = ((1.0, 0.0),)
+    """For each size of group the share of images in such groups, and of all others the part in an image's own group."""
 
     @property
     def plain_parameters(self) -> tuple[nn.Parameter, ...]:
@@ -244,7 +246,10 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def negatives(self, images: int) -> int | None:
-        """Count the negatives of an anchor, for a batch of `images`; None: not a contrastive loss."""
+        """Count the negatives of an anchor, for a batch of `images`; None: not a contrastive loss.
+
+        Where positives are by group, those of the anchor's own group are among them; see `over_groups`.
+        """
         return None
 
     def chance(self, images: int) -> float | None:
@@ -253,7 +258,11 @@ class Objective(nn.Module):
         Of a softmax this is log(negatives + 1), times `loss_scale`.
         """
         negatives = self.negatives(images)
-        return None if negatives is None else self.loss_scale * math.log(negatives + 1)
+        return None if negatives is None else self.loss_scale * self.over_groups(lambda n: math.log(n + 1), negatives)
+
+    def over_groups(self, of: Callable[[float], float], negatives: int) -> float:
+        """Average `of` over the images, given how many of so many negatives are not of an image's own group."""
+        return sum(share * of(negatives * (1 - part)) for share, part in self.own_groups)
 
     @torch.no_grad()
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:

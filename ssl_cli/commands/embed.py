@@ -12,6 +12,7 @@ EPILOG = options.examples(
     "A row for each image, and their paths: sslcli embed runs/photos photos/ -o vectors.npy",
     "For search by cosine, in half the space: sslcli embed runs/photos photos/ --l2 --half -o vectors.safetensors",
     "A table with path, label and vector: sslcli embed runs/photos photos/ -o vectors.csv",
+    "With a column group: sslcli embed runs/photos photos/ --group-by '{parent}' -o vectors.csv",
 )
 Output = Annotated[
     Path,
@@ -40,6 +41,16 @@ Half = Annotated[
     bool, typer.Option("--half", metavar=options.SWITCH, help="Write float16.", rich_help_panel=options.OUTPUT)
 ]
 
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="P",
+        help="Write the group, too: '{parent}', or a regular expression on paths (default: as trained)",
+        rich_help_panel=options.OUTPUT,
+    ),
+]
+
 
 def embed(
     run: options.Run,
@@ -49,6 +60,7 @@ def embed(
     l2: L2 = False,
     half: Half = False,
     limit: options.Limit = None,
+    group_by: GroupBy = None,
     download: options.Download = None,
     device: options.Device = None,
     method: options.RunMethod = None,
@@ -61,7 +73,7 @@ def embed(
 
     require_feature(feature)
     check(output)
-    hardware, machine = evaluation(run, data, None, device=device, download=download, method=method)
+    hardware, machine = evaluation(run, data, None, device=device, download=download, method=method, group_by=group_by)
     from ssl_cli.ui.sinks import present
     from ssl_cli.vectors.embed import embed as make  # imports torch: after the arguments are validated
 

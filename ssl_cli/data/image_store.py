@@ -83,6 +83,7 @@ class ImageStore:
     ) -> None:
         self.root, self.folder, self.full = root, root / f"images-{_hash(identity)}", ""
         (count, self.channels), self.dtype = shape, np.dtype(kind)
+        self._each = self.channels * self.dtype.itemsize  # bytes of a pixel
         self._lock, self._refreshed, self._written = threading.Lock(), 0.0, 0
         self._where = np.zeros(count, _WHERE)
         self._where["file"] = -1
@@ -123,7 +124,7 @@ class ImageStore:
             if self._where["file"][index] < 0:
                 return None
         start, height, width, check, file = (int(number) for number in self._where[index])
-        data = bytearray(self._bytes(height * width))
+        data = bytearray(height * width * self._each)
         try:
             whole = os.preadv(file, [data], start) == len(data)
         except OSError:
@@ -133,10 +134,6 @@ class ImageStore:
             return None
         self._checked[index] = 1
         return np.frombuffer(data, self.dtype).reshape(height, width, self.channels)
-
-    def _bytes(self, area: Any) -> Any:
-        """Return the bytes of so many pixels of all channels."""
-        return area * self.channels * self.dtype.itemsize
 
     def put(self, index: int, pixels: np.ndarray) -> None:
         """Append an image to this process's own files, while there is room."""
@@ -206,11 +203,7 @@ class ImageStore:
         with (self.folder / f"{name}.index").open("rb") as table:
             table.seek(done)
             whole = _whole(table.read())
-        height, width = (whole[side].astype(np.int64) for side in ("height", "width"))
-        known = (whole["image"] >= 0) & (whole["image"] < len(self._where)) & (whole["start"] >= 0)
-        known &= (np.minimum(height, width) > 0) & (np.maximum(height, width) <= MOST_SIDE)
-        known &= whole["start"] + self._bytes(height * width) <= os.fstat(file).st_size
-        records = whole[known]
+        records = whole[_possible(whole, len(self._where), self._each, os.fstat(file).st_size)]
         records = records[self._where["file"][records["image"]] < 0]
         new = np.empty(len(records), _WHERE)
         for field in ("start", "height", "width", "pixels"):
@@ -218,6 +211,15 @@ class ImageStore:
         new["file"] = file
         self._where[records["image"]] = new
         return done + whole.nbytes
+
+
+def _possible(records: np.ndarray, images: int, each: int, size: int) -> np.ndarray:
+    """Return which records are of one of the images, with pixels of `each` bytes that lie in a file of this size."""
+    height, width = (records[side].astype(np.int64) for side in ("height", "width"))
+    known: np.ndarray = (records["image"] >= 0) & (records["image"] < images) & (records["start"] >= 0)
+    known &= (np.minimum(height, width) > 0) & (np.maximum(height, width) <= MOST_SIDE)
+    known &= records["start"] + height * width * each <= size
+    return known
 
 
 def _whole(data: bytes) -> np.ndarray:

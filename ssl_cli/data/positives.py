@@ -38,6 +38,12 @@ class Positives:
         self._place[self._order] = torch.arange(len(group))
         self.alone = int((sizes == 1).sum())
 
+    @property
+    def own_groups(self) -> tuple[tuple[float, float], ...]:
+        """Return for each size of group the share of images in such groups, and the part of the others in one's own."""
+        images, counts = len(self.group), self._size.bincount().tolist()
+        return tuple((count / images, (size - 1) / (images - 1)) for size, count in enumerate(counts) if count)
+
     def draw(self, seed: int, epoch: int, index: Tensor) -> Tensor:
         """Return the positive of each image of int64 indices `(M,)`; of one alone in its group, itself."""
         first, size = self._first[index], self._size[index]

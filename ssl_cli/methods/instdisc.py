@@ -95,9 +95,15 @@ class InstDisc(Objective):
         return self.cfg.noise or len(self.bank.rows) - 1
 
     def chance(self, images: int) -> float:
-        """Compute the loss of equal similarities: log n of the softmax, log(m + 1) + m log(1 + 1/m) of NCE."""
+        """Compute the loss of equal similarities: log n of the softmax, log(m + 1) + m log(1 + 1/m) of NCE.
+
+        Where positives are by group, n and the m of the sum are without the rows of an image's own group.
+        """
         m = self.cfg.noise
-        unscaled = math.log(m + 1) + m * math.log1p(1 / m) if m else math.log(len(self.bank.rows))
+        if m:
+            unscaled = self.over_groups(lambda n: math.log(m + 1) + n * math.log1p(1 / m), m)
+        else:
+            unscaled = self.over_groups(lambda n: math.log(n + 1), self.negatives(images))
         return self.loss_scale * unscaled
 
     @torch.no_grad()

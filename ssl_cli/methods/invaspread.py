@@ -43,9 +43,13 @@ class InvaSpread(Objective):
         return 2 * (images - 1)
 
     def chance(self, images: int) -> float:
-        """Compute the loss where all 2N - 1 others have the same probability."""
-        others = 2 * images - 1
-        return self.loss_scale * (math.log(others) + (others - 1) * math.log(others / (others - 1)))
+        """Compute the loss where all 2N - 1 others, or those of other groups, have the same probability."""
+
+        def loss(negatives: float) -> float:
+            others = negatives + 1
+            return math.log(others) + negatives * math.log(others / negatives) if negatives else 0.0
+
+        return self.loss_scale * self.over_groups(loss, self.negatives(images))
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ssl_cli.config.images import with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.fingerprint import record_of
-from ssl_cli.data.source import Source
+from ssl_cli.data.source import Source, groups_of
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.data.split import subset
 from ssl_cli.engine.evaluation.features import Encoder, Trained, encode, open_run
@@ -65,7 +65,7 @@ def embed(
             began, before = time.monotonic(), len(vectors)
             yield from append_rows(vectors, trained, settings, source, feature, l2=l2, half=half)
             seconds, made = time.monotonic() - began, len(vectors) - before
-            files = write_vectors(output, vectors, partial(named, source), identity)
+            files = write_vectors(output, vectors, *columns_of(source), identity)
             result = {
                 "path": str(output), "files": [str(file) for file in files], "images": len(vectors), "width": width,
                 "feature": feature, "l2": l2, "dtype": "float16" if half else "float32", "data": source.name,
@@ -151,6 +151,18 @@ def named(source: Source, index: int) -> tuple[str, str]:
     """Return the path and the label, empty where there is none, of an image."""
     label = int(source.labels[index])
     return source.path(index), source.classes[label] if label >= 0 else ""
+
+
+def columns_of(source: Source) -> tuple[tuple[str, ...], Callable[[int], tuple[str, ...]]]:
+    """Return what is written next to the numbers: names of the columns, and from an image to their words.
+
+    That is path and label, and where images have groups the group, empty where an image has none.
+    """
+    groups = groups_of(source)
+    if groups is None:
+        return ("path", "label"), partial(named, source)
+    names = (*groups.names, "")  # the last one is for -1
+    return ("path", "label", "group"), lambda index: (*named(source, index), names[int(groups.of[index])])
 
 
 def finished(rows: Tensor, *, l2: bool, half: bool) -> Tensor:

@@ -153,7 +153,7 @@ def _rows_at_the_end(path: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -
 
 def _rows_of_csv(path: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.ndarray:
     lines = iter(_lines(path))
-    chunks = iter(lambda: [line[2:] for line in islice(lines, CHUNK)], [])
+    chunks = iter(lambda: [line[-shape[1] :] for line in islice(lines, CHUNK)], [])
     return _unpacked((np.array(chunk, np.float64) for chunk in chunks), shape, dtype)
 
 

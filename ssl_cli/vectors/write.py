@@ -13,17 +13,18 @@ from ssl_cli.formats.safetensors import header
 from ssl_cli.vectors.partial import SCHEMA, PartialVectors
 from ssl_cli.vectors.request import record_file, table_of
 
-Named = Callable[[int], tuple[str, str]]
-"""From the index of an image to its path and label."""
-HEADER = ("path", "label")
+Columns = tuple[str, ...]
+"""Names of the columns next to the numbers: path, label, and group where there are groups."""
+Named = Callable[[int], tuple[str, ...]]
+"""From the index of an image to what is in its columns."""
 
 
 def write_vectors(
-    output: Path, vectors: PartialVectors, named: Named, identity: Mapping[str, Any]
-) -> tuple[Path, ...]:  # fmt: skip
+    output: Path, vectors: PartialVectors, columns: Columns, named: Named, identity: Mapping[str, Any]
+) -> tuple[Path, ...]:
     """Write the rows in the format of the file's ending, atomically; return the files, `output` first.
 
-    `.npy` and `.safetensors` (a tensor `vectors` `(N,F)`) hold numbers alone; the paths and labels of their rows are in
+    `.npy` and `.safetensors` (a tensor `vectors` `(N,F)`) hold numbers alone; the other columns of their rows are in
     the CSV file next to them, which is written first. What determines the rows is written last, to `record_file`, with
     the sha256 of the others: a reader knows by it whose rows they are, and whether they are still those.
 
@@ -33,8 +34,8 @@ def write_vectors(
     writer = {".npy": _npy, ".csv": _csv, ".parquet": _parquet, ".safetensors": _safetensors}[output.suffix.lower()]
     table, hashes = table_of(output), dict[str, str]()
     if table is not None:
-        hashes["table"] = disk.write_atomic(table, lambda file: _rows(file, HEADER, _names(vectors, named)))[0]
-    hashes["vectors"] = disk.write_atomic(output, lambda file: writer(file, vectors, named))[0]
+        hashes["table"] = disk.write_atomic(table, lambda file: _rows(file, columns, _names(vectors, named)))[0]
+    hashes["vectors"] = disk.write_atomic(output, lambda file: writer(file, vectors, columns, named))[0]
     count, width = _numbers(vectors)[1]
     disk.write_json(
         record_file(output), {"schema": SCHEMA, **identity, "rows": count, "width": width, "sha256": hashes}
@@ -42,7 +43,7 @@ def write_vectors(
     return tuple(file for file in (output, table, record_file(output)) if file is not None)
 
 
-def _names(vectors: PartialVectors, named: Named) -> Iterator[tuple[str, str]]:
+def _names(vectors: PartialVectors, named: Named) -> Iterator[tuple[str, ...]]:
     for index, _ in vectors.parts():
         yield from map(named, index.tolist())
 
@@ -61,7 +62,7 @@ def _rows(file: BinaryIO, header: tuple[str, ...], rows: Iterator[Any]) -> None:
     file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def _npy(file: BinaryIO, vectors: PartialVectors, _: Named) -> None:
+def _npy(file: BinaryIO, vectors: PartialVectors, _columns: Columns, _named: Named) -> None:
     dtype, shape = _numbers(vectors)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -69,14 +70,14 @@ def _npy(file: BinaryIO, vectors: PartialVectors, _: Named) -> None:
         file.write(rows.tobytes())
 
 
-def _safetensors(file: BinaryIO, vectors: PartialVectors, _: Named) -> None:
+def _safetensors(file: BinaryIO, vectors: PartialVectors, _columns: Columns, _named: Named) -> None:
     dtype, shape = _numbers(vectors)
     file.write(header({"vectors": (dtype.name, shape, dtype.itemsize * shape[0] * shape[1])}))
     for _index, rows in vectors.parts():
         file.write(rows.tobytes())
 
 
-def _csv(file: BinaryIO, vectors: PartialVectors, named: Named) -> None:
+def _csv(file: BinaryIO, vectors: PartialVectors, columns: Columns, named: Named) -> None:
     digits = "%.9g" if vectors.record["row"].base.itemsize == 4 else "%.5g"  # that a reader gets the same number
     width = _numbers(vectors)[1][1]
 
@@ -85,7 +86,7 @@ def _csv(file: BinaryIO, vectors: PartialVectors, named: Named) -> None:
             for place, row in zip(index.tolist(), part.tolist(), strict=True):
                 yield (*named(place), *(digits % value for value in row))
 
-    _rows(file, (*HEADER, *(f"v{k}" for k in range(width))), rows())
+    _rows(file, (*columns, *(f"v{k}" for k in range(width))), rows())
 
 
 class _Stream(io.RawIOBase):
@@ -105,19 +106,19 @@ class _Stream(io.RawIOBase):
         return self._file.write(data)
 
 
-def _parquet(file: BinaryIO, vectors: PartialVectors, named: Named) -> None:
+def _parquet(file: BinaryIO, vectors: PartialVectors, columns: Columns, named: Named) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     dtype, (_count, width) = _numbers(vectors)
     kind = pa.list_(pa.float32() if dtype.itemsize == 4 else pa.float16(), width)
-    schema = pa.schema([("path", pa.string()), ("label", pa.string()), ("vector", kind)])
+    schema = pa.schema([*((name, pa.string()) for name in columns), ("vector", kind)])
     with _Stream(file) as stream, pq.ParquetWriter(stream, schema) as writer:
         for index, rows in vectors.parts():
             names = [[_utf8(word) for word in named(place)] for place in index.tolist()]
             flat = pa.array(rows.reshape(-1))
-            columns = [*map(list, zip(*names, strict=True)), pa.FixedSizeListArray.from_arrays(flat, width)]
-            writer.write_table(pa.table(columns, schema=schema))
+            filled = [*map(list, zip(*names, strict=True)), pa.FixedSizeListArray.from_arrays(flat, width)]
+            writer.write_table(pa.table(filled, schema=schema))
 
 
 def _utf8(name: str) -> str:

@@ -1,6 +1,7 @@
 """Runs with positives by group: every memory mode, a resume, the plan, and what is refused."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def row(planned: Planned, name: str) -> Choice:
     return next(choice for choice in planned.choices if choice.name == name)
 
 
+LEVEL = (36 * math.log(20 * 41 / 43 + 1) + 8 * math.log(21)) / 44
 QUICK = {("moco-v2, by group", "tail-keep")}
 
 
@@ -134,7 +136,15 @@ def test_the_plan_counts_groups_and_images_alone(bursts: Path, tmp_path: Path) -
     assert "in no group: 8" in row(planned, "images").reason
     dry = only(list(dry_run(by_group(tmp_path / "none", bursts))), Planned)[0]
     assert row(dry, "positives") == found
+    for plan in (planned, dry):
+        negatives = row(plan, "negatives")
+        assert (negatives.value, negatives.reason) == (
+            "19 an anchor",  # of twenty in the queue: 36 of 44 images have two of the 43 others in their group
+            f"on average, without an image's own group; chance loss {LEVEL:.2f}, that of random embeddings",
+        )
+        assert plan.expected["negatives"] == 19
     plain = only(list(dry_run(by_group(tmp_path / "none", bursts, data={"positives": "image"}))), Planned)[0]
+    assert row(plain, "negatives").value == "20 an anchor"
     assert "positives" not in {choice.name for choice in plain.choices}
     saved = state(tmp_path / "run")["settings"]["data"]
     assert (saved["group_by"], saved["positives"]) == ("[a-z]+[0-9]", "group")

@@ -21,6 +21,7 @@ from ssl_cli.events import Encoded, Evaluated, Event, Skipped
 from ssl_cli.vectors import embed as embedding
 from ssl_cli.vectors.embed import embed
 from ssl_cli.vectors.partial import PartialVectors
+from ssl_cli.vectors.stored import read_stored
 from tests.engine.toy_run import toy_settings, write_run
 
 WIDTH = 32
@@ -102,6 +103,46 @@ def test_parquet_and_safetensors_in_their_own_libraries(run: Path, photos: Path,
             map(list, zip(*table(tmp_path / "v.paths.csv")[1:], strict=True))
         )
         assert np.array_equal(safetensors.load_file(tmp_path / "v.safetensors")["vectors"], wanted)
+
+
+def test_groups_are_a_column_of_every_format(run: Path, photos: Path, tmp_path: Path) -> None:
+    paths = expected(run, photos)[0]
+    groups = ["", *(f"plate {k % 3}, left" for k in range(1, 10))]
+    listed = tmp_path / "list.csv"
+    with listed.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(
+            [["path", "label", "group"], *([p, "a", g] for p, g in zip(paths, groups, strict=True))]
+        )
+    trained = open_run(str(run), "cpu")
+    for ending in ("npy", "csv", "safetensors"):
+        output = tmp_path / f"v.{ending}"
+        last(embed(str(run), output, str(listed), device="cpu"))
+        head, *rows = table(tmp_path / ("v.csv" if ending == "csv" else "v.paths.csv"))
+        assert head[:3] == ["path", "label", "group"]
+        assert [row[:3] for row in rows] == [[path, "a", group] for path, group in zip(paths, groups, strict=True)]
+        stored = read_stored(output, trained.sha256, "h", trained.settings.data)  # as a search reads it
+        assert np.array_equal(stored.rows, np.load(tmp_path / "v.npy"))
+        assert list(stored.names()) == [(path, "a") for path in paths]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    last(embed(str(run), tmp_path / "v.parquet", str(listed), device="cpu"))
+    found = parquet.read_table(tmp_path / "v.parquet").to_pydict()
+    assert list(found) == ["path", "label", "group", "vector"]
+    assert found["group"] == groups
+    stored = read_stored(tmp_path / "v.parquet", trained.sha256, "h", trained.settings.data)
+    assert np.array_equal(stored.rows, np.load(tmp_path / "v.npy"))
+
+
+def test_groups_by_path_are_written_too(run: Path, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "v.npy"
+    words = ["embed", str(run), str(photos), "-o", str(output), "--device", "cpu"]
+    assert main([*words, "--group-by", "{parent}"]) == 0
+    assert [row[1:] for row in table(tmp_path / "v.paths.csv")] == [
+        ["label", "group"],
+        *([[k, k] for k in ("cats",) * 5 + ("dogs",) * 5]),
+    ]
+    assert main([*words, "--group-by", "("]) == 2
+    assert main(words) == 0
+    assert table(tmp_path / "v.paths.csv")[0] == ["path", "label"]
 
 
 @pytest.mark.parametrize("done", [1, 2, 3])

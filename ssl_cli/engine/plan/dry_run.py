@@ -35,7 +35,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     sized = size(settings, seen.images, seen.few, device)
     require_batch(seen.where, seen.images, sized.settings.run.batch)
     settings, notes = cap_queue(sized.settings, seen.images)
-    objective = build_objective(settings, device, seen.images, initial)
+    objective = build_objective(settings, device, seen.images, initial, seen.few)
     starts = [initial.choice(objective, settings)] if initial else []
     out, few, spent = Path(settings.run.out or "runs"), seen.few, time.monotonic() - began
     where = "; ".join(filter(None, [seen.where, seen.note]))

@@ -220,8 +220,10 @@ def describe(settings: Settings, objective: Objective, images: int, where: str) 
         ("BatchNorm", f"{max(sizes)} rows a group", _why_groups(settings, objective, sizes)),
     ]
     if negatives is not None:
-        reason = f"chance loss {chance:.2f}, that of random embeddings" if chance else ""
-        rows.append(("negatives", f"{negatives:,} an anchor", reason))
+        others = objective.over_groups(float, negatives)
+        reason = "on average, without an image's own group; " if others < negatives else ""
+        reason += f"chance loss {chance:.2f}, that of random embeddings" if chance else ""
+        rows.append(("negatives", f"{others:,.0f} an anchor", reason.removesuffix("; ")))
     return _choices(rows)
 
 
@@ -295,7 +297,8 @@ def _expected(settings: Settings, objective: Objective, images: int, seconds: fl
     batch = settings.run.batch
     steps, negatives = settings.schedule.steps(images // batch), objective.negatives(batch)
     rate = None if seconds is None else steps * batch / max(seconds, 1e-9)
-    found = {"steps": steps, "images": images, "parameters": _parameters(objective), "negatives": negatives}
+    others = None if negatives is None else round(objective.over_groups(float, negatives))
+    found = {"steps": steps, "images": images, "parameters": _parameters(objective), "negatives": others}
     return {name: value for name, value in {**found, "seconds": seconds, "rate": rate}.items() if value is not None}
 
 
