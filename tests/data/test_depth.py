@@ -31,6 +31,7 @@ from ssl_cli.data.sources import open_pretraining
 from ssl_cli.objective import Batch, PackedImages
 from ssl_cli.registry import OPS
 from tests.data.files import npy, png, tiff
+from tests.data.gpu import gpu
 
 WHITE = 32767
 LEVEL = 65535 / 255
@@ -254,6 +255,16 @@ def test_a_cache_counts_two_bytes_a_number() -> None:
     alone = Cache(4, "auto", 100)
     alone.put(torch.tensor([3]), [row[0]])
     assert torch.as_tensor(alone.take(torch.tensor([3]))).dtype == torch.int16
+
+
+def test_gpu_memory_holds_them_where_it_holds_two_bytes_a_number() -> None:
+    images = torch.arange(4 * 48).view(4, 3, 4, 4).to(torch.int16)
+    with gpu() as device:
+        for room in (2 * 4 * 48, 2 * 4 * 48 - 1):
+            cache = Cache(4, "auto", 1e9, device, room)
+            cache.put(torch.arange(4), images)
+            assert cache.on_gpu == (room == 2 * 4 * 48)
+            assert torch.equal(torch.as_tensor(cache.take(torch.arange(4))).cpu().as_subclass(Tensor), images)
 
 
 def test_a_mixed_set_has_one_range_and_one_depth(tmp_path: Path) -> None:

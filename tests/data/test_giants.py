@@ -143,10 +143,11 @@ from pathlib import Path
 from ssl_cli.data.decode import decode
 def memory(key): return int(re.search(key + r":\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 channels = int(sys.argv[2])
-decode(Path(sys.argv[1]).with_name("small"), 64, channels=channels)
+depth = int(sys.argv[3]) if len(sys.argv) > 3 else 8
+decode(Path(sys.argv[1]).with_name("small"), 64, channels=channels, depth=depth)
 Path("/proc/self/clear_refs").write_text("5")
 before = memory("VmRSS")
-decode(Path(sys.argv[1]), 64, channels=channels)
+decode(Path(sys.argv[1]), 64, channels=channels, depth=depth)
 print(memory("VmHWM") - before)
 """
 
@@ -188,14 +189,15 @@ def test_the_memory_is_what_is_counted(tmp_path: Path, name: str, channels: int)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("side", "depth"), [(4100, 8), (4100, 16), (3900, 16)])
 @pytest.mark.parametrize(
     "name", ["png 16 bits", "png RGB", "tiff RGB", "tiff planes", "tiff F", "tiff pages", "npy", "ppm"]
 )
-def test_the_memory_of_numbers_is_what_is_counted(tmp_path: Path, name: str) -> None:
+def test_the_memory_of_numbers_is_what_is_counted(tmp_path: Path, name: str, side: int, depth: int) -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("the system does not report the peak")
     tile = np.random.default_rng(0).integers(0, 4096, (500, 500, 5), dtype=np.uint16)
-    x, channels = np.tile(tile, (9, 9, 1))[:4100, :4100], 5 if name in ("npy", "tiff pages") else 3
+    x, channels = np.tile(tile, (9, 9, 1))[:side, :side], 5 if name in ("npy", "tiff pages") else 3
     data = {
         "png 16 bits": lambda: png(x[:, :, 0], 0),
         "png RGB": lambda: png(x[:, :, :3], 2),
@@ -210,12 +212,12 @@ def test_the_memory_of_numbers_is_what_is_counted(tmp_path: Path, name: str) -> 
     few = tile[:40, :40]
     (tmp_path / "small").write_bytes(tiff(*few.transpose(2, 0, 1)) if channels == 5 else tiff(few[:, :, :3]))
     done = subprocess.run(
-        [sys.executable, "-c", SPACE, str(tmp_path / "large"), str(channels)],
+        [sys.executable, "-c", SPACE, str(tmp_path / "large"), str(channels), str(depth)],
         capture_output=True, text=True, check=True, timeout=300,
     )  # fmt: skip
     found = wide.find(io.BytesIO(data), channels)
     assert found is not None
-    counted = module.bytes_of_numbers(found, channels) + len(data)
+    counted = module.bytes_of_numbers(found, channels, depth) + len(data)
     assert counted / 3 - 80 * 2**20 < int(done.stdout) <= counted
 
 

@@ -162,4 +162,20 @@ MUTANTS = [
         "",
         ("tests/transfer/test_duplicates.py",),
     ),
+    Mutant(
+        None,
+        "chance-counts-the-negatives-of-its-own-group",
+        BATCH,
+        "of(negatives * (1 - part))",
+        "of(negatives)",
+        ("tests/methods/test_chance_by_group.py",),
+    ),
+    Mutant(
+        None,
+        "the-plan-counts-no-groups",
+        "ssl_cli/engine/build.py",
+        "        objective.own_groups = positives.own_groups\n",
+        "",
+        (f"{RUNS}::test_the_plan_counts_groups_and_images_alone",),
+    ),
 ]

@@ -208,8 +208,8 @@ MUTANTS = [
         10,
         "chance-leaves-out-the-positive",
         "ssl_cli/objective.py",
-        "math.log(negatives + 1)",
-        "math.log(negatives)",
+        "lambda n: math.log(n + 1)",
+        "lambda n: math.log(n)",
         ("tests/methods/test_moco.py::test_chance",),
     ),
     Mutant(

@@ -107,4 +107,20 @@ MUTANTS = [
         NEIGHBORS_TESTS,
     ),
     Mutant(None, "changed-rows-are-searched", STORED, "        if changed:\n", "        if False:\n", NEIGHBORS_TESTS),
+    Mutant(
+        None,
+        "an-image-without-a-group-is-in-the-last",
+        "ssl_cli/vectors/embed.py",
+        'names = (*groups.names, "")',
+        "names = groups.names",
+        ("tests/vectors/test_embed.py::test_groups_are_a_column_of_every_format",),
+    ),
+    Mutant(
+        None,
+        "a-group-is-a-number-of-the-row",
+        STORED,
+        "[line[-shape[1] :] for",
+        "[line[2:] for",
+        ("tests/vectors/test_embed.py::test_groups_are_a_column_of_every_format",),
+    ),
 ]
