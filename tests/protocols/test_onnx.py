@@ -136,3 +136,15 @@ def test_files_that_are_no_encoder_of_ours(photos: Path, tmp_path: Path) -> None
     ):
         with pytest.raises(CheckpointError, match=words):
             list(knn_eval(str(tmp_path / f"{name}.onnx"), str(photos)))
+
+
+@pytest.mark.parametrize(("recorded", "bits"), [(16, 16), (8, 8), (None, 8)])
+def test_images_are_read_in_the_depth_that_the_file_records(tmp_path: Path, recorded: int | None, bits: int) -> None:
+    path = save(tmp_path / "e.onnx", FLOAT, depth=recorded)
+    if recorded is None:  # a file of an earlier version
+        model = onnx.load(path)
+        (facts,) = (prop for prop in model.metadata_props if prop.key == "sslcli.preprocessing")
+        facts.value = facts.value.replace('"depth": null, ', "")
+        assert "depth" not in facts.value
+        onnx.save(model, path)
+    assert open_encoder(str(path))[0].settings.data.bits == bits
