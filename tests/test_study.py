@@ -195,6 +195,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, quick: None, monkeypatch: pyte
         (["rivalry", "--set", "method.nosuch=1"], 2, "nosuch"),
         (["rivalry", "{gone}"], 3, "does not exist"),
         (["rivalry", "{one}", "--set", "data.size=8", "--time", "1h"], 3, "takes 2 at least"),
+        (["simclr-v2", "{plain}"], 3, "have no labels"),
+        (["simclr-v2", "--arms", "scratch-1pct", "--time", "20s", *WORDS], 2, "too short for 4 runs"),
         (["show"], 2, "needs the folder"),
         (["show", "{gone}"], 4, "cannot be read"),
         (["--resume", "--out", "{gone}"], 2, "no study in"),
@@ -206,13 +208,44 @@ def test_what_cannot_be_run_is_one_sentence_before_anything_trains(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "one" / "a.png")
-    places = {name: str(tmp_path / name) for name in ("one", "gone")}
+    for number in range(8):
+        save(tmp_path / "plain" / f"{number}.png", number)
+    places = {name: str(tmp_path / name) for name in ("one", "plain", "gone")}
     found, document, err = run(*(word.format(**places) for word in words))
     assert found == document["error"]["code"] == code
     assert message in document["error"]["message"], document
     assert document["error"]["hint"]
     assert "Traceback" not in err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "plain"]
+
+
+def test_classifiers_start_from_the_runs_of_other_arms(
+    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A probe, fine-tuning and a student: ordinary runs of their commands, compared, and resumed."""
+    out, arms = tmp_path / "road", "linear-10pct,layer1-10pct,half-distilled-10pct"
+    sets = [word for item in SETS for word in ("--set", item)]
+    code, document, err = run("simclr-v2", "--arms", arms, "--time", "82s", "--seeds", "1", *sets, "--out", str(out))
+    assert code == 0, err
+    runs = {found["arm"]: found for found in document["runs"]}
+    assert list(runs) == ["pretrain", "linear-10pct", "layer1-10pct", "half-distilled-10pct"]
+    assert all(found["state"] == "finished" for found in runs.values()), runs
+    assert {name for name, found in runs.items() if "classifier" in found} == set(arms.split(","))
+    assert "knn" in runs["pretrain"]
+    assert "linear" not in runs["pretrain"]
+    assert runs["linear-10pct"]["out"] == runs["pretrain"]["out"]
+    tuned, student = (settings(out / f"{name}-seed0") for name in ("layer1-10pct", "half-distilled-10pct"))
+    assert (tuned.method.name, tuned.method.from_layer, tuned.data.labels) == ("finetune", 1, "10%")
+    assert (student.method.name, student.model.width) == ("distill", tuned.model.width / 2)
+    assert (tuned.hardware, student.hardware.precision) == (settings(out / "pretrain-seed0").hardware, "fp32")
+    assert not list(out.glob("*/eval/*"))  # no test image was read
+    book = read(out)
+    write(out, replace(book, results=book.results[:3]))
+    assert run("--resume", "--out", str(out))[1] == document
+    assert main(["study", "show", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "classifier against linear-10pct" in text
+    assert "10 % of the labels: " in text
 
 
 def start(out: Path, *words: str) -> subprocess.Popen[str]:

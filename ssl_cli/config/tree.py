@@ -122,6 +122,7 @@ class DataSettings(Section):
     labels: str | None = Field(None, description="labels that training uses: 10%, 4-per-class, or a FILE of paths")
     labels_sha256: str | None = Field(None, description="of the FILE of labels, which does not change during a run")
     unlabelled: bool = Field(False, description="train on the images whose label is not used, too, as unlabelled")
+    hold_out: bool = Field(False, description="use no label of the training images that a study measures with")
     classes: tuple[str, ...] = Field((), description="names of the classes, in the order of the classifier's logits")
     on_bad_image: Literal["skip", "fail"] = Field(
         "skip", description="skip: replace up to 10 images, or 5 %, that cannot be read; fail: end at the first"

@@ -50,7 +50,8 @@ class Evaluation:
 def open_pretraining(settings: DataSettings, seed: int) -> Source:
     """Open the images to train on; with `labels` those that are labelled, or all with these labels alone.
 
-    With `labels` none is among the test images that `open_evaluation` opens.
+    With `labels` none is among the test images that `open_evaluation` opens; with `hold_out` none is among those that
+    it opens for validation.
 
     Raises:
         DataError: there is no such folder or data set, no image in it, or not the labels asked for.
@@ -151,7 +152,7 @@ def _with_labels(source: Source, settings: DataSettings, seed: int) -> Source:
     known = (source.labels >= 0).nonzero()[:, 0]
     if not len(known):
         raise _unlabelled(source, "learn from")
-    if _test_images(settings, seed, "test")[0] is None:
+    if _test_images(settings, seed, "validation" if settings.hold_out else "test")[0] is None:
         known = known[hold_out(source.labels[known], seed, group=group_numbers(source, known))[0]]
     chosen = known[choose(source.labels[known], source.classes, parse_labels(str(settings.labels)), seed)]
     labels = torch.full((len(source),), -1)

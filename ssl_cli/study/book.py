@@ -12,6 +12,7 @@ from ssl_cli.config.sources import Settled, settle
 from ssl_cli.config.toml_file import nest
 from ssl_cli.errors import UsageError
 from ssl_cli.planning import record
+from ssl_cli.study.arm import LINEAR, PRETRAIN
 from ssl_cli.study.budget import order
 from ssl_cli.study.table import STUDIES, methods_of, study_named
 
@@ -99,8 +100,8 @@ class Asked:
 class Planned:
     """An arm as it will be run: its settings, whole and as nested tables, and what its plan expects.
 
-    `differs` holds the settings that set it apart, by dotted key; `share` is that of the table. An arm that would not
-    fit the memory is not `trained`: there is only what its plan expects.
+    `differs` holds the settings that set it apart, by dotted key; `share`, `start` and `group` are those of the table.
+    An arm that would not fit the memory is not `trained`: there is only what its plan expects.
     """
 
     name: str
@@ -110,11 +111,23 @@ class Planned:
     share: Number = 1.0
     expected: dict[str, Number] = field(default_factory=dict)
     trained: bool = True
+    start: str = ""
+    group: str = ""
 
     @property
     def batch(self) -> int:
-        """Return its images per step."""
-        return int(self.settings["run"].get("batch", 0))
+        """Return its images per step; 0: as its images suit."""
+        return int(self.settings.get("run", {}).get("batch", 0))
+
+    @property
+    def command(self) -> str:
+        """Return the command that runs it."""
+        return self.method if self.start else PRETRAIN
+
+    @property
+    def place(self) -> str:
+        """Return the arm in whose folders its runs are: another one's, if it measures that alone."""
+        return self.start if self.command == LINEAR else self.name
 
 
 @dataclass(frozen=True)
@@ -148,7 +161,7 @@ class About:
 class Result:
     """What a run reached: its `state`, a reason where that is not finished, and numbers by name.
 
-    Numbers are `knn`, `linear` (fractions), `consistency`, `rankme` where there are no labels, `untrained` and `pixels`
+    Numbers are `classifier`, `knn`, `linear` (fractions), `consistency`, `rankme` without labels, `untrained`, `pixels`
     of the first arm, `queries`, `seconds`, `peak_memory`, `steps`, `epochs`, `rate`, and `per_thousand`, seconds of
     1,000 images; unknown ones are absent.
     """
@@ -188,7 +201,8 @@ class Book:
     @property
     def turns(self) -> list[tuple[str, int]]:
         """Return arm and seed of each run, in turns."""
-        return order([arm.name for arm in self.arms if arm.trained], self.asked.all_seeds)
+        trained = [arm for arm in self.arms if arm.trained]
+        return order([arm.name for arm in trained], self.asked.all_seeds, {arm.name: arm.start for arm in trained})
 
     def failed(self, arm: str) -> list[Result]:
         """Return the runs of an arm that ended without a result."""
@@ -220,8 +234,15 @@ def read(folder: Path) -> Book:
         found = TypeAdapter(Book).validate_python(record.read(folder, KIND))
         if found.asked.name not in STUDIES or not found.arms:
             raise ValueError(f"it is of a study that this version does not know, {found.asked.name!r:.40}")
-        if not all(isinstance(arm.settings.get(part), dict) for arm in found.arms for part in PARTS):
+        if not all(
+            isinstance(arm.settings.get(part, {} if arm.start else None), dict) for arm in found.arms for part in PARTS
+        ):
             raise ValueError("the settings of an arm are incomplete")
+        known = list[str]()
+        for arm in found.arms:
+            if arm.start and arm.start not in known:
+                raise ValueError("an arm starts from none before it")
+            known.append(arm.name)
         return replace(found, results=tuple(run for run in found.results if run.arm in {a.name for a in found.arms}))
     except (OSError, ValueError) as error:
         raise record.unreadable(folder, KIND, error) from error

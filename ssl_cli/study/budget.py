@@ -5,7 +5,7 @@ an arm takes `weight` seconds a unit, and every run in addition the seconds unti
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ssl_cli.config.units import format_seconds, format_time
@@ -24,16 +24,18 @@ class Cost:
         weight: seconds of training for each unit of the budget.
         least: seconds that training takes at least, to be worth comparing.
         overhead: seconds before and after training.
+        most: seconds of training that are enough, whatever the unit.
     """
 
     name: str
     weight: float
     least: float
     overhead: float
+    most: float = math.inf
 
     def seconds(self, unit: float) -> float:
         """Return the seconds of a whole run."""
-        return self.overhead + unit * self.weight
+        return self.overhead + min(unit * self.weight, self.most)
 
 
 def divide(seconds: float, costs: Sequence[Cost], seeds: int) -> float:
@@ -52,13 +54,18 @@ def divide(seconds: float, costs: Sequence[Cost], seeds: int) -> float:
 
 
 def _unit(seconds: float, costs: Sequence[Cost], seeds: int) -> float:
-    overhead, weight = sum(cost.overhead for cost in costs), sum(cost.weight for cost in costs)
-    return (seconds / seeds - overhead) / weight
+    """Return the unit at which the runs take the time: those that have enough leave the rest to the others."""
+    room, weight = seconds / seeds - sum(cost.overhead for cost in costs), sum(cost.weight for cost in costs)
+    for cost in sorted(costs, key=lambda cost: cost.most / cost.weight if cost.weight else math.inf):
+        if room / weight * cost.weight <= cost.most or weight <= cost.weight:
+            break
+        room, weight = room - cost.most, weight - cost.weight
+    return room / weight
 
 
 def needed(costs: Sequence[Cost], seeds: int) -> float:
     """Return the seconds of a study in which every arm trains for as long as it takes at least."""
-    unit = max(cost.least / cost.weight for cost in costs)
+    unit = max(cost.least / cost.weight for cost in costs if cost.weight)
     return seeds * sum(cost.seconds(unit) for cost in costs)
 
 
@@ -82,10 +89,29 @@ def _written(seconds: float) -> str:
     return f"{math.ceil(seconds)}s" if seconds < FINE else format_time(seconds)
 
 
-def order(arms: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
+def order(arms: Sequence[str], seeds: Sequence[int], start: Mapping[str, str] | None = None) -> list[tuple[str, int]]:
     """Return arm and seed of each run, in turns: a round for each seed, which starts with another arm each time.
 
-    A machine that becomes slower, or is busy for a while, so favours no arm.
+    A machine that becomes slower, or is busy for a while, so favours no arm. An arm that starts from another one's run
+    comes after it.
+
+    Args:
+        arms: in the order of the table.
+        seeds: one for each round.
+        start: for an arm the one whose run it starts from, or an empty name.
     """
-    turn = {seed: [*arms[number % len(arms) :], *arms[: number % len(arms)]] for number, seed in enumerate(seeds)}
-    return [(arm, seed) for seed in seeds for arm in turn[seed]]
+    found = []
+    for number, seed in enumerate(seeds):
+        place = number % len(arms)
+        turn = [*arms[place:], *arms[:place]]
+        chain = (name for arm in turn for name in (*reversed(starts(arm, start or {})), arm))
+        found += [(arm, seed) for arm in dict.fromkeys(chain)]
+    return found
+
+
+def starts(arm: str, start: Mapping[str, str]) -> list[str]:
+    """Return the arms that must have run before an arm, the latest first."""
+    found = list[str]()
+    while arm := start.get(arm, ""):
+        found.append(arm)
+    return found

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli import disk
+from ssl_cli.study.simclr_v2 import kind_of
 from ssl_cli.study.summary import COSTS, QUALITIES, RIVALRY, Row, Summary
 from ssl_cli.study.table import ALONE, OPERATIONS
 
@@ -15,6 +16,7 @@ MISSING = "Charts as files need matplotlib: pip install 'sslcli[plot]', then ssl
 UNITS = {"seconds": ("minutes of a run", 1 / 60), "peak_memory": ("peak memory in GB", 1e-9), "batch": ("batch", 1.0)}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's, which people with colour blindness distinguish."""
+MARKERS, HALVED = ("o", "s", "^"), "half-"
 
 
 def draw(summary: Summary, folder: Path) -> list[Path]:
@@ -33,6 +35,8 @@ def draw(summary: Summary, folder: Path) -> list[Path]:
         figure = _fronts(Figure, summary)
     elif summary.book.asked.name == AUGMENTATIONS:
         figure = _matrix(Figure, summary)
+    elif len(summary.groups) > 1:
+        figure = _by_labels(Figure, summary)
     else:
         figure = _intervals(Figure, summary)
     seeds = f"{summary.n} seed{'s' * (summary.n != 1)}"
@@ -104,6 +108,28 @@ def _intervals(figure_kind: Any, summary: Summary) -> Any:
         panel.set_ylim(len(rows) - 0.5, -0.5)
         panel.set_xlabel(f"{QUALITIES[quality]} top-1 in %")
         panel.grid(axis="x", color="#dddddd", linewidth=0.6)
+    return figure
+
+
+def _by_labels(figure_kind: Any, summary: Summary) -> Any:
+    """Draw the accuracy against the labels, a line for each way to use them; of the smaller network dashed."""
+    figure = figure_kind(figsize=(7.5, 4.6), layout="constrained")
+    panel, place = figure.subplots(), {group: number for number, group in enumerate(summary.groups)}
+    rows = [row for row in summary.rows if summary.quality in row.means and row.arm.group]
+    kinds = dict.fromkeys(kind_of(row.arm.name) for row in rows)
+    for number, kind in enumerate(kinds):
+        means = {row.arm.group: row.means[summary.quality] for row in rows if kind_of(row.arm.name) == kind}
+        values = [100 * mean.value for mean in means.values()]
+        errors = [100 * (mean.error or 0) for mean in means.values()]
+        xs = [place[group] + 0.02 * (number - len(kinds) / 2) for group in means]  # apart, so that bars are seen
+        panel.errorbar(
+            xs, values, yerr=errors, color=COLOURS[number % len(COLOURS)], marker=MARKERS[number // len(COLOURS)],
+            capsize=3, label=kind, linestyle="--" if kind.startswith(HALVED) else "-",
+        )  # fmt: skip
+    panel.set_xticks(range(len(place)), list(place))
+    panel.set_ylabel(f"{QUALITIES[summary.quality]} top-1 in %")
+    panel.grid(axis="y", color="#dddddd", linewidth=0.6)
+    figure.legend(loc="outside right center", fontsize=8, frameon=False)
     return figure
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MOCO, MOCO_V2, SIMCLR = "arXiv 1911.05722", "arXiv 2003.04297", "arXiv 2002.05709"
+SIMCLR_V2 = "arXiv 2006.10029"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,30 @@ PAPERS: dict[str, tuple[Paper, ...]] = {
             f"{MOCO}, section 4.1", f"{LINEAR}, 200 epochs, 4,096 keys",
             arms={"momentum-0": "fails", "momentum-0.9": "55.2", "queue": "57.8", "momentum-0.999": "59.0"},
             others={"a memory bank of 65,536 rows": "58.0", "a queue of 65,536 keys": "60.6"},
+        ),
+    ),
+    "simclr-v2": (
+        Paper(
+            f"{SIMCLR_V2}, table 1", "top-1 on ImageNet, 800 epochs; half: ResNet-50, others: ResNet-152, 3x, SK",
+            arms={
+                "layer1-1pct": "74.9", "layer1-10pct": "80.1", "layer1-100pct": "83.1", "linear-100pct": "79.8",
+                "scratch-100pct": "80.5", "half-layer1-1pct": "57.9", "half-layer1-10pct": "68.4",
+                "half-layer1-100pct": "76.3", "half-linear-100pct": "71.7", "half-scratch-100pct": "76.6",
+            },
+        ),
+        Paper(
+            f"{SIMCLR_V2}, table 2", "top-1 on ImageNet, ResNet-50, from labels alone or of ResNet-50, 2x, SK",
+            arms={
+                "half-scratch-1pct": "12.3", "half-scratch-10pct": "52.0", "half-distilled-1pct": "68.9",
+                "half-distilled-10pct": "74.3",
+            },
+        ),
+        Paper(
+            f"{SIMCLR_V2}, section 1", "top-1 on ImageNet, 1 % of the labels, against SimCLR, relative",
+            others={
+                "ResNet-152, 3x, SK, in place of ResNet-50": "up to 29 % better",
+                "fine-tuned from layer 1 of a head of three": "up to 14 % better",
+            },
         ),
     ),
     "augmentations": (

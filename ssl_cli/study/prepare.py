@@ -22,9 +22,11 @@ from ssl_cli.errors import ResourceError
 from ssl_cli.planning.queue import cap_queue
 from ssl_cli.planning.size import batch_for
 from ssl_cli.registry import is_library_backbone
+from ssl_cli.study.arm import Arm, Given
 from ssl_cli.study.book import About, Asked, Book, Planned
 from ssl_cli.study.budget import Cost, divide
-from ssl_cli.study.table import Arm, Given, Study, chosen, methods_of, study_named
+from ssl_cli.study.stages import Stages
+from ssl_cli.study.table import Study, chosen, methods_of, study_named
 
 START, PLANNING, FITTING = 6.0, 6.0, 3.0
 """Seconds until a process trains: imports; and its plan, which counts as time of a run that has a time. And those of
@@ -69,7 +71,7 @@ def prepare(asked: Asked) -> Book:
 
     Raises:
         UsageError: settings that are not valid, or a time that is too short; the hint says for what it is enough.
-        DataError: no images, or fewer than a batch.
+        DataError: no images, fewer than a batch, or no labels that an arm needs.
         ResourceError: an arm would not fit the memory.
     """
     study = study_named(asked.name)
@@ -80,17 +82,21 @@ def prepare(asked: Asked) -> Book:
     images = len(source)
     ending = ("normalize",) if "normalize" in first.augment.order else ()
     before = {name: _batch(settings, images) for name, settings in of_method.items()}
-    shares = sum(arm.share for arm in chosen(study.arms(Given(images, methods, before, ending)), asked.arms))
+    arms = chosen(study.arms(Given(images, methods, before, ending, _width(first))), asked.arms)
+    stages, shares = Stages(arms, first, asked.data), sum(arm.share for arm in arms)
     slot = asked.time / (asked.seeds * shares)
     sized = {name: _sized(settings, slot, source) for name, settings in of_method.items()}
     common = _pinned(sized[methods[0]])
     batches = {name: settings.run.batch for name, settings in sized.items()}
-    arms = chosen(study.arms(Given(images, methods, batches, ending)), asked.arms)
-    trials = _trials(asked, arms, common, batches, slot, source, study)
+    width = common.get("model.width")
+    arms = chosen(study.arms(Given(images, methods, batches, ending, width)), asked.arms)
+    trials = _trials(asked, [arm for arm in arms if not arm.start], common, batches, slot, source, study)
     run = [trial for trial in trials if trial.fits]
     bank, queries = _measured(slot * shares / len(arms), min(trial.rate for trial in run), images)
     measuring = FITTING + (bank + queries) / (ENCODED * min(trial.rate for trial in run))
     costs = [trial.cost(study, images, START + measuring * (not study.is_cost)) for trial in run]
+    rates, overhead = {trial.arm.name: trial.rate for trial in trials}, START + PLANNING + measuring
+    costs += [stages.cost(arm, rates, images, overhead, ENCODED) for arm in stages.after]
     unit = divide((1.0 if study.equal == "time" else SAFETY) * asked.time, costs, asked.seeds)
     about = About(
         equal=study.equal, unit=unit, images=images, network=_network(trials[0].settings),
@@ -98,7 +104,14 @@ def prepare(asked: Asked) -> Book:
         bank=bank, queries=queries, device=common["hardware.device"],
         seconds=asked.seeds * sum(cost.seconds(unit) for cost in costs),
     )  # fmt: skip
-    return Book(asked, about, tuple(_planned(asked, trial, common, study.equal, unit) for trial in trials))
+    planned = {trial.arm.name: _planned(asked, trial, common, study.equal, unit) for trial in trials}
+    later = [stages.planned(arm, planned[stages.first(arm)], unit, images) for arm in stages.after]
+    return Book(asked, about, (*planned.values(), *later))
+
+
+def _width(settings: Settings) -> float | None:
+    """Return the width of the network before it is sized; None where it has none that can be changed."""
+    return None if is_library_backbone(settings.model.backbone) else settings.model.width
 
 
 def _network(settings: Settings) -> str:
@@ -125,7 +138,7 @@ def _pinned(settings: Settings) -> dict[str, Any]:
     limit, _ = budget(hardware.memory, device, memory.resident())
     objective = build_objective(settings, device)
     arithmetic, _ = choose_arithmetic(objective, side, device, hardware.precision, hardware.memory_format)
-    width = {} if is_library_backbone(model.backbone) else {"model.width": model.width}
+    width = {} if _width(settings) is None else {"model.width": model.width}
     return {
         "model.backbone": model.backbone, **width, "data.size": side, "hardware.device": str(device),
         "hardware.precision": arithmetic.precision, "hardware.memory_format": arithmetic.memory_format,

@@ -49,7 +49,10 @@ class Runner:
             SslcliError: any other error, which would end the other runs, too.
         """
         self.request.raise_if_signalled()
-        out = run_folder(self.folder, arm.name, seed)
+        before = book.result(arm.start, seed)
+        if before is not None and before.state != FINISHED:
+            return Result(arm.name, seed, "not started", f"it starts from {arm.start}, which ended: {before.state}")
+        out = run_folder(self.folder, arm.place, seed)
         for attempt in range(2):
             if status.state(out) == status.FINISHED:
                 break
@@ -60,7 +63,8 @@ class Runner:
             if code < 0 and not attempt:
                 continue  # killed, as by the kernel out of memory: a resumed run takes smaller micro-batches
             return _failed(arm, seed, out, code)
-        numbers = {**trained(out), **self.measure(out, book, arm)}
+        took = trained(out) if arm.place == arm.name else {}
+        numbers = {**took, **self.measure(out, book, arm)}
         return Result(arm.name, seed, FINISHED, numbers=finite(numbers))
 
     def _words(self, arm: Planned, seed: int, out: Path) -> list[str]:
@@ -76,8 +80,9 @@ class Runner:
         lock.require_free(out)
         place = ["--out", str(out.absolute())]
         if is_started(out):
-            return ["pretrain", "--resume", *place]
-        return ["pretrain", *_start_words(self.folder, arm), "--seed", str(seed), *place]
+            return [arm.command, "--resume", *place]
+        start = [str(run_folder(self.folder, arm.start, seed).absolute())] if arm.start else []
+        return [arm.command, *start, *_start_words(self.folder, arm), "--seed", str(seed), *place]
 
 
 def run_folder(folder: Path, arm: str, seed: int) -> Path:
@@ -87,13 +92,16 @@ def run_folder(folder: Path, arm: str, seed: int) -> Path:
 
 def _start_words(folder: Path, arm: Planned) -> list[str]:
     """Write the settings of an arm to their file, but for paths, which a command line can hold whatever they are."""
-    table = {section: dict(values) for section, values in arm.settings.items()}
+    table: dict[str, dict[str, Any]] = {"data": {}, "model": {}, "run": {}}
+    table |= {section: dict(values) for section, values in arm.settings.items()}
     data, words = table["data"], list[str]()
     source = data.pop("source", None)
     words += [source] if isinstance(source, str) else source or []
-    for section, name, flag in (("data", "test", "--test-data"), ("model", "init_from", "--init-from")):
+    flags = [("data", "test", "--test-data"), ("model", "init_from", "--init-from")]
+    flags += [("model", "width", "--width")] if arm.start else []  # a student's, which is not its teacher's
+    for section, name, flag in flags:
         value = table[section].pop(name, None)
-        words += [] if value is None else [flag, value]
+        words += [] if value is None else [flag, str(value)]
     words += ["--set", f"data.folder={data.pop('folder')}"] if "folder" in data else []
     for name in ("out", "seed"):
         table["run"].pop(name, None)

@@ -11,7 +11,7 @@ from ssl_cli.study.book import Book, Planned
 from ssl_cli.study.statistics import Difference, Mean, difference, front, mean
 from ssl_cli.study.table import STUDIES
 
-QUALITIES = {"knn": "kNN", "linear": "linear", "consistency": "consistency"}
+QUALITIES = {"classifier": "classifier", "knn": "kNN", "linear": "linear", "consistency": "consistency"}
 """Qualities of an encoder, fractions, and their words; the first that was measured is the one that decides."""
 COSTS = {"seconds": "time", "peak_memory": "peak memory", "batch": "batch"}
 RIVALRY, THOUSAND = "rivalry", "per_thousand"
@@ -20,7 +20,7 @@ NO_LABELS = "no labels: how often a view's nearest image is its own (consistency
 
 @dataclass(frozen=True)
 class Row:
-    """An arm: means over its seeds by name, the difference from the first arm, and how its other runs ended."""
+    """An arm: means over its seeds by name, the difference from its group's first arm, and how other runs ended."""
 
     arm: Planned
     means: dict[str, Mean]
@@ -71,15 +71,28 @@ class Summary:
 
     def _row(self, arm: Planned, values: dict[str, dict[str, dict[int, float]]]) -> Row:
         means = {name: mean(by_arm[arm.name].values()) for name, by_arm in values.items() if by_arm[arm.name]}
-        first = self.book.arms[0].name
+        first = self.first_of(arm.group)
         against = None if arm.name == first else self.difference(arm.name, first)
         ends = Counter(result.state for result in self.book.failed(arm.name))
         return Row(arm, means, against, ", ".join(f"{count} {state}" for state, count in ends.items()))
 
+    def first_of(self, group: str) -> str:
+        """Return the arm which the others of a group are compared with."""
+        return next(arm.name for arm in self.book.arms if arm.group == group)
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """Return the groups within which arms are compared; one without a name where all arms are."""
+        return list(dict.fromkeys(arm.group for arm in self.book.arms if arm.group)) or [""]
+
     def difference(self, arm: str, other: str) -> Difference | None:
-        """Return by how much an arm's quality is above another's, over the seeds of arms of which no run failed."""
-        values = self.book.values(self.quality)
-        return difference({name: found for name, found in values.items() if not self.book.failed(name)}, arm, other)
+        """Return by how much an arm's quality is above another's, over the seeds of arms of which no run failed.
+
+        Arms of other groups have no part in it.
+        """
+        group, values = self.book.arm(arm).group, self.book.values(self.quality)
+        of_group = {a.name: values[a.name] for a in self.book.arms if a.group == group}
+        return difference({name: found for name, found in of_group.items() if not self.book.failed(name)}, arm, other)
 
     @cached_property
     def is_cost(self) -> bool:
@@ -105,7 +118,12 @@ class Summary:
         """Return one sentence or two: which arm suits these images on this machine, or what would distinguish them."""
         if self.is_cost:
             return self._costs()
-        best = self._best()
+        said = {group: self._advice(group) for group in self.groups}
+        return " ".join(f"{group[0].upper()}{group[1:]}: {words}" if group else words for group, words in said.items())
+
+    def _advice(self, group: str) -> str:
+        """Return the advice on the arms of a group."""
+        best = self._best(group)
         if not best:
             return "No run has a result." if self.book.results else "No run has ended yet."
         if len(best) == 1:
@@ -131,9 +149,10 @@ class Summary:
             words.append(f"{row.arm.name} {seconds:.2f} times the time and {peak:.2f} times the memory{planned}")
         return f"Against {first.arm.name}: {'; '.join(words)}."
 
-    def _best(self) -> list[Row]:
+    def _best(self, group: str) -> list[Row]:
         """Return arms, best first: in a rivalry the best one of each method, of those that had all of the time."""
-        rows = [row for row in self.rows if self.quality in row.means and not row.failed]
+        of_group = [row for row in self.rows if row.arm.group == group]
+        rows = [row for row in of_group if self.quality in row.means and not row.failed]
         ranked = sorted(rows, key=lambda row: -row.means[self.quality].value)
         if self.book.asked.name != RIVALRY:
             return ranked

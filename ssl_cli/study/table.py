@@ -1,13 +1,16 @@
 """The studies: a table of arms each, an arm being a method with a few settings of its own. No torch is imported."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
 from ssl_cli.errors import UsageError
 from ssl_cli.names import shown
 from ssl_cli.registry import METHODS, did_you_mean
+from ssl_cli.study.arm import Arm, Given
+from ssl_cli.study.budget import starts
+from ssl_cli.study.simclr_v2 import simclr_v2
 
 QUARTER = 0.25
 OPERATIONS = ("crop", "cutout", "jitter", "sobel", "noise", "blur", "rotate")
@@ -16,47 +19,6 @@ WHOLE = {"augment.crop.scale": (1.0, 1.0), "augment.crop.ratio": (1.0, 1.0)}
 """No random crop: the largest centred square."""
 ALONE = "-"
 """Stands in the name of an arm between two operations."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One arm of a study.
-
-    Attributes:
-        name: of its row, and of the folders of its runs.
-        method: that it trains.
-        settings: by dotted key, those in which it differs from the method's recipe.
-        share: of the time or the epochs of an arm that has all.
-        decays: fractions of its epochs after which the rate is multiplied by 0.1; empty: the recipe's schedule.
-    """
-
-    name: str
-    method: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    share: float = 1.0
-    decays: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Given:
-    """What arms depend on.
-
-    Attributes:
-        images: to train on.
-        methods: asked for.
-        batches: images per step that suit them, for each method.
-        ending: the operation that ends every view, such as `normalize`; empty: none.
-    """
-
-    images: int
-    methods: tuple[str, ...]
-    batches: Mapping[str, int]
-    ending: tuple[str, ...] = ()
-
-    @property
-    def largest(self) -> int:
-        """Return the largest batch of a study: a power of two with four steps an epoch at least."""
-        return 1 << max(self.images // 4, 2).bit_length() - 1
 
 
 @dataclass(frozen=True)
@@ -242,6 +204,10 @@ STUDIES = {
             ("moco-v2", "simclr"), cost, steps=2, is_cost=True,
         ),
         Study("augmentations", "which operations, alone and in pairs, help", "epochs", ("simclr",), augmentations),
+        Study(
+            "simclr-v2", "what 1 %, 10 % and all labels give: head, layer, size, distillation", "epochs",
+            ("simclr-v2",), simclr_v2,
+        ),
     )
 }  # fmt: skip
 
@@ -279,6 +245,8 @@ def methods_of(study: Study, asked: str | None) -> tuple[str, ...]:
 def chosen(arms: Sequence[Arm], asked: str | None) -> list[Arm]:
     """Return the arms that are asked for by name, separated by commas, in the order of the table; None: all.
 
+    With an arm comes the one whose run it starts from.
+
     Raises:
         UsageError: there is no such arm.
     """
@@ -289,4 +257,6 @@ def chosen(arms: Sequence[Arm], asked: str | None) -> list[Arm]:
     for name in sorted(names):
         if name not in known:
             raise UsageError(f"--arms: there is no arm '{shown(name)}' in this study.", did_you_mean(name, known))
-    return [arm for arm in arms if arm.name in names]
+    start = {arm.name: arm.start for arm in arms}
+    wanted = {part for name in names for part in (name, *starts(name, start))}
+    return [arm for arm in arms if arm.name in wanted]

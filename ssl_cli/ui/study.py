@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.units import format_bytes, format_epochs, format_seconds
-from ssl_cli.study.book import Book, Result
+from ssl_cli.study.book import Book, Planned, Result
 from ssl_cli.study.paper import PAPERS, number
+from ssl_cli.study.run import run_folder
+from ssl_cli.study.simclr_v2 import HALF, kind_of
 from ssl_cli.study.statistics import Difference, Mean
 from ssl_cli.study.summary import COSTS, NO_LABELS, QUALITIES, RIVALRY, THOUSAND, Row, Summary, points
 from ssl_cli.study.table import ALONE, OPERATIONS, STUDIES
@@ -36,14 +38,15 @@ def plan(book: Book, folder: Path) -> Iterator[str]:
     yield f"time       about {format_seconds(about.seconds)} of {format_seconds(asked.time)}"
     unit = format_seconds(about.unit) if about.equal == "time" else f"{format_epochs(about.unit)} epochs"
     yield f"equal      {about.equal}, {unit} a run that has all; {format_bytes(about.memory)} of memory; {about.device}"
-    yield f"network    {about.network}, the same for all arms, and of a seed the same weights at the start"
+    halved = "; arms named half have half its width" if any(arm.name == HALF for arm in book.arms) else ""
+    yield f"network    {about.network}, the same for all arms, and of a seed the same weights at the start{halved}"
     yield f"images     {about.images:,}; measured with up to {about.bank:,} and {about.queries:,} held-out ones of them"
     yield f"folder     {safe(folder)}"
-    rows = [("arm", "batch", "share", "images/s", "peak (estimate)")]
+    rows = [("arm", "batch", "share", "images/s", "peak (estimate)", "labels")]
     for arm in book.arms:
         peak, rate = arm.expected.get("peak_memory"), arm.expected.get("rate")
         cells = (f"{rate:,.0f}" if rate else UNKNOWN, format_bytes(peak) if peak else UNKNOWN)
-        rows.append((arm.name, f"{arm.batch:,}", f"{arm.share:g}", *cells))
+        rows.append((arm.name, f"{arm.batch:,}" if arm.batch else UNKNOWN, f"{arm.share:g}", *cells, _labels(arm)))
     yield from aligned(rows)
 
 
@@ -102,22 +105,30 @@ def _measured(summary: Summary) -> str:
 
 
 def _header(summary: Summary) -> tuple[str, ...]:
-    against = f"{QUALITIES[summary.quality]} against {summary.book.arms[0].name}"
+    against = f"{QUALITIES[summary.quality]} against {_compared_with(summary)}"
     named = [QUALITIES[name] for name in summary.qualities]
-    return ("arm", *named, against, "time", "peak", "batch", "epochs", "runs", "paper")
+    return ("arm", "labels", *named, against, "time", "peak", "batch", "epochs", "runs", "paper")
+
+
+def _compared_with(summary: Summary) -> str:
+    """Return the arm that the others are compared with; of several groups what these have in common."""
+    firsts = [summary.first_of(group) for group in summary.groups]
+    kinds = {kind_of(first) for first in firsts}
+    return firsts[0] if len(firsts) == 1 else kinds.pop() if len(kinds) == 1 else "the first with these labels"
 
 
 def _cells(summary: Summary, row: Row) -> tuple[str, ...]:
     known = [_mean(row.means.get(name)) for name in summary.qualities]
     seconds, peak, epochs = (row.means.get(name) for name in ("seconds", "peak_memory", "epochs"))
-    finished = row.means[summary.quality].n if summary.quality in row.means else 0
+    finished = max((row.means[name].n for name in summary.qualities if name in row.means), default=0)
     return (
         row.arm.name,
+        _labels(row.arm),
         *known,
         _against(row.against),
         UNKNOWN if seconds is None else format_seconds(seconds.value),
         UNKNOWN if peak is None else format_bytes(peak.value),
-        f"{row.arm.batch:,}",
+        f"{row.arm.batch:,}" if row.arm.batch else UNKNOWN,
         UNKNOWN if epochs is None else format_epochs(round(epochs.value, 1)),
         ", ".join(filter(None, (str(finished), row.failed))),
         number(summary.book.asked.name, row.arm.name),
@@ -134,6 +145,11 @@ def _cost_cells(row: Row) -> tuple[str, ...]:
         row.arm.name, f"{row.thousand:.2f} s{error}{how}", f"{format_bytes(row.peak)}{how}", f"{row.arm.batch:,}", mode,
         runs,
     )  # fmt: skip
+
+
+def _labels(arm: Planned) -> str:
+    """Format how many labels an arm learns from, where it learns from any."""
+    return f"{arm.expected['labelled']:,.0f}" if "labelled" in arm.expected else ""
 
 
 def _mean(found: Mean | None) -> str:
@@ -207,10 +223,10 @@ def _next(summary: Summary, folder: Path) -> str:
     book, where = summary.book, shlex.quote(safe(folder))
     if len(book.results) < len(book.turns):
         return f"sslcli study --resume --out {where}"
-    ranked = [row for row in summary.rows if summary.quality in row.means]
+    ranked = [row for row in summary.rows if summary.quality in row.means and row.arm.place == row.arm.name]
     best = max(ranked, key=lambda row: row.means[summary.quality].value, default=None)
     name = best.arm.name if best else book.arms[0].name
-    return f"sslcli export {shlex.quote(safe(folder / f'{name}-seed{book.asked.seed}'))} -o encoder.onnx"
+    return f"sslcli export {shlex.quote(safe(run_folder(folder, name, book.asked.seed)))} -o encoder.onnx"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -236,7 +252,7 @@ def document(book: Book, folder: Path) -> dict[str, Any]:
         "runs": [
             {
                 "arm": run.arm, "seed": run.seed, "state": run.state, "reason": run.reason, **run.numbers,
-                "out": str(folder / f"{run.arm}-seed{run.seed}"),
+                "out": str(run_folder(folder, book.arm(run.arm).place, run.seed)),
             }
             for run in book.results
         ],
@@ -260,7 +276,8 @@ def _arm(summary: Summary, row: Row) -> dict[str, Any]:
         name: {"mean": found.value, "standard_error": found.error, "n": found.n} for name, found in row.means.items()
     }
     return {
-        "name": row.arm.name, "method": row.arm.method, "settings": row.arm.differs, "share": row.arm.share,
+        "name": row.arm.name, "group": row.arm.group, "start": row.arm.start, "method": row.arm.method,
+        "settings": row.arm.differs, "share": row.arm.share,
         "failed": row.failed, "trained": row.arm.trained, "planned": row.arm.expected, **means,
-        f"against {summary.book.arms[0].name}": compared,
+        f"against {summary.first_of(row.arm.group)}": compared,
     }  # fmt: skip

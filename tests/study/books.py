@@ -30,5 +30,22 @@ def with_results(empty: Book, values: Mapping[str, Mapping[int, float]], **numbe
 
 
 TWO = book(planned("moco-v2-b128", "moco-v2", 128), planned("simclr-b64", batch=64))
+GROUP = "1 % of the labels"
+
+
+def later(name: str, command: str, start: str, **model: float) -> Planned:
+    settings = {"data": {"labels": "1%"}, "model": model}
+    expected = {"labelled": 10.0}
+    return Planned(name, command, settings, {"data.labels": "1%"}, 0.5, expected, start=start, group=GROUP)
+
+
+ROAD = book(
+    planned("pretrain", "simclr-v2"),
+    later("scratch-1pct", "finetune", "pretrain"),
+    later("linear-1pct", "linear-eval", "pretrain"),
+    later("layer1-1pct", "finetune", "pretrain"),
+    later("half-distilled-1pct", "distill", "layer1-1pct", width=0.125),
+    study="simclr-v2",
+)
 CLEAR = with_results(TWO, {"moco-v2-b128": {0: 0.50, 1: 0.52, 2: 0.51}, "simclr-b64": {0: 0.40, 1: 0.43, 2: 0.41}})
 CLOSE = with_results(TWO, {"moco-v2-b128": {0: 0.42, 1: 0.44, 2: 0.40}, "simclr-b64": {0: 0.41, 1: 0.45, 2: 0.385}})

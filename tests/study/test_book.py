@@ -11,7 +11,7 @@ import pytest
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.study import book as books
 from ssl_cli.study.book import ABSENT, Asked, Result, asked, normal, opened, read, require_same, write
-from tests.study.books import CLEAR, TWO
+from tests.study.books import CLEAR, ROAD, TWO
 
 GIVEN: dict[str, Any] = {**ABSENT, "name": "rivalry"}
 
@@ -38,6 +38,7 @@ DAMAGED: dict[str, Callable[[dict[str, Any]], object]] = {
     "a study that there is not": lambda file: {**file, "asked": {**file["asked"], "name": "\x1bnosuch"}},
     "an arm without settings": lambda file: {**file, "arms": [{**file["arms"][0], "settings": {"run": 3}}]},
     "images below one": lambda file: {**file, "about": {**file["about"], "images": 0}},
+    "an arm that starts from none": lambda file: {**file, "arms": [{**file["arms"][0], "start": "nosuch"}]},
     "a result that is no number": lambda file: {**file, "results": [{**file["results"][0], "numbers": {"knn": "x"}}]},
 }
 
@@ -50,6 +51,13 @@ def test_a_damaged_file_is_a_sentence(tmp_path: Path, case: str) -> None:
     with pytest.raises(CheckpointError, match="cannot be read") as caught:
         opened(tmp_path, resume=True)
     assert caught.value.message.isprintable()
+
+
+def test_arms_that_start_from_another_survive_too(tmp_path: Path) -> None:
+    write(tmp_path, ROAD)
+    assert read(tmp_path) == ROAD
+    rounds = [arm for arm, seed in ROAD.turns if seed == 2]
+    assert rounds.index("pretrain") < rounds.index("layer1-1pct") < rounds.index("half-distilled-1pct")
 
 
 def test_a_folder_is_opened_as_it_is(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from ssl_cli.errors import UsageError
-from ssl_cli.study.budget import Cost, divide, needed, order, possible
+from ssl_cli.study.budget import Cost, divide, needed, order, possible, starts
 
 COSTS = [Cost("a", 1.0, 10.0, 5.0), Cost("b", 0.25, 10.0, 5.0), Cost("c", 2.0, 20.0, 5.0)]
 
@@ -50,3 +50,22 @@ def test_arms_take_turns_and_none_is_always_first() -> None:
     assert Counter(turns) == Counter((arm, seed) for arm in "abc" for seed in (4, 5, 6))
     assert [turns[place][0] for place in (0, 3, 6)] == ["a", "b", "c"]
     assert [seed for _, seed in turns] == sorted(seed for _, seed in turns)
+
+
+def test_runs_that_have_enough_leave_the_rest_to_the_others() -> None:
+    costs = [*COSTS, Cost("few", 4.0, 1.0, 5.0, most=20.0), Cost("none", 0.0, 0.0, 5.0)]
+    unit = divide(1000.0, costs, 2)
+    assert 2 * sum(cost.seconds(unit) for cost in costs) == pytest.approx(1000)
+    assert costs[3].seconds(unit) == 25
+    assert unit == pytest.approx((500 - 25 - 20) / 3.25)
+    short = divide(needed(costs, 1), costs, 1)  # at which none has enough
+    assert sum(cost.seconds(short) for cost in costs) == pytest.approx(needed(costs, 1))
+
+
+def test_an_arm_comes_after_the_one_whose_run_it_starts_from() -> None:
+    start = {"b": "a", "d": "b", "e": "c"}
+    turns = order(["a", "b", "c", "d", "e"], [0, 1, 2, 3], start)
+    assert Counter(turns) == Counter((arm, seed) for arm in "abcde" for seed in range(4))
+    assert all(turns.index((start[arm], seed)) < turns.index((arm, seed)) for arm in start for seed in range(4))
+    assert [arm for arm, seed in turns if seed == 3] == ["a", "b", "d", "c", "e"]  # the turn of d
+    assert starts("d", start) == ["b", "a"]

@@ -13,9 +13,9 @@ from ssl_cli.errors import DataError, Interrupted, LockedError
 from ssl_cli.lock import acquire
 from ssl_cli.signals import StopRequest
 from ssl_cli.study import run as module
-from ssl_cli.study.book import FINISHED, Planned
+from ssl_cli.study.book import FINISHED, Planned, Result
 from ssl_cli.study.run import Runner, run_folder
-from tests.study.books import TWO, planned
+from tests.study.books import ROAD, TWO, planned
 
 ARM = TWO.arms[1]
 
@@ -126,3 +126,37 @@ def test_paths_are_words_and_never_in_a_file(tmp_path: Path) -> None:
     assert written["run"] == {"batch": 64}
     assert written["model"] == {"width": 0.5}
     assert settings["data"] == data  # and the book's settings are as they were
+
+
+def test_an_arm_starts_from_the_run_of_its_seed(tmp_path: Path) -> None:
+    train = FakeRun(0, 0)
+    for name in ("layer1-1pct", "half-distilled-1pct"):
+        runner(tmp_path, train).run(ROAD, ROAD.arm(name), 4)
+    tuned, student = train.calls
+    assert tuned[:2] == ["finetune", str(tmp_path / "pretrain-seed4")]
+    assert tuned[-4:] == ["--seed", "4", "--out", str(tmp_path / "layer1-1pct-seed4")]
+    assert student[:4] == ["distill", str(tmp_path / "layer1-1pct-seed4"), "--width", "0.125"]
+    assert parse_toml((tmp_path / "arms" / "layer1-1pct.toml").read_text())["data"] == {"labels": "1%"}
+
+
+def test_a_probe_trains_nothing_and_has_no_time_of_another_run(tmp_path: Path) -> None:
+    runner(tmp_path, FakeRun(0)).run(ROAD, ROAD.arm("pretrain"), 4)
+    asked: list[Path] = []
+
+    def measure(run: Path, book: object, arm: Planned) -> dict[str, Any]:
+        asked.append(run)
+        return {"classifier": 0.5}
+
+    found = Runner(tmp_path, StopRequest(), measure, FakeRun()).run(ROAD, ROAD.arm("linear-1pct"), 4)
+    assert found.numbers == {"classifier": 0.5}
+    assert asked == [tmp_path / "pretrain-seed4"]
+
+
+def test_what_starts_from_a_run_that_failed_is_a_row(tmp_path: Path) -> None:
+    book = ROAD.with_result(Result("layer1-1pct", 4, "diverged", "why"))
+    train = FakeRun()
+    found = runner(tmp_path, train).run(book, book.arm("half-distilled-1pct"), 4)
+    assert (found.state, found.numbers, train.calls) == ("not started", {}, [])
+    assert "starts from layer1-1pct, which ended: diverged" in found.reason
+    unfinished = book.with_result(found)
+    assert unfinished.failed("half-distilled-1pct") == [found]

@@ -8,7 +8,7 @@ import pytest
 
 from ssl_cli.study.book import FINISHED, Result
 from ssl_cli.study.summary import Summary
-from tests.study.books import CLEAR, CLOSE, TWO, book, planned, with_results
+from tests.study.books import CLEAR, CLOSE, ROAD, TWO, book, planned, with_results
 
 
 def test_a_clear_difference_is_advice() -> None:
@@ -100,3 +100,30 @@ def test_costs_are_multiples_of_those_of_the_first_arm_measured_or_planned() -> 
         "end-to-end-b4096-direct 2.00 times the time and 4.00 times the memory (plan)."
     )
     assert Summary(found).n == 1
+
+
+def road(**values: float) -> Summary:
+    """Three seeds of arms with 1 % of the labels, and with all of them."""
+    arms = [replace(arm, name=arm.name.replace("1pct", "100pct"), group="all labels") for arm in ROAD.arms[1:4]]
+    found = replace(ROAD, arms=(*ROAD.arms, *arms))
+    for name, value in values.items():
+        for seed in range(3):
+            spread = 0.3 if "100pct" in name else 0.001
+            numbers = {"classifier": value + spread * (seed == 1) * ("linear" in name), "queries": 200.0}
+            found = found.with_result(Result(name.replace("_", "-"), seed, FINISHED, numbers=numbers))
+    return Summary(found)
+
+
+def test_arms_are_compared_with_those_of_the_same_labels() -> None:
+    """Another group's arms, and their spread, change no interval and no advice."""
+    few = {"scratch_1pct": 0.2, "linear_1pct": 0.4, "layer1_1pct": 0.6}
+    alone, both = road(**few), road(**few, scratch_100pct=0.7, linear_100pct=0.8, layer1_100pct=0.95)
+    assert both.quality == "classifier"
+    assert both.groups == ["1 % of the labels", "all labels"]
+    assert both.row("layer1-1pct").against == alone.row("layer1-1pct").against
+    assert both.row("layer1-1pct").against.value == pytest.approx(0.4)  # type: ignore[union-attr]
+    assert both.row("layer1-100pct").against.value == pytest.approx(0.25)  # type: ignore[union-attr]
+    assert both.row("scratch-100pct").against is None
+    words = both.advice()
+    assert "1 % of the labels: On these images and this machine take layer1-1pct: +20.0" in words
+    assert "All labels: layer1-100pct and linear-100pct are not distinguishable here" in words

@@ -8,9 +8,10 @@ import pytest
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.registry import METHODS
+from ssl_cli.study.arm import Given
 from ssl_cli.study.book import Asked
 from ssl_cli.study.paper import PAPERS, number
-from ssl_cli.study.table import STUDIES, Given, chosen, methods_of, rivalry, study_named
+from ssl_cli.study.table import STUDIES, chosen, methods_of, rivalry, study_named
 
 BATCHES = dict.fromkeys(METHODS, 64) | {"moco-v2": 128}
 GIVEN = Given(10_000, ("moco-v2", "simclr"), BATCHES, ("normalize",))
@@ -18,7 +19,7 @@ GIVEN = Given(10_000, ("moco-v2", "simclr"), BATCHES, ("normalize",))
 
 def given_for(name: str) -> Given:
     study = STUDIES[name]
-    return Given(10_000, study.choice or study.methods, BATCHES, ("normalize",))
+    return Given(10_000, study.choice or study.methods, BATCHES, ("normalize",), 0.25)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -28,13 +29,15 @@ def test_arms_have_names_of_their_own_and_valid_settings(name: str, tmp_path: Pa
     assert all(re.fullmatch(r"[a-z0-9.-]+", arm.name) for arm in arms)
     (tmp_path / "photos").mkdir()
     found: list[Settings] = []
-    for arm in arms:
+    for arm in (arm for arm in arms if not arm.start):
         asked = Asked(name, data=str(tmp_path / "photos"))
         more = {"schedule.epochs": arm.share, **arm.settings, **({"schedule.kind": "step"} if arm.decays else {})}
         settled = asked.settled(arm.method, more, tmp_path)
         found.append(settled.settings)
         assert all(settled.origins[key] == "the study" for key in arm.settings)
     assert all(one != other for k, one in enumerate(found) for other in found[:k])
+    later = [(arm.start, arm.method, *sorted(arm.settings.items())) for arm in arms if arm.start]
+    assert len(set(later)) == len(later)
 
 
 def test_a_rivalry_has_each_method_at_two_batches_and_in_two_times() -> None:
@@ -115,6 +118,10 @@ def test_methods_and_arms_are_asked_for_by_name() -> None:
     arms = rivalry(GIVEN)
     assert [arm.name for arm in chosen(arms, "simclr-b64, moco-v2-b128")] == ["moco-v2-b128", "simclr-b64"]
     assert chosen(arms, None) == arms
+    road = STUDIES["simclr-v2"].arms(given_for("simclr-v2"))
+    assert [arm.name for arm in chosen(road, "half-distilled-1pct")] == [
+        "pretrain", "layer1-1pct", "half-distilled-1pct",
+    ]  # fmt: skip
     with pytest.raises(UsageError, match="no arm 'simclr'"):
         chosen(arms, "simclr")
     with pytest.raises(UsageError, match="no study 'rivalri'") as caught:
