@@ -22,7 +22,10 @@ BUSY = 0.3
 
 @dataclass(frozen=True)
 class CpuTime:
-    """Hold seconds of CPU time: `busy` of all processes on these cores, `here` of this one, `wall` of the cores."""
+    """Hold seconds of CPU time: `busy` of all processes on these cores, `here` of this one, `wall` of the cores.
+
+    That of this one has that of the processes which it started and which have ended.
+    """
 
     busy: float
     here: float
@@ -45,7 +48,7 @@ def cpu_time() -> CpuTime | None:
             busy += (user + nice + system + sum(rest)) / tick
             wall += (user + nice + system + sum(rest) + idle + waiting) / tick
     times = os.times()
-    return CpuTime(busy, times.user + times.system, wall)
+    return CpuTime(busy, times.user + times.system + times.children_user + times.children_system, wall)
 
 
 def cores_in_use(before: CpuTime | None, after: CpuTime | None) -> float:
@@ -54,6 +57,13 @@ def cores_in_use(before: CpuTime | None, after: CpuTime | None) -> float:
         return 0.0
     others = (after.busy - before.busy) - (after.here - before.here)
     return max(others, 0.0) / (after.wall - before.wall) * processors()
+
+
+def share_left(before: CpuTime | None, after: CpuTime | None) -> float | None:
+    """Return the share of the cores that other programs left between two readings; None where that is not known."""
+    if before is None or after is None or after.wall <= before.wall:
+        return None
+    return min(max(1 - cores_in_use(before, after) / processors(), 0.0), 1.0)
 
 
 def limit_spinning(in_use: float) -> None:

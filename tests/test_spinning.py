@@ -1,12 +1,14 @@
 """Waiting threads spin briefly on a busy machine; a user's own choice is respected."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ssl_cli import spinning
-from ssl_cli.spinning import CpuTime, cores_in_use, limit_spinning
+from ssl_cli.spinning import CpuTime, cores_in_use, limit_spinning, share_left
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,29 @@ def test_cores_in_use_are_those_of_other_processes(
     before = CpuTime(10.0, 5.0, 20.0)  # two cores for a second
     assert cores_in_use(before, CpuTime(10.0 + busy, 5.0 + here, 22.0)) == cores
     assert cores_in_use(before, before) == cores_in_use(None, before) == cores_in_use(before, None) == 0
+
+
+@pytest.mark.parametrize(
+    ("busy", "here", "share"),
+    [(1.0, 1.0, 1.0), (2.0, 1.0, 0.5), (2.0, 0.0, 0.0), (0.0, 0.5, 1.0)],
+    ids=["only this process", "one of two cores", "none", "ticks that round"],
+)
+def test_what_other_processes_leave(monkeypatch: pytest.MonkeyPatch, busy: float, here: float, share: float) -> None:
+    monkeypatch.setattr(spinning, "processors", lambda: 2)
+    before = CpuTime(10.0, 5.0, 20.0)
+    assert share_left(before, CpuTime(10.0 + busy, 5.0 + here, 22.0)) == share
+    assert share_left(before, before) is share_left(None, before) is share_left(before, None) is None
+
+
+@pytest.mark.skipif(not spinning.STAT.exists(), reason="there is no /proc/stat")
+def test_the_time_of_processes_that_this_one_started_is_its_own() -> None:
+    before = spinning.cpu_time()
+    spends = "import time\nwhile time.process_time() < 0.2: pass"
+    subprocess.run([sys.executable, "-c", spends], check=True)
+    after = spinning.cpu_time()
+    assert before is not None
+    assert after is not None
+    assert after.here - before.here >= 0.2
 
 
 def test_only_this_process_s_cores_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from ssl_cli.study.table import STUDIES, methods_of, study_named
 KIND = record.Kind("study", flags={"name": "NAME", "data": "DATA", "sets": "--set"})
 FINISHED, PARTS = "finished", ("run", "data", "model")
 MOST_SEEDS = 1000
+SHARE = "machine"
+"""The number of a run that is the share of the cores which other programs left to it, all of it being observed."""
 FLAG_NAMES = {
     "data.source": "DATA", "data.download": "--download", "hardware.device": "--device", "hardware.memory": "--memory",
     "run.seed": "--seed",
@@ -162,8 +164,8 @@ class Result:
     """What a run reached: its `state`, a reason where that is not finished, and numbers by name.
 
     Numbers are `classifier`, `knn`, `linear` (fractions), `consistency`, `rankme` without labels, `untrained`, `pixels`
-    of the first arm, `queries`, `seconds`, `peak_memory`, `steps`, `epochs`, `rate`, and `per_thousand`, seconds of
-    1,000 images; unknown ones are absent.
+    of the first arm, `queries`, `seconds`, `peak_memory`, `steps`, `epochs`, `rate`, `per_thousand`, seconds of 1,000
+    images, and `machine`; unknown ones are absent.
     """
 
     arm: str
@@ -248,9 +250,9 @@ def read(folder: Path) -> Book:
         raise record.unreadable(folder, KIND, error) from error
 
 
-def write(folder: Path, book: Book) -> None:
-    """Write `study.json` atomically; errors as `disk.write_atomic`."""
-    record.write(folder, KIND, asdict(book))
+def write(folder: Path, book: Book, warnings: Sequence[str] = ()) -> None:
+    """Write `study.json` atomically, with what to warn of, for its readers; errors as `disk.write_atomic`."""
+    record.write(folder, KIND, {**asdict(book), "warnings": list(warnings)})
 
 
 def normal(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import tomli_w
 
-from ssl_cli import disk, lock, records, status
+from ssl_cli import disk, lock, records, spinning, status
 from ssl_cli.errors import INTERRUPTED, STOPPED, DivergedError, Interrupted, ResourceError, SslcliError
 from ssl_cli.planning.reached import timed
 from ssl_cli.run_path import is_started
 from ssl_cli.signals import StopRequest
 from ssl_cli.study import child
-from ssl_cli.study.book import FINISHED, Book, Planned, Result, finite
+from ssl_cli.study.book import FINISHED, SHARE, Book, Planned, Result, finite
 
 PATIENCE = 120.0
 """Seconds to wait for a run whose study was killed to save and stop."""
@@ -52,7 +52,8 @@ class Runner:
         before = book.result(arm.start, seed)
         if before is not None and before.state != FINISHED:
             return Result(arm.name, seed, "not started", f"it starts from {arm.start}, which ended: {before.state}")
-        out = run_folder(self.folder, arm.place, seed)
+        out, began = run_folder(self.folder, arm.place, seed), spinning.cpu_time()
+        whole = not is_started(out)
         for attempt in range(2):
             if status.state(out) == status.FINISHED:
                 break
@@ -63,7 +64,8 @@ class Runner:
             if code < 0 and not attempt:
                 continue  # killed, as by the kernel out of memory: a resumed run takes smaller micro-batches
             return _failed(arm, seed, out, code)
-        took = trained(out) if arm.place == arm.name else {}
+        share = spinning.share_left(began, spinning.cpu_time()) if whole else None
+        took = {**trained(out), SHARE: share} if arm.place == arm.name else {}
         numbers = {**took, **self.measure(out, book, arm)}
         return Result(arm.name, seed, FINISHED, numbers=finite(numbers))
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ssl_cli.config.units import format_bytes, format_seconds, format_time
-from ssl_cli.study.book import Book, Planned
-from ssl_cli.study.statistics import Difference, Mean, difference, front, mean
+from ssl_cli.study.book import SHARE, Book, Planned
+from ssl_cli.study.statistics import Difference, Mean, Short, difference, front, mean, short_of_machine
 from ssl_cli.study.table import STUDIES
 
 QUALITIES = {"classifier": "classifier", "knn": "kNN", "linear": "linear", "consistency": "consistency"}
@@ -99,6 +99,25 @@ class Summary:
         """Return whether the study measures memory and time alone."""
         return STUDIES[self.book.asked.name].is_cost
 
+    @cached_property
+    def short(self) -> list[Short]:
+        """Return the runs that had less of the machine than others of their seed, where equal time is what counts."""
+        of_time = self.is_cost or self.book.about.equal == "time"
+        return short_of_machine(self.book.values(SHARE)) if of_time else []
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """Return a sentence on the arms that had less of the machine than others in the same time, if there are any."""
+        arms = dict.fromkeys(run.arm for run in self.short)
+        if not arms:
+            return []
+        worst = min(self.short, key=lambda run: run.share / run.most)
+        return [
+            f"The machine was busy: {', '.join(arms)} had less of it than other arms of the same seed "
+            f"({worst.arm}, seed {worst.seed}: {worst.share:.0%} of the cores against {worst.most:.0%}), so their time "
+            "is not equal. Run the study again with another --out while nothing else runs."
+        ]
+
     @property
     def n(self) -> int:
         """Return how many seeds the comparison rests on."""
@@ -129,6 +148,8 @@ class Summary:
         if len(best) == 1:
             return f"Only {best[0].arm.name} has a result: there is nothing to compare it with."
         one, two = best[0].arm.name, best[1].arm.name
+        if {one, two} & {run.arm for run in self.short}:
+            return f"{one} and {two} are not comparable: they had the same time, but not the same of the machine."
         found = self.difference(one, two)
         if found is None:
             return f"{one} has the best {QUALITIES[self.quality]} so far; runs to compare it with are missing."
@@ -146,6 +167,8 @@ class Summary:
         for row in others:
             seconds, peak = row.thousand / first.thousand, row.peak / first.peak
             planned = "" if row.arm.trained and first.arm.trained else " (plan)"
+            if {row.arm.name, first.arm.name} & {run.arm for run in self.short}:
+                planned = " (not comparable: the machine was busy)"
             words.append(f"{row.arm.name} {seconds:.2f} times the time and {peak:.2f} times the memory{planned}")
         return f"Against {first.arm.name}: {'; '.join(words)}."
 

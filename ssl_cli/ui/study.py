@@ -2,11 +2,12 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.units import format_bytes, format_epochs, format_seconds
-from ssl_cli.study.book import Book, Planned, Result
+from ssl_cli.study.book import SHARE, Book, Planned, Result
 from ssl_cli.study.paper import PAPERS, number
 from ssl_cli.study.run import run_folder
 from ssl_cli.study.simclr_v2 import HALF, kind_of
@@ -17,7 +18,7 @@ from ssl_cli.ui.text import percent, safe
 
 LABEL, WIDTH = 11, 48
 UNKNOWN = "-"
-COST_COLUMNS = ("arm", "1,000 images", "peak", "batch", "mode", "runs")
+COST_COLUMNS = ("arm", "1,000 images", "machine", "peak", "batch", "mode", "runs")
 
 
 def listing() -> Iterator[str]:
@@ -88,6 +89,8 @@ def lines(book: Book, folder: Path) -> Iterator[str]:
     yield from chart(summary)
     yield from _papers(asked.name)
     yield from _fronts(summary)
+    for words in summary.warnings:
+        yield f"{'warning':<{LABEL}}{words}"
     yield f"{'advice':<{LABEL}}{summary.advice()}"
     for result in book.results:
         if result.reason:
@@ -107,7 +110,7 @@ def _measured(summary: Summary) -> str:
 def _header(summary: Summary) -> tuple[str, ...]:
     against = f"{QUALITIES[summary.quality]} against {_compared_with(summary)}"
     named = [QUALITIES[name] for name in summary.qualities]
-    return ("arm", "labels", *named, against, "time", "peak", "batch", "epochs", "runs", "paper")
+    return ("arm", "labels", *named, against, "time", "machine", "peak", "batch", "epochs", "runs", "paper")
 
 
 def _compared_with(summary: Summary) -> str:
@@ -127,6 +130,7 @@ def _cells(summary: Summary, row: Row) -> tuple[str, ...]:
         *known,
         _against(row.against),
         UNKNOWN if seconds is None else format_seconds(seconds.value),
+        _machine(row),
         UNKNOWN if peak is None else format_bytes(peak.value),
         f"{row.arm.batch:,}" if row.arm.batch else UNKNOWN,
         UNKNOWN if epochs is None else format_epochs(round(epochs.value, 1)),
@@ -142,9 +146,14 @@ def _cost_cells(row: Row) -> tuple[str, ...]:
     mode = row.arm.settings.get("hardware", {}).get("mode", UNKNOWN)
     runs = ", ".join(filter(None, (str(found.n if found else 0), row.failed)))
     return (
-        row.arm.name, f"{row.thousand:.2f} s{error}{how}", f"{format_bytes(row.peak)}{how}", f"{row.arm.batch:,}", mode,
-        runs,
+        row.arm.name, f"{row.thousand:.2f} s{error}{how}", _machine(row), f"{format_bytes(row.peak)}{how}",
+        f"{row.arm.batch:,}", mode, runs,
     )  # fmt: skip
+
+
+def _machine(row: Row) -> str:
+    """Format the share of the cores that other programs left to its runs; empty: not known."""
+    return percent(row.means[SHARE].value) if SHARE in row.means else ""
 
 
 def _labels(arm: Planned) -> str:
@@ -259,6 +268,8 @@ def document(book: Book, folder: Path) -> dict[str, Any]:
         "fronts": {
             f"{quality} against {cost}": summary.front(cost, quality) for quality in summary.qualities for cost in COSTS
         },
+        "warnings": summary.warnings,
+        "short of the machine": [asdict(run) for run in summary.short],
         "papers": [
             {"source": p.source, "setting": p.setting, **p.arms, **p.others} for p in PAPERS.get(book.asked.name, ())
         ],

@@ -12,6 +12,7 @@ from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.errors import DataError, Interrupted, LockedError
 from ssl_cli.lock import acquire
 from ssl_cli.signals import StopRequest
+from ssl_cli.spinning import CpuTime
 from ssl_cli.study import run as module
 from ssl_cli.study.book import FINISHED, Planned, Result
 from ssl_cli.study.run import Runner, run_folder
@@ -52,6 +53,7 @@ def test_a_run_is_trained_and_measured(tmp_path: Path) -> None:
     train = FakeRun(0)
     found = runner(tmp_path, train, lambda: {"knn": 0.5, "linear": float("nan")}).run(TWO, ARM, 4)
     assert (found.arm, found.seed, found.state, found.reason) == ("simclr-b64", 4, FINISHED, "")
+    assert 0 <= found.numbers.pop("machine", 1.0) <= 1  # not known where there is no /proc/stat
     assert found.numbers == {
         "steps": 40, "peak_memory": 10**9, "epochs": 2.5, "seconds": 4.0, "rate": 128.0, "per_thousand": 7.8125,
         "knn": 0.5,
@@ -160,3 +162,13 @@ def test_what_starts_from_a_run_that_failed_is_a_row(tmp_path: Path) -> None:
     assert "starts from layer1-1pct, which ended: diverged" in found.reason
     unfinished = book.with_result(found)
     assert unfinished.failed("half-distilled-1pct") == [found]
+
+
+def test_the_share_of_the_machine_is_that_of_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes of it count together; of a resumed one, whose first part was not observed, it is not known."""
+    readings = iter([CpuTime(0, 0, 0), CpuTime(8, 2, 20), CpuTime(9, 2, 30), CpuTime(9, 2, 40)])
+    monkeypatch.setattr(module.spinning, "cpu_time", lambda: next(readings))
+    found = runner(tmp_path, FakeRun(-9, 0)).run(TWO, ARM, 0)
+    assert found.numbers["machine"] == pytest.approx(1 - 6 / 20)
+    status.write(tmp_path / "simclr-b64-seed0", "0" * 32, status.STOPPED, 75, "")
+    assert "machine" not in runner(tmp_path, FakeRun(0)).run(TWO, ARM, 0).numbers

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from scipy.stats import f_oneway, studentized_range, ttest_rel
 
-from ssl_cli.study.statistics import Difference, complete, difference, front, half_width, mean, residual_variance
+from ssl_cli.study.statistics import (
+    Difference,
+    Short,
+    complete,
+    difference,
+    front,
+    half_width,
+    mean,
+    residual_variance,
+    short_of_machine,
+)
 
 ONE, OTHER = [0.41, 0.45, 0.40, 0.44], [0.40, 0.43, 0.41, 0.42]
 
@@ -105,3 +115,23 @@ def test_the_front_is_what_nothing_cheaper_reaches() -> None:
         beaten = any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points.values())
         assert (name in front(points)) == (not beaten and name != "same")
     assert front({}) == []
+
+
+@pytest.mark.parametrize(
+    ("shares", "short"),
+    [
+        ({"a": {0: 1.0}, "b": {0: 0.86}}, []),
+        ({"a": {0: 1.0}, "b": {0: 0.84}}, [("b", 0, 0.84, 1.0)]),
+        ({"a": {0: 0.5}, "b": {0: 0.43}}, []),  # a part of the larger share, not of the machine
+        ({"a": {0: 0.5}, "b": {0: 0.42}}, [("b", 0, 0.42, 0.5)]),
+        ({"a": {0: 1.0, 1: 0.4}, "b": {0: 0.98, 1: 0.41}}, []),  # a seed for which the machine was busy all along
+        ({"a": {0: 1.0, 1: 0.5}, "b": {0: 0.5, 1: 1.0}}, [("a", 1, 0.5, 1.0), ("b", 0, 0.5, 1.0)]),
+        ({"a": {0: 1.0}, "b": {1: 0.2}, "c": {}}, []),  # no other run of the seed
+        ({"a": {0: 0.0}, "b": {0: 0.0}}, []),
+        ({}, []),
+    ],
+)
+def test_runs_that_had_less_of_the_machine_are_found(
+    shares: dict[str, dict[int, float]], short: list[tuple[str, int, float, float]]
+) -> None:
+    assert short_of_machine(shares) == [Short(*values) for values in short]

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from ssl_cli.study.book import FINISHED, Result
+from ssl_cli.study.book import FINISHED, Book, Result
 from ssl_cli.study.summary import Summary
 from tests.study.books import CLEAR, CLOSE, ROAD, TWO, book, planned, with_results
+
+ONE = "moco-v2-b128"
 
 
 def test_a_clear_difference_is_advice() -> None:
@@ -127,3 +129,35 @@ def test_arms_are_compared_with_those_of_the_same_labels() -> None:
     words = both.advice()
     assert "1 % of the labels: On these images and this machine take layer1-1pct: +20.0" in words
     assert "All labels: layer1-100pct and linear-100pct are not distinguishable here" in words
+
+
+def on_a_busy_machine(found: Book) -> Summary:
+    """The first arm's run of seed 1 had 60 % of the machine."""
+    runs = [
+        replace(run, numbers={**run.numbers, "machine": 0.6 if (run.arm, run.seed) == (ONE, 1) else 0.97})
+        for run in found.results
+    ]
+    return Summary(replace(found, results=tuple(runs)))
+
+
+def test_equal_time_on_a_busy_machine_is_not_comparable() -> None:
+    busy = on_a_busy_machine(CLEAR)
+    assert (
+        busy.advice()
+        == f"{ONE} and simclr-b64 are not comparable: they had the same time, but not the same of the machine."
+    )
+    [words] = busy.warnings
+    assert f"{ONE} had less of it" in words
+    assert f"({ONE}, seed 1: 60% of the cores against 97%)" in words
+    assert Summary(CLEAR).warnings == []
+    epochs = replace(CLEAR, about=replace(CLEAR.about, equal="epochs"))
+    assert on_a_busy_machine(epochs).warnings == []  # equal epochs are equal on any machine
+    assert "take moco-v2-b128" in on_a_busy_machine(epochs).advice()
+
+
+def test_costs_measured_on_a_busy_machine_are_marked() -> None:
+    arms = [planned(ONE, "moco-v2"), planned("two"), planned("three")]
+    values = {name: {0: 0.5, 1: 0.5} for name in (ONE, "two", "three")}
+    found = on_a_busy_machine(with_results(book(*arms, study="cost", seeds=2), values, per_thousand=2.0))
+    assert found.advice().count("not comparable") == 2  # with the first arm, which had less of the machine
+    assert ONE in found.warnings[0]
