@@ -76,7 +76,7 @@ def test_the_time_of_processes_that_this_one_started_is_its_own() -> None:
     after = spinning.cpu_time()
     assert before is not None
     assert after is not None
-    assert after.here - before.here >= 0.2
+    assert after.here - before.here >= 0.1
 
 
 def test_only_this_process_s_cores_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def test_classifiers_start_from_the_runs_of_other_arms(
     assert "linear" not in runs["pretrain"]
     assert runs["linear-10pct"]["out"] == runs["pretrain"]["out"]
     tuned, student = (settings(out / f"{name}-seed0") for name in ("layer1-10pct", "half-distilled-10pct"))
-    assert (tuned.method.name, tuned.method.from_layer, tuned.data.labels) == ("finetune", 1, "10%")
+    assert (tuned.method.name, tuned.method.model_dump()["from_layer"], tuned.data.labels) == ("finetune", 1, "10%")
     assert (student.method.name, student.model.width) == ("distill", tuned.model.width / 2)
     assert (tuned.hardware, student.hardware.precision) == (settings(out / "pretrain-seed0").hardware, "fp32")
     assert not list(out.glob("*/eval/*"))  # no test image was read

@@ -178,6 +178,7 @@ def _plan(book: "Book", folder: Path, *, as_json: bool) -> int:
 
 def _run(runner: "Runner", book: "Book", *, as_json: bool) -> int:
     """Run what is left of a study, in turns, and report it; return the exit code."""
+    from ssl_cli.study.advice import warnings
     from ssl_cli.study.book import write
     from ssl_cli.study.summary import Summary
     from ssl_cli.ui import study as display
@@ -185,7 +186,7 @@ def _run(runner: "Runner", book: "Book", *, as_json: bool) -> int:
     folder = runner.folder
     disk.make_folder(folder)
     with lock.acquire(folder):
-        write(folder, book, Summary(book).warnings)
+        write(folder, book, warnings(Summary(book)))
         sys.stderr.writelines(f"{line}\n" for line in display.plan(book, folder))
         for number, (arm, seed) in enumerate(book.turns, 1):
             if book.result(arm, seed) is not None:
@@ -197,7 +198,7 @@ def _run(runner: "Runner", book: "Book", *, as_json: bool) -> int:
             except Interrupted as stop:
                 return _stopped(book, folder, stop, as_json=as_json)
             book = book.with_result(result)
-            write(folder, book, Summary(book).warnings)
+            write(folder, book, warnings(Summary(book)))
             sys.stderr.write(f"{display.outcome(result)}\n")
     if not any(result.numbers for result in book.results):
         what = f"No run of the study reached its end: {book.results[-1].state}: {book.results[-1].reason}"

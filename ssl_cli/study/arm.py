@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PRETRAIN, LINEAR = "pretrain", "linear-eval"
-"""Commands that an arm stands for, beside `finetune` and `distill`."""
+"""Commands that an arm stands for; the others are `finetune` and `distill`."""
 
 
 @dataclass(frozen=True)

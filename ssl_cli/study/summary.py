@@ -1,12 +1,10 @@
-"""What a study found so far: a row for each arm, Pareto fronts, and advice. Pure functions of its file."""
+"""What a study found so far: a row for each arm, and Pareto fronts. Pure functions of its file."""
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ssl_cli.config.units import format_bytes, format_seconds, format_time
 from ssl_cli.study.book import SHARE, Book, Planned
 from ssl_cli.study.statistics import Difference, Mean, Short, difference, front, mean, short_of_machine
 from ssl_cli.study.table import STUDIES
@@ -105,19 +103,6 @@ class Summary:
         of_time = self.is_cost or self.book.about.equal == "time"
         return short_of_machine(self.book.values(SHARE)) if of_time else []
 
-    @cached_property
-    def warnings(self) -> list[str]:
-        """Return a sentence on the arms that had less of the machine than others in the same time, if there are any."""
-        arms = dict.fromkeys(run.arm for run in self.short)
-        if not arms:
-            return []
-        worst = min(self.short, key=lambda run: run.share / run.most)
-        return [
-            f"The machine was busy: {', '.join(arms)} had less of it than other arms of the same seed "
-            f"({worst.arm}, seed {worst.seed}: {worst.share:.0%} of the cores against {worst.most:.0%}), so their time "
-            "is not equal. Run the study again with another --out while nothing else runs."
-        ]
-
     @property
     def n(self) -> int:
         """Return how many seeds the comparison rests on."""
@@ -132,77 +117,3 @@ class Summary:
     def row(self, name: str) -> Row:
         """Return the row of an arm."""
         return next(row for row in self.rows if row.arm.name == name)
-
-    def advice(self) -> str:
-        """Return one sentence or two: which arm suits these images on this machine, or what would distinguish them."""
-        if self.is_cost:
-            return self._costs()
-        said = {group: self._advice(group) for group in self.groups}
-        return " ".join(f"{group[0].upper()}{group[1:]}: {words}" if group else words for group, words in said.items())
-
-    def _advice(self, group: str) -> str:
-        """Return the advice on the arms of a group."""
-        best = self._best(group)
-        if not best:
-            return "No run has a result." if self.book.results else "No run has ended yet."
-        if len(best) == 1:
-            return f"Only {best[0].arm.name} has a result: there is nothing to compare it with."
-        one, two = best[0].arm.name, best[1].arm.name
-        if {one, two} & {run.arm for run in self.short}:
-            return f"{one} and {two} are not comparable: they had the same time, but not the same of the machine."
-        found = self.difference(one, two)
-        if found is None:
-            return f"{one} has the best {QUALITIES[self.quality]} so far; runs to compare it with are missing."
-        if found.half is None:
-            return f"One seed distinguishes no arms. {one} is {points(found)} points above {two} on it; pass --seeds 3."
-        how = f"{points(found)} points of {QUALITIES[self.quality]} (95 % interval, {found.n} seeds)"
-        if found.is_known:
-            return f"On these images and this machine take {one}: {how} above {two}. {self._price(best[:2])}"
-        return f"{one} and {two} are not distinguishable here: {how}. {self._more(found)}"
-
-    def _costs(self) -> str:
-        """Return what each arm takes in time an image and in memory, as a multiple of what the first one takes."""
-        first, *others = self.rows
-        words = []
-        for row in others:
-            seconds, peak = row.thousand / first.thousand, row.peak / first.peak
-            planned = "" if row.arm.trained and first.arm.trained else " (plan)"
-            if {row.arm.name, first.arm.name} & {run.arm for run in self.short}:
-                planned = " (not comparable: the machine was busy)"
-            words.append(f"{row.arm.name} {seconds:.2f} times the time and {peak:.2f} times the memory{planned}")
-        return f"Against {first.arm.name}: {'; '.join(words)}."
-
-    def _best(self, group: str) -> list[Row]:
-        """Return arms, best first: in a rivalry the best one of each method, of those that had all of the time."""
-        of_group = [row for row in self.rows if row.arm.group == group]
-        rows = [row for row in of_group if self.quality in row.means and not row.failed]
-        ranked = sorted(rows, key=lambda row: -row.means[self.quality].value)
-        if self.book.asked.name != RIVALRY:
-            return ranked
-        best, full = dict[str, Row](), max(arm.share for arm in self.book.arms)
-        for row in ranked:
-            if row.arm.share == full:
-                best.setdefault(row.arm.method, row)
-        return list(best.values())
-
-    def _price(self, rows: Sequence[Row]) -> str:
-        words = []
-        for row in rows:
-            seconds, peak = row.cost.get("seconds"), row.cost.get("peak_memory")
-            if seconds is not None and peak is not None:
-                words.append(f"{row.arm.name} takes {format_seconds(seconds)} a run and {format_bytes(peak)}")
-        return f"{', '.join(words)}." if words else ""
-
-    def _more(self, found: Difference) -> str:
-        seeds, asked = found.seeds_needed, self.book.asked
-        if seeds is None:
-            return "If the difference is what it seems, not even 100 seeds would show it: take whichever is cheaper."
-        seeds = max(seeds, found.n + 1)
-        budget = f"--time {format_time(asked.time * seeds / asked.seeds)} --seeds {seeds}"
-        return f"If the difference is what it seems, about {seeds} seeds would show it: {budget}."
-
-
-def points(found: Difference) -> str:
-    """Format a difference in points, with its interval."""
-    half = "" if found.half is None else f" ± {100 * found.half:.1f}"
-    return f"{100 * found.value:+.1f}{half}"

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.units import format_bytes, format_epochs, format_seconds
+from ssl_cli.study.advice import advice, points, warnings
 from ssl_cli.study.book import SHARE, Book, Planned, Result
 from ssl_cli.study.paper import PAPERS, number
 from ssl_cli.study.run import run_folder
 from ssl_cli.study.simclr_v2 import HALF, kind_of
 from ssl_cli.study.statistics import Difference, Mean
-from ssl_cli.study.summary import COSTS, NO_LABELS, QUALITIES, RIVALRY, THOUSAND, Row, Summary, points
+from ssl_cli.study.summary import COSTS, NO_LABELS, QUALITIES, RIVALRY, THOUSAND, Row, Summary
 from ssl_cli.study.table import ALONE, OPERATIONS, STUDIES
 from ssl_cli.ui.text import percent, safe
 
@@ -89,9 +90,9 @@ def lines(book: Book, folder: Path) -> Iterator[str]:
     yield from chart(summary)
     yield from _papers(asked.name)
     yield from _fronts(summary)
-    for words in summary.warnings:
+    for words in warnings(summary):
         yield f"{'warning':<{LABEL}}{words}"
-    yield f"{'advice':<{LABEL}}{summary.advice()}"
+    yield f"{'advice':<{LABEL}}{advice(summary)}"
     for result in book.results:
         if result.reason:
             yield f"{'ended':<{LABEL}}{result.arm}, seed {result.seed}: {result.state}: {safe(result.reason)}"
@@ -268,12 +269,12 @@ def document(book: Book, folder: Path) -> dict[str, Any]:
         "fronts": {
             f"{quality} against {cost}": summary.front(cost, quality) for quality in summary.qualities for cost in COSTS
         },
-        "warnings": summary.warnings,
+        "warnings": warnings(summary),
         "short of the machine": [asdict(run) for run in summary.short],
         "papers": [
             {"source": p.source, "setting": p.setting, **p.arms, **p.others} for p in PAPERS.get(book.asked.name, ())
         ],
-        "advice": summary.advice(),
+        "advice": advice(summary),
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ssl_cli import status
+from ssl_cli import spinning, status
 from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.errors import DataError, Interrupted, LockedError
 from ssl_cli.lock import acquire
@@ -167,7 +167,7 @@ def test_what_starts_from_a_run_that_failed_is_a_row(tmp_path: Path) -> None:
 def test_the_share_of_the_machine_is_that_of_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes of it count together; of a resumed one, whose first part was not observed, it is not known."""
     readings = iter([CpuTime(0, 0, 0), CpuTime(8, 2, 20), CpuTime(9, 2, 30), CpuTime(9, 2, 40)])
-    monkeypatch.setattr(module.spinning, "cpu_time", lambda: next(readings))
+    monkeypatch.setattr(spinning, "cpu_time", lambda: next(readings))
     found = runner(tmp_path, FakeRun(-9, 0)).run(TWO, ARM, 0)
     assert found.numbers["machine"] == pytest.approx(1 - 6 / 20)
     status.write(tmp_path / "simclr-b64-seed0", "0" * 32, status.STOPPED, 75, "")
