@@ -3,9 +3,10 @@
 from tests.mutants.mutant import Mutant
 
 BUDGET, STATISTICS, SUMMARY = "ssl_cli/study/budget.py", "ssl_cli/study/statistics.py", "ssl_cli/study/summary.py"
+ADVICE = "ssl_cli/study/advice.py"
 RUN, MEASURE, BOOK = "ssl_cli/study/run.py", "ssl_cli/study/measure.py", "ssl_cli/study/book.py"
-BUDGETS, INTERVALS, CONCLUSIONS = (
-    (f"tests/study/test_{name}.py",) for name in ("budget", "statistics", "summary")
+BUDGETS, INTERVALS, CONCLUSIONS, ADVISED = (
+    (f"tests/study/test_{name}.py",) for name in ("budget", "statistics", "summary", "advice")
 )  # fmt: skip
 RUNS, MEASURED = ("tests/study/test_run.py",), ("tests/study/test_measure.py",)
 
@@ -14,15 +15,15 @@ MUTANTS = [
         None,
         "arms-run-one-after-another",
         BUDGET,
-        "return [(arm, seed) for seed in seeds for arm in turn[seed]]",
-        "return [(arm, seed) for arm in arms for seed in seeds]",
+        "    return found\n\n\ndef starts",
+        "    return [(arm, seed) for arm in arms for seed in seeds]\n\n\ndef starts",
         BUDGETS,
     ),
     Mutant(
         None,
         "one-arm-is-always-first",
         BUDGET,
-        "*arms[number % len(arms) :], *arms[: number % len(arms)]",
+        "*arms[place:], *arms[:place]",
         "*arms",
         BUDGETS,
     ),
@@ -30,8 +31,8 @@ MUTANTS = [
         None,
         "seeds-do-not-divide-the-time",
         BUDGET,
-        "return (seconds / seeds - overhead) / weight",
-        "return (seconds - overhead) / weight",
+        "room, weight = seconds / seeds - sum",
+        "room, weight = seconds - sum",
         BUDGETS,
     ),
     Mutant(
@@ -56,23 +57,87 @@ MUTANTS = [
         STATISTICS,
         "return self.half is not None and abs(self.value) > self.half",
         "return self.half is not None",
-        CONCLUSIONS,
+        ADVISED,
     ),
     Mutant(
         None,
         "arms-that-failed-are-compared",
         SUMMARY,
-        "for name, found in values.items() if not self.book.failed(name)}",
-        "for name, found in values.items()}",
+        "for name, found in of_group.items() if not self.book.failed(name)}",
+        "for name, found in of_group.items()}",
         CONCLUSIONS,
     ),
     Mutant(
         None,
         "arms-of-a-quarter-of-the-time-compete",
+        ADVICE,
+        "        if row.arm.share == full:\n",
+        "        if True:\n",
+        ADVISED,
+    ),
+    Mutant(
+        None,
+        "arms-of-other-labels-widen-the-intervals",
         SUMMARY,
-        "            if row.arm.share == full:\n",
-        "            if True:\n",
-        CONCLUSIONS,
+        "for a in self.book.arms if a.group == group}",
+        "for a in self.book.arms}",
+        ADVISED,
+    ),
+    Mutant(
+        None,
+        "a-busy-machine-is-not-seen",
+        ADVICE,
+        "    if {one, two} & {run.arm for run in summary.short}:\n",
+        "    if False:\n",
+        ADVISED,
+    ),
+    Mutant(
+        None,
+        "the-share-of-the-machine-is-compared-with-all-of-it",
+        STATISTICS,
+        "if share < (1 - apart) * most[seed]",
+        "if share < 1 - apart",
+        INTERVALS,
+    ),
+    Mutant(
+        None,
+        "a-part-of-a-run-stands-for-its-share-of-the-machine",
+        RUN,
+        "spinning.share_left(began, spinning.cpu_time()) if whole else None",
+        "spinning.share_left(began, spinning.cpu_time())",
+        RUNS,
+    ),
+    Mutant(
+        None,
+        "the-time-of-a-run-counts-as-that-of-other-programs",
+        "ssl_cli/spinning.py",
+        "times.user + times.system + times.children_user + times.children_system",
+        "times.user + times.system",
+        ("tests/test_spinning.py",),
+    ),
+    Mutant(
+        None,
+        "classifiers-learn-from-images-they-are-measured-with",
+        "ssl_cli/data/sources.py",
+        '"validation" if settings.hold_out else "test"',
+        '"test"',
+        ("tests/study/test_stages.py",),
+    ),
+    Mutant(
+        None,
+        "a-student-has-its-teachers-width",
+        RUN,
+        '[("model", "width", "--width")] if arm.start else []',
+        "[]",
+        RUNS,
+    ),
+    Mutant(
+        None,
+        "an-arm-starts-before-the-run-that-it-starts-from",
+        BUDGET,
+        "(*reversed(starts(arm, start or {})), arm)",
+        "(arm,)",
+        BUDGETS,
     ),
     Mutant(
         None,
