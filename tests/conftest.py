@@ -1,11 +1,16 @@
-"""What makes the tests quick: one torch thread for each test process, and each network counted and measured once."""
+"""What makes the tests quick: one torch thread for each test process, and each network counted and measured once.
+
+And `run`, a folder with a run too small to learn anything, for the tests of what is done with a finished one.
+"""
 
 import functools
 import os
 import sys
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Set before torch is imported, since more threads would compete with the other test processes for the cores; the
@@ -15,6 +20,16 @@ settings.register_profile("any load", deadline=None, suppress_health_check=[Heal
 settings.load_profile("any load")  # no test may fail because the machine is busy
 ENOUGH = 10**9
 """Bytes beyond which more room changes nothing for the networks of tests."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run on the embedded data, of the tests of a module; see `toy_run`."""
+    from tests.engine.toy_run import toy_settings, write_run  # late: it imports torch
+
+    folder = tmp_path_factory.mktemp("run")
+    write_run(folder, toy_settings())
+    return folder
 
 
 def pytest_collection_finish() -> None:

@@ -16,13 +16,6 @@ from tests.engine.toy_run import toy_settings, write_run
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    write_run(folder, toy_settings())
-    return folder
-
-
-@pytest.fixture(scope="module")
 def encoder(run: Path) -> Encoder:
     return ssl_cli.load(run, device="cpu")
 

@@ -18,7 +18,7 @@ from ssl_cli.engine.plan import measure
 from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.engine.plan.plan import make_plan
 from ssl_cli.errors import UsageError
-from ssl_cli.events import Evaluated, Event, Planned, Stepped, Stopped
+from ssl_cli.events import Planned, Stepped, Stopped
 from ssl_cli.exports.onnx import export_run
 from ssl_cli.nn.activations import count_activations, count_rows
 from ssl_cli.nn.backbone import build_backbone
@@ -27,6 +27,7 @@ from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.nn.precision import MEMORY_FORMATS
 from ssl_cli.protocols.knn import knn_eval
 from tests.engine.test_pretrain import only, run, settings
+from tests.engine.toy_run import evaluated
 from tests.nn.test_library import swin, vit
 
 CPU = torch.device("cpu")
@@ -100,7 +101,7 @@ def test_a_run_is_measured(tmp_path: Path) -> None:
     out, small = tmp_path / "run", {"data": {"size": 32, "images": 16}, "schedule": {"epochs": 1}}
     (step,) = only(run(with_library_backbone(out, TRANSFORMER, **small)), Stepped)
     assert step.loss > 0
-    assert 0 <= last(knn_eval(str(out), device="cpu")).result["top1"] <= 1
+    assert 0 <= evaluated(knn_eval(str(out), device="cpu")).result["top1"] <= 1
     trained = open_run(str(out), "cpu").objective.backbone
     assert fingerprint(trained) != fingerprint(build_objective(with_library_backbone(out, TRANSFORMER), CPU).backbone)
 
@@ -111,18 +112,12 @@ def test_a_run_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make
     monkeypatch.setattr(models, "get_model", lambda name, **_: make())
     out, file = tmp_path / "run", tmp_path / "encoder.onnx"
     run(with_library_backbone(out, TRANSFORMER, data={"size": 16, "images": 16}, schedule={"epochs": 1}))
-    assert last(export_run(str(out), file)).result["max_error"] < 1e-4
+    assert evaluated(export_run(str(out), file)).result["max_error"] < 1e-4
     x = torch.rand(3, 3, 16, 16)
     with torch.no_grad():
         wanted = open_run(str(out), "cpu").objective.eval().represent(x)
     found = onnxruntime.InferenceSession(file).run(["h"], {"image": x.numpy()})[0]
     torch.testing.assert_close(torch.from_numpy(found), wanted, atol=1e-4, rtol=1e-3)
-
-
-def last(events: Any) -> Any:
-    found: list[Event] = list(events)
-    assert isinstance(found[-1], Evaluated)
-    return found[-1]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A run too small to learn anything: the embedded data at 16 pixels, a network of four channels, one checkpoint."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -8,6 +10,7 @@ import torch
 from ssl_cli import checkpoint
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.build import build_objective
+from ssl_cli.events import Evaluated, Event
 from ssl_cli.objective import Objective
 
 RESOLVED = {
@@ -20,16 +23,28 @@ RESOLVED = {
 }
 
 
-def toy_settings(**data: Any) -> Settings:
-    """Settings of the toy run; `data` goes to that section."""
+def toy_settings(model: Mapping[str, Any] = MappingProxyType({}), method: str = "simclr", **data: Any) -> Settings:
+    """Settings of the toy run; `model` and `data` go to these sections."""
     return Settings.model_validate(
         {
-            "method": {"name": "simclr"},
-            "model": {"backbone": "resnet18", "width": 0.0625},
+            "method": {"name": method},
+            "model": {"backbone": "resnet18", "width": 0.0625, **model},
             "data": {"images": 64, "size": 16, **data},
             "augment": {"crop": {"scale": (0.5, 1.0)}},
         }
     )
+
+
+def evaluated(events: Iterable[Event]) -> Evaluated:
+    """The last of the events, which must be a result."""
+    *_, event = events
+    assert isinstance(event, Evaluated)
+    return event
+
+
+def result_of(events: Iterable[Event]) -> dict[str, Any]:
+    """The result that the last of the events holds."""
+    return dict(evaluated(events).result)
 
 
 def write_run(folder: Path, settings: Settings, images: int | None = None) -> Objective:

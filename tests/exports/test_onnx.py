@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from ssl_cli import __version__
 from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.errors import CheckpointError, DataError, ResourceError
-from ssl_cli.events import Evaluated, Event, Warned
+from ssl_cli.events import Evaluated, Warned
 from ssl_cli.exports import onnx as export
 from ssl_cli.exports.onnx import export_run
 from ssl_cli.formats.preprocessing import Preprocessing
 from ssl_cli.formats.request import INPUTS
 from ssl_cli.formats.runtime import import_onnxruntime
 from ssl_cli.nn.evaluating import fingerprint
-from tests.engine.toy_run import toy_settings, write_run
+from tests.engine.toy_run import evaluated, toy_settings, write_run
 
 onnxruntime = import_onnxruntime()
 
@@ -31,19 +31,6 @@ onnxruntime = import_onnxruntime()
 @pytest.fixture(scope="module")
 def settings() -> Settings:
     return toy_settings()
-
-
-@pytest.fixture(scope="module")
-def run(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    write_run(folder, settings)
-    return folder
-
-
-def last(events: Iterator[Event]) -> Any:
-    *_, event = events
-    assert isinstance(event, Evaluated)
-    return event
 
 
 def images(count: int, height: int, width: int) -> torch.Tensor:
@@ -61,7 +48,7 @@ def photos(folder: Path) -> Path:
 
 def test_the_file_computes_what_the_run_does(run: Path, settings: Settings, tmp_path: Path) -> None:
     output = tmp_path / "new" / "encoder.onnx"
-    event = last(export_run(str(run), output))
+    event = evaluated(export_run(str(run), output))
     result = event.result
     assert event.name == "export"
     assert (result["opset"], result["batch_sizes"], result["real_images"]) == (18, (1, 2, 5, 8), 8)
@@ -110,7 +97,7 @@ def test_metadata_is_in_the_file_and_no_path_of_this_machine(
 ) -> None:
     first, second = tmp_path / "a.onnx", tmp_path / "b.onnx"
     for output in (first, second):
-        last(export_run(str(run), output, opset=20, input_kind=kind))
+        evaluated(export_run(str(run), output, opset=20, input_kind=kind))
     data = first.read_bytes()
     assert data == second.read_bytes()
     for trace in (b".py", b"ssl_cli", str(run), str(Path.home()) + "/", str(Path(__file__).parents[2]), str(tmp_path)):
@@ -148,12 +135,10 @@ def test_metadata_is_in_the_file_and_no_path_of_this_machine(
 def test_a_user_s_own_method_is_named_by_its_class(tmp_path: Path) -> None:
     source = tmp_path / "mine.py"
     source.write_text("from ssl_cli.methods.simclr import SimCLR as Mine\n", encoding="utf-8")
-    named = toy_settings().model_dump(mode="json")
-    named["method"]["name"] = f"{source}:Mine"
-    settings = Settings.model_validate(named)
+    settings = toy_settings(method=f"{source}:Mine")
     write_run(tmp_path / "run", settings)
     output = tmp_path / "encoder.onnx"
-    last(export_run(str(tmp_path / "run"), output, method=f"{source}:Mine"))
+    evaluated(export_run(str(tmp_path / "run"), output, method=f"{source}:Mine"))
     assert b".py" not in output.read_bytes()
     assert str(tmp_path).encode() not in output.read_bytes()
     assert onnxruntime.InferenceSession(output).get_modelmeta().custom_metadata_map["sslcli.method"] == "Mine"
@@ -171,7 +156,7 @@ def test_a_read_only_run_is_exported_with_a_warning(run: Path, tmp_path: Path) -
 def test_a_checkpoint_alone(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "moved.pt"
     alone.write_bytes((run / "checkpoints" / "step_00000007.pt").read_bytes())
-    last(export_run(str(alone), tmp_path / "encoder.onnx"))
+    evaluated(export_run(str(alone), tmp_path / "encoder.onnx"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["MODEL_CARD.md", "encoder.onnx", "moved.pt"]
 
 

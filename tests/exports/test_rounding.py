@@ -9,7 +9,6 @@ from onnx import ModelProto
 from PIL import Image
 
 from ssl_cli.cli import main
-from ssl_cli.config.tree import Settings
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.events import Evaluated, Warned
@@ -26,9 +25,7 @@ onnxruntime = import_onnxruntime()
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    named = toy_settings(images=96).model_dump(mode="json")
-    named["model"]["width"] = 0.25
-    write_run(folder, Settings.model_validate(named))
+    write_run(folder, toy_settings({"width": 0.25}, images=96))
     return folder
 
 
@@ -123,9 +120,7 @@ def test_fitted_images_of_any_size(run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_network_of_one_size_is_refused(tmp_path: Path) -> None:
-    named = toy_settings(size=224).model_dump(mode="json")
-    named["model"] |= {"backbone": "torchvision:vit_b_16", "width": 1.0}
-    write_run(tmp_path / "run", Settings.model_validate(named))
+    write_run(tmp_path / "run", toy_settings({"backbone": "torchvision:vit_b_16", "width": 1.0}, size=224))
     with pytest.raises(UsageError, match="takes images of 224 pixels alone"):
         list(export_run(str(tmp_path / "run"), tmp_path / "any.onnx", dynamic_size=True))
 

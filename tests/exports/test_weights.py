@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,14 @@ from ssl_cli.cli import main
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.errors import CheckpointError, SslcliError, UsageError
-from ssl_cli.events import Evaluated, Event
 from ssl_cli.exports.weights import export_weights
 from ssl_cli.weights.file import read
-from tests.engine.toy_run import toy_settings, write_run
+from tests.engine.toy_run import result_of, toy_settings, write_run
 
 
 def large(**model: Any) -> Settings:
     """Settings of a network that torchvision has, with images that are small for it."""
-    named = toy_settings(size=32).model_dump(mode="json")
-    named["model"] |= {"width": 1.0, "stem": "imagenet", **model}
-    return Settings.model_validate(named)
+    return toy_settings({"width": 1.0, "stem": "imagenet", **model}, size=32)
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +37,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     write_run(folder, toy_settings())
     return folder
-
-
-def last(events: Iterator[Event]) -> dict[str, Any]:
-    *_, event = events
-    assert isinstance(event, Evaluated)
-    return dict(event.result)
 
 
 def h_of(run: Path, x: Tensor) -> Tensor:
@@ -65,7 +55,7 @@ def loaded(line: str, folder: Path, **modules: Any) -> nn.Module:
 @pytest.mark.parametrize("form", ["torchvision", "timm"])
 def test_the_library_s_own_network_loads_it(run: Path, tmp_path: Path, form: str) -> None:
     modules = {"timm": pytest.importorskip("timm")} if form == "timm" else {}
-    result = last(export_weights(str(run), tmp_path / "encoder.pth", form))
+    result = result_of(export_weights(str(run), tmp_path / "encoder.pth", form))
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         found = loaded(result["load"], tmp_path, **modules)(x)
@@ -76,7 +66,7 @@ def test_the_library_s_own_network_loads_it(run: Path, tmp_path: Path, form: str
 
 def test_safetensors_hold_the_state_dict_and_what_it_is(small: Path, tmp_path: Path) -> None:
     file = tmp_path / "encoder.safetensors"
-    last(export_weights(str(small), file, "safetensors"))
+    result_of(export_weights(str(small), file, "safetensors"))
     wanted = open_run(str(small), "cpu").objective.backbone.state_dict()
     found = read(file).tensors
     assert found.keys() == wanted.keys()
@@ -89,7 +79,7 @@ def test_safetensors_hold_the_state_dict_and_what_it_is(small: Path, tmp_path: P
 
 
 def test_a_program_runs_alone_at_any_batch_and_names_no_path(small: Path, tmp_path: Path) -> None:
-    result = last(export_weights(str(small), tmp_path / "encoder.pt2", "pt2"))
+    result = result_of(export_weights(str(small), tmp_path / "encoder.pt2", "pt2"))
     for rows in (1, 7):
         x = torch.rand(rows, 3, 16, 16)
         found = loaded(result["load"], tmp_path)(x)
@@ -131,7 +121,7 @@ def test_a_classifier_is_written_whole(run: Path, tmp_path: Path, form: str) -> 
     words = ["finetune", str(run), "--labels", "2-per-class", "--epochs", "1", "--batch", "8", "--out", str(tuned)]
     assert main(words) == 0
     ending = {"torchvision": ".pth", "pt2": ".pt2", "safetensors": ".safetensors"}[form]
-    result = last(export_weights(str(tuned), tmp_path / f"encoder{ending}", form, classifier=True))
+    result = result_of(export_weights(str(tuned), tmp_path / f"encoder{ending}", form, classifier=True))
     assert len(result["classes"]) == 12
     trained = open_run(str(tuned), "cpu", projector=True).objective.eval()
     x = torch.rand(2, 3, 32, 32)

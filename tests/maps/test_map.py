@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,24 +16,17 @@ from PIL import Image
 
 from ssl_cli.cli import main
 from ssl_cli.errors import DataError, UsageError
-from ssl_cli.events import Evaluated, Event, Skipped
+from ssl_cli.events import Skipped
 from ssl_cli.maps import make
 from ssl_cli.maps.colors import NONE, OTHERS, PALETTE, colors_of
 from ssl_cli.maps.make import make_map
 from ssl_cli.maps.picture import SIDE, fitted
 from ssl_cli.maps.plane import mapped
 from ssl_cli.maps.request import Map
-from tests.engine.toy_run import toy_settings, write_run
+from tests.engine.toy_run import result_of
 from tests.vectors.test_embed import expected
 
 HOSTILE = "</script><img src=x onerror=\"document.title='taken'\">&amp; ü.png"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    write_run(folder, toy_settings())
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +44,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def last(events: Iterator[Event]) -> dict[str, Any]:
-    *_, event = events
-    assert isinstance(event, Evaluated)
-    return dict(event.result)
-
-
 def data_of(path: Path) -> dict[str, Any]:
     (text,) = re.findall(r'<script id="data"[^>]*>(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)
     found: dict[str, Any] = json.loads(text)
@@ -65,7 +51,7 @@ def data_of(path: Path) -> dict[str, Any]:
 
 
 def test_positions_are_those_of_the_network_s_rows(run: Path, photos: Path, tmp_path: Path) -> None:
-    result = last(make_map(Map(str(run), tmp_path / "m.html", str(photos)), device="cpu"))
+    result = result_of(make_map(Map(str(run), tmp_path / "m.html", str(photos)), device="cpu"))
     paths, rows = expected(run, photos)
     plane = mapped(rows, "pca", 0)
     data = data_of(tmp_path / "m.html")
@@ -80,7 +66,7 @@ def test_positions_are_those_of_the_network_s_rows(run: Path, photos: Path, tmp_
 
 
 def test_thumbnails_are_those_of_the_images(run: Path, photos: Path, tmp_path: Path) -> None:
-    last(make_map(Map(str(run), tmp_path / "m.html", str(photos)), device="cpu"))
+    result_of(make_map(Map(str(run), tmp_path / "m.html", str(photos)), device="cpu"))
     data = data_of(tmp_path / "m.html")
     for number, text in data["thumbnails"].items():
         with Image.open(io.BytesIO(base64.b64decode(text))) as small, Image.open(data["names"][int(number)]) as image:
@@ -94,12 +80,12 @@ def test_a_page_has_some_thumbnails_in_number_and_bytes(
 ) -> None:
     asked = Map(str(run), tmp_path / "m.html", str(photos), seed=3)
     monkeypatch.setattr(make, "MOST", 5)
-    assert last(make_map(asked, device="cpu"))["thumbnails"] == 5
+    assert result_of(make_map(asked, device="cpu"))["thumbnails"] == 5
     data = data_of(tmp_path / "m.html")
     assert len(data["thumbnails"]) == 5
     assert data["title"][-1] == "thumbnails of 5 of them, chosen by the seed"
     monkeypatch.setattr(make, "MOST_BYTES", 3000)
-    last(make_map(asked, device="cpu"))
+    result_of(make_map(asked, device="cpu"))
     found = data_of(tmp_path / "m.html")["thumbnails"].values()
     assert 0 < sum(map(len, found)) <= 3000
 
@@ -107,7 +93,7 @@ def test_a_page_has_some_thumbnails_in_number_and_bytes(
 def test_of_more_images_some_are_drawn_by_the_seed(run: Path, photos: Path, tmp_path: Path) -> None:
     found = []
     for seed in (0, 0, 1):
-        result = last(make_map(Map(str(run), tmp_path / "m.html", str(photos), points=6, seed=seed), device="cpu"))
+        result = result_of(make_map(Map(str(run), tmp_path / "m.html", str(photos), points=6, seed=seed), device="cpu"))
         assert (result["images"], result["of"]) == (6, 12)
         found.append((tmp_path / "m.html").read_bytes())
     assert found[0] == found[1] != found[2]
@@ -127,7 +113,7 @@ class References(HTMLParser):
 
 
 def test_a_page_refers_to_nothing_outside_and_no_name_is_markup(run: Path, photos: Path, tmp_path: Path) -> None:
-    last(make_map(Map(str(run), tmp_path / "m.html", str(photos)), device="cpu"))
+    result_of(make_map(Map(str(run), tmp_path / "m.html", str(photos)), device="cpu"))
     text = (tmp_path / "m.html").read_text(encoding="utf-8")
     page = References()
     page.feed(text)
@@ -145,7 +131,7 @@ def test_a_page_refers_to_nothing_outside_and_no_name_is_markup(run: Path, photo
 
 def test_a_folder_whose_name_is_markup_is_escaped_in_the_title(run: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "<b>a&b")
-    last(make_map(Map(str(run), tmp_path / "m.html", str(tmp_path / "<b>a&b")), device="cpu"))
+    result_of(make_map(Map(str(run), tmp_path / "m.html", str(tmp_path / "<b>a&b")), device="cpu"))
     text = (tmp_path / "m.html").read_text(encoding="utf-8")
     assert "<b>" not in text
     assert "&lt;b&gt;a&amp;b" in text
@@ -153,7 +139,7 @@ def test_a_folder_whose_name_is_markup_is_escaped_in_the_title(run: Path, photos
 
 def test_a_picture_shows_each_class_in_its_colour(run: Path, photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "made" / "m.png"
-    last(make_map(Map(str(run), output, str(photos)), device="cpu"))
+    result_of(make_map(Map(str(run), output, str(photos)), device="cpu"))
     first = output.read_bytes()
     with Image.open(output) as picture:
         pixels = np.array(picture.convert("RGB")).reshape(-1, 3)
@@ -161,7 +147,7 @@ def test_a_picture_shows_each_class_in_its_colour(run: Path, photos: Path, tmp_p
     for color in PALETTE[:2]:
         rgb = [int(color[k : k + 2], 16) for k in (1, 3, 5)]
         assert int((pixels == rgb).all(1).sum()) > 6 * 50
-    last(make_map(Map(str(run), output, str(photos)), device="cpu"))
+    result_of(make_map(Map(str(run), output, str(photos)), device="cpu"))
     assert output.read_bytes() == first
 
 
@@ -196,13 +182,13 @@ def test_groups_of_a_list_colour_the_points(run: Path, photos: Path, tmp_path: P
     rows = [f'"{str(file).replace(chr(34), chr(34) * 2)}",plate {k % 3}' for k, file in enumerate(files)]
     (tmp_path / "list.csv").write_text("\n".join(["path,group", *rows]), encoding="utf-8")
     asked = Map(str(run), tmp_path / "m.html", str(tmp_path / "list.csv"))
-    assert last(make_map(asked, device="cpu"))["color"] == "group"
+    assert result_of(make_map(asked, device="cpu"))["color"] == "group"
     data = data_of(tmp_path / "m.html")
     assert [entry[0] for entry in data["legend"]] == ["plate 0", "plate 1", "plate 2"]
     with pytest.raises(DataError, match="no labels to colour by"):
         list(make_map(Map(str(run), tmp_path / "m.html", str(tmp_path / "list.csv"), color="label"), device="cpu"))
     asked = Map(str(run), tmp_path / "m.html", str(tmp_path / "list.csv"), color="none")
-    assert last(make_map(asked, device="cpu"))["legend"] == []
+    assert result_of(make_map(asked, device="cpu"))["legend"] == []
 
 
 def test_images_that_cannot_be_read_are_left_out(run: Path, photos: Path, tmp_path: Path) -> None:
@@ -210,7 +196,7 @@ def test_images_that_cannot_be_read_are_left_out(run: Path, photos: Path, tmp_pa
     (tmp_path / "set" / "dogs" / "2.png").write_bytes(b"no image")
     events = list(make_map(Map(str(run), tmp_path / "m.html", str(tmp_path / "set")), device="cpu"))
     assert [Path(event.path).name for event in events if isinstance(event, Skipped)] == ["2.png"]
-    assert last(iter(events))["images"] == 11
+    assert result_of(iter(events))["images"] == 11
     names = data_of(tmp_path / "m.html")["names"]
     assert len(names) == 11
     assert not any(name.endswith("dogs/2.png") for name in names)

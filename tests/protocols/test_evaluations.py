@@ -1,7 +1,6 @@
 """kNN and the linear probe on a run: the pinned result, its file in the run folder, and errors in one sentence."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,13 @@ from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.data.split import subset
 from ssl_cli.engine.evaluation import evaluate
 from ssl_cli.errors import CheckpointError, DivergedError, SslcliError
-from ssl_cli.events import Evaluated, Event
 from ssl_cli.protocols import knn as knn_module
 from ssl_cli.protocols import linear as linear_module
 from ssl_cli.protocols.knn import knn_eval
 from ssl_cli.protocols.linear import linear_eval, linear_of
 from ssl_cli.transfer import linear
 from ssl_cli.transfer.knn import score
-from tests.engine.toy_run import toy_settings, write_run
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    write_run(folder, toy_settings())
-    return folder
+from tests.engine.toy_run import evaluated, toy_settings, write_run
 
 
 @pytest.fixture
@@ -40,14 +31,8 @@ def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "ITERATIONS", 10)
 
 
-def last(events: Iterator[Event]) -> Any:
-    *_, event = events
-    assert isinstance(event, Evaluated)
-    return event
-
-
 def test_knn_result(run: Path) -> None:
-    event = last(knn_eval(str(run), ks=(20,), baselines=True, device="cpu"))
+    event = evaluated(knn_eval(str(run), ks=(20,), baselines=True, device="cpu"))
     assert (event.name, event.step) == ("knn", 7)
     result = event.result
     names = {"top1", "top5", "k", "temperature", "feature", "bank", "queries", "note", "baselines", "step", "advice"}
@@ -72,7 +57,7 @@ def test_z_is_the_trained_projector_s_output(tmp_path: Path, name: str, monkeypa
         return score(bank, *args, **kwargs)
 
     monkeypatch.setattr(evaluate, "score", watched)
-    result = last(knn_eval(str(tmp_path), feature="z", ks=(5,), baselines=True, device="cpu")).result
+    result = evaluated(knn_eval(str(tmp_path), feature="z", ks=(5,), baselines=True, device="cpu")).result
     assert result["feature"] == "z"
     assert result["baselines"].keys() == {"pixels", "untrained"}
     source = open_evaluation(settings.data, 0).bank
@@ -87,7 +72,7 @@ def test_a_projector_that_is_missing_is_an_error(tmp_path: Path) -> None:
     state = checkpoint.load(tmp_path / "checkpoints" / "step_00000007.pt")
     state["objective"] = {key: value for key, value in state["objective"].items() if key.startswith("backbone.")}
     checkpoint.save(tmp_path / "checkpoints", state, keep=2)
-    assert last(knn_eval(str(tmp_path), device="cpu")).result["feature"] == "h"
+    assert evaluated(knn_eval(str(tmp_path), device="cpu")).result["feature"] == "h"
     with pytest.raises(CheckpointError, match=r"The objective in .* does not fit"):
         list(knn_eval(str(tmp_path), feature="z", device="cpu"))
 
@@ -106,7 +91,7 @@ def test_a_projector_that_is_missing_is_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_k_follows_the_smallest_class_or_is_as_given(run: Path, k: int | None, used: int, note: str) -> None:
-    result = last(knn_eval(str(run), ks=() if k is None else (k,), device="cpu")).result
+    result = evaluated(knn_eval(str(run), ks=() if k is None else (k,), device="cpu")).result
     assert result["k"] == used
     assert note in result["note"]
     assert bool(note) is ("k " in result["note"])
@@ -128,7 +113,7 @@ def test_results_of_other_settings_are_other_files(tmp_path: Path) -> None:
         {"ks": (3,)},
     ]
     for settings in asked:
-        newest = last(knn_eval(str(tmp_path), device="cpu", **settings)).result
+        newest = evaluated(knn_eval(str(tmp_path), device="cpu", **settings)).result
         assert json.loads((folder / "knn.json").read_text())["result"] == newest
     assert len(list(folder.glob("knn-*.json"))) == len(asked) - 1  # the last asks for the same again
 
@@ -152,7 +137,7 @@ def test_an_encoder_below_a_baseline_is_called_so(
 ) -> None:
     write_run(tmp_path, toy_settings())
     below(tmp_path, monkeypatch)
-    advice = last(command(str(tmp_path), baselines=True, device="cpu")).result["advice"]
+    advice = evaluated(command(str(tmp_path), baselines=True, device="cpu")).result["advice"]
     assert advice["worse"]
     assert advice["message"].startswith("Worse than raw pixels (60.0 %)")
     assert advice["next"] == ["sslcli pretrain --gentle"]
@@ -164,13 +149,13 @@ def test_a_schedule_that_was_cut_short_is_named(tmp_path: Path, monkeypatch: pyt
     state["resolved"] = {**state["resolved"], "images": 512}  # two steps an epoch, 200 epochs
     checkpoint.save(tmp_path / "checkpoints", state, keep=2)
     below(tmp_path, monkeypatch)
-    advice = last(knn_eval(str(tmp_path), baselines=True, device="cpu")).result["advice"]
+    advice = evaluated(knn_eval(str(tmp_path), baselines=True, device="cpu")).result["advice"]
     assert "the schedule was cut short at step 7 of 400" in advice["message"]
     assert advice["next"][0] == f"sslcli pretrain --resume --out {tmp_path}"
 
 
 def test_linear_result(run: Path, quick_probe: None) -> None:
-    event = last(linear_eval(str(run), baselines=True, device="cpu"))
+    event = evaluated(linear_eval(str(run), baselines=True, device="cpu"))
     assert event.name == "linear"
     result = event.result
     assert {
@@ -193,7 +178,7 @@ def test_linear_result(run: Path, quick_probe: None) -> None:
     assert result["settings"]["l2"] in result["settings"]["l2_grid"]
     assert json.dumps(result)
     assert list((run / "eval").glob("linear-*.json"))
-    again = last(linear_eval(str(run), device="cpu")).result
+    again = evaluated(linear_eval(str(run), device="cpu")).result
     assert again["top1"] == result["top1"]
     assert again["settings"]["converged"] is False
     assert "the probe had not converged after 500 iterations" in again["note"]
@@ -201,7 +186,7 @@ def test_linear_result(run: Path, quick_probe: None) -> None:
 
 def test_with_a_checkpoint_file_nothing_is_written(run: Path) -> None:
     before = sorted(run.rglob("*"))
-    last(knn_eval(str(run / "checkpoints" / "step_00000007.pt"), device="cpu"))
+    evaluated(knn_eval(str(run / "checkpoints" / "step_00000007.pt"), device="cpu"))
     assert sorted(run.rglob("*")) == before
 
 
@@ -214,7 +199,7 @@ def test_classes_that_are_not_in_the_bank_are_misses(
     for module in (knn_module, linear_module):
         monkeypatch.setattr(module, "open_evaluation", lambda *_, **__: Evaluation(data.bank, queries, "two sets"))
     for command in (knn_eval, linear_eval):
-        result = last(command(str(run), device="cpu")).result
+        result = evaluated(command(str(run), device="cpu")).result
         assert (result["top1"], result["top5"]) == (0, 0)
 
 

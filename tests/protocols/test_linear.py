@@ -25,13 +25,6 @@ from ssl_cli.transfer.sgd_probe import PROTOCOLS, SgdProbe
 from tests.engine.toy_run import toy_settings, write_run
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    write_run(folder, toy_settings())
-    return folder
-
-
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three epochs, of whole numbers of steps or not."""

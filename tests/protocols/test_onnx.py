@@ -1,7 +1,6 @@
 """kNN of an exported file: what the run gives, by the file's own preprocessing; and files that are none."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from onnx import TensorProto, helper
 from ssl_cli.augment import evaluation
 from ssl_cli.augment.sheet import png
 from ssl_cli.errors import CheckpointError
-from ssl_cli.events import Evaluated, Event
 from ssl_cli.exports.onnx import export_run
 from ssl_cli.formats.description import describe_preprocessing
 from ssl_cli.formats.onnx import INPUT
@@ -22,7 +20,7 @@ from ssl_cli.formats.preprocessing import Preprocessing, prepend
 from ssl_cli.protocols.encoder import open_encoder
 from ssl_cli.protocols.knn import knn_eval
 from ssl_cli.protocols.linear import linear_eval
-from tests.engine.toy_run import toy_settings, write_run
+from tests.engine.toy_run import result_of, toy_settings, write_run
 
 FLOAT, UINT8 = KINDS = ("float-nchw", "uint8-nhwc")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -61,12 +59,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def result(events: Iterator[Event]) -> Any:
-    *_, last = events
-    assert isinstance(last, Evaluated)
-    return last.result
-
-
 def quarters(x: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(x, 8).flatten(1)
 
@@ -93,10 +85,10 @@ def test_images_are_prepared_as_the_file_records(tmp_path: Path, kind: str) -> N
 @pytest.mark.parametrize("kind", KINDS)
 def test_knn_and_linear_probe_of_a_file(photos: Path, tmp_path: Path, kind: str) -> None:
     file = str(save(tmp_path / "encoder.onnx", kind))
-    found = result(knn_eval(file, str(photos), ks=(1, 5)))
+    found = result_of(knn_eval(file, str(photos), ks=(1, 5)))
     assert (found["top1"], found["k"], found["step"], found["feature"]) == (1.0, 1, 7, "h")
     assert found["confusion"]["classes"] == ["dark", "light"]
-    assert result(linear_eval(file, str(photos)))["top1"] == 1.0
+    assert result_of(linear_eval(file, str(photos)))["top1"] == 1.0
     assert [path.name for path in tmp_path.iterdir()] == ["encoder.onnx"]
 
 
@@ -108,8 +100,8 @@ def test_an_export_gives_what_its_run_gives(photos: Path, tmp_path: Path, kind: 
     write_run(tmp_path / "run", toy.model_copy(update={"augment": views}))
     file = tmp_path / "encoder.onnx"
     list(export_run(str(tmp_path / "run"), file, input_kind=kind))
-    wanted = result(knn_eval(str(tmp_path / "run"), str(photos), ks=(1, 5), device="cpu"))
-    found = result(knn_eval(str(file), str(photos), ks=(1, 5)))
+    wanted = result_of(knn_eval(str(tmp_path / "run"), str(photos), ks=(1, 5), device="cpu"))
+    found = result_of(knn_eval(str(file), str(photos), ks=(1, 5)))
     for name in ("scores", "per_class", "confusion", "bank", "queries", "step"):
         assert found[name] == wanted[name]
 

@@ -6,15 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.engine.toy_run import toy_settings, write_run
-
-
-@pytest.fixture(scope="package")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    write_run(folder, toy_settings())
-    return folder
-
 
 @pytest.fixture(scope="package")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -3,7 +3,6 @@
 import csv
 import json
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,14 @@ from ssl_cli.cli import main
 from ssl_cli.disk import sha256
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.errors import DivergedError, LockedError, UsageError
-from ssl_cli.events import Encoded, Evaluated, Event, Skipped
+from ssl_cli.events import Encoded, Skipped
 from ssl_cli.vectors import embed as embedding
 from ssl_cli.vectors.embed import embed
 from ssl_cli.vectors.partial import PartialVectors
 from ssl_cli.vectors.stored import read_stored
-from tests.engine.toy_run import toy_settings, write_run
+from tests.engine.toy_run import result_of, toy_settings, write_run
 
 WIDTH = 32
-
-
-def last(events: Iterator[Event]) -> dict[str, Any]:
-    *_, event = events
-    assert isinstance(event, Evaluated)
-    return dict(event.result)
 
 
 def expected(run: Path, photos: Path, feature: str = "h") -> tuple[list[str], torch.Tensor]:
@@ -54,7 +47,7 @@ def table(path: Path) -> list[list[str]]:
 
 def test_rows_are_those_of_the_network_in_the_order_of_the_paths(run: Path, photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "vectors.npy"
-    result = last(embed(str(run), output, str(photos), device="cpu"))
+    result = result_of(embed(str(run), output, str(photos), device="cpu"))
     paths, wanted = expected(run, photos)
     found = np.load(output, allow_pickle=False)
     assert (found.dtype, found.shape) == (np.float32, (10, WIDTH))
@@ -69,7 +62,7 @@ def test_rows_are_those_of_the_network_in_the_order_of_the_paths(run: Path, phot
 
 def test_z_of_length_one_and_h_too_if_asked(run: Path, photos: Path, tmp_path: Path) -> None:
     for name, feature, l2 in (("z", "z", False), ("h", "h", True)):
-        last(embed(str(run), tmp_path / f"{name}.npy", str(photos), feature=feature, l2=l2, device="cpu"))
+        result_of(embed(str(run), tmp_path / f"{name}.npy", str(photos), feature=feature, l2=l2, device="cpu"))
         wanted = torch.nn.functional.normalize(expected(run, photos, feature)[1])
         found = torch.from_numpy(np.load(tmp_path / f"{name}.npy"))
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
@@ -78,7 +71,7 @@ def test_z_of_length_one_and_h_too_if_asked(run: Path, photos: Path, tmp_path: P
 def test_every_format_holds_the_same_numbers(run: Path, photos: Path, tmp_path: Path) -> None:
     for half, dtype in ((False, np.float32), (True, np.float16)):
         for ending in ("npy", "csv", "safetensors"):
-            last(embed(str(run), tmp_path / f"v.{ending}", str(photos), half=half, device="cpu"))
+            result_of(embed(str(run), tmp_path / f"v.{ending}", str(photos), half=half, device="cpu"))
         wanted = np.load(tmp_path / "v.npy")
         assert wanted.dtype == dtype
         head, *rows = table(tmp_path / "v.csv")
@@ -96,7 +89,7 @@ def test_parquet_and_safetensors_in_their_own_libraries(run: Path, photos: Path,
     parquet, safetensors = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("safetensors.numpy")
     for half in (False, True):
         for ending in ("npy", "parquet", "safetensors"):
-            last(embed(str(run), tmp_path / f"v.{ending}", str(photos), half=half, device="cpu"))
+            result_of(embed(str(run), tmp_path / f"v.{ending}", str(photos), half=half, device="cpu"))
         wanted, found = np.load(tmp_path / "v.npy"), parquet.read_table(tmp_path / "v.parquet").to_pydict()
         assert np.array_equal(np.array(found["vector"], wanted.dtype), wanted)
         assert [found["path"], found["label"]] == list(
@@ -116,7 +109,7 @@ def test_groups_are_a_column_of_every_format(run: Path, photos: Path, tmp_path: 
     trained = open_run(str(run), "cpu")
     for ending in ("npy", "csv", "safetensors"):
         output = tmp_path / f"v.{ending}"
-        last(embed(str(run), output, str(listed), device="cpu"))
+        result_of(embed(str(run), output, str(listed), device="cpu"))
         head, *rows = table(tmp_path / ("v.csv" if ending == "csv" else "v.paths.csv"))
         assert head[:3] == ["path", "label", "group"]
         assert [row[:3] for row in rows] == [[path, "a", group] for path, group in zip(paths, groups, strict=True)]
@@ -124,7 +117,7 @@ def test_groups_are_a_column_of_every_format(run: Path, photos: Path, tmp_path: 
         assert np.array_equal(stored.rows, np.load(tmp_path / "v.npy"))
         assert list(stored.names()) == [(path, "a") for path in paths]
     parquet = pytest.importorskip("pyarrow.parquet")
-    last(embed(str(run), tmp_path / "v.parquet", str(listed), device="cpu"))
+    result_of(embed(str(run), tmp_path / "v.parquet", str(listed), device="cpu"))
     found = parquet.read_table(tmp_path / "v.parquet").to_pydict()
     assert list(found) == ["path", "label", "group", "vector"]
     assert found["group"] == groups
@@ -150,7 +143,7 @@ def test_a_stopped_command_continues_where_it_was(
     run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
 ) -> None:
     monkeypatch.setattr(embedding, "PART", 3)
-    last(embed(str(run), tmp_path / "whole.npy", str(photos), device="cpu"))
+    result_of(embed(str(run), tmp_path / "whole.npy", str(photos), device="cpu"))
     output = tmp_path / "v.npy"
     output.write_bytes(b"an earlier file")
     events = embed(str(run), output, str(photos), device="cpu")
@@ -164,7 +157,7 @@ def test_a_stopped_command_continues_where_it_was(
     found = list(embed(str(run), output, str(photos), device="cpu"))
     started = [event.done for event in found if isinstance(event, Encoded)]
     assert started == list(range(3 * done, 10, 3))
-    assert last(iter(found))["continued_at"] == 3 * done
+    assert result_of(iter(found))["continued_at"] == 3 * done
     assert output.read_bytes() == (tmp_path / "whole.npy").read_bytes()
     assert not list(tmp_path.glob(".*"))
 
@@ -176,7 +169,7 @@ def test_other_settings_start_over(run: Path, photos: Path, tmp_path: Path, monk
     for _ in range(3):
         next(events)
     events.close()  # type: ignore[attr-defined]
-    assert last(embed(str(run), output, str(photos), l2=True, device="cpu"))["continued_at"] == 0
+    assert result_of(embed(str(run), output, str(photos), l2=True, device="cpu"))["continued_at"] == 0
     assert np.allclose(np.linalg.norm(np.load(output), axis=1), 1, atol=1e-5)
 
 
@@ -187,7 +180,7 @@ def test_an_image_that_cannot_be_read_has_no_row_and_is_named(run: Path, photos:
     (tmp_path / "set" / "cats d.png").write_bytes(b"no image")
     events = list(embed(str(run), tmp_path / "v.npy", str(tmp_path / "set"), device="cpu"))
     assert [Path(event.path).name for event in events if isinstance(event, Skipped)] == ["cats d.png"]
-    result = last(iter(events))
+    result = result_of(iter(events))
     assert (result["images"], result["unreadable"]) == (9, 1)
     rows = table(tmp_path / "v.paths.csv")[1:]
     assert np.load(tmp_path / "v.npy").shape == (9, WIDTH)
@@ -198,10 +191,10 @@ def test_an_image_that_cannot_be_read_has_no_row_and_is_named(run: Path, photos:
 def test_a_run_on_a_file_of_labels_is_embedded_on_all_its_images(tmp_path: Path, photos: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("cats/c.png\ndogs/c.png\n", encoding="utf-8")
-    named = {"labels": str(labels), "labels_sha256": sha256(labels), "classes": ("cats", "dogs")}
+    named: dict[str, Any] = {"labels": str(labels), "labels_sha256": sha256(labels), "classes": ("cats", "dogs")}
     write_run(tmp_path / "run", toy_settings(source=str(photos), **named))
     labels.unlink()
-    assert last(embed(str(tmp_path / "run"), tmp_path / "v.npy", device="cpu"))["images"] == 10
+    assert result_of(embed(str(tmp_path / "run"), tmp_path / "v.npy", device="cpu"))["images"] == 10
 
 
 def test_rows_that_are_not_finite_are_not_written(run: Path, photos: Path, tmp_path: Path) -> None:

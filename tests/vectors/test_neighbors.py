@@ -2,9 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,19 +11,13 @@ from PIL import Image
 
 from ssl_cli.cli import main
 from ssl_cli.errors import DataError, DivergedError, UsageError
-from ssl_cli.events import Evaluated, Event, Pictured
+from ssl_cli.events import Pictured
 from ssl_cli.vectors import search
 from ssl_cli.vectors.embed import embed
 from ssl_cli.vectors.neighbors import duplicates, neighbors
 from ssl_cli.vectors.request import Search
-from tests.engine.toy_run import toy_settings, write_run
+from tests.engine.toy_run import result_of, toy_settings, write_run
 from tests.vectors.test_embed import expected, table
-
-
-def last(events: Iterator[Event]) -> dict[str, Any]:
-    *_, event = events
-    assert isinstance(event, Evaluated)
-    return dict(event.result)
 
 
 def nearest_by_loop(run: Path, photos: Path, image: Path, feature: str = "h") -> list[tuple[str, float]]:
@@ -43,7 +35,7 @@ def test_the_nearest_are_those_of_the_network(run: Path, photos: Path, tmp_path:
     shutil.copy(image, copy)
     wanted = nearest_by_loop(run, photos, image, feature)
     asked = Search(str(run), str(photos), feature=feature, device="cpu")
-    inside, outside = (last(neighbors(asked, str(name), 9)) for name in (image, copy))
+    inside, outside = (result_of(neighbors(asked, str(name), 9)) for name in (image, copy))
     assert (inside["in_set"], outside["in_set"], inside["images"]) == (True, False, 10)
     assert [one["path"] for one in inside["neighbors"]] == [path for path, _ in wanted]
     assert [one["rank"] for one in inside["neighbors"]] == list(range(1, 10))
@@ -61,13 +53,13 @@ def test_an_image_of_the_set_is_found_by_any_of_its_names(
     monkeypatch.chdir(photos / "cats")
     asked = Search(str(run), "..", device="cpu")
     for name in ("c.png", "./c.png", "../cats/c.png", str(photos / "cats" / "c.png")):
-        found = last(neighbors(asked, name, 10))
+        found = result_of(neighbors(asked, name, 10))
         assert found["in_set"]
         assert len(found["neighbors"]) == 9
 
 
 def test_an_image_without_a_file_is_found_by_its_name(run: Path) -> None:
-    found = last(neighbors(Search(str(run), device="cpu"), "shapes:train[3]", 5))
+    found = result_of(neighbors(Search(str(run), device="cpu"), "shapes:train[3]", 5))
     assert found["in_set"]
     assert len(found["neighbors"]) == 5
     assert found["images"] == 64
@@ -86,7 +78,7 @@ def stored(run: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) ->
         pass
     for ending in endings:
         for name, half in (("v", False), ("half", True)):
-            last(embed(str(run), folder / f"{name}.{ending}", str(photos), half=half, l2=half, device="cpu"))
+            result_of(embed(str(run), folder / f"{name}.{ending}", str(photos), half=half, l2=half, device="cpu"))
     return folder
 
 
@@ -95,11 +87,11 @@ def test_stored_rows_give_the_same_neighbours(run: Path, photos: Path, stored: P
     if ending == "parquet":
         pytest.importorskip("pyarrow")
     image = str(photos / "cats" / "a, b.png")
-    wanted = last(neighbors(Search(str(run), str(photos), device="cpu"), image))
-    found = last(neighbors(Search(str(run), vectors=stored / f"v.{ending}", device="cpu"), image))
+    wanted = result_of(neighbors(Search(str(run), str(photos), device="cpu"), image))
+    found = result_of(neighbors(Search(str(run), vectors=stored / f"v.{ending}", device="cpu"), image))
     assert found["neighbors"] == wanted["neighbors"]
     assert found["vectors"] == str(stored / f"v.{ending}")
-    half = last(neighbors(Search(str(run), vectors=stored / f"half.{ending}", device="cpu"), image))
+    half = result_of(neighbors(Search(str(run), vectors=stored / f"half.{ending}", device="cpu"), image))
     values = [[one["similarity"] for one in result["neighbors"]] for result in (half, wanted)]
     assert values[0] == pytest.approx(values[1], abs=2e-3)
 
@@ -186,19 +178,19 @@ def test_duplicates_are_found_in_a_set_and_in_its_stored_rows(
     run: Path, copies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr(search, "BLOCK", block)
-    last(embed(str(run), tmp_path / "v.csv", str(copies), device="cpu"))
+    result_of(embed(str(run), tmp_path / "v.csv", str(copies), device="cpu"))
     for asked in (
         Search(str(run), str(copies), device="cpu"),
         Search(str(run), vectors=tmp_path / "v.csv", device="cpu"),
     ):
-        found = last(duplicates(asked, 1.0))
+        found = result_of(duplicates(asked, 1.0))
         pairs = {(pair["first"], pair["second"], *pair["labels"]) for pair in found["pairs"]}
         assert pairs == {
             (str(copies / "cats" / "c.png"), str(copies / "dogs" / "copy.png"), "cats", "dogs"),
             (str(copies / "dogs" / "e.png"), str(copies / "dogs" / "f.png"), "dogs", "dogs"),
         }
         assert (found["count"], found["paired"], found["images"]) == (2, 4, 12)
-    assert last(duplicates(asked, -1.0))["count"] == 12 * 11 // 2
+    assert result_of(duplicates(asked, -1.0))["count"] == 12 * 11 // 2
 
 
 def test_the_sheet_shows_the_image_and_its_neighbours(run: Path, photos: Path, tmp_path: Path) -> None:
@@ -207,7 +199,7 @@ def test_the_sheet_shows_the_image_and_its_neighbours(run: Path, photos: Path, t
     image = photos / "cats" / "c.png"
     events = list(neighbors(asked, str(image), 7))
     (row,) = [event for event in events if isinstance(event, Pictured)]
-    first = last(iter(events))["neighbors"][0]
+    first = result_of(iter(events))["neighbors"][0]
     assert [tile.title for tile in row.tiles][:2] == ["query", f"1   {first['similarity']:.3f}"]
     assert row.tiles[1].caption == f"{first['label']}: {Path(first['path']).name}"
     for tile, path in zip(row.tiles, [image, first["path"]], strict=False):
@@ -225,7 +217,7 @@ def test_a_picture_that_cannot_be_read_is_empty_on_the_sheet(
     shutil.copy(photos / "cats" / "c.png", moved)
     gone = tmp_path / "photos"
     shutil.copytree(photos, gone)
-    last(embed(str(run), tmp_path / "v.npy", str(gone), device="cpu"))
+    result_of(embed(str(run), tmp_path / "v.npy", str(gone), device="cpu"))
     shutil.rmtree(gone)
     asked = Search(str(run), vectors=tmp_path / "v.npy", device="cpu", sheet=tmp_path / "s.png")
     (row,) = [event for event in neighbors(asked, str(moved), 3) if isinstance(event, Pictured)]
