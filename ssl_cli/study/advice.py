@@ -21,11 +21,14 @@ def warnings(summary: Summary) -> list[str]:
 
 
 def advice(summary: Summary) -> str:
-    """Return one sentence or two: which arm suits these images on this machine, or what would distinguish them."""
+    """Return one sentence or two: which arm suits these images on this machine, or what would distinguish them.
+
+    Of arms in groups there is a line for each group.
+    """
     if summary.is_cost:
         return _costs(summary)
-    said = {group: _advice(summary, group) for group in summary.groups}
-    return " ".join(f"{group[0].upper()}{group[1:]}: {words}" if group else words for group, words in said.items())
+    said = {group: _advice(summary, group).strip() for group in summary.groups}
+    return "\n".join(f"{group[0].upper()}{group[1:]}: {words}" if group else words for group, words in said.items())
 
 
 def _advice(summary: Summary, group: str) -> str:

@@ -113,7 +113,7 @@ def _intervals(figure_kind: Any, summary: Summary) -> Any:
 
 def _by_labels(figure_kind: Any, summary: Summary) -> Any:
     """Draw the accuracy against the labels, a line for each way to use them; of the smaller network dashed."""
-    figure = figure_kind(figsize=(7.5, 4.6), layout="constrained")
+    figure = figure_kind(figsize=(8.5, 5.4), layout="constrained")
     panel, place = figure.subplots(), {group: number for number, group in enumerate(summary.groups)}
     rows = [row for row in summary.rows if summary.quality in row.means and row.arm.group]
     kinds = dict.fromkeys(kind_of(row.arm.name) for row in rows)

@@ -92,7 +92,8 @@ def lines(book: Book, folder: Path) -> Iterator[str]:
     yield from _fronts(summary)
     for words in warnings(summary):
         yield f"{'warning':<{LABEL}}{words}"
-    yield f"{'advice':<{LABEL}}{advice(summary)}"
+    for words in advice(summary).splitlines():
+        yield f"{'advice':<{LABEL}}{words}"
     for result in book.results:
         if result.reason:
             yield f"{'ended':<{LABEL}}{result.arm}, seed {result.seed}: {result.state}: {safe(result.reason)}"

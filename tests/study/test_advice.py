@@ -103,6 +103,7 @@ def test_arms_are_compared_with_those_of_the_same_labels() -> None:
     assert both.row("scratch-100pct").against is None
     words = advice(both)
     assert "1 % of the labels: On these images and this machine take layer1-1pct: +20.0" in words
+    assert words.count("\n") == 1  # a line for each group
     assert "All labels: layer1-100pct and linear-100pct are not distinguishable here" in words
 
 

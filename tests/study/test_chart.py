@@ -2,14 +2,16 @@
 
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from ssl_cli.study.book import Result
 from ssl_cli.study.chart import draw
 from ssl_cli.study.summary import Summary
-from tests.study.books import CLEAR, TWO, book, planned, with_results
+from tests.study.books import CLEAR, ROAD, TWO, book, planned, with_results
 
 
 @pytest.mark.slow
@@ -18,7 +20,11 @@ def test_each_kind_of_study_is_a_png_and_an_svg(tmp_path: Path) -> None:
     names = ("crop-jitter", "crop", "jitter")
     pairs = with_results(book(*map(planned, names), study="augmentations"), {name: {0: 0.4} for name in names})
     heads = with_results(book(planned("a"), planned("b"), study="simclr-head"), {"a": {0: 0.4, 1: 0.5}, "b": {0: 0.1}})
-    for number, found in enumerate((CLEAR, heads, pairs)):
+    all_labels = replace(ROAD.arms[1], name="scratch-100pct", group="all labels")
+    road = replace(ROAD, arms=(*ROAD.arms, all_labels))
+    for name in ("scratch-1pct", "layer1-1pct", "scratch-100pct"):
+        road = road.with_result(Result(name, 0, "finished", numbers={"classifier": 0.4}))
+    for number, found in enumerate((CLEAR, heads, pairs, road)):
         place = tmp_path / str(number)
         place.mkdir()
         png, svg = draw(Summary(found), place)
