@@ -65,7 +65,9 @@ def test_the_side_of_a_folder_s_images_is_read_from_their_headers(tmp_path: Path
     os.mkfifo(tmp_path / "pipe.png")  # which nobody writes to
     paths = sorted(map(str, tmp_path.iterdir()))
     assert median_side(of_paths("list", [path for path in paths if not path.endswith("npy")], [-1] * 6)) == 65
-    assert median_side(of_paths("list", [path for path in paths if path.endswith("npy")], [-1] * 4, channels=6), 6) == 70
+    assert (
+        median_side(of_paths("list", [path for path in paths if path.endswith("npy")], [-1] * 4, channels=6), 6) == 70
+    )
     assert median_side(of_paths("list", [str(tmp_path / "pipe.png")], [-1])) is None
 
 
