@@ -8,15 +8,16 @@ from ssl_cli.study.summary import QUALITIES, RIVALRY, Row, Summary
 
 
 def warnings(summary: Summary) -> list[str]:
-    """Return a sentence on the arms that had less of the machine than others in the same time, if there are any."""
+    """Return a sentence on the arms that had less compute than others where time counts, if there are any."""
     arms = dict.fromkeys(run.arm for run in summary.short)
     if not arms:
         return []
-    worst = min(summary.short, key=lambda run: run.share / run.most)
+    worst = min(summary.short, key=lambda run: run.had / run.most)
+    of = "the cores" if summary.is_cost else "what the given time is worth on an idle machine"
     return [
-        f"The machine was busy: {', '.join(arms)} had less of it than other arms of the same seed "
-        f"({worst.arm}, seed {worst.seed}: {worst.share:.0%} of the cores against {worst.most:.0%}), so their time "
-        "is not equal. Run the study again with another --out while nothing else runs."
+        f"The machine was busy: {', '.join(arms)} had less compute than other arms of the same seed "
+        f"({worst.arm}, seed {worst.seed}: {worst.had:.0%} of {of}, against {worst.most:.0%}). "
+        "Run the study again with another --out while nothing else runs."
     ]
 
 
@@ -40,7 +41,7 @@ def _advice(summary: Summary, group: str) -> str:
         return f"Only {best[0].arm.name} has a result: there is nothing to compare it with."
     one, two = best[0].arm.name, best[1].arm.name
     if {one, two} & {run.arm for run in summary.short}:
-        return f"{one} and {two} are not comparable: they had the same time, but not the same of the machine."
+        return f"{one} and {two} are not comparable: they did not have the same compute, see the warning."
     found = summary.difference(one, two)
     if found is None:
         return f"{one} has the best {QUALITIES[summary.quality]} so far; runs to compare it with are missing."

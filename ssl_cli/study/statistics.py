@@ -18,7 +18,7 @@ MOST_SEEDS = 100
 """Seeds beyond which it is not said how many would distinguish two arms."""
 
 APART = 0.15
-"""Part of the share of the machine by which two runs may differ and still count as having had equal time."""
+"""Part by which the compute of two runs may differ that still counts as equal."""
 
 Values = Mapping[str, Mapping[int, float]]
 """A measurement of each arm, by seed."""
@@ -35,11 +35,11 @@ class Mean:
 
 @dataclass(frozen=True)
 class Short:
-    """A run that had clearly less of the machine than another one of its seed: `share` of it, against `most`."""
+    """A run that had clearly less compute than another one of its seed, in the same time: `had`, against `most`."""
 
     arm: str
     seed: int
-    share: float
+    had: float
     most: float
 
 
@@ -123,22 +123,22 @@ def _quantile(arms: int, seeds: int) -> float:
     return float(studentized_range.ppf(LEVEL, arms, (arms - 1) * (seeds - 1)))
 
 
-def short_of_machine(shares: Values, apart: float = APART) -> list[Short]:
-    """Return the runs whose time was not equal: each had less of the machine than another of its seed, by `apart`.
+def short_of_compute(compute: Values, apart: float = APART) -> list[Short]:
+    """Return the runs whose compute was not equal: each had less than another one of its seed, by `apart`.
 
     Seeds are not compared with each other: what all runs of one had less of is taken out with its mean.
 
     Args:
-        shares: of the machine that each run had, 0 to 1; runs of which it is not known are absent.
-        apart: the part of the larger share by which the smaller one may be below.
+        compute: of each run, in any unit; runs of which it is not known are absent.
+        apart: the part of the larger one by which the smaller one may be below.
     """
-    seeds = sorted({seed for by_seed in shares.values() for seed in by_seed})
-    most = {seed: max(by_seed[seed] for by_seed in shares.values() if seed in by_seed) for seed in seeds}
+    seeds = sorted({seed for by_seed in compute.values() for seed in by_seed})
+    most = {seed: max(by_seed[seed] for by_seed in compute.values() if seed in by_seed) for seed in seeds}
     return [
-        Short(arm, seed, share, most[seed])
-        for arm, by_seed in shares.items()
-        for seed, share in sorted(by_seed.items())
-        if share < (1 - apart) * most[seed]
+        Short(arm, seed, had, most[seed])
+        for arm, by_seed in compute.items()
+        for seed, had in sorted(by_seed.items())
+        if had < (1 - apart) * most[seed]
     ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ssl_cli.study.book import SHARE, Book, Planned
-from ssl_cli.study.statistics import Difference, Mean, Short, difference, front, mean, short_of_machine
+from ssl_cli.study.statistics import Difference, Mean, Short, difference, front, mean, short_of_compute
 from ssl_cli.study.table import STUDIES
 
 QUALITIES = {"classifier": "classifier", "knn": "kNN", "linear": "linear", "consistency": "consistency"}
@@ -99,9 +99,26 @@ class Summary:
 
     @cached_property
     def short(self) -> list[Short]:
-        """Return the runs that had less of the machine than others of their seed, where equal time is what counts."""
-        of_time = self.is_cost or self.book.about.equal == "time"
-        return short_of_machine(self.book.values(SHARE)) if of_time else []
+        """Return the runs that had less compute than others of their seed, where time is what counts.
+
+        The compute of a run is the time that it took, times the share of the cores that other programs left to it, as a
+        part of the time that it was given. Costs are by image: of these runs it is that share.
+        """
+        shares, seconds, about = self.book.values(SHARE), self.book.values("seconds"), self.book.about
+        if self.is_cost:
+            return short_of_compute(shares)
+        if about.equal != "time":
+            return []
+        return short_of_compute(
+            {
+                arm.name: {
+                    seed: share * seconds[arm.name][seed] / (arm.share * about.unit)
+                    for seed, share in shares[arm.name].items()
+                    if seed in seconds[arm.name]
+                }
+                for arm in self.book.arms
+            }
+        )
 
     @property
     def n(self) -> int:

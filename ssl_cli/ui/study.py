@@ -271,7 +271,7 @@ def document(book: Book, folder: Path) -> dict[str, Any]:
             f"{quality} against {cost}": summary.front(cost, quality) for quality in summary.qualities for cost in COSTS
         },
         "warnings": warnings(summary),
-        "short of the machine": [asdict(run) for run in summary.short],
+        "short of compute": [asdict(run) for run in summary.short],
         "papers": [
             {"source": p.source, "setting": p.setting, **p.arms, **p.others} for p in PAPERS.get(book.asked.name, ())
         ],

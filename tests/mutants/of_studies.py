@@ -93,11 +93,19 @@ MUTANTS = [
     ),
     Mutant(
         None,
-        "the-share-of-the-machine-is-compared-with-all-of-it",
+        "compute-is-compared-with-an-idle-machine-s",
         STATISTICS,
-        "if share < (1 - apart) * most[seed]",
-        "if share < 1 - apart",
+        "if had < (1 - apart) * most[seed]",
+        "if had < 1 - apart",
         INTERVALS,
+    ),
+    Mutant(
+        None,
+        "equal-time-counts-as-equal-compute",
+        SUMMARY,
+        "seed: share * seconds[arm.name][seed] / ",
+        "seed: share / ",
+        ADVISED,
     ),
     Mutant(
         None,

@@ -16,7 +16,7 @@ from ssl_cli.study.statistics import (
     half_width,
     mean,
     residual_variance,
-    short_of_machine,
+    short_of_compute,
 )
 
 ONE, OTHER = [0.41, 0.45, 0.40, 0.44], [0.40, 0.43, 0.41, 0.42]
@@ -122,7 +122,7 @@ def test_the_front_is_what_nothing_cheaper_reaches() -> None:
     [
         ({"a": {0: 1.0}, "b": {0: 0.86}}, []),
         ({"a": {0: 1.0}, "b": {0: 0.84}}, [("b", 0, 0.84, 1.0)]),
-        ({"a": {0: 0.5}, "b": {0: 0.43}}, []),  # a part of the larger share, not of the machine
+        ({"a": {0: 0.5}, "b": {0: 0.43}}, []),  # a part of the larger one
         ({"a": {0: 0.5}, "b": {0: 0.42}}, [("b", 0, 0.42, 0.5)]),
         ({"a": {0: 1.0, 1: 0.4}, "b": {0: 0.98, 1: 0.41}}, []),  # a seed for which the machine was busy all along
         ({"a": {0: 1.0, 1: 0.5}, "b": {0: 0.5, 1: 1.0}}, [("a", 1, 0.5, 1.0), ("b", 0, 0.5, 1.0)]),
@@ -131,7 +131,7 @@ def test_the_front_is_what_nothing_cheaper_reaches() -> None:
         ({}, []),
     ],
 )
-def test_runs_that_had_less_of_the_machine_are_found(
+def test_runs_that_had_less_compute_are_found(
     shares: dict[str, dict[int, float]], short: list[tuple[str, int, float, float]]
 ) -> None:
-    assert short_of_machine(shares) == [Short(*values) for values in short]
+    assert short_of_compute(shares) == [Short(*values) for values in short]
