@@ -148,8 +148,8 @@ def root(
     """Contrastive self-supervised pretraining of image encoders."""
     if not {"--help", "-h"} & {*(ctx.obj or ())} and ctx.invoked_subcommand is not None:
         _require_current_directory()
-    if not world().is_rank_zero and ctx.invoked_subcommand not in TRAINING:
-        raise typer.Exit  # of several processes, only training is for more than the first
+    if not world().is_rank_zero and ctx.invoked_subcommand not in (*TRAINING, "embed"):
+        raise typer.Exit  # what is not shared by several ranks is for rank 0 alone
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
@@ -184,7 +184,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Interrupted as stop:
-        return _stopped(stop, as_json="--json" in words)
+        return _stopped(stop, words)
     except Exception as error:
         if "--debug" in words or os.environ.get("SSLCLI_DEBUG", "0") != "0":
             _show_traceback()
@@ -214,10 +214,11 @@ def _reader_left() -> int:
     return DONE
 
 
-def _stopped(stop: Interrupted, *, as_json: bool) -> int:
+def _stopped(stop: Interrupted, words: Sequence[str]) -> int:
     """Report a run that was stopped before its first step, or twice; at a step's end the run reports it itself."""
-    if as_json and world().is_rank_zero:
-        return _write_error(stop.code, f"Stopped: {stop.reason}.", "Continue with --resume.")
+    if "--json" in words and world().is_rank_zero:
+        again = "Run the same command again." if "embed" in words[:1] else "Continue with --resume."
+        return _write_error(stop.code, f"Stopped: {stop.reason}.", again)
     if world().is_rank_zero:
         sys.stderr.write(f"stopped: {stop.reason}\n")
     return stop.code

@@ -208,6 +208,15 @@ def broadcast_bytes(data: bytes | None) -> bytes:
     return objects[0]
 
 
+def gather_bytes(data: bytes) -> list[bytes]:
+    """Return the bytes of every rank, in rank order, on rank 0, and none on the others; wait as long as it takes."""
+    if world_size() == 1:
+        return [data]
+    gathered = [b""] * world_size() if rank() == 0 else None
+    _interruptible(lambda: dist.gather_object(data, gathered, dst=0, group=control_group))
+    return gathered or []
+
+
 def all_gather_bytes(data: bytes) -> list[bytes]:
     """Return the bytes of every rank, in rank order."""
     gathered = [data] * world_size()

@@ -56,6 +56,10 @@ class NoLabelsError(DataError):
     """Images without labels, where an evaluation needs them."""
 
 
+class NothingReadError(DataError):
+    """Images of which none can be read."""
+
+
 class CheckpointError(SslcliError):
     """A checkpoint or model file that is damaged, foreign or fails its check."""
 

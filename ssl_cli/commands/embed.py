@@ -1,5 +1,6 @@
 """`sslcli embed`: a vector for each image, in a file for other programs."""
 
+from collections import deque
 from pathlib import Path
 from typing import Annotated
 
@@ -7,10 +8,13 @@ import typer
 
 from ssl_cli.commands import options
 from ssl_cli.commands.knn_eval import Feature, require_feature
+from ssl_cli.errors import DONE
+from ssl_cli.world import world
 
 EPILOG = options.examples(
     "A row for each image, and their paths: sslcli embed runs/photos photos/ -o vectors.npy",
     "For search by cosine, in half the space: sslcli embed runs/photos photos/ --l2 --half -o vectors.safetensors",
+    "On two GPUs, or in two processes: sslcli embed runs/photos photos/ --devices 2 -o vectors.npy",
     "A table with path, label and vector: sslcli embed runs/photos photos/ -o vectors.csv",
     "With a column group: sslcli embed runs/photos photos/ --group-by '{parent}' -o vectors.csv",
 )
@@ -37,6 +41,10 @@ L2 = Annotated[
     bool,
     typer.Option("--l2", metavar=options.SWITCH, help="Divide rows by their length.", rich_help_panel=options.OUTPUT),
 ]
+Devices = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=1024, help="GPUs or processes (default: 1)", rich_help_panel=options.HARDWARE),
+]
 Half = Annotated[
     bool, typer.Option("--half", metavar=options.SWITCH, help="Write float16.", rich_help_panel=options.OUTPUT)
 ]
@@ -53,6 +61,7 @@ GroupBy = Annotated[
 
 
 def embed(
+    ctx: typer.Context,
     run: options.Run,
     output: Output,
     data: Images = None,
@@ -63,17 +72,23 @@ def embed(
     group_by: GroupBy = None,
     download: options.Download = None,
     device: options.Device = None,
+    devices: Devices = None,
     method: options.RunMethod = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
     """Write a vector for each image: the run's representation h, or its embedding z."""
-    from ssl_cli.commands.preflight import evaluation
+    from ssl_cli.commands.preflight import evaluation, ranks
     from ssl_cli.vectors.request import check
 
     require_feature(feature)
     check(output)
+    ranks(devices, data or ())
     hardware, machine = evaluation(run, data, None, device=device, download=download, method=method, group_by=group_by)
+    if devices is not None and devices > 1 and world().size == 1:
+        from ssl_cli.engine.workers.launch import launch
+
+        return launch(ctx.obj, devices, device=hardware, out=output)
     from ssl_cli.ui.sinks import present
     from ssl_cli.vectors.embed import embed as make  # imports torch: after the arguments are validated
 
@@ -81,4 +96,7 @@ def embed(
         run, output, options.places(data), feature=feature, l2=l2, half=half, limit=limit, device=hardware,
         method=method, machine=machine,
     )  # fmt: skip
+    if not world().is_rank_zero:
+        deque(events, maxlen=0)
+        return DONE
     return present("embed", events, as_json=json)

@@ -36,13 +36,7 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
 
     if dry_run and resume:
         raise UsageError(*PLAN_OR_RESUME)
-    here = world()
-    if devices is not None and here.size > 1 and not here.launched and devices != here.size:
-        raise UsageError(
-            f"--devices {devices}, but another launcher has started {here.size} ranks.", "Leave --devices out."
-        )
-    if STDIN in settings.data.places and max(devices or 1, here.size) > 1:
-        raise UsageError("DATA is -, which one process alone can read.", "Write the list to a file, and give that.")
+    ranks(devices, settings.data.places)
     out = settings.run.out
     refuse_unfit(None if out is None else Path(out), resume=resume, overwrite=overwrite)
     require_data(settings.data)
@@ -51,6 +45,21 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
     require_installed(settings.run.trackers)
     if settings.model.init_from is not None:
         require_run(str(expanded(settings.model.init_from)))
+
+
+def ranks(devices: int | None, places: Sequence[str]) -> None:
+    """Refuse several ranks where another launcher has started others, or one process alone can read the images.
+
+    Raises:
+        UsageError: neither works.
+    """
+    here = world()
+    if devices is not None and here.size > 1 and not here.launched and devices != here.size:
+        raise UsageError(
+            f"--devices {devices}, but another launcher has started {here.size} ranks.", "Leave --devices out."
+        )
+    if STDIN in places and max(devices or 1, here.size) > 1:
+        raise UsageError("DATA is -, which one process alone can read.", "Write the list to a file, and give that.")
 
 
 def starting(params: Mapping[str, Any], run: str | None, request: "Request", *, plan_alone: bool) -> None:

@@ -14,6 +14,17 @@ def too_many(bad: int, images: int) -> bool:
     return bad == images or bad > max(FEW, FRACTION * images)
 
 
+def require_few(bad: int, images: int, name: str, last: str = "") -> None:
+    """Refuse so many bad images in a set of this name; `last` says which is the last one, and why.
+
+    Raises:
+        DataError: they are too many.
+    """
+    if too_many(bad, images):
+        what = f"{bad} of {images} images of {shown(name)} cannot be read{last and f'; the last one, {last}'}."
+        raise DataError(what, f"At most {FRACTION:.0%} are skipped; repair or remove them.")
+
+
 class BadImages:
     """Record the bad images of a source by index; `skipped` holds one event each until the engine removes it.
 
@@ -39,13 +50,8 @@ class BadImages:
             return
         self._indices.add(index)
         self.skipped.append(Skipped(step=step, path=self.source.path(index), reason=reason))
-        bad, whole = len(self._indices), len(self.source)
         if not self._skips:
             what = f"{shown(self.source.path(index))} cannot be read: {reason}."
             raise DataError(what, "Repair or remove it, or pass --on-bad-image skip.")
-        if too_many(bad, whole):
-            raise DataError(
-                f"{bad} of {whole} images of {shown(self.source.name)} cannot be read; the last one, "
-                f"{shown(self.source.path(index))}: {reason}.",
-                f"At most {FRACTION:.0%} are skipped; repair or remove them.",
-            )
+        last = f"{shown(self.source.path(index))}: {reason}"
+        require_few(len(self._indices), len(self.source), self.source.name, last)

@@ -100,10 +100,10 @@ def _encoded(asked: Map, trained: Trained, settings: Settings, source: Source) -
 
     def keep(images: Tensor, h: Tensor) -> None:
         index.append(images)
-        rows.append(finished(h, l2=False, half=False))
+        rows.append(h)
 
     with evaluating(trained.objective):
-        yield from encode_parts(keep, trained, settings, source, asked.feature, chosen)
+        yield from encode_parts(keep, trained, settings, source, asked.feature, chosen, finished)
     found = _Points(torch.cat(index), torch.cat(rows))
     if len(found.index) < FEWEST:
         what = f"{shown(source.name)} holds {len(found.index)} image that can be read, and a map takes two at least."

@@ -1,6 +1,7 @@
 """A vector for each image of a data set, by the encoder of a run, into one file."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,18 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_cli import distributed
 from ssl_cli.config.images import with_data
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.bad import require_few
 from ssl_cli.data.fingerprint import record_of
 from ssl_cli.data.source import Source, groups_of
 from ssl_cli.data.sources import open_pretraining
-from ssl_cli.data.split import subset
 from ssl_cli.engine.evaluation.features import Encoder, Trained, encode, open_run
-from ssl_cli.errors import DivergedError
+from ssl_cli.errors import DivergedError, NothingReadError
 from ssl_cli.events import Encoded, Evaluated, Event, Skipped, Warned
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.registry import H, Z
 from ssl_cli.vectors.partial import PartialVectors
+from ssl_cli.vectors.ranks import Part, agreed, gathered, joined
 from ssl_cli.vectors.request import check
 from ssl_cli.vectors.write import write_vectors
 
@@ -36,7 +39,9 @@ def embed(
 ) -> Iterator[Event]:  # fmt: skip
     """Write a row of h or z for each image, in the order of the images; the last event is `Evaluated` named `embed`.
 
-    Stopped at any point, the same call continues where it was; until `output` is written, its rows are in its folder.
+    Several ranks encode parts in turns, into the file that one would write; rank 0 alone yields events. Stopped at any
+    point, the same call continues where it was, with any number of ranks; until `output` is written, its rows are in
+    its folder.
 
     Args:
         run: run folder or checkpoint file.
@@ -54,25 +59,33 @@ def embed(
         SslcliError: no such run or images, rows that are not finite, or a disk that cannot be written.
     """
     check(output)
-    trained = open_run(run, device, method, projector=feature == Z)
-    settings = with_data(trained.settings, data, None, limit, machine)
-    source = open_images(settings)
-    yield from (Warned(step=trained.step, message=note) for note in trained.notes)
-    identity = identity_of(trained, settings, source, feature, l2=l2, half=half)
-    with evaluating(trained.objective):
-        width = width_of(trained, settings, feature)
-        with PartialVectors(output, identity, width, "<f2" if half else "<f4") as vectors:
-            began, before = time.monotonic(), len(vectors)
-            yield from append_rows(vectors, trained, settings, source, feature, l2=l2, half=half)
-            seconds, made = time.monotonic() - began, len(vectors) - before
-            files = write_vectors(output, vectors, *columns_of(source), identity)
-            result = {
-                "path": str(output), "files": [str(file) for file in files], "images": len(vectors), "width": width,
-                "feature": feature, "l2": l2, "dtype": "float16" if half else "float32", "data": source.name,
-                "unreadable": len(source) - len(vectors), "continued_at": before, "seconds": seconds,
-                "rate": made / max(seconds, 1e-9), "step": trained.step,
-            }  # fmt: skip
-            vectors.remove()
+    with joined(device) as own:
+        trained = open_run(run, own, method, projector=feature == Z)
+        settings = with_data(trained.settings, data, None, limit, machine)
+        source = open_images(settings)
+        identity = identity_of(trained, settings, source, feature, l2=l2, half=half)
+        with evaluating(trained.objective):
+            if distributed.rank():
+                rows = append_rows(None, trained, settings, source, feature, agreed(identity, 0), l2=l2, half=half)
+                deque(rows, maxlen=0)
+                return
+            yield from (Warned(step=trained.step, message=note) for note in trained.notes)
+            width = width_of(trained, settings, feature)
+            with PartialVectors(output, identity, width, "<f2" if half else "<f4") as vectors:
+                start = vectors.next_index // PART * PART  # a part has the same images in any process
+                vectors.cut(start)
+                began, before = time.monotonic(), len(vectors)
+                start = agreed(identity, start)
+                yield from append_rows(vectors, trained, settings, source, feature, start, l2=l2, half=half)
+                seconds, made = time.monotonic() - began, len(vectors) - before
+                files = write_vectors(output, vectors, *columns_of(source), identity)
+                result = {
+                    "path": str(output), "files": [str(file) for file in files], "images": len(vectors), "width": width,
+                    "feature": feature, "l2": l2, "dtype": "float16" if half else "float32", "data": source.name,
+                    "unreadable": len(source) - len(vectors), "continued_at": before, "seconds": seconds,
+                    "rate": made / max(seconds, 1e-9), "step": trained.step,
+                }  # fmt: skip
+                vectors.remove()
     yield Evaluated(step=trained.step, name="embed", result=result)
 
 
@@ -105,46 +118,67 @@ def width_of(trained: Trained, settings: Settings, feature: str) -> int:
 
 
 def append_rows(
-    vectors: PartialVectors, trained: Trained, settings: Settings, source: Source, feature: str, *, l2: bool = False,
-    half: bool = False,
+    vectors: PartialVectors | None, trained: Trained, settings: Settings, source: Source, feature: str, start: int = 0,
+    *, l2: bool = False, half: bool = False,
 ) -> Iterator[Event]:  # fmt: skip
-    """Append a row of each image behind the last one that has one; yield the events of `encode_parts`.
+    """Append a row of each image from number `start` on; yield the events of `encode_parts`.
+
+    On ranks above 0 `vectors` is None: what they encode is appended by rank 0.
 
     Raises:
         SslcliError: as `embed`.
     """
 
     def keep(index: Tensor, rows: Tensor) -> None:
-        vectors.append(index.numpy(), finished(rows, l2=l2, half=half).numpy())
+        assert vectors is not None
+        vectors.append(index.numpy(), rows.numpy())
 
-    left = torch.arange(vectors.next_index, len(source))
-    yield from encode_parts(keep, trained, settings, source, feature, left, done=vectors.next_index)
+    finish, left = partial(finished, l2=l2, half=half), torch.arange(start, len(source))
+    yield from encode_parts(keep, trained, settings, source, feature, left, finish, done=start)
 
 
 def encode_parts(
     keep: Callable[[Tensor, Tensor], object], trained: Trained, settings: Settings, source: Source, feature: str,
-    chosen: Tensor, *, done: int = 0,
+    chosen: Tensor, finish: Callable[[Tensor], Tensor], *, done: int = 0,
 ) -> Iterator[Event]:  # fmt: skip
-    """Encode images in their order, a part at a time; yield `Encoded` before each part, and `Skipped`.
+    """Encode images in their order, a part at a time on each rank; yield `Encoded` before each round, and `Skipped`.
 
     Args:
-        keep: called with the images of a part that could be read, int64 `(M,)`, and their rows `(M,F)`.
+        keep: called on rank 0 with the images of a part that could be read, int64 `(M,)`, and their rows `(M,F)`.
         trained: the run; its objective is in evaluation mode.
         settings: of the images.
         source: of the images.
         feature: `h` or `z`.
         chosen: the images, int64 `(N,)`, in ascending order.
+        finish: converts rows to what is kept.
         done: images that were encoded before.
+
+    Raises:
+        DataError: too many images cannot be read.
     """
     place, encoder = next(trained.objective.parameters()).device, encoder_of(trained, feature)
-    for start in range(0, len(chosen), PART):
-        yield Encoded(step=trained.step, done=done + start, of=done + len(chosen))
-        images = chosen[start : start + PART]
-        part = encode({H: encoder}, subset(source, images), settings, device=place, precision=trained.precision)
-        encoded = images[part.index]
-        keep(encoded, part.h[H])
-        for index in sorted({*images.tolist()} - {*encoded.tolist()}):
-            yield Skipped(step=trained.step, path=source.path(index), reason="it cannot be read")
+
+    def encoded(images: Tensor) -> Part:
+        try:
+            part = encode(
+                {H: encoder}, source, settings, device=place, precision=trained.precision, indices=images
+            )  # fmt: skip
+        except NothingReadError:
+            return Part(images, images[:0], torch.empty(0))
+        return Part(images, part.index, finish(part.h[H]))
+
+    bad = 0
+    parts = torch.split(chosen, PART) if len(chosen) else ()
+    for first in range(0, len(parts), distributed.world_size()):
+        yield Encoded(step=trained.step, done=done + first * PART, of=done + len(chosen))
+        own = first + distributed.rank()
+        for part in gathered(encoded(parts[own]) if own < len(parts) else None):
+            if len(part.index):
+                keep(part.index, part.rows)
+            for index in sorted({*part.images.tolist()} - {*part.index.tolist()}):
+                yield Skipped(step=trained.step, path=source.path(index), reason="it cannot be read")
+            bad += len(part.images) - len(part.index)
+            require_few(bad, done + len(chosen), source.name)
 
 
 def named(source: Source, index: int) -> tuple[str, str]:
@@ -165,7 +199,7 @@ def columns_of(source: Source) -> tuple[tuple[str, ...], Callable[[int], tuple[s
     return ("path", "label", "group"), lambda index: (*named(source, index), names[int(groups.of[index])])
 
 
-def finished(rows: Tensor, *, l2: bool, half: bool) -> Tensor:
+def finished(rows: Tensor, *, l2: bool = False, half: bool = False) -> Tensor:
     """Return the rows as they are written.
 
     Raises:
@@ -174,6 +208,6 @@ def finished(rows: Tensor, *, l2: bool, half: bool) -> Tensor:
     rows = F.normalize(rows) if l2 else rows
     rows = rows.half() if half else rows
     if not bool(rows.isfinite().all()):
-        hint = "Leave out --half, or give an earlier checkpoint file as RUN."
-        raise DivergedError("The representation is not finite.", hint)
+        hint = "Give an earlier checkpoint file as RUN."
+        raise DivergedError("The representation is not finite.", f"Leave out --half. Or: {hint}" if half else hint)
     return rows

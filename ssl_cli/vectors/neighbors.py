@@ -205,4 +205,4 @@ def _encoded(alone: Files, asked: Search, opened: _Opened, images: VectorSet) ->
     """
     encoder = encoder_of(opened.trained, asked.feature)
     row = encode({H: encoder}, alone, opened.settings, device=opened.device, precision=images.precision).h[H][0]
-    return finished(row, l2=False, half=False)
+    return finished(row)

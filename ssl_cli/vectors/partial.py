@@ -82,6 +82,16 @@ class PartialVectors:
         except OSError as error:
             raise self._fault(error) from error
 
+    def cut(self, index: int) -> None:
+        """Drop the rows of images from `index` on.
+
+        Raises:
+            ResourceError: the file cannot be written.
+        """
+        count = int(np.searchsorted(np.array(self.index), index))
+        if count < len(self):
+            self._truncate(count)
+
     @property
     def index(self) -> np.ndarray:
         """Return the images that have a row, int64 `(N,)`, mapped from the file."""
@@ -128,13 +138,16 @@ class PartialVectors:
         if os.fstat(self._file.fileno()).st_size and found.get("schema") != SCHEMA:
             what = f"{shown(str(self.path))} is in the way: sslcli did not write it."
             raise UsageError(what, "Move it, or choose another -o.")
-        whole = self._in_order() if found == identity else 0
-        try:
-            os.ftruncate(self._file.fileno(), whole * self.record.itemsize)
-        except OSError as error:
-            raise self._fault(error) from error
+        self._truncate(self._in_order() if found == identity else 0)
         if found != identity:
             disk.write_json(self.facts, identity)
+
+    def _truncate(self, count: int) -> None:
+        """Keep the first `count` records."""
+        try:
+            os.ftruncate(self._file.fileno(), count * self.record.itemsize)
+        except OSError as error:
+            raise self._fault(error) from error
 
     def _in_order(self) -> int:
         """Return how many records from the first are whole and in order: a power loss leaves zeros behind them."""

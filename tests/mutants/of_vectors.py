@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant
 
 EMBED, PARTIAL, WRITE = (f"ssl_cli/vectors/{name}.py" for name in ("embed", "partial", "write"))
 EXPORT, RUNS = "ssl_cli/exports/weights.py", "ssl_cli/runs.py"
+RANKS, RANKS_TESTS = "ssl_cli/vectors/ranks.py", ("tests/vectors/test_ranks.py",)
 SEARCH, STORED, NEIGHBORS = (f"ssl_cli/vectors/{name}.py" for name in ("search", "stored", "neighbors"))
 SEARCH_TESTS, NEIGHBORS_TESTS = ((f"tests/vectors/test_{name}.py",) for name in ("search", "neighbors"))
 EMBED_TESTS, EXPORT_TESTS, RUNS_TESTS = (
@@ -15,7 +16,7 @@ MUTANTS = [
         None,
         "a-stopped-command-repeats-its-rows",
         EMBED,
-        "torch.arange(vectors.next_index, len(source))",
+        "torch.arange(start, len(source))",
         "torch.arange(0, len(source))",
         EMBED_TESTS,
     ),
@@ -23,10 +24,31 @@ MUTANTS = [
         None,
         "rows-of-unreadable-images-are-another-s",
         EMBED,
-        "encoded = images[part.index]",
-        "encoded = images[: len(part.index)]",
+        "Part(images, part.index, finish(",
+        "Part(images, images[: len(part.index)], finish(",
         EMBED_TESTS,
     ),
+    Mutant(
+        None,
+        "a-part-that-was-cut-off-keeps-its-rows",
+        EMBED,
+        "vectors.cut(start)",
+        "start = vectors.next_index",
+        RANKS_TESTS,
+    ),
+    Mutant(
+        None, "a-rank-encodes-another-s-part", EMBED, "own = first + distributed.rank()", "own = first", RANKS_TESTS
+    ),
+    Mutant(
+        None,
+        "ranks-are-gathered-in-another-order",
+        RANKS,
+        "for data in found if data",
+        "for data in found[::-1] if data",
+        RANKS_TESTS,
+    ),
+    Mutant(None, "ranks-need-not-agree", RANKS, "if first[0] != here:", "if False:", RANKS_TESTS),
+    Mutant(None, "a-part-without-images-ends-it", EMBED, "except NothingReadError:", "except KeyError:", RANKS_TESTS),
     Mutant(None, "rows-keep-their-length", EMBED, "F.normalize(rows) if l2 else rows", "rows", EMBED_TESTS),
     Mutant(
         None,

@@ -16,7 +16,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
 from ssl_cli.engine.build import build_objective, resolve_device
-from ssl_cli.errors import CheckpointError, DataError, UsageError
+from ssl_cli.errors import CheckpointError, NothingReadError, UsageError
 from ssl_cli.events import Skipped
 from ssl_cli.nn.precision import autocast
 from ssl_cli.objective import Batch, Objective
@@ -157,7 +157,7 @@ def encode(
         indices: the images to encode, in this order, int64 `(M,)`; None: all.
 
     Raises:
-        DataError: nothing could be read.
+        NothingReadError: nothing could be read.
     """
     context = autocast(device, precision)
     transforms = {"": fitted(settings)} if transforms is None else transforms
@@ -180,6 +180,6 @@ def encode(
         labels.append(label)
         read.append(index)
     if not labels:
-        raise DataError(f"None of the images of {source.name} can be read.")
+        raise NothingReadError(f"None of the images of {source.name} can be read.")
     joined = {name: torch.cat(parts) for name, parts in rows.items()}
     return Features(joined, torch.cat(labels), torch.cat(read), len(skipped))
