@@ -206,6 +206,18 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_data_is_several_places(tmp_path: Path) -> None:
+    for name, shade in (("one", 0), ("two", 100)):
+        for label in ("cat", "dog"):
+            for number in range(5):
+                save(tmp_path / name / label / f"{number}.png", shade + 10 * number)
+    places = [str(tmp_path / name) for name in ("one", "two")]
+    for given, labelled in ((places, 16), (places[:1], 8)):  # a fifth of each class is held out
+        code, document, err = run(*given, "--labels", "100%", "--out", str(tmp_path / "out"), "--dry-run")
+        assert code == 0, err
+        assert document["labelled"] == labelled
+
+
 def test_a_stage_that_diverges_is_named_and_the_stages_before_it_stay(
     whole: tuple[Path, dict[str, Any], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,14 +28,6 @@ EPILOG = options.examples(
     "The stages, without training: sslcli pipeline photos/ --labels 10% --time 2h --dry-run",
     "Continue after an interruption: sslcli pipeline --resume --out runs/road",
 )
-Images = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="DATA",
-        help="Folder of images, one folder a class, or NAME of a torchvision data set. Absent: the embedded shapes.",
-        show_default=False,
-    ),
-]
 Labels = Annotated[
     str | None,
     typer.Option(metavar="L", help="10%, 4-per-class, or FILE of paths, or CSV", rich_help_panel=options.DATA),
@@ -68,7 +60,7 @@ ASKED = ("data", "test_data", "labels", "method", "time", "student", "width", "s
 
 def pipeline(
     ctx: typer.Context,
-    data: Images = None,
+    data: options.Data = None,
     labels: Labels = None,
     method: options.Method = None,
     time: PipelineTime = None,

@@ -116,7 +116,7 @@ def require_same(before: object, given: Mapping[str, Any], kind: Kind) -> None:
     for name, value in given.items():
         old = getattr(before, name)
         if value not in (None, ()) and value != old:
-            old = ", ".join(map(str, old)) if isinstance(old, tuple) else old
+            old, value = (", ".join(map(str, v)) if isinstance(v, tuple) else v for v in (old, value))
             what = f"{kind.flag(name)} is {shown(str(old))} in this {kind.command} and cannot become"
             hint = f"Leave it out to continue as before, or start another {kind.command} with another --out."
             raise UsageError(f"{what} {shown(str(value))}.", hint)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from ssl_cli import disk
+from ssl_cli.config.flags import places
 from ssl_cli.config.labels import fingerprint, parse_labels
 from ssl_cli.config.sources import Settled, settle
 from ssl_cli.config.toml_file import PROJECT_FILE
@@ -61,7 +62,7 @@ class Asked:
     Attributes:
         labels: as of `sslcli finetune`.
         labels_sha256: of the file of labels, if it is one.
-        data: images; None: the embedded shapes.
+        data: images, one place or several; None: the embedded shapes.
         test_data: folder of test images.
         method: of pretraining.
         time: seconds of all stages; None: each takes its default.
@@ -75,7 +76,7 @@ class Asked:
 
     labels: str
     labels_sha256: str | None = None
-    data: str | None = None
+    data: str | tuple[str, ...] | None = None
     test_data: str | None = None
     method: str | None = None
     time: Annotated[float, Field(ge=LEAST, le=10**9)] | None = None
@@ -120,14 +121,14 @@ def asked(given: Mapping[str, Any], cwd: Path | None = None) -> Asked:
 
 
 def normal(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return flags as they are recorded: absolute paths, and seconds.
+    """Return flags as they are recorded: absolute paths, and seconds; DATA is a list of places.
 
     Raises:
         UsageError: labels or a time that cannot be read, or a time that is too short.
     """
     found = dict(given)
-    for name in ("data", "test_data"):
-        found[name] = record.absolute(found[name])
+    found["data"] = places([str(record.absolute(place)) for place in given["data"] or ()])
+    found["test_data"] = record.absolute(given["test_data"])
     if found["labels"] is not None and (file := parse_labels(found["labels"]).file):
         found["labels"] = str(file.absolute())
     if found["time"] is not None:

@@ -85,7 +85,7 @@ DAMAGED: dict[str, Callable[[dict[str, Any]], object]] = {
     "a time below all": lambda file: {**file, "asked": {**file["asked"], "time": -1}},
     "a width that is none": lambda file: {**file, "asked": {**file["asked"], "width": float("inf")}},
     "text for a number": lambda file: {**file, "asked": {**file["asked"], "seed": "x"}},
-    "a list for text": lambda file: {**file, "asked": {**file["asked"], "data": ["a"]}},
+    "a list for text": lambda file: {**file, "asked": {**file["asked"], "method": ["a"]}},
     "variables that are none": lambda file: {**file, "asked": {**file["asked"], "env": {"A": 1}}},
 }
 
@@ -178,10 +178,17 @@ def test_flags_are_recorded_so_that_they_mean_the_same_elsewhere(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "list.csv").touch()
-    found = stages.normal({**NOTHING, "data": "photos", "test_data": "gone", "labels": "list.csv", "time": "2m"})
+    found = stages.normal({**NOTHING, "data": ["photos"], "test_data": "gone", "labels": "list.csv", "time": "2m"})
     assert found["data"] == str(tmp_path / "photos")
     assert found["labels"] == str(tmp_path / "list.csv")
     assert (found["test_data"], found["time"]) == ("gone", 120)
+    several = stages.normal({**NOTHING, "data": ["photos", "cifar10"], "labels": "10%"})
+    assert several["data"] == (str(tmp_path / "photos"), "cifar10")
+    stages.write(tmp_path, asked := stages.asked({**several, "sets": ()}, tmp_path))
+    assert stages.read(tmp_path) == asked
+    stages.require_same(asked, several)
+    with pytest.raises(UsageError, match=r"photos, cifar10 in this pipeline and cannot become cifar10, .*photos"):
+        stages.require_same(asked, {"data": several["data"][::-1]})
 
 
 def test_a_file_of_labels_is_known_by_its_content(tmp_path: Path) -> None:
