@@ -17,7 +17,7 @@ from ssl_cli.config.units import format_epochs
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.engine.run.folder import RunFolder
 from ssl_cli.events import SCHEMA, Evaluated, Event, Warned
-from ssl_cli.planning.reached import LINEAR_FILE, has_run, result_of, timed
+from ssl_cli.planning.reached import LINEAR_FILE, has_run, stage_result, timed
 from ssl_cli.planning.stages import (
     DISTILL,
     FINETUNE,
@@ -129,7 +129,7 @@ class Pipeline:
 
     def _in_time(self, settled: Settled) -> tuple[Settled, list[str]]:
         """Return the settings of a stage on labels with as many epochs at most as its time allows, and a note."""
-        schedule, labelled = settled.settings.schedule, result_of(self.folder, LINEAR).get("train")
+        schedule, labelled = settled.settings.schedule, stage_result(self.folder, LINEAR).get("train")
         rate = timed(self.folder / PRETRAIN.name)[1]
         epochs = epochs_within(self.asked.seconds(SCRATCH), rate, labelled, schedule.epochs)
         if epochs == schedule.epochs:

@@ -12,6 +12,8 @@ from ssl_cli import disk
 
 LARGEST = 2.0**62
 """Numbers from here on are not what a run writes."""
+FRACTIONS, COUNTS = ("top1", "top5"), ("test", "train", "labelled", "seconds", "parameters")
+"""Entries of a result: accuracies, and numbers from 0 on."""
 LONGEST = 1 << 20
 """Bytes of a line of metrics.jsonl that is read; a plan is the longest one."""
 
@@ -33,11 +35,17 @@ def table(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def result_of(folder: Path, name: str) -> dict[str, Any]:
-    """Read the newest result of an evaluation, in `eval/NAME.json`, with its accuracies if they are fractions."""
-    found = dict(table(json_of(folder / "eval" / f"{name}.json"), "result"))
-    for key in ("top1", "top5"):
-        if share(found.get(key)) is None:
-            found.pop(key, None)
+    """Read the newest result of an evaluation, in `eval/NAME.json`, as `result_in`."""
+    return result_in(folder / "eval" / f"{name}.json")
+
+
+def result_in(file: Path) -> dict[str, Any]:
+    """Read the result in a file; accuracies that are no fractions, and counts that are no numbers, are left out."""
+    found = dict(table(json_of(file), "result"))
+    for key in {*FRACTIONS, *COUNTS} & found.keys():
+        value = share(found[key]) if key in FRACTIONS else number(found[key])
+        if value is None or value < 0:
+            del found[key]
     return found
 
 

@@ -57,10 +57,12 @@ def runs(words: Words = None, plot: Plot = None, json: options.Json = False, deb
 def _compare(names: list[str], plot: Path | None, *, as_json: bool) -> int:
     if not names or (len(names) < 2 and plot is None):
         raise UsageError("Two runs at least are compared.", "sslcli runs compare RUN RUN")
+    from ssl_cli.commands.preflight import picture as require_picture
+
     if len({Path(name).resolve() for name in names}) < len(names):
         raise UsageError("A run is named twice.", "Name different runs.")
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise UsageError(f"'{shown(str(plot))}' does not end in .png.", f"Pass --plot {plot.with_suffix('.png')}")
+    if plot is not None:
+        require_picture(plot, "curves")
     from ssl_cli.comparison import compare
 
     folders = [expanded(name) for name in names]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ssl_cli import records, status
 from ssl_cli.planning.stages import LINEAR, PRETRAIN, STAGES, Stage
-from ssl_cli.records import LARGEST, json_of, number, table, whole
+from ssl_cli.records import json_of, number, table, whole
 from ssl_cli.run_path import is_started
 
 LINEAR_FILE = "linear.json"
@@ -16,7 +16,7 @@ LINEAR_FILE = "linear.json"
 def is_done(folder: Path, stage: Stage) -> bool:
     """Return whether a stage is complete, by its own status."""
     if stage is LINEAR:
-        return result_of(folder, stage).get("top1") is not None
+        return stage_result(folder, stage).get("top1") is not None
     return status.state(folder / stage.name) == status.FINISHED
 
 
@@ -62,7 +62,7 @@ def reached(folder: Path) -> list[Row]:
 
 def row(folder: Path, stage: Stage) -> Row:
     """Read what a stage reached from the files that it wrote; what is missing or damaged is None."""
-    result = result_of(folder, stage)
+    result = stage_result(folder, stage)
     if stage is LINEAR:
         seconds, parameters = result.get("seconds"), result.get("parameters")
     else:
@@ -73,15 +73,12 @@ def row(folder: Path, stage: Stage) -> Row:
     return Row(stage, top1, top5, test, labelled, seconds, whole(parameters))
 
 
-def result_of(folder: Path, stage: Stage) -> dict[str, Any]:
-    """Read the accuracy of a stage and how it was measured; what is no number where one belongs is left out."""
+def stage_result(folder: Path, stage: Stage) -> dict[str, Any]:
+    """Read the accuracy of a stage and how it was measured, as `records.result_in`; pretraining has none."""
+    if stage is PRETRAIN:
+        return {}
     file = folder / LINEAR_FILE if stage is LINEAR else folder / stage.name / "eval" / f"{stage.command}.json"
-    result = {} if stage is PRETRAIN else dict(table(json_of(file), "result"))
-    for name in ("top1", "top5", "test", "train", "labelled", "seconds", "parameters"):
-        value = number(result.pop(name, None))
-        if value is not None and 0 <= value <= (1 if name.startswith("top") else LARGEST):
-            result[name] = value
-    return result
+    return records.result_in(file)
 
 
 def timed(run: Path) -> tuple[float | None, float | None]:

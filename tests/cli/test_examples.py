@@ -19,11 +19,11 @@ from tests.test_docs import SMALL
 
 ELSEWHERE = (
     "sslcli doctor --device cuda",
-    "sslcli study",
-    "sslcli neighbors runs/photos cat.jpg --vectors",
-    "sslcli map",
+    "sslcli study rivalry",
+    "sslcli study --resume",
+    "sslcli study show",
 )
-"""What no machine without a GPU accepts; what trains for hours, or reads real runs, and has tests of its own."""
+"""What no machine without a GPU accepts; and studies, which train for hours, and have tests of their own."""
 
 
 def examples() -> list[str]:
@@ -54,13 +54,15 @@ def test_the_examples_are_accepted(engine: FakeEngine, monkeypatch: pytest.Monke
         "encoder.onnx",
         "mine.toml",
         "labels.csv",
+        "vectors.npy",
     ):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
-    Path("list.csv").write_text("path\nphotos/a.png\n", encoding="utf-8")
+    for name in ("list.csv", "cells.csv"):
+        Path(name).write_text("path\nphotos/a.png\n", encoding="utf-8")
     status.write(Path("runs/x"), "its id", "finished", 0, "")
     Path("runs/x/settings.toml").touch()
-    for run in ("first", "photos", "classifier", "student"):
+    for run in ("first", "photos", "classifier", "student", "cells"):
         shutil.copytree("runs/x", f"runs/{run}")
     lines = examples()
     assert len(lines) >= 5 + 2 * 5
@@ -89,6 +91,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         shutil.copytree(tmp_path / "photos", tmp_path / copy)
     Image.new("RGB", (24, 20)).save(tmp_path / "cat.jpg")
     (tmp_path / "list.csv").write_text("path\n" + "".join(f"photos/a/{n}.png\n" for n in range(8)))
+    (tmp_path / "cells.csv").write_text("path,group\n" + "".join(f"photos/a/{n}.png,{n % 3}\n" for n in range(8)))
     (tmp_path / "labels.csv").write_text("".join(f"{kind}/{n}.png,{kind}\n" for kind in "ab" for n in range(8)))
     # torchvision has no network as narrow as those of these runs
     lines = [line for line in examples() if "--to torchvision" not in line]
@@ -96,6 +99,8 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     for line in lines:
         small = re.sub(r"--batch \d+", "--batch 32", line)
         small = re.sub(r"--epochs \d+", "--epochs 1", re.sub(r"data.images=\d+", "data.images=64", small))
+        if "runs/cells" in line:
+            shutil.copytree("runs/photos", "runs/cells")
         with monkeypatch.context() as patch:
             if "--labels" in line:  # a tenth of the labels are fewer than the batch
                 patch.delenv("SSLCLI_RUN__BATCH")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ssl_cli import status
-from ssl_cli.planning.reached import LINEAR_FILE, is_done, reached, result_of, row, timed
+from ssl_cli.planning.reached import LINEAR_FILE, is_done, reached, row, stage_result, timed
 from ssl_cli.planning.stages import FINETUNE, LINEAR, PRETRAIN, STAGES
 
 RESULT = {"top1": 0.25, "top5": 0.5, "test": 300, "labelled": 24, "train": 24}
@@ -67,7 +67,7 @@ def test_lines_that_are_no_events_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["x", None, True, -0.1, 1.5, float("nan"), float("inf"), 10**400, [0.5], {"a": 1}])
 def test_an_accuracy_that_is_none_is_left_out(tmp_path: Path, value: object) -> None:
     write(tmp_path / LINEAR_FILE, {"result": {**RESULT, "top1": value}})
-    assert "top1" not in result_of(tmp_path, LINEAR)
+    assert "top1" not in stage_result(tmp_path, LINEAR)
     assert not is_done(tmp_path, LINEAR)
     assert row(tmp_path, LINEAR).error is None
 
@@ -76,7 +76,7 @@ def test_an_accuracy_that_is_none_is_left_out(tmp_path: Path, value: object) -> 
 def test_a_result_that_is_none_is_left_out(tmp_path: Path, found: object) -> None:
     write(tmp_path / LINEAR_FILE, found)
     write(tmp_path / "finetune" / "plan.json", {"expected": found})
-    assert result_of(tmp_path, LINEAR) == {}
+    assert stage_result(tmp_path, LINEAR) == {}
     assert row(tmp_path, FINETUNE).parameters is None
 
 
