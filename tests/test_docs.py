@@ -1,5 +1,6 @@
 """Docs are programs: the README's commands and the examples run, on small data and with small settings."""
 
+import json
 import math
 import os
 import re
@@ -17,9 +18,12 @@ from torch import nn
 from ssl_cli.augment.sheet import png
 from ssl_cli.cli import main
 from ssl_cli.config.methods import CustomMethodSettings
+from ssl_cli.events import record
 from ssl_cli.nn.heads import unit
 from ssl_cli.objective import Batch
 from ssl_cli.registry import load
+from tests import pictures
+from tests.ui.events import training
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -120,6 +124,24 @@ def test_the_example_of_a_method_is_byol(progress: float) -> None:
     method.after_step(z, None, batch, progress)
     tau = 1 - 0.1 * (math.cos(math.pi * progress) + 1) / 2
     torch.testing.assert_close(method.target[0][1].weight, tau * before + (1 - tau) * online)
+
+
+def test_the_readme_s_pictures_are_there_and_small() -> None:
+    names = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    drawn = {f"examples/pictures/{path.name}" for path in pictures.PLACE.iterdir()}
+    assert {*names} == drawn
+    for name in names:
+        assert 1_000 < (ROOT / name).stat().st_size < 200_000, name
+
+
+def test_the_picture_of_the_display_is_drawn_from_a_run(tmp_path: Path) -> None:
+    lines = [json.dumps(record(event)) for event in training()]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    svg = pictures.live(tmp_path)
+    words = re.sub(r"<[^>]+>|&#160;", " ", svg)
+    assert f"runs/{tmp_path.name}" in words
+    assert "contrastive" in words
+    assert "@font-face" not in svg
 
 
 @pytest.mark.slow
