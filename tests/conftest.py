@@ -5,6 +5,7 @@ And `run`, a folder with a run too small to learn anything, for the tests of wha
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -18,6 +19,10 @@ from hypothesis import HealthCheck, settings
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any load")  # no test may fail because the machine is busy
+for number in (signal.SIGINT, signal.SIGHUP):
+    # in the background or under nohup they are ignored, which the processes that tests start would inherit
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 ENOUGH = 10**9
 """Bytes beyond which more room changes nothing for the networks of tests."""
 
