@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,17 +65,19 @@ def make_plan(
         sample_source: images to measure with; None: noise.
         out: the run folder, or where it will be.
         dry_run: whether to estimate, too, how large a batch would fit.
-        spent: seconds of the run's time that are over.
+        spent: seconds of the run's time that are over; those of this plan are counted, too.
         earlier: of the same run on another device, whose size and schedule it keeps.
 
     Raises:
         ResourceError: not even the smallest micro-batch fits the memory.
         UsageError: the micro-batch asked for would split a BatchNorm group.
     """
-    device, hardware, side = next(objective.parameters()).device, settings.hardware, settings.data.size
+    began, device = time.monotonic() - spent, next(objective.parameters()).device
+    hardware, side = settings.hardware, settings.data.size
     arithmetic, why = choose_arithmetic(objective, side, device, hardware.precision, hardware.memory_format)
     objective.to(memory_format=MEMORY_FORMATS[arithmetic.memory_format])
     fitted = fit(settings, objective, arithmetic, images, sample_source)
+    spent = time.monotonic() - began
     timing, per_epoch, ranks = _timing(fitted, images, spent), images // settings.run.batch, world().size
     settings = settings if earlier else timed(settings, timing, per_epoch)
     seconds = None if timing is None else timing.seconds(settings.schedule.steps(per_epoch), per_epoch)

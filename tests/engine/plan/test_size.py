@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import torch
 from ssl_cli import checkpoint
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.shapes import Shapes
+from ssl_cli.engine.build import build_objective
+from ssl_cli.engine.plan import plan
 from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.engine.plan.measure import StepCost
 from ssl_cli.engine.plan.size import size
@@ -27,6 +30,8 @@ ALL = ["model.backbone", "model.width", "data.size", "run.batch", *TIMED]
 COST = StepCost(read=0.0, augment=1.0, forward_backward=1.0, forward=1.0, peaks={}, loss=0.0, loss_bytes=0)
 """An image takes three seconds, so a step of 16 images 48."""
 STEP = 48.0
+NO_TIME = ("ssl_cli.engine.plan.plan.time", SimpleNamespace(monotonic=lambda: 0.0))
+"""A plan that takes none, whatever the load of the machine."""
 
 
 @pytest.fixture
@@ -34,6 +39,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose small network takes a second a row."""
     monkeypatch.setattr("ssl_cli.engine.plan.size.row_seconds", lambda *_: 1.0)
     monkeypatch.setattr("ssl_cli.engine.plan.cost.measure_step", lambda *_, **__: COST)
+    monkeypatch.setattr(*NO_TIME)
 
 
 def open_settings(out: Path, fit: list[str], time: float, **sections: dict[str, Any]) -> Settings:
@@ -65,6 +71,7 @@ def corrected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 25 steps by its time, corrected to 37 after six."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ssl_cli.engine.plan.cost.measure_step", lambda *_, **__: COST)
+        patch.setattr(*NO_TIME)
         times: Iterator[float] = iter((0.0, 4 * STEP * 2 / 3))  # after the second step, and after the sixth
         patch.setattr(RunSchedule, "clock", staticmethod(lambda: next(times)))
         out = tmp_path_factory.mktemp("corrected") / "run"
@@ -179,3 +186,14 @@ def test_the_plan_says_what_share_of_the_schedule_a_time_limit_reaches(tmp_path:
     assert any(
         "--max-time stops this run at about 25 % of its schedule" in event.message for event in only(events, Warned)
     )
+
+
+@pytest.mark.usefixtures("measured")
+def test_the_time_of_the_plan_itself_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring that takes ten of 40 steps' time, and five steps before it, leave 25."""
+    clock = iter((0.0, 10 * STEP))
+    monkeypatch.setattr("ssl_cli.engine.plan.plan.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    asked = open_settings(Path("x"), TIMED, 40.5 * STEP)
+    objective = build_objective(asked, CPU, 96)
+    found = plan.make_plan(asked, objective, 96, "shapes", Shapes(96, 16, 0), Path("nowhere"), spent=5 * STEP)
+    assert found.settings.schedule.steps(96 // asked.run.batch) == 25
