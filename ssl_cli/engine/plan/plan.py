@@ -72,13 +72,11 @@ def make_plan(
         ResourceError: not even the smallest micro-batch fits the memory.
         UsageError: the micro-batch asked for would split a BatchNorm group.
     """
-    began, device = time.monotonic() - spent, next(objective.parameters()).device
-    hardware, side = settings.hardware, settings.data.size
-    arithmetic, why = choose_arithmetic(objective, side, device, hardware.precision, hardware.memory_format)
+    began, device, hardware = time.monotonic() - spent, next(objective.parameters()).device, settings.hardware
+    arithmetic, why = _arithmetic(objective, device, settings)
     objective.to(memory_format=MEMORY_FORMATS[arithmetic.memory_format])
     fitted = fit(settings, objective, arithmetic, images, sample_source)
-    spent = time.monotonic() - began
-    timing, per_epoch, ranks = _timing(fitted, images, spent), images // settings.run.batch, world().size
+    timing, per_epoch, ranks = _timing(fitted, images, began), images // settings.run.batch, world().size
     settings = settings if earlier else timed(settings, timing, per_epoch)
     seconds = None if timing is None else timing.seconds(settings.schedule.steps(per_epoch), per_epoch)
     groups = len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group))
@@ -103,8 +101,8 @@ def make_plan(
         ("peak memory", format_bytes(fitted.peak), "estimate"),
         ("checkpoint", format_bytes(size), f"{settings.run.keep} are kept; {format_bytes(disk)} free on the disk"),
     ]
-    more = {"peak_memory": fitted.peak, "checkpoint": size, "disk_free": disk}
-    expected = _expected(settings, objective, images, seconds) | more
+    expected = _expected(settings, objective, images, seconds)
+    expected |= {"peak_memory": fitted.peak, "checkpoint": size, "disk_free": disk}
     if seconds is not None:
         facts.append(("time", format_seconds(seconds), reason(settings, images, expected["rate"], ranks)))
     facts += [_would_fit(fitted, expected)] if dry_run else []
@@ -115,10 +113,15 @@ def make_plan(
     return Plan(settings, resolved, choices, expected, warnings, fitted.cache_bytes)
 
 
-def _timing(fitted: Fit, images: int, spent: float) -> Timing | None:
-    """Estimate the time of the run's steps, of which so many seconds are over."""
+def _arithmetic(objective: Objective, device: torch.device, settings: Settings) -> tuple[Arithmetic, str]:
+    hardware = settings.hardware
+    return choose_arithmetic(objective, settings.data.size, device, hardware.precision, hardware.memory_format)
+
+
+def _timing(fitted: Fit, images: int, began: float) -> Timing | None:
+    """Estimate the time of the steps of a run that began at this reading of the clock."""
     model, recomputed = fitted.model, fitted.micro_batches.recomputed
-    limit = seconds_for(model.settings, images)[0] - spent
+    limit = seconds_for(model.settings, images)[0] - (time.monotonic() - began)
     return model.timing(limit, images, recomputed, decoded_once=fitted.cache.place not in (IN_PART, NOWHERE))
 
 
