@@ -219,6 +219,7 @@ def test_what_cannot_be_run_is_one_sentence_before_anything_trains(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "plain"]
 
 
+@pytest.mark.slow
 def test_classifiers_start_from_the_runs_of_other_arms(
     tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
