@@ -355,7 +355,9 @@ def check(folder: RunFolder, method: str, pairs: list[tuple[str, Any]], place: s
         return
     event("accepted")
     folder.write_settings(settled.settings)
-    before = settled.settings.model_copy(update={"run": settled.settings.run.model_copy(update={"max_time": None})})
+    run, data = settled.settings.run, settled.settings.data  # but for what was of one process
+    kept = {"run": run.model_copy(update={"max_time": None}), "data": data.model_copy(update={"download": False})}
+    before = settled.settings.model_copy(update=kept)
     assert continued(settled.settings, {}, folder.settings_file).settings == before
 
 
@@ -375,6 +377,7 @@ CASE = given(METHOD, PAIRS, st.sampled_from(["flags", "sets", "env", "file"]))
 @example("mine.py:Mine", [("method.margin", {"a": [1, {"b": -0.0}]})], "file")
 @example("moco-v2", [("run.out", "caf\udce9/\x1b\r\n"), ("data.source", "é")], "sets")
 @example("moco-v2", [("hardware.memory", float("inf"))], "sets")
+@example("instdisc", [("data.download", True), ("run.max_time", 5)], "flags")
 @CASE
 @limits(200)
 def test_whatever_is_given_is_refused_or_survives_its_file(
