@@ -7,7 +7,7 @@ SYNC_BATCHNORM, INSTDISC = "ssl_cli/nn/sync_batchnorm.py", "ssl_cli/methods/inst
 EQUAL = "tests/ranks/test_equality.py::test_ranks_equal_one_process"
 SIMCLR = (f"{EQUAL}[simclr, groups of 8, direct-2]",)
 MOCO = (f"{EQUAL}[moco-v2, groups of 8, cached-2]",)
-ACROSS_RANKS = (f"{EQUAL}[simclr, one group, direct-2]",)
+ACROSS_RANKS = (f"{EQUAL}[simclr-v2, one group, direct-2]",)
 NCE = (f"{EQUAL}[instdisc, groups of 8, direct-2]",)
 
 MUTANTS = [
