@@ -116,6 +116,7 @@ def test_results_of_other_settings_are_other_files(tmp_path: Path) -> None:
         newest = evaluated(knn_eval(str(tmp_path), device="cpu", **settings)).result
         assert json.loads((folder / "knn.json").read_text())["result"] == newest
     assert len(list(folder.glob("knn-*.json"))) == len(asked) - 1  # the last asks for the same again
+    assert len(list(folder.glob("knn-*k3+4+5-*.json"))) == 1
 
 
 def below(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
