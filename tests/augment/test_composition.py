@@ -35,7 +35,7 @@ def by_hand(pipeline: Pipeline, order: tuple[str, ...], images: Tensor, view: in
     return torch.cat(out)
 
 
-@pytest.mark.parametrize("both", [False, True], ids=["one", "both"])
+@pytest.mark.parametrize("both", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["one", "both"])
 @pytest.mark.parametrize(("first", "then"), list(itertools.product(PAPERS, PAPERS)))
 def test_the_papers_pairs(first: str, then: str, both: bool) -> None:
     """Rows and columns of the paper's matrix; where no random crop is meant, the crop is the whole image."""

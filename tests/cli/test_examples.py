@@ -31,7 +31,7 @@ def examples() -> list[str]:
     pages = [app.info.epilog, *(command.epilog for command in app.registered_commands)]
     lines = [line.strip() for page in pages for line in (page or "").splitlines() if line.startswith("  sslcli ")]
     commands = [command for line in lines for command in line.split(" && ")]
-    return [command for command in commands if not command.startswith(ELSEWHERE)]
+    return [command for command in dict.fromkeys(commands) if not command.startswith(ELSEWHERE)]
 
 
 def code_of(line: str) -> int:

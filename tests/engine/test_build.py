@@ -29,6 +29,7 @@ from ssl_cli.protocols.knn import knn_eval
 from tests.engine.test_pretrain import only, run, settings
 from tests.engine.toy_run import evaluated
 from tests.nn.test_library import swin, vit
+from tests.selection import slow
 
 CPU = torch.device("cpu")
 SMALL = "torchvision:mobilenet_v3_small"
@@ -124,9 +125,7 @@ def test_a_run_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make
     ("make", "precision"),
     [
         (swin, "bf16"),
-        (vit, "fp32"),
-        pytest.param(swin, "fp32", marks=pytest.mark.slow),
-        pytest.param(vit, "bf16", marks=pytest.mark.slow),
+        *slow((vit, "fp32"), (swin, "fp32"), (vit, "bf16")),
     ],
 )
 def test_the_memory_of_a_row_is_the_same_without_numbers_and_for_real(
@@ -167,6 +166,7 @@ def test_a_plan_in_any_layout(tmp_path: Path, layout: str) -> None:
     assert found.expected["parameters"] == sum(p.numel() for p in objective.parameters())
 
 
+@pytest.mark.slow
 def test_a_dry_run(tmp_path: Path) -> None:
     planned, *_ = dry_run(with_library_backbone(tmp_path / "run"))
     assert isinstance(planned, Planned)

@@ -151,7 +151,8 @@ def test_a_changed_teacher_ends_a_resume(distilled: Path, tmp_path: Path) -> Non
     assert main(["distill", "--resume", "--out", str(run), "--epochs", "3"]) == 4
 
 
-@pytest.mark.parametrize("name", ["tuned", pytest.param("student", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tuned", "student"])
 def test_a_classifier_is_exported_with_its_classes_and_agrees_with_torch(
     name: str, tuned: Path, distilled: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from ssl_cli.formats.agreement import agreement
 from ssl_cli.formats.request import Options, check_options
 from ssl_cli.formats.runtime import import_onnxruntime
 from tests.engine.toy_run import toy_settings, write_run
+from tests.selection import slow
 
 onnxruntime = import_onnxruntime()
 
@@ -39,7 +40,7 @@ def outputs(path: Path, x: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(onnxruntime.InferenceSession(path).run(None, {"image": x.numpy()})[0])
 
 
-@pytest.mark.parametrize(("numbers", "share"), [("float16", 0.52), ("int8", 0.28)])
+@pytest.mark.parametrize(("numbers", "share"), [*slow(("float16", 0.52)), ("int8", 0.28)])
 def test_rounded_weights_are_smaller_and_measured(run: Path, tmp_path: Path, numbers: str, share: float) -> None:
     output = tmp_path / "small.onnx"
     result = exported(run, output, numbers=numbers)
@@ -108,6 +109,7 @@ def test_rounding_that_spoils_the_network_is_refused() -> None:
         agreement([a], [a[:, :3]], "It", "")
 
 
+@pytest.mark.slow
 def test_fitted_images_of_any_size(run: Path, tmp_path: Path) -> None:
     result = exported(run, tmp_path / "any.onnx", dynamic_size=True)
     assert result["input"] == "image: float32 (batch, 3, height, width)"

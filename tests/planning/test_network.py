@@ -13,6 +13,7 @@ from ssl_cli.nn.batchnorm import convert
 from ssl_cli.nn.resnet import DEPTHS
 from ssl_cli.planning.network import network_cost
 from ssl_cli.registry import BACKBONES
+from tests.selection import slow
 
 NETWORKS = [
     ("resnet18", 0.25, 32, 3), ("resnet18", 0.5, 96, 3), ("resnet18", 1.0, 64, 1), ("resnet34", 0.5, 65, 3),
@@ -31,7 +32,7 @@ def test_flop_are_those_of_the_network(backbone: str, width: float, size: int, c
     assert network_cost(backbone, width, size, stem, channels).flop == counter.get_total_flops()
 
 
-@pytest.mark.parametrize(("backbone", "width", "size"), [("resnet18", 0.25, 32), ("resnet50", 0.125, 96)])
+@pytest.mark.parametrize(("backbone", "width", "size"), [("resnet18", 0.25, 32), *slow(("resnet50", 0.125, 96))])
 def test_activations_are_about_those_that_are_kept(backbone: str, width: float, size: int) -> None:
     net, features = build_backbone(ModelSettings(backbone=backbone, width=width), size)
     objective = convert(SimCLR(net, features, MethodSettings(name="simclr")))

@@ -16,6 +16,7 @@ from ssl_cli.nn.resnet import resnet18 as our_resnet18
 from ssl_cli.weights.file import Content
 from ssl_cli.weights.fit import MisfitError, fit, fitting_flags
 from ssl_cli.weights.layouts import Located, locate
+from tests.selection import slow
 from tests.weights.layouts import LAYOUTS, numbered, resnet18, under, with_statistics
 
 
@@ -53,7 +54,7 @@ def images() -> Tensor:
     return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*list(LAYOUTS)[::2], *slow(*list(LAYOUTS)[1::2])])
 def test_h_is_that_of_the_network_at_home(home: nn.Module, expected: Tensor, layout: str) -> None:
     kind, save = LAYOUTS[layout]
     ours = build_backbone(ModelSettings(stem="imagenet"), 32)[0].double().eval()

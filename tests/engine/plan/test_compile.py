@@ -84,6 +84,7 @@ def graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
+@pytest.mark.slow
 def test_a_network_is_one_graph_and_a_new_step_makes_none() -> None:
     net = made("simclr")
     set_compile(net, "on")

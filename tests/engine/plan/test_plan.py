@@ -154,7 +154,7 @@ def test_a_dry_run_estimates_the_batches_that_would_fit(tmp_path: Path) -> None:
     assert all(5 < large[mode] / small[mode] < 10 for mode in small)
 
 
-@pytest.mark.parametrize("mode", ["tail-keep", "checkpointed", *slow("direct", "cached")])
+@pytest.mark.parametrize("mode", ["checkpointed", *slow("direct", "cached", "tail-keep")])
 def test_a_mode_that_is_asked_for_is_planned_run_and_kept(tmp_path: Path, mode: str) -> None:
     hardware = {"mode": mode, "micro_batch": 16 if mode == "tail-keep" else None, "precision": "fp32"}
     out = tmp_path / "run"

@@ -100,7 +100,7 @@ def test_the_correction_is_recorded_before_the_next_step(corrected: Path) -> Non
 
 @pytest.mark.parametrize(
     ("step", "gone"),
-    [(6, "plan.json"), (20, ""), *slow((3, ""), (5, "settings.toml"), (20, "settings.toml"))],
+    [(6, "plan.json"), *slow((3, ""), (20, ""), (5, "settings.toml"), (20, "settings.toml"))],
 )
 def test_a_resume_repeats_the_corrected_run_exactly(
     corrected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, gone: str
