@@ -96,4 +96,6 @@ def known_side(source: str | tuple[str, ...] | None) -> float | None:
     """Return the short side in pixels of the images of a set that is known by its name; None of others."""
     if isinstance(source, tuple):
         return known_side(source[0])
-    return 32 if source is None or source.lower() == "shapes" else SIDES.get(source.partition(":")[0].lower())
+    if source is None or family_of(source) == "shapes":
+        return 32
+    return SIDES.get(source.partition(":")[0].lower())

@@ -13,7 +13,7 @@ from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.numbers import Numbers, Range, widened
 from ssl_cli.data.positives import in_words
 from ssl_cli.data.source import Source
-from ssl_cli.data.split import files_of
+from ssl_cli.data.split import evenly, files_of
 from ssl_cli.errors import DataError
 from ssl_cli.events import Choice
 
@@ -101,7 +101,7 @@ def _look(source: Source, channels: int, *, all_files: bool) -> _Looked:
         The files looked at, and so the range, depend on the set alone. Those that cannot be read are left out.
     """
     looked, pixels = _Looked(), 0
-    for index in _evenly(len(source), FILES).tolist():
+    for index in evenly(len(source), FILES).tolist():
         looked.files += 1
         numbers = _wide_numbers(source, index, channels)
         if numbers is None:
@@ -134,7 +134,7 @@ def _normalised(settings: Settings, source: Source) -> tuple[Settings, Choice]:
     """
     mean, square, count, least = torch.zeros(1), torch.zeros(1), 0, 1.0
     cap = cap_for(settings.data.size)
-    for part, _, _ in read_all(source, _evenly(len(source), IMAGES), threads=settings.data.threads, cap=cap, batch=32):
+    for part, _, _ in read_all(source, evenly(len(source), IMAGES), threads=settings.data.threads, cap=cap, batch=32):
         for image in part:
             x = image.flatten(1).double() / torch.iinfo(image.dtype).max
             mean, square, count = mean + x.mean(1), square + x.square().mean(1), count + 1
@@ -153,7 +153,3 @@ def _normalised(settings: Settings, source: Source) -> tuple[Settings, Choice]:
 
 def _rounded(x: Tensor) -> tuple[float, ...]:
     return tuple(round(value, DIGITS) for value in x.tolist())
-
-
-def _evenly(length: int, count: int) -> Tensor:
-    return torch.linspace(0, length - 1, min(count, length)).long()

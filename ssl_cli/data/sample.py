@@ -11,7 +11,7 @@ from torch import Tensor
 from ssl_cli.data.decode import size_of
 from ssl_cli.data.loader import cap_for
 from ssl_cli.data.source import BatchedSource, Source
-from ssl_cli.data.split import files_of
+from ssl_cli.data.split import evenly, files_of
 from ssl_cli.errors import DataError
 
 IMAGES = 32
@@ -48,7 +48,7 @@ def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
     images: list[Tensor] = []
     start = time.perf_counter()
     if source is not None and len(source):
-        indices = _some(source)
+        indices = evenly(len(source), IMAGES)
         if isinstance(source, BatchedSource):
             images = list(source.read_many(indices))
         else:
@@ -67,15 +67,10 @@ def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
 def median_side(source: Source, channels: int = 3) -> float | None:
     """Return the median short side in pixels of a few images, from the headers of files; None if none can be read."""
     sides = []
-    for index in _some(source).tolist():
+    for index in evenly(len(source), IMAGES).tolist():
         files, place = files_of(source, index)
         with contextlib.suppress(DataError):
             stored = hasattr(files, "stored")
             size = size_of(files.stored(place), channels) if stored else source.read(index).shape[1:]
             sides.append(min(size))
     return median(sides) if sides else None
-
-
-def _some(source: Source) -> Tensor:
-    """Return indices of a few images from all over the set, int64."""
-    return torch.linspace(0, len(source) - 1, min(IMAGES, len(source))).long()

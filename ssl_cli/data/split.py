@@ -195,6 +195,11 @@ def spread(source: Source, count: int) -> Tensor:
     return order
 
 
+def evenly(length: int, count: int) -> Tensor:
+    """Return at most `count` of `length` places, evenly apart from the first to the last, int64."""
+    return torch.linspace(0, length - 1, min(count, length)).long()
+
+
 def _evenly_apart(length: int, count: int) -> Tensor:
     """Return the order of `length` places that begins with `count` of them evenly apart."""
     count = min(count, length)

@@ -52,8 +52,8 @@ class Summary:
 
     @cached_property
     def quality(self) -> str:
-        """Return the quality that decides: kNN where there are labels, else consistency."""
-        return next((name for name in QUALITIES if any(self.book.values(name).values())), "knn")
+        """Return the quality that decides: the first that was measured, kNN as long as there is none."""
+        return next(iter(self.qualities), "knn")
 
     @cached_property
     def qualities(self) -> list[str]:

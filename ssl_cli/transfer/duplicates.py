@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_cli.data.split import evenly
 from ssl_cli.transfer.knn import SIMILARITIES
 
 EMBEDDED, LOOKS = 0.9, 0.95
@@ -34,7 +35,7 @@ def near_duplicates(bank: Tensor, queries: Tensor, bank_looks: Tensor, query_loo
         bank_looks: `(B,L)`, their pictures at low resolution, as rows of zero mean.
         query_looks: `(Q,L)`, likewise.
     """
-    chosen = torch.linspace(0, len(queries) - 1, min(QUERIES, len(queries))).long()
+    chosen = evenly(len(queries), QUERIES)
     mean, scale = bank.mean(0), bank.std(0, unbiased=False).clamp(min=1e-6)
     of_bank, of_queries = (F.normalize((x - mean) / scale, dim=1) for x in (bank, queries[chosen]))
     looks, query_looks = F.normalize(bank_looks, dim=1), F.normalize(query_looks[chosen], dim=1)
