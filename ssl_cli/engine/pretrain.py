@@ -46,7 +46,6 @@ from ssl_cli.objective import Objective
 from ssl_cli.planning.queue import cap_queue
 from ssl_cli.planning.resolved import Resolved
 from ssl_cli.planning.size import fitted
-from ssl_cli.planning.timing import whole_steps
 from ssl_cli.run_path import default_path, refuse_unfit
 from ssl_cli.signals import StopRequest, exit_code, stop_reason, stop_request
 from ssl_cli.trackers.track import tracked
@@ -206,9 +205,8 @@ def assemble(
     sized = SizedRun(fitted(asked, resolved.sized)) if resolved else size(asked, len(source), source, device)
     settings, notes = cap_queue(sized.settings, len(source))
     if resolved:
-        steps = whole_steps(settings, len(source), resolved.calibrated)
         require_same(record, resolved.fingerprint, resolved.images, folder.path)
-        _refuse_more_steps(state, steps)
+        _refuse_more_steps(state, resolved.as_calibrated(settings).schedule.steps(len(source) // settings.run.batch))
     if resolved and torch.device(resolved.device).type != device.type:
         notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
         resolved = None
@@ -233,7 +231,8 @@ def assemble(
             resolved, ram, more = oom.resume_smaller(settings, objective, resolved, source, note, killed=folder.killed)
             notes += more
         what = "all choices unchanged" if resolved == before else "the batch is divided differently"
-        planned = _resumed_plan(settings, objective, source, state["step"] if state else 0, steps, earlier, what)
+        taken, shown = state["step"] if state else 0, resolved.as_calibrated(settings)
+        planned = _resumed_plan(shown, objective, source, taken, earlier, what)
         folder.amend_plan(resolved=resolved.as_dict(), **dict.fromkeys(("out_of_memory", "shortage")))
     folder.write_settings(asked)  # as the same command line gives them on a resume
     loaded = state is None and (objective.load_start() or initial is not None)
@@ -290,9 +289,13 @@ def _recorded(planned: Any, saved: Any, folder: RunFolder, settings: Settings) -
 
 
 def _resumed_plan(
-    settings: Settings, objective: Objective, source: Source, step: int, steps: int, earlier: dict[str, Any], what: str
+    settings: Settings, objective: Objective, source: Source, step: int, earlier: dict[str, Any], what: str
 ) -> Planned:
-    """Return the plan of a resumed run; its time is that of the remaining steps at the throughput planned before."""
+    """Return the plan of a run that is resumed after `step` steps.
+
+    Its time is that of the steps that are left, at the throughput planned before.
+    """
+    steps = settings.schedule.steps(len(source) // settings.run.batch)
     numbers = before.items() if isinstance(before := earlier.get("expected"), dict) else ()
     expected = {**{key: value for key, value in numbers if isinstance(value, int | float)}, "steps": steps}
     if step == steps:

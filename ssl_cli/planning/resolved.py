@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
 
-from ssl_cli.config.tree import Fitted
+from ssl_cli.config.tree import Fitted, Settings
 from ssl_cli.planning.divide import Mode
-from ssl_cli.planning.timing import Timing
+from ssl_cli.planning.timing import RunSchedule, Timing
 
 EARLIER: Mapping[str, Any] = {
     "memory_format": "channels_last", "kept_graphs": 0, "checkpointing": False, "compile": "off", "gpu_cache_bytes": 0,
@@ -54,6 +54,12 @@ class Resolved:
             found["compile"] = "on" if found["compile"] else "off"
         choices = {each.name: found[each.name] for each in fields(cls) if each.name in found}
         return TypeAdapter(cls).validate_python(choices)
+
+    def as_calibrated(self, settings: Settings) -> Settings:
+        """Return the settings with the epochs and the warm-up that the run has since it was calibrated, if it was."""
+        steps_per_epoch = max(self.images // settings.run.batch, 1)
+        schedule = RunSchedule(settings, steps_per_epoch, None, self.calibrated).schedule
+        return settings.model_copy(update={"schedule": schedule})
 
     def as_dict(self) -> dict[str, Any]:
         """Return primitives, for `plan.json` and the checkpoint."""

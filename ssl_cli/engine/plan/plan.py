@@ -78,7 +78,8 @@ def make_plan(
     fitted = fit(settings, objective, arithmetic, images, sample_source)
     timing, per_epoch, ranks = _timing(fitted, images, began), images // settings.run.batch, world().size
     settings = settings if earlier else timed(settings, timing, per_epoch)
-    seconds = None if timing is None else timing.seconds(settings.schedule.steps(per_epoch), per_epoch)
+    shown = earlier.as_calibrated(settings) if earlier else settings
+    seconds = None if timing is None else timing.seconds(shown.schedule.steps(per_epoch), per_epoch)
     groups = len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group))
     mode, why_compile = compile.choose(
         hardware.compile, device.type, checkpointing=fitted.micro_batches.checkpointing,
@@ -87,9 +88,8 @@ def make_plan(
     )  # fmt: skip
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format, compile=mode,
-        images=images, **fitted.resolved, sized=values_of(settings),
+        images=images, **fitted.resolved, sized=values_of(settings), calibrated=earlier and earlier.calibrated,
         timing=timing if ranks == 1 and not earlier and is_calibrated(settings) else None,
-        calibrated=earlier.calibrated if earlier else None,
     )  # fmt: skip
     size, disk = budget.checkpoint_bytes(settings, objective), _free_disk(out)
     facts = [
@@ -101,7 +101,7 @@ def make_plan(
         ("peak memory", format_bytes(fitted.peak), "estimate"),
         ("checkpoint", format_bytes(size), f"{settings.run.keep} are kept; {format_bytes(disk)} free on the disk"),
     ]
-    expected = _expected(settings, objective, images, seconds)
+    expected = _expected(shown, objective, images, seconds)
     expected |= {"peak_memory": fitted.peak, "checkpoint": size, "disk_free": disk}
     if seconds is not None:
         facts.append(("time", format_seconds(seconds), reason(settings, images, expected["rate"], ranks)))
@@ -109,7 +109,7 @@ def make_plan(
     refused = why_compile if hardware.compile in ("on", "graphs") and mode == "off" else ""
     warnings = _warnings(settings, objective, seconds or 0.0, size, disk, refused)
     warnings += (*warn_of_time(settings, timing, per_epoch), *filter(None, [fitted.model.sample.nothing_to_learn]))
-    choices = (*describe(settings, objective, images, where), *_choices(facts))
+    choices = (*describe(shown, objective, images, where), *_choices(facts))
     return Plan(settings, resolved, choices, expected, warnings, fitted.cache_bytes)
 
 

@@ -114,6 +114,11 @@ def test_a_resume_repeats_the_corrected_run_exactly(
     monkeypatch.setattr(RunSchedule, "clock", None)  # nothing is measured again
     events = run(open_settings(out, TIMED, 25.5 * STEP), resume=True)
     assert only(events, Finished)[0].steps == 38
+    (plan,) = only(events, Planned)
+    assert plan.expected["steps"] == 38
+    assert [(row.value, row.reason) for row in plan.choices if row.name == "steps"] == [
+        ("38", "6.3 epochs of 6, batch 16")
+    ]
     ours, theirs = state(out, 38), state(corrected, 38)
     assert all(torch.equal(ours["objective"][name], theirs["objective"][name]) for name in theirs["objective"])
     before, after = ([event.lr for event in read(path)] for path in (corrected, out))
