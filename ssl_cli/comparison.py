@@ -78,7 +78,7 @@ def _read(folder: Path) -> Reached:
             f"There is no run in {shown(str(folder))}.", "Give run folders, as sslcli runs lists them."
         )
     last: Mapping[str, Any] = {}
-    for event in records.events(folder / "metrics.jsonl"):
+    for event in records.events(folder):
         last = event if event["event"] == "finished" else last
     expected = records.table(records.json_of(folder / "plan.json"), "expected")
     return Reached(

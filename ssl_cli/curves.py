@@ -62,7 +62,7 @@ def curves_of(folder: Path) -> dict[str, Curve]:
     """Read the curves of a run: those of `TITLES`, and `chance`; what it did not log is left out."""
     found: dict[str, Curve] = {}
     per_step = 0.0
-    for event in records.events(folder / "metrics.jsonl"):
+    for event in records.events(folder):
         step, epoch = records.number(event.get("step")), records.number(event.get("epoch"))
         if step is None:
             continue

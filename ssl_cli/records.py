@@ -14,6 +14,8 @@ LARGEST = 2.0**62
 """Numbers from here on are not what a run writes."""
 FRACTIONS, COUNTS = ("top1", "top5"), ("test", "train", "labelled", "seconds", "parameters")
 """Entries of a result: accuracies, and numbers from 0 on."""
+METRICS = "metrics.jsonl"
+"""File of a run's events."""
 LONGEST = 1 << 20
 """Bytes of a line of metrics.jsonl that is read; a plan is the longest one."""
 
@@ -49,8 +51,9 @@ def result_in(file: Path) -> dict[str, Any]:
     return found
 
 
-def events(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events in a `metrics.jsonl`."""
+def events(run: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events in the `metrics.jsonl` of a run folder."""
+    path = run / METRICS
     with contextlib.suppress(OSError):
         disk.require_file(path)
         with path.open("rb") as lines:
@@ -58,8 +61,18 @@ def events(path: Path) -> Iterator[dict[str, Any]]:
                 yield from event_of(line)
 
 
-def last_events(path: Path, tail: int) -> Iterator[dict[str, Any]]:
-    """Yield the events in the last `tail` bytes of a `metrics.jsonl`, the newest first."""
+def logged_steps(run: Path) -> list[dict[str, Any]]:
+    """Read the `stepped` events of a run folder in the order of steps; of a step logged twice the later one counts."""
+    found = dict[int, dict[str, Any]]()
+    for event in events(run):
+        if event["event"] == "stepped" and (step := whole(event.get("step"))) is not None:
+            found[step] = event
+    return [found[step] for step in sorted(found)]
+
+
+def last_events(run: Path, tail: int) -> Iterator[dict[str, Any]]:
+    """Yield the events in the last `tail` bytes of a run's `metrics.jsonl`, the newest first."""
+    path = run / METRICS
     with contextlib.suppress(OSError):
         disk.require_file(path)
         with path.open("rb") as file:

@@ -89,7 +89,7 @@ def read_run(folder: Path) -> Run | None:
     if not about or state is None:
         return None
     settings = settings_of(folder)
-    steps = last_events(folder / "metrics.jsonl", TAIL)
+    steps = last_events(folder, TAIL)
     last = next((event for event in steps if event["event"] == "stepped"), dict[str, Any]())
     found = {field: result_of(folder, name).get("top1") for name, field in ACCURACIES.items()}
     results = {field: top1 for field, top1 in found.items() if top1 is not None}

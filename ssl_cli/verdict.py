@@ -3,7 +3,6 @@
 Pure functions of numbers: a run, `knn-eval` and `linear-eval` give the same advice for the same numbers.
 """
 
-import json
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ssl_cli.names import shown
+from ssl_cli.records import number, share, table
 
 if TYPE_CHECKING:  # pydantic takes long to import
     from ssl_cli.config.tree import Settings
@@ -103,8 +103,10 @@ class Advice:
         return {"message": self.message, "next": list(self.commands), "worse": self.worse}
 
 
-def training_of(settings: "Settings", step: int, steps: int, run: str = "", lines: Iterable[bytes] = ()) -> Training:
-    """Describe the training of a run by its settings and the lines of its `metrics.jsonl`."""
+def training_of(
+    settings: "Settings", step: int, steps: int, run: str = "", logged: Iterable[Mapping[str, Any]] = ()
+) -> Training:
+    """Describe the training of a run by its settings and its logged steps; see `records.logged_steps`."""
     views, data, method = settings.views, settings.data, settings.method.name
     used = {*views.order, *(views.second or ())}
     source = [shlex.quote(shown(place)) for place in data.places if place != "shapes"]
@@ -114,7 +116,7 @@ def training_of(settings: "Settings", step: int, steps: int, run: str = "", line
     return Training(
         step=step, steps=steps, epochs=settings.schedule.epochs, batch=settings.run.batch,
         crop=views.crop.scale[0], flip=views.flip.p if "flip" in used else 0.0,
-        loss_scale=settings.method.loss_scale, points=points_of(lines), run=run, data=" ".join(words),
+        loss_scale=settings.method.loss_scale, points=points_of(logged), run=run, data=" ".join(words),
         started=settings.model.init_from is not None,
     )  # fmt: skip
 
@@ -124,20 +126,14 @@ def baseline_name(name: str, *, started: bool) -> str:
     return STARTED if started and name == "untrained" else NAMES.get(name, name)
 
 
-def points_of(lines: Iterable[bytes]) -> tuple[Point, ...]:
-    """Read the logged steps of a `metrics.jsonl`; of steps that a resumed run took twice, the later ones count."""
-    found: dict[int, Point] = {}
-    for line in lines:
-        if b'"stepped"' not in line:
-            continue
-        try:
-            fields = json.loads(line)
-            numbers = fields.get("numbers") or {}
-            point = Point(int(fields["step"]), float(fields["loss"]), fields.get("chance"), numbers.get("top1"))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue  # damaged, or a loss that is not finite
-        found[point.step] = point
-    return tuple(found[step] for step in sorted(found))
+def points_of(logged: Iterable[Mapping[str, Any]]) -> tuple[Point, ...]:
+    """Return what a verdict needs of logged steps; those whose loss is not finite are left out."""
+    found = []
+    for event in logged:
+        if (loss := number(event.get("loss"))) is not None:
+            chance, top1 = number(event.get("chance")), share(table(event, "numbers").get("top1"))
+            found.append(Point(event["step"], loss, chance, top1))
+    return tuple(found)
 
 
 def advise(training: Training, score: Score | None = None) -> Advice:

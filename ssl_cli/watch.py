@@ -75,7 +75,7 @@ class _Lines:
     """Read what is appended to a run's `metrics.jsonl`, whole lines alone."""
 
     def __init__(self, folder: Path) -> None:
-        self._path, self._position, self._rest = folder / "metrics.jsonl", 0, b""
+        self._path, self._position, self._rest = folder / records.METRICS, 0, b""
 
     def new(self) -> Iterator[Event]:
         """Yield the events since the last call.

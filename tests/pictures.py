@@ -27,7 +27,7 @@ SHOWN = 2 / 3
 
 def live(run: Path) -> str:
     """Render the panel that a terminal shows during the run as SVG, from its `metrics.jsonl`; no fonts are loaded."""
-    found = [event for event in map(from_record, records.events(run / "metrics.jsonl")) if event is not None]
+    found = [event for event in map(from_record, records.events(run)) if event is not None]
     steps = [event for event in found if isinstance(event, Stepped)]
     last = steps[int(SHOWN * (len(steps) - 1))]
     screen = Screen()

@@ -17,14 +17,14 @@ LINES = {"engine/train.py": 280, "engine": 4000, "bench": 500}
 """Most lines of a file, or of all files of a folder."""
 
 WORDS = {"config", "disk", "recipes", "registry", "error_file", "events", "errors", "logs", "names", "signals", "world"}
-WORDS |= {"verdict"}
+WORDS |= {"records", "verdict"}
 SHARED = {"cgroups", "distributed", "draws", "lock", "memory", "spinning", "status", "tensor_file"}
 """Single modules that the other parts may use."""
 PARTS = SHARED | {"watchdog", "nn", "losses", "augment", "optim", "data", "formats"}
 CONTRACT = {"objective", "own_loop"}  # what a batch and a method are: parts are handed batches, so it lies below them
 OBJECTIVES = {"methods", "transfer"}
-READING = {"run_path", "records", "runs", "curves", "comparison", "watch", "trackers"}
-"""What reads the files of runs, and their events."""
+READING = {"run_path", "runs", "curves", "comparison", "watch", "trackers"}
+"""What reads the files of runs, and their events; `records` is below them, for the verdict."""
 SURFACE = {"commands", "ui", "cli", "__main__", "__init__"}
 FLOORS = [
     WORDS,

@@ -1,10 +1,13 @@
 """The advice, from tables of numbers: what is said first, why, and which commands."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from ssl_cli.config.sources import settle
+from ssl_cli.records import logged_steps
 from ssl_cli.verdict import Advice, Point, Score, Training, advise, points_of, training_of, views_note
 
 CHANCE = 5.5
@@ -115,15 +118,24 @@ def test_without_a_folder_no_command_names_one() -> None:
     assert found.commands == ("sslcli pretrain --gentle",)
 
 
-def test_points_are_read_from_a_log_whatever_is_in_it() -> None:
+def test_points_are_read_from_a_log_whatever_is_in_it(tmp_path: Path) -> None:
     def line(step: int, loss: float | None, **numbers: float) -> bytes:
         return json.dumps({"event": "stepped", "step": step, "loss": loss, "chance": 3.0, "numbers": numbers}).encode()
 
     lines = [
         line(10, 4.0), line(20, 9.0), b'{"event": "saved", "step": 20}', line(20, 3.5, top1=0.5), line(30, None),
-        b'{"event": "stepped", "st', b'"stepped"', b'["stepped"]',
+        b'{"event": "stepped", "st', b'"stepped"', b'["stepped"]', b'"stepped"' + b"[" * 100_000,
+        b'{"event": "stepped", "step": 1e999, "loss": 1}', b'{"event": "stepped", "step": 40, "loss": 1e999}',
+        b'{"event": "stepped", "step": 50, "loss": 1, "chance": "3", "numbers": {"top1": 7}}',
     ]  # fmt: skip
-    assert points_of(lines) == (Point(10, 4.0, 3.0), Point(20, 3.5, 3.0, 0.5))
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    assert points_of(logged_steps(tmp_path)) == (Point(10, 4.0, 3.0), Point(20, 3.5, 3.0, 0.5), Point(50, 1))
+    assert points_of(logged_steps(tmp_path / "gone")) == ()
+
+
+def test_a_log_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    assert logged_steps(tmp_path) == []
 
 
 def test_a_command_names_data_and_method() -> None:

@@ -84,7 +84,7 @@ def stage_result(folder: Path, stage: Stage) -> dict[str, Any]:
 def timed(run: Path) -> tuple[float | None, float | None]:
     """Return the seconds of all processes of a run, each from its plan on, and the images per second of the last."""
     total, first, last, rate = 0.0, None, 0.0, None
-    for event in records.events(run / "metrics.jsonl"):
+    for event in records.events(run):
         if number(event.get("time")) is None:
             continue
         if first is None or event.get("event") == "planned":

@@ -1,11 +1,10 @@
 """What can be said of an encoder without labels, and how it moved in training."""
 
-import contextlib
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ssl_cli import records
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.evaluation.evaluate import conclude
@@ -42,31 +41,22 @@ def measured(
         trained.objective, settings, trained.precision, source, UNLABELLED, feature=feature,
         compared=not is_onnx(run), geometry=True, transform=transform,
     )  # fmt: skip
-    folder, lines = Path(run), list[bytes]()
-    with contextlib.suppress(OSError):
-        lines = (folder / "metrics.jsonl").read_bytes().splitlines()
-    result |= {"feature": feature, "trend": trend(lines), "meaning": MEANING, "data": source.name}
+    folder = Path(run)
+    moved = trend(records.logged_steps(folder))
+    result |= {"feature": feature, "trend": moved, "meaning": MEANING, "data": source.name}
     result["note"] = "; ".join(filter(None, (why, result["note"])))
     identity = (source.name, len(source), settings.data.limit, settings.run.seed)
     file = result_file("label-free", Path(trained.checkpoint).stem, identity, [feature])
     yield from conclude(run, trained, "quality", result, folder / "eval" / file)
 
 
-def trend(lines: Iterable[bytes]) -> dict[str, dict[str, Any]]:
-    """Return the first and the last of each number of z that training logged, and the steps, from `metrics.jsonl`.
-
-    Of a step that was logged several times the last line counts; a line that is no event is passed over.
-    """
-    steps = dict[int, dict[str, float]]()
-    for line in lines:
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            event = json.loads(line)
-            if event["event"] == "stepped":
-                numbers = {name: float(event["numbers"][name]) for name in LOGGED if name in event["numbers"]}
-                steps[int(event["step"])] = numbers
+def trend(steps: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the first and the last of each number of z that training logged, and their steps; see `logged_steps`."""
+    logged = [(event["step"], records.table(event, "numbers")) for event in steps]
     found = dict[str, dict[str, Any]]()
     for name in LOGGED:
-        known = [(step, numbers[name]) for step, numbers in sorted(steps.items()) if name in numbers]
+        values = [(step, records.number(numbers.get(name))) for step, numbers in logged]
+        known = [(step, value) for step, value in values if value is not None]
         if len(known) > 1:
             (first_step, first), (last_step, last) = known[0], known[-1]
             found[name] = {"first": first, "first_step": first_step, "last": last, "last_step": last_step}

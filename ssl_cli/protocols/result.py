@@ -1,10 +1,10 @@
 """The end of an evaluation: advice, the result's file in the run folder, and its event."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_cli import records
 from ssl_cli.data.sources import Evaluation
 from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import Trained
@@ -33,11 +33,9 @@ def scored(
     """
     asked = result.get("queries") or result.get("test") or 0
     score = Score(f"{name} top-1".replace("knn", "kNN"), result["top1"], asked, result["baselines"])
-    folder, lines = Path(run), list[bytes]()
-    with contextlib.suppress(OSError):
-        lines = (folder / "metrics.jsonl").read_bytes().splitlines()
+    folder = Path(run)
     where = run if folder.is_dir() else ""
-    training = training_of(trained.settings, trained.step, trained.steps, where, lines)
+    training = training_of(trained.settings, trained.step, trained.steps, where, records.logged_steps(folder))
     result["advice"] = advise(training, score).as_dict() if result["baselines"] else None
     settings, sets = trained.settings.data, (data.bank, data.queries)
     images = (*(part.name for part in sets), *map(len, sets), settings.test, settings.limit, trained.settings.run.seed)

@@ -116,7 +116,7 @@ def _start_words(folder: Path, arm: Planned) -> list[str]:
 def trained(run: Path) -> dict[str, Any]:
     """Return what a finished run took, from its own files: of memory the peak of its last process."""
     finished, last = dict[str, Any](), dict[str, Any]()
-    for event in records.events(run / "metrics.jsonl"):
+    for event in records.events(run):
         finished = event if event.get("event") == "finished" else finished
         last = event if event.get("event") == "stepped" else last
     seconds, rate = timed(run)

@@ -185,7 +185,7 @@ class Trackers:
 def logged_steps(folder: Path) -> dict[str, int]:
     """Return for each series of numbers in the run's `metrics.jsonl` the last step."""
     found = dict[str, int]()
-    for event in records.events(folder / "metrics.jsonl"):
+    for event in records.events(folder):
         step = records.whole(event.get("step"))
         name = {"stepped": TRAIN, "finished": END}.get(event["event"], event.get("name"))
         if step is not None and isinstance(name, str):

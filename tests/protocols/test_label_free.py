@@ -13,6 +13,7 @@ from ssl_cli.errors import NoLabelsError
 from ssl_cli.events import Evaluated, Event
 from ssl_cli.protocols.knn import knn_eval
 from ssl_cli.protocols.label_free import MEANING, trend
+from ssl_cli.records import logged_steps
 from ssl_cli.ui import accuracy
 from tests.engine.toy_run import toy_settings, write_run
 from tests.protocols.test_onnx import FLOAT, UINT8, save
@@ -84,9 +85,10 @@ def test_an_exported_file_is_measured_without_its_untrained_network(here: Path, 
     assert found["trend"] == {}
 
 
-def test_a_trend_is_of_two_steps_at_least_and_the_last_line_of_a_step_counts() -> None:
+def test_a_trend_is_of_two_steps_at_least_and_the_last_line_of_a_step_counts(tmp_path: Path) -> None:
     assert trend([]) == {}
-    assert trend([logged(3, 0.1).encode()]) == {}
-    again = [logged(0, 0.9), logged(5, 0.1), logged(5, 0.3)]
-    assert trend(line.encode() for line in again)["alignment"]["last"] == 0.3
-    assert trend([b'{"event": "stepped", "step": 1}', b"[]", b"\xff", b'{"event": "stepped", "numbers": 3}']) == {}
+    assert trend([json.loads(logged(3, 0.1))]) == {}
+    lines = [logged(0, 0.9), logged(5, 0.1), '{"event": "stepped", "step": 1}', "[]", logged(5, 0.3)]
+    (tmp_path / "metrics.jsonl").write_bytes("\n".join(lines).encode() + b"\n\xff")
+    assert trend(logged_steps(tmp_path))["alignment"]["last"] == 0.3
+    assert trend([{"step": 1}, {"step": 2, "numbers": 3}, {"step": 3, "numbers": {"alignment": "much"}}]) == {}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ssl_cli import disk, draws
+from ssl_cli import disk, draws, records
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.source import Source
@@ -67,8 +67,8 @@ def quality(
             found = label_free(objective, settings, precision, source, min(UNLABELLED, most))
             baselines = {name: found[name]["consistency"] for name in {UNTRAINED} & found.keys()}
             score = Score("neighbour consistency", found[TRAINED]["consistency"], found["images"], baselines, 0.02)
-        lines = (folder / "metrics.jsonl").read_bytes().splitlines()
-        found["advice"] = advise(training_of(settings, step, step, str(folder), lines), score).as_dict()
+        training = training_of(settings, step, step, str(folder), records.logged_steps(folder))
+        found["advice"] = advise(training, score).as_dict()
         event = Evaluated(step=step, name="quality", result=found)
         disk.make_folder(folder / "eval")
         disk.write_json(folder / "eval" / "quality.json", {**record(event), "checkpoint": f"step {step}"})

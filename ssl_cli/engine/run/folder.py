@@ -15,19 +15,19 @@ from typing import IO, Any
 import psutil
 import tomli_w
 
-from ssl_cli import __version__, cgroups, disk, events, lock, status
+from ssl_cli import __version__, cgroups, disk, events, lock, records, status
 from ssl_cli.config.image_list import KEPT
 from ssl_cli.config.tree import Settings
 from ssl_cli.curves import FILE as CURVES
 from ssl_cli.data.fingerprint import FILE as IMAGES
 from ssl_cli.errors import ResourceError
 from ssl_cli.names import encode_paths, is_folder, shown
-from ssl_cli.records import json_of
+from ssl_cli.records import METRICS, json_of
 from ssl_cli.run_path import is_started, not_empty, refuse_unfit, run_of_checkpoints
 from ssl_cli.trackers import places as trackers
 
 SCHEMA = 1
-FILES = ("plan.json", "env.json", "metrics.jsonl", "train.log", "bad_images.jsonl", "settings.toml", CURVES, IMAGES)
+FILES = ("plan.json", "env.json", METRICS, "train.log", "bad_images.jsonl", "settings.toml", CURVES, IMAGES)
 CHECKPOINT_FILES = r"step_\d{8,}\.(pt|json|corrupt)(\.corrupt)?(\.\d+)?"
 
 
@@ -66,9 +66,9 @@ class RunFolder:
             disk.make_folder(self.checkpoints)
             for folder in (path, self.checkpoints):
                 disk.remove_temporary_files(folder)
-            for name in ("metrics.jsonl", "bad_images.jsonl"):
+            for name in (METRICS, "bad_images.jsonl"):
                 disk.drop_partial_line(path / name)
-            for name in ("metrics.jsonl", "train.log"):
+            for name in (METRICS, "train.log"):
                 self._files.append(disk.open_append(path / name))
         except BaseException as error:
             self.close()
@@ -102,8 +102,7 @@ class RunFolder:
         """Return whether there is a checkpoint, whole or damaged, or `metrics.jsonl` records one that was saved."""
         if any(map(_is_checkpoint, self.checkpoints.iterdir())):
             return True
-        with (self.path / "metrics.jsonl").open("rb") as lines:
-            return any(b'"event": "saved"' in line for line in lines)
+        return any(event["event"] == "saved" for event in records.events(self.path))
 
     def write_environment(self, versions: dict[str, str]) -> None:
         """Write `env.json`: versions of packages and the machine."""
