@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ssl_cli.errors import UsageError
 from ssl_cli.names import is_file, shown
@@ -50,8 +50,9 @@ OPS = {
 }
 BENCHES = ("step", "augment", "loader", "loss", "knn")
 """The keys of `bench.parts.PARTS`."""
-TRACKERS = {name: name for name in ("tensorboard", "wandb", "mlflow", "trackio")}
-"""By the name of a tracker, which is that of its extra, the package that it needs."""
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+TRACKERS: tuple[TrackerName, ...] = get_args(TrackerName)
+"""Trackers, each named as the package that it needs and as the extra that installs it."""
 FAMILIES = ("own", "shapes", "cifar", "stl10", "imagenet")
 
 

@@ -17,7 +17,7 @@ LINES = {"engine/train.py": 280, "engine": 4000, "bench": 500}
 """Most lines of a file, or of all files of a folder."""
 
 WORDS = {"config", "disk", "recipes", "registry", "error_file", "events", "errors", "logs", "names", "signals", "world"}
-WORDS |= {"records", "verdict"}
+WORDS |= {"packages", "records", "verdict"}
 SHARED = {"cgroups", "distributed", "draws", "lock", "memory", "spinning", "status", "tensor_file"}
 """Single modules that the other parts may use."""
 PARTS = SHARED | {"watchdog", "nn", "losses", "augment", "optim", "data", "formats"}

@@ -13,7 +13,7 @@ from ssl_cli.config.methods import MethodSettings, of_its_method
 from ssl_cli.config.section import LARGEST_NUMBER, Count, Epochs, Factor, Rate, Section
 from ssl_cli.config.units import Bytes, Seconds
 from ssl_cli.names import shown
-from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, did_you_mean, is_library_backbone
+from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, TRACKERS, TrackerName, did_you_mean, is_library_backbone
 
 SELECTIVE = ("resnet50", "resnet101", "resnet152")
 """Backbones that can have selective kernels: those of bottleneck blocks."""
@@ -209,9 +209,6 @@ class ScheduleSettings(Section):
         return max(1, round(self.epochs * steps_per_epoch))
 
 
-TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
-
-
 def _several(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -241,7 +238,7 @@ class RunSettings(Section):
     monitor: bool = Field(True, description="kNN while training, where there are labels")
     stop_on_collapse: bool = Field(False, description="end with exit code 6 when the representation has collapsed")
     trackers: Annotated[tuple[TrackerName, ...], BeforeValidator(_several), AfterValidator(_each_once)] = Field(
-        (), description="tensorboard, wandb, mlflow, trackio: they show the numbers of metrics.jsonl too"
+        (), description=f"{', '.join(TRACKERS)}: they show the numbers of metrics.jsonl too"
     )
 
 

@@ -2,10 +2,10 @@
 
 import functools
 import importlib
-import importlib.util
 from typing import Any
 
 from ssl_cli.errors import DataError
+from ssl_cli.packages import is_installed
 
 SUFFIXES = {".dcm": ("pydicom", "dicom"), ".heic": ("pillow_heif", "heic"), ".heif": ("pillow_heif", "heic")}
 """By the ending of a file: the library that reads it, and the extra that brings it."""
@@ -14,7 +14,7 @@ SUFFIXES = {".dcm": ("pydicom", "dicom"), ".heic": ("pillow_heif", "heic"), ".he
 @functools.cache
 def is_readable(suffix: str) -> bool:
     """Whether a file of this ending, in lower case, needs an extra, and it is installed."""
-    return suffix in SUFFIXES and importlib.util.find_spec(SUFFIXES[suffix][0]) is not None
+    return suffix in SUFFIXES and is_installed(SUFFIXES[suffix][0])
 
 
 def require(library: str, extra: str, what: str) -> Any:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from ssl_cli.engine.build import resolve_device
 from ssl_cli.engine.plan.measure import has_bf16
 from ssl_cli.errors import DONE, ResourceError, SslcliError, UsageError, convert_exception
 from ssl_cli.names import shown
+from ssl_cli.packages import EXTRAS, is_installed
 from ssl_cli.world import processors
 
 LEAST_MEMORY, LITTLE_MEMORY = 500e6, 2e9
@@ -33,11 +33,6 @@ FEW_FILES = 256
 BUSY_FOR = 0.3
 """Seconds in which it is seen how busy the cores are."""
 SHOWN_PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "pillow")
-EXTRAS = {
-    "timm": "timm", "parquet": "pyarrow", "tiff": "tifffile", "dicom": "pydicom", "heic": "pillow_heif",
-    "map": "umap",
-}  # fmt: skip
-"""The module by which an extra is known to be there."""
 LAUNCHER = re.compile(
     r"RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|MASTER_(ADDR|PORT)|TORCHELASTIC_RUN_ID|CUDA_VISIBLE_DEVICES"
     r"|SLURM_(JOB_ID|NTASKS|PROCID|CPUS_PER_TASK|MEM_PER_NODE)|(OMP|MKL)_NUM_THREADS|OMP_WAIT_POLICY|GOMP_SPINCOUNT"
@@ -80,7 +75,7 @@ def _versions() -> Check:
             continue
         if least and _numbers(found[name]) < _numbers(least):
             wrong.append(f"{name} is {found[name]}, and {least} is needed")
-    extras = sorted(name for name, module in EXTRAS.items() if find_spec(module) is not None)
+    extras = sorted(name for name, modules in EXTRAS.items() if all(map(is_installed, modules)))
     words = ", ".join(f"{name} {found[name]}" for name in ("sslcli", "python", *SHOWN_PACKAGES) if name in found)
     facts = {"versions": found, "extras": extras}
     if wrong:

@@ -1,6 +1,6 @@
 """Write a run's weights for torchvision, timm or any reader of safetensors, or its network as a PyTorch program."""
 
-import importlib.util
+import importlib
 import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssl_cli import packages
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.errors import CheckpointError, UsageError
@@ -174,7 +175,7 @@ def _timm(settings: Settings, whole: nn.Module, state: Prefixed, facts: Facts, x
     if settings.data.channels != RGB:
         form["in_chans"] = settings.data.channels
     what, home = f"timm's {name}", None
-    if importlib.util.find_spec("timm") is not None:
+    if packages.is_installed("timm"):
         timm = importlib.import_module("timm")
         for more in ({}, {"img_size": settings.data.size}):  # which a network of any size refuses
             home = timm.create_model(name, pretrained=False, **form, **more)

@@ -2,9 +2,9 @@
 
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
+from ssl_cli import packages
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.names import shown
 from ssl_cli.registry import did_you_mean
@@ -104,8 +104,7 @@ def check(output: Path, opset: int, input_kind: str) -> None:
         raise UsageError(f"There is no --input '{input_kind}'.", did_you_mean(input_kind, INPUTS))
     check_output(output, ONNX)
     for package in _NEEDED:
-        if find_spec(package) is None:
-            raise UsageError(f"Export needs the package {package}, which is not here.", f"pip install {package}")
+        packages.require(package, "Export")
 
 
 def check_output(output: Path, to: str) -> None:

@@ -1,17 +1,17 @@
 """What `map` can draw: methods, colours and files; without torch."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
+from ssl_cli import packages
 from ssl_cli.errors import UsageError
 from ssl_cli.names import shown
 from ssl_cli.registry import did_you_mean
 
 METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 """What maps to two dimensions, with its name for people."""
-LIBRARIES = {"tsne": ("sklearn", "scikit-learn"), "umap": ("umap", "umap-learn")}
-"""The module and the package that a method needs."""
+LIBRARIES = {"tsne": "sklearn", "umap": "umap"}
+"""The module that a method needs."""
 COLORS = ("label", "group", "none")
 ENDINGS = (".png", ".html")
 POINTS, MOST_POINTS = 5_000, 50_000
@@ -50,10 +50,8 @@ def require_method(name: str) -> None:
     """
     if name not in METHODS:
         raise UsageError(f"There is no map by '{shown(name)}'.", did_you_mean(name, METHODS))
-    module, package = LIBRARIES.get(name, ("sys", ""))
-    if find_spec(module) is None:
-        install = "Install it with: pip install 'sslcli[map]', or use --by pca."
-        raise UsageError(f"{METHODS[name]} needs {package}.", install)
+    if name in LIBRARIES:
+        packages.require(LIBRARIES[name], METHODS[name], "use --by pca")
 
 
 def require_color(name: str | None) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ssl_cli import packages
 from ssl_cli.errors import ResourceError, UsageError, convert_exception
 from ssl_cli.names import shown
 from ssl_cli.nn.batchnorm import BatchNorm2d
@@ -171,8 +172,7 @@ def _timm(word: str, size: int, channels: int) -> nn.Module:
     try:
         timm = importlib.import_module("timm")
     except ModuleNotFoundError as error:
-        sentence = f"timm:{word} needs {error.name}, which is not installed."
-        raise UsageError(sentence, "pip install 'sslcli[timm]'") from error
+        raise packages.missing(error.name or "timm", f"timm:{word}", extra="timm") from error
     _require_known("timm", word, timm.list_models(), "timm.list_models()")
     try:
         net: nn.Module = timm.create_model(word, pretrained=False, num_classes=0, in_chans=channels, img_size=size)

@@ -23,8 +23,7 @@ class Recorder:
     """Pass the numbers of events on to a tracker.
 
     Args:
-        name: of the tracker.
-        package: that it needs, which is imported first.
+        name: of the tracker, and of its package, which is imported first.
         start: opens it; called in the thread.
 
     Attributes:
@@ -33,10 +32,10 @@ class Recorder:
         imported: set when its package is imported, or cannot be.
     """
 
-    def __init__(self, name: str, package: str, start: Callable[[], Tracker]) -> None:
+    def __init__(self, name: str, start: Callable[[], Tracker]) -> None:
         self.name, self.fault, self.dropped = name, "", 0
         self.imported = threading.Event()
-        self._package, self._start, self._state = package, start, ""
+        self._start, self._state = start, ""
         self._waiting = deque[tuple[int, dict[str, float]]]()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"tracker {name}", daemon=True)
@@ -76,7 +75,7 @@ class Recorder:
         _quiet.on = True
         try:
             try:
-                importlib.import_module(self._package)
+                importlib.import_module(self.name)
             finally:
                 self.imported.set()
             tracker = self._start()

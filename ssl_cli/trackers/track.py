@@ -1,7 +1,6 @@
 """The events of a run on their way, shown to its trackers; and a result that is measured later."""
 
 import functools
-import importlib.util
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -9,9 +8,9 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
-from ssl_cli import records, status
+from ssl_cli import packages, records, status
 from ssl_cli.config.toml_file import flatten
-from ssl_cli.errors import Interrupted, UsageError
+from ssl_cli.errors import Interrupted
 from ssl_cli.events import Choice, Event, Finished, Planned, Stopped, Warned
 from ssl_cli.names import shown
 from ssl_cli.registry import TRACKERS
@@ -74,7 +73,7 @@ def _recorded(events: Iterable[Event], record: Callable[[Event], None]) -> Itera
 
 def track_later(folder: Path, event: Event) -> Iterator[Event]:
     """Show a result that was measured after training to the trackers that know the run; yield what failed."""
-    names = [name for name in TRACKERS if earlier_id(folder, name) and is_installed(name)]
+    names = [name for name in TRACKERS if earlier_id(folder, name) and packages.is_installed(name)]
     if not names or status.state(folder) == status.RUNNING:  # a run that trains has them open
         return
     trackers = Trackers(folder, str(status.read(folder).get("run", "")))
@@ -93,15 +92,7 @@ def require_installed(names: Iterable[str]) -> None:
         UsageError: one is.
     """
     for name in names:
-        if not is_installed(name):
-            what = f"The tracker {name} needs a package that is not installed: {TRACKERS[name]}."
-            raise UsageError(what, f"pip install 'sslcli[{name}]', or leave the tracker out.")
-
-
-def is_installed(name: str) -> bool:
-    """Return whether the package of a tracker is there; a folder of its name, such as `wandb/`, is none."""
-    spec = importlib.util.find_spec(TRACKERS[name])
-    return spec is not None and spec.origin is not None
+        packages.require(name, f"The tracker {name}", "leave the tracker out")
 
 
 def remembered(name: str, run: TrackedRun) -> Tracker:
@@ -141,7 +132,7 @@ class Trackers:
         for name in names:
             run = TrackedRun(self._folder, self._id, earlier_id(self._folder, name), settings)
             self._logged[name] = logged if run.earlier else {}
-            self._recorders.append(Recorder(name, TRACKERS[name], functools.partial(remembered, name, run)))
+            self._recorders.append(Recorder(name, functools.partial(remembered, name, run)))
         deadline = time.monotonic() + IMPORT_SECONDS
         for recorder in self._recorders:
             recorder.imported.wait(max(0.0, deadline - time.monotonic()))

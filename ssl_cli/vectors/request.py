@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ssl_cli import packages
 from ssl_cli.errors import DataError, UsageError
 from ssl_cli.names import is_file, is_folder, shown
 
@@ -85,5 +85,5 @@ def require_stored(path: Path) -> None:
 
 
 def _require_library(ending: str) -> None:
-    if ending == ".parquet" and find_spec("pyarrow") is None:
-        raise UsageError("Parquet files need pyarrow.", "Install it with: pip install 'sslcli[parquet]'")
+    if ending == ".parquet":
+        packages.require("pyarrow", "A Parquet file", "name a .csv")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import torch
 
-from ssl_cli import disk
+from ssl_cli import disk, packages
 from ssl_cli.config.augment import RGB
 from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.errors import CheckpointError, UsageError
@@ -39,7 +39,7 @@ def pretrained_file(settings: Settings) -> Path:
     try:
         found = (_torchvision if library == "torchvision" else _timm)(word)
     except ModuleNotFoundError as error:
-        raise UsageError(f"{name} needs {error.name}, which is not installed.", "pip install 'sslcli[timm]'") from error
+        raise packages.missing(error.name or "timm", name, extra="timm") from error
     if found is None:
         raise UsageError(f"{library} publishes no weights for '{shown(word)}'.", "Leave --pretrained out.")
     path = found.path

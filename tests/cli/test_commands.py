@@ -69,7 +69,7 @@ def passed(engine: FakeEngine, key: str) -> object:
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_every_flag_reaches_its_setting(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, flag: str) -> None:
-    monkeypatch.setattr("ssl_cli.trackers.track.is_installed", lambda name: True)
+    monkeypatch.setattr("ssl_cli.packages.is_installed", lambda name: True)
     value, key, meant = FLAGS[flag]
     assert main(["pretrain", "photos", flag, *([value] if value else [])]) == 0
     assert passed(engine, key) == meant

@@ -148,9 +148,9 @@ def test_files_are_found_by_their_ending_where_the_extra_is_there(
     for name in ("a.png", "b.dcm", "c.HEIC"):
         (tmp_path / name).write_bytes(b"")
     is_readable.cache_clear()
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("ssl_cli.data.extras.is_installed", lambda module: False)
     assert list(find_images(tmp_path).names) == ["a.png"]
     is_readable.cache_clear()
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "pydicom" or None)
+    monkeypatch.setattr("ssl_cli.data.extras.is_installed", lambda module: module == "pydicom")
     assert list(find_images(tmp_path).names) == ["a.png", "b.dcm"]
     is_readable.cache_clear()

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib import util
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from ssl_cli.cli import main
 from ssl_cli.commands.export import complete_input
 from ssl_cli.errors import ResourceError, UsageError
-from ssl_cli.formats import request
 from ssl_cli.formats.request import INPUTS, OPSETS, check
 from tests.cli.engine import FakeEngine
 
@@ -58,7 +56,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request, "find_spec", lambda name: None if name == "onnxscript" else util.find_spec(name))
+    monkeypatch.setattr("ssl_cli.packages.is_installed", lambda module: module != "onnxscript")
     with pytest.raises(UsageError, match="onnxscript") as caught:
         check(FILE, 18, INPUTS[0])
     assert caught.value.hint == "pip install onnxscript"

@@ -229,7 +229,7 @@ def test_what_cannot_be_is_one_sentence(
 def test_a_library_that_is_missing_is_named(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("ssl_cli.maps.request.find_spec", lambda name: None)
+    monkeypatch.setattr("ssl_cli.packages.is_installed", lambda module: module != "umap")
     assert main(["map", str(run), "--by", "umap", "-o", str(tmp_path / "m.png")]) == 2
     assert "pip install 'sslcli[map]'" in capsys.readouterr().err
 

@@ -10,6 +10,14 @@ RUNS = "tests/engine/plan/test_size.py"
 MUTANTS = [
     Mutant(
         None,
+        "a-resumed-plan-shows-the-steps-planned-first",
+        "ssl_cli/engine/pretrain.py",
+        'state["step"] if state else 0, resolved.as_calibrated(settings)',
+        'state["step"] if state else 0, settings',
+        ("tests/engine/plan/test_size.py::test_a_resume_repeats_the_corrected_run_exactly",),
+    ),
+    Mutant(
+        None,
         "a-batch-takes-more-than-half-of-the-images",
         SIZE,
         "min(most, wished, images // 2)",

@@ -44,6 +44,6 @@ MUTANTS = [
            "draws.permutation(seed, images, 0)", LINEAR_TESTS),
     Mutant(None, "crops-are-pretraining-s", LINEAR, "crop=crop, normalize", "crop=how.crop, normalize", LINEAR_TESTS),
     Mutant(None, "even-of-the-first-rows", "ssl_cli/transfer/label_free.py", ", len(view))) if", ")) if", FREE_TESTS),
-    Mutant(None, "a-step-s-first-line-counts", "ssl_cli/protocols/label_free.py", 'steps[int(event["step"])] = numbers',
-           'steps.setdefault(int(event["step"]), numbers)', ("tests/protocols/test_label_free.py",)),
+    Mutant(None, "a-trend-of-one-step", "ssl_cli/protocols/label_free.py", "len(known) > 1", "known",
+           ("tests/protocols/test_label_free.py",)),
 ]  # fmt: skip

@@ -43,7 +43,7 @@ MUTANTS = [
     Mutant(
         None,
         "a-folder-is-a-package",
-        TRACK,
+        "ssl_cli/packages.py",
         "return spec is not None and spec.origin is not None",
         "return spec is not None",
         TESTS,

@@ -12,7 +12,6 @@ import pytest
 import tomli_w
 
 from ssl_cli.events import Event, Finished, Planned, Started, Stepped
-from ssl_cli.registry import TRACKERS
 from ssl_cli.trackers import kinds, track
 from ssl_cli.trackers.kinds import TrackedRun
 
@@ -37,9 +36,9 @@ class Fake:
 
 def install(monkeypatch: pytest.MonkeyPatch, name: str, kind: type[Fake]) -> type[Fake]:
     """Put a fake in place of a tracker, and an empty module in that of its package."""
-    module = ModuleType(TRACKERS[name])
-    module.__spec__ = ModuleSpec(TRACKERS[name], None, origin="here")
-    monkeypatch.setitem(sys.modules, TRACKERS[name], module)
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None, origin="here")
+    monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(kinds, "KINDS", {**kinds.KINDS, name: kind})
     monkeypatch.setattr(track, "KINDS", kinds.KINDS)
     kind.made, kind.release = [], threading.Event()

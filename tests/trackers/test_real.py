@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ssl_cli import packages
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.errors import UsageError
@@ -80,7 +81,7 @@ def test_a_missing_package_is_named_before_anything_is_written(
 ) -> None:
     from ssl_cli.cli import main
 
-    monkeypatch.setattr(track, "is_installed", lambda name: False)
+    monkeypatch.setattr(packages, "is_installed", lambda name: False)
     out = tmp_path / "run"
     assert main(["pretrain", "--out", str(out), "--tracker", name]) == 2
     assert f"pip install 'sslcli[{name}]'" in capsys.readouterr().err
@@ -102,12 +103,12 @@ def test_a_resumed_run_has_its_own_trackers_unless_others_are_asked_for(
 
 def test_a_missing_package_ends_a_resume_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
-    monkeypatch.setattr(track, "is_installed", lambda name: True)
+    monkeypatch.setattr(packages, "is_installed", lambda name: True)
     events = pretrain(chosen(out, "wandb"), origins={}, resume=False, overwrite=False)
     while next(events).step < 2:
         pass
     events.close()
-    monkeypatch.setattr(track, "is_installed", lambda name: False)
+    monkeypatch.setattr(packages, "is_installed", lambda name: False)
     seen: list[Event] = []
     with pytest.raises(UsageError, match="wandb"):
         seen.extend(pretrain(chosen(out, "wandb"), origins={}, resume=True, overwrite=False))
@@ -139,7 +140,7 @@ def test_a_tracker_that_hangs_holds_no_process(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio"])
 def test_the_libraries_take_a_run_and_continue_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    if not track.is_installed(name):
+    if not packages.is_installed(name):
         pytest.skip(f"{name} is not installed")
     for variable in ("WANDB_MODE", "MLFLOW_TRACKING_URI", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"):
         monkeypatch.delenv(variable, raising=False)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from ssl_cli import events as kinds_of_event
-from ssl_cli import status
+from ssl_cli import packages, status
 from ssl_cli.events import Evaluated, Event, Finished, Planned, Stopped, Warned
+from ssl_cli.registry import TRACKERS
 from ssl_cli.trackers import places, recorder, track
-from ssl_cli.trackers.kinds import TrackedRun
+from ssl_cli.trackers.kinds import KINDS, TrackedRun
 from tests.trackers import fakes
 from tests.trackers.fakes import Fake, events, stepped, write_settings
 
@@ -258,9 +259,9 @@ def test_a_folder_of_its_name_is_no_package(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     (tmp_path / "wandb").mkdir()
-    assert not track.is_installed("wandb")
+    assert not packages.is_installed("wandb")
     (tmp_path / "trackio.py").touch()
-    assert track.is_installed("trackio")
+    assert packages.is_installed("trackio")
 
 
 def test_deleting_a_run_deletes_what_its_trackers_wrote(tmp_path: Path) -> None:
@@ -281,11 +282,16 @@ def test_waiting_is_bounded_for_all_together(tmp_path: Path, monkeypatch: pytest
         join(self, deadline)
 
     monkeypatch.setattr(recorder.Recorder, "join", noted)
-    found = [recorder.Recorder(name, "json", lambda: kind(TrackedRun(tmp_path, "its id"))) for name in ("a", "b")]
+    found = [recorder.Recorder(name, lambda: kind(TrackedRun(tmp_path, "its id"))) for name in ("json", "csv")]
     for one in found:
         one.put(1, {"loss": 1.0})
     recorder.close(found, status.STOPPED, 0.05)
     kind.release.set()
-    assert recorder.hung == ["a", "b"]
+    assert recorder.hung == ["json", "csv"]
     assert len(deadlines) == 2
     assert len(set(deadlines)) == 1
+
+
+def test_every_tracker_is_there() -> None:
+    assert KINDS.keys() == set(TRACKERS)
+    assert places.LOCAL.keys() <= set(TRACKERS)

@@ -88,8 +88,8 @@ def make_plan(
     )  # fmt: skip
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format, compile=mode,
-        images=images, **fitted.resolved, sized=values_of(settings), calibrated=earlier and earlier.calibrated,
-        timing=timing if ranks == 1 and not earlier and is_calibrated(settings) else None,
+        images=images, **fitted.resolved, calibrated=earlier.calibrated if earlier else None,
+        timing=timing if ranks == 1 and not earlier and is_calibrated(settings) else None, sized=values_of(settings),
     )  # fmt: skip
     size, disk = budget.checkpoint_bytes(settings, objective), _free_disk(out)
     facts = [
