@@ -3,13 +3,10 @@
 import contextlib
 import io
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +25,9 @@ from ssl_cli.errors import DivergedError
 from ssl_cli.events import Event, Stopped, Warned
 from ssl_cli.planning import stages
 from ssl_cli.planning.stages import STAGES
+from tests import processes
 from tests.data.pictures import folder, save
+from tests.processes import wait
 
 TINY = {
     "SSLCLI_SCHEDULE__EPOCHS": "1", "SSLCLI_HARDWARE__PRECISION": "fp32", "SSLCLI_HARDWARE__DEVICE": "cpu",
@@ -328,18 +327,8 @@ def test_a_pipeline_equals_its_commands_by_hand(
 
 
 def start(out: Path, *words: str) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, **TINY, "OMP_NUM_THREADS": "1", "CI": "true", "PYTHONPATH": str(root)}
-    environment["SSLCLI_SCHEDULE__EPOCHS"] = "20"
-    line = [sys.executable, "-m", "ssl_cli", "pipeline", "--out", str(out), "--json", *words]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def wait(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
-    until = time.monotonic() + 300
-    while not happened() and process.poll() is None:
-        assert time.monotonic() < until
-        time.sleep(0.002)
+    more = {**TINY, "SSLCLI_SCHEDULE__EPOCHS": "20"}
+    return processes.start("pipeline", "--out", str(out), "--json", *words, more=more)
 
 
 def in_training(out: Path) -> bool:

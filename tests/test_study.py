@@ -6,10 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +27,7 @@ from ssl_cli.study.book import read, write
 from ssl_cli.study.run import Runner
 from ssl_cli.study.table import STUDIES
 from tests.data.pictures import save
+from tests.processes import start, steps_logged, wait
 
 SETS = (
     "model.width=0.0625", "data.size=8", "data.images=96", "run.batch=32", "hardware.precision=fp32",
@@ -167,8 +164,8 @@ def test_people_get_a_table_a_chart_and_advice(
     text = capsys.readouterr().out
     assert "no test image was read" in text
     assert text.count("●") == 2
-    for start in ("study      temperature", "advice     ", "paper      ", "next       sslcli export", "chart      "):
-        assert f"\n{start}" in f"\n{text}"
+    for line in ("study      temperature", "advice     ", "paper      ", "next       sslcli export", "chart      "):
+        assert f"\n{line}" in f"\n{text}"
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,40 +247,23 @@ def test_classifiers_start_from_the_runs_of_other_arms(
     assert "10 % of the labels: " in text
 
 
-def start(out: Path, *words: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "ssl_cli", "study", *words, "--out", str(out), "--json"]
-    environment = {**child.environment(), "OMP_NUM_THREADS": "1", "CI": "true"}
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def wait(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
-    until = time.monotonic() + 600
-    while process.poll() is None and not happened():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-def is_training(out: Path) -> bool:
-    metrics = out / "metrics.jsonl"
-    return metrics.is_file() and '"stepped"' in metrics.read_text()
-
-
 @pytest.mark.slow
 def test_signals_and_kills_lose_nothing(tmp_path: Path) -> None:
     """SIGTERM in the first run, a kill of the study in the second; then all is as if nothing had happened."""
     out, words = tmp_path / "study", ["temperature", *ARMS, "--time", "300s", *WORDS]
-    process = start(out, *words)
-    wait(process, lambda: is_training(out / f"{ONE}-seed0"))
+    place = ["--out", str(out), "--json"]
+    process = start("study", *words, *place)
+    wait(process, lambda: steps_logged(out / f"{ONE}-seed0") > 0)
     process.send_signal(signal.SIGTERM)
     text, err = process.communicate()
     assert process.returncode == json.loads(text)["error"]["code"] == 75, err
     assert status.state(out / f"{ONE}-seed0") == "stopped"
     assert not lock.is_held(out)
-    process = start(out, "--resume")
-    wait(process, lambda: is_training(out / f"{OTHER}-seed0"))
+    process = start("study", "--resume", *place)
+    wait(process, lambda: steps_logged(out / f"{OTHER}-seed0") > 0)
     process.kill()
     process.communicate()
-    process = start(out, "--resume")  # at once: the run of the killed study may still be saving
+    process = start("study", "--resume", *place)  # at once: the run of the killed study may still be saving
     text, err = process.communicate()
     assert process.returncode == 0, err
     assert len(json.loads(text)["runs"]) == 4

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli import checkpoint
+from tests import processes
 
 STEPS = 24
 # Small enough that starting up dominates; BatchNorm groups, cached steps and a wrapping queue are all in it.
@@ -48,16 +48,8 @@ FORKED.set_forkserver_preload(
 def start(method: str, out: Path, *extra: str) -> subprocess.Popen[str]:
     """Start, or go on, in a process group of its own, so that it can be killed whole."""
     name = method.partition(",")[0]
-    command = [sys.executable, "-m", "ssl_cli", "pretrain", "--method", name, "--out", str(out), "--resume"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "true"}
-    return subprocess.Popen(
-        [*command, *COMMON, *METHODS[method], *extra],
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    words = ["pretrain", "--method", name, "--out", str(out), "--resume", *COMMON, *METHODS[method], *extra]
+    return processes.start(*words, start_new_session=True)
 
 
 class Life:
@@ -125,17 +117,10 @@ def kill(process: Process) -> None:
     process.communicate()
 
 
-def steps_logged(out: Path) -> int:
-    """How many steps stand in metrics.jsonl, repeated ones counted again."""
-    path = out / "metrics.jsonl"
-    return path.read_text().count('"event": "stepped"') if path.exists() else 0
-
-
-def wait_for_steps(process: Process, out: Path, count: int, timeout: float = 600) -> None:
+def wait_for_steps(process: Process, out: Path, count: int) -> None:
     """Return once `count` more steps are logged, or the process ended."""
-    target, deadline = steps_logged(out) + count, time.monotonic() + timeout
-    while steps_logged(out) < target and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    target = processes.steps_logged(out) + count
+    processes.wait(process, lambda: processes.steps_logged(out) >= target)
 
 
 def tensors(value: Any, name: str = "") -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from ssl_cli import lock
 from ssl_cli.errors import INTERRUPTED, STOPPED
 from tests.faults import runs
 from tests.faults.conftest import References
+from tests.processes import steps_logged
 
 
 def is_writing(out: Path) -> bool:
@@ -109,7 +110,7 @@ def test_a_signal_loses_no_step(number: signal.Signals, code: int, references: R
     assert (out / "checkpoints" / f"step_{logged:08d}.pt").exists()
     assert runs.finish(runs.start("simclr", out))[0] == 0
     runs.assert_ended_alike(out, references("simclr"))
-    assert runs.steps_logged(out) == runs.STEPS  # nothing was done twice
+    assert steps_logged(out) == runs.STEPS  # nothing was done twice
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from ssl_cli.errors import INTERRUPTED, STOPPED
 from tests.faults import runs
+from tests.processes import wait
 
 pytestmark = pytest.mark.slow
 Moment = Callable[[subprocess.Popen[str], Path], bool]
@@ -50,11 +50,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 def wait_for(moment: Moment, process: subprocess.Popen[str], out: Path) -> None:
-    until = time.monotonic() + 300
-    while not moment(process, out):
-        assert time.monotonic() < until
-        assert process.poll() is None
-        time.sleep(0.002)
+    assert wait(process, lambda: moment(process, out))
 
 
 def status(out: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from PIL import Image
 
 from ssl_cli import checkpoint
 from ssl_cli.nn.resnet import resnet18
+from tests import processes
 from tests.ranks.processes import free_port
 
 SMALL = [
@@ -56,11 +56,8 @@ class Short(SimCLR):
 
 
 def start(out: Path, *extra: str, devices: int = 2) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "ssl_cli", "pretrain", "--resume", "--out", str(out), *SMALL, *extra]
-    words += ["--devices", str(devices)] if devices > 1 else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=environment)
+    ranks = ["--devices", str(devices)] if devices > 1 else []
+    return processes.start("pretrain", "--resume", "--out", str(out), *SMALL, *extra, *ranks)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -76,13 +73,6 @@ def status(out: Path) -> dict[str, Any]:
 def rank(launcher: subprocess.Popen[str], number: int) -> psutil.Process:
     children = psutil.Process(launcher.pid).children()
     return next(child for child in children if child.environ().get("RANK") == str(number))
-
-
-def wait_for_steps(out: Path, count: int) -> None:
-    path, until = out / "metrics.jsonl", time.monotonic() + 300
-    while not path.exists() or path.read_text().count('"stepped"') < count:
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -121,7 +111,7 @@ def test_two_ranks_train_as_one_process_which_resumes_their_run(tmp_path: Path) 
 def test_a_killed_rank_ends_the_run(tmp_path: Path, number: int) -> None:
     out = tmp_path / "run"
     process = start(out, "--epochs", "300")
-    wait_for_steps(out, 6)
+    assert processes.wait(process, lambda: processes.steps_logged(out) >= 6)
     ranks = psutil.Process(process.pid).children()
     rank(process, number).kill()
     code, stderr = ended(process)
@@ -138,14 +128,14 @@ def test_a_killed_rank_ends_the_run(tmp_path: Path, number: int) -> None:
 def test_a_run_whose_launcher_is_killed_is_stopped_and_can_be_resumed(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(out, "--epochs", "300")
-    wait_for_steps(out, 6)
+    assert processes.wait(process, lambda: processes.steps_logged(out) >= 6)
     ranks = psutil.Process(process.pid).children()
     process.kill()
     process.communicate()
     assert not psutil.wait_procs(ranks, timeout=120)[1]
     assert (status(out)["state"], status(out)["exit_code"]) == ("stopped", 75)
     process = start(out)
-    wait_for_steps(out, 12)
+    assert processes.wait(process, lambda: processes.steps_logged(out) >= 12)
     process.send_signal(signal.SIGTERM)
     code, stderr = ended(process)
     assert code == 75
