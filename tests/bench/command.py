@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 
-def pretrained(words: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The result of `sslcli pretrain WORDS` in a process and a folder of its own, or `{"error": ...}`."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "ssl_cli", "pretrain", *words, "--json", "--out", str(Path(folder) / "run")]
-        env = {**os.environ, **(environment or {})}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+def answered(words: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The document that `sslcli WORDS --json` prints in a process of its own; `{"error": ...}` where it failed."""
+    command = [sys.executable, "-m", "ssl_cli", *words, "--json"]
+    env = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
+
+
+def pretrained(words: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The result of `sslcli pretrain WORDS` in a folder of its own, or `{"error": ...}`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return answered(["pretrain", *words, "--out", str(Path(folder) / "run")], environment)

@@ -1,14 +1,16 @@
-"""The training that sslcli's SimCLR is measured against: LightlySSL's parts in a plain PyTorch loop.
+"""The training that sslcli is measured against: LightlySSL's parts in a plain PyTorch loop, SimCLR or MoCo.
 
 Run by hand, never by the test suite; LightlySSL is installed for the measurement only:
 
     python -m tests.bench.lightly_loop TRAIN_FOLDER TEST_FOLDER --epochs 10 --optimiser adamw --lr 3e-3
 
-float32 and two loader workers, as LightlySSL's own examples have it; the network, batch, optimiser, schedule,
-temperature and number of steps are those of the sslcli run beside it. Prints one JSON document.
+float32 and two loader workers, as LightlySSL's own examples have it; the network, batch, schedule and number of steps
+are those of the sslcli run beside it. MoCo is that of LightlySSL's example: one direction, a queue of 4,096 keys, a
+momentum from 0.996 to 1. Prints one JSON document.
 """
 
 import argparse
+import copy
 import json
 import math
 import sys
@@ -17,8 +19,10 @@ from pathlib import Path
 
 import torch
 from lightly.loss import NTXentLoss
-from lightly.models.modules import SimCLRProjectionHead
-from lightly.transforms import SimCLRTransform
+from lightly.models.modules import MoCoProjectionHead, SimCLRProjectionHead
+from lightly.models.utils import deactivate_requires_grad, update_momentum
+from lightly.transforms import MoCoV2Transform, SimCLRTransform
+from lightly.utils.scheduler import cosine_schedule
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
@@ -73,7 +77,9 @@ def main() -> None:
     parser.add_argument("test", type=Path)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--method", choices=("simclr", "moco"), default="simclr")
     parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--queries", type=int, default=200, help="test images of each class")
     parser.add_argument("--optimiser", choices=("adamw", "sgd"), default="adamw")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--weight-decay", type=float, default=1e-4)
@@ -82,16 +88,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    transform = SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
+    views = SimCLRTransform if args.method == "simclr" else MoCoV2Transform
+    transform = views(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
     train = first_of_each_class(ImageFolder(args.train, transform=transform), args.limit)
     tensor = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), transform_normalise()])
     plain = first_of_each_class(ImageFolder(args.train, transform=tensor), args.limit)
-    test = first_of_each_class(ImageFolder(args.test, transform=tensor), 200)
+    test = first_of_each_class(ImageFolder(args.test, transform=tensor), args.queries)
     backbone = plain_batchnorm(resnet18(0.25, "cifar"))
-    head = SimCLRProjectionHead(128, 128, 128)
+    moco = args.method == "moco"
+    head = MoCoProjectionHead(128, 128, 128) if moco else SimCLRProjectionHead(128, 128, 128)
     net = nn.Sequential(backbone, head)
+    key_net = copy.deepcopy(net)
+    deactivate_requires_grad(key_net)
     untrained = knn_top1(backbone, plain, test)
-    criterion = NTXentLoss(temperature=args.temperature)
+    criterion = NTXentLoss(temperature=args.temperature, memory_bank_size=(4096, 128) if moco else 0)
     optimiser: torch.optim.Optimizer
     if args.optimiser == "adamw":
         optimiser = torch.optim.AdamW(net.parameters(), args.lr, weight_decay=args.weight_decay)
@@ -108,9 +118,16 @@ def main() -> None:
         ),
     )
     start = time.perf_counter()
-    for _ in range(args.epochs):
+    for epoch in range(args.epochs):
+        momentum = cosine_schedule(epoch, args.epochs, 0.996, 1)
         for (first, second), _ in loader:
-            loss = criterion(net(first), net(second))
+            if moco:
+                update_momentum(net, key_net, m=momentum)
+                with torch.no_grad():
+                    key = key_net(second)
+                loss = criterion(net(first), key)
+            else:
+                loss = criterion(net(first), net(second))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
