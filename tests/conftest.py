@@ -102,7 +102,9 @@ def _counted(size: int, precision: str, *, checkpointing: bool = False) -> Hasha
     return size, precision, checkpointing
 
 
-def _measured(pipeline: Any, sample: Any, batch: int, arithmetic: Any, *, max_rows: int, room: int) -> Hashable:
+def _measured(
+    pipeline: Any, sample: Any, batch: int, arithmetic: Any, *, max_rows: int, room: int, smallest: int
+) -> Hashable:
     shapes = tuple(image.shape for image in sample.images)
     form = (arithmetic.precision, arithmetic.memory_format)
-    return pipeline.orders, pipeline.size, shapes, batch, form, max_rows, min(room, ENOUGH)
+    return pipeline.orders, pipeline.size, shapes, batch, form, max_rows, min(room, ENOUGH), smallest

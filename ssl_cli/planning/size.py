@@ -64,7 +64,7 @@ class Work:
         side: their median short side in pixels.
         given: values of the settings that are not open, by dotted key; see `config.tree.Fitted`.
         batch: the recipe's batch.
-        passes: FLOP of an image in a step, in those of a forward pass of one view.
+        passes: FLOP of an image in a step, in those of a forward pass of one view of full size.
         group: rows of a BatchNorm group, at most.
         stem: of the network.
         channels: of an image.

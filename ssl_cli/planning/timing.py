@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
@@ -47,12 +47,15 @@ class Timing:
         first: of a step of the first epoch, which may decode the images.
         later: of a step of the others.
         end: from the last step to the end: the evaluation.
+        by_side: where views grow, what a step with views of each side in pixels takes more than the mean one, which
+            `first` and `later` are; negative: less.
     """
 
     limit: Annotated[float, Field(allow_inf_nan=False)]
     first: Duration
     later: Duration
     end: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    by_side: dict[int, Annotated[float, Field(allow_inf_nan=False)]] = field(default_factory=dict)
 
     def seconds(self, steps: int, steps_per_epoch: int) -> float:
         """Return the seconds of so many steps, without the evaluation."""
@@ -71,6 +74,21 @@ class Timing:
         return int(max(min(found, MOST_EPOCHS * steps_per_epoch), FEWEST_STEPS))
 
 
+def relative_costs(growing: tuple[float, float] | None, size: int, smallest: float) -> tuple[dict[int, float], float]:
+    """Return the cost of views of each side that grow so, as a share of that of views of `size`, and its mean.
+
+    It is linear in the area, between 1 and that of the `smallest` views, which was measured. Where views do not grow,
+    there are no sides and the mean is 1.
+    """
+    steps = range(1000)  # a thousand of them give the mean to a thousandth
+    sides = [view_size(growing, size, len(steps), step) for step in steps]
+    least = sides[0]
+    if least == size:
+        return {}, 1.0
+    cost = {side: smallest + (1 - smallest) * (side**2 - least**2) / (size**2 - least**2) for side in {*sides}}
+    return cost, sum(cost[side] for side in sides) / len(sides)
+
+
 def timed(settings: Settings, timing: Timing | None, steps_per_epoch: int) -> Settings:
     """Return the settings with the epochs that suit the time, and a tenth of them as warm-up, where these are open."""
     fit, steps = settings.run.fit, settings.schedule.steps(steps_per_epoch)
@@ -78,11 +96,6 @@ def timed(settings: Settings, timing: Timing | None, steps_per_epoch: int) -> Se
         steps = timing.steps(steps_per_epoch)
     warmup = round(WARMUP * steps) / steps_per_epoch
     return fitted(settings, {"schedule.epochs": steps / steps_per_epoch, "schedule.warmup": warmup})
-
-
-def is_calibrated(settings: Settings) -> bool:
-    """Return whether the first steps correct the number of epochs; where views grow they say little of later ones."""
-    return "schedule.epochs" in settings.run.fit and settings.schedule.resolution is None
 
 
 def calibrated_after(steps: int) -> int:
@@ -99,7 +112,6 @@ def reason(settings: Settings, images: int, rate: float, ranks: int) -> str:
         return estimate
     after = calibrated_after(settings.schedule.steps(images // settings.run.batch))
     once = f", corrected once by the time of the first {after} steps" if after else ""
-    once = once if is_calibrated(settings) else ", not corrected while it trains, as its views grow"
     once = once if ranks == 1 else ", not corrected while it trains, as several ranks share its steps"
     most = f"; {MOST_EPOCHS} epochs are the most" if settings.schedule.epochs >= MOST_EPOCHS else ""
     return f"{estimate}; {seconds_for(settings, images)[1]}{once}{most}"
@@ -199,8 +211,9 @@ class RunSchedule:
             return None
         count, before = step - self._from, self.steps
         measured = (self.clock() - self._since) / count
-        at, per_epoch = self.timing.seconds, self.steps_per_epoch
-        expected = (at(step, per_epoch) - at(self._from, per_epoch)) / count
+        at, per_epoch, by_side = self.timing.seconds, self.steps_per_epoch, self.timing.by_side
+        grown = sum(by_side.get(self.view_size(number), 0.0) for number in range(self._from, step))
+        expected = (at(step, per_epoch) - at(self._from, per_epoch) + grown) / count
         steps = max(self.timing.steps(per_epoch, slower=max(measured / expected, 1e-9)), -(-4 * step // 3))
         if abs(steps / before - 1) > NOISE:
             self._change(steps)

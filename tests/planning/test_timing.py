@@ -1,5 +1,6 @@
 """The time of a run: the steps that fit into it, and their number corrected by the time of the first ones."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,18 @@ from hypothesis import strategies as st
 
 from ssl_cli.config.tree import Settings
 from ssl_cli.config.units import format_epochs, format_time
-from ssl_cli.optim.schedule import rate
+from ssl_cli.optim.schedule import rate, view_size
 from ssl_cli.planning.size import FEWEST_STEPS, MOST_EPOCHS, fitted
-from ssl_cli.planning.timing import RunSchedule, Timing, calibrated_after, reason, seconds_for, timed, warn_of_time
+from ssl_cli.planning.timing import (
+    RunSchedule,
+    Timing,
+    calibrated_after,
+    reason,
+    relative_costs,
+    seconds_for,
+    timed,
+    warn_of_time,
+)
 from tests.engine.test_pretrain import settings as settings_of
 
 FIT = ["schedule.epochs", "schedule.warmup"]
@@ -151,6 +161,32 @@ def test_a_run_resumed_before_it_is_corrected_is_corrected_then(clock: Clock, si
     late = RunSchedule(sized, PER_EPOCH, TIMING, None)
     drive(late, clock, 1.5, 29)
     assert (late.calibrated, late.steps) == (None, 90)
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.5, 0.6])
+def test_a_run_whose_views_grow_is_corrected_by_what_the_small_ones_should_take(
+    clock: Clock, sized: Settings, slower: float
+) -> None:
+    growing, size = (0.5, 0.8), sized.data.size
+    cost, mean = relative_costs(growing, size, 0.3)
+    timing = replace(TIMING, by_side={side: share - mean for side, share in cost.items()})  # of a step of 1 s
+    schedule = sized.schedule.model_copy(update={"resolution": growing})
+    run = RunSchedule(sized.model_copy(update={"schedule": schedule}), PER_EPOCH, timing, None)
+    for number in run.numbers(0):
+        clock.now += slower * ((2.0 if number < PER_EPOCH else 1.0) + cost[run.view_size(number)] - mean)
+        run.after_step(number + 1)
+    assert run.steps == 90 if slower == 1 else abs(run.steps - 90) > 20
+    assert abs(clock.now + slower * timing.end - timing.limit) < 0.05 * timing.limit
+
+
+def test_the_cost_of_growing_views_is_linear_in_their_area() -> None:
+    assert relative_costs(None, 32, 0.3) == ({}, 1.0)
+    assert relative_costs((1.0, 0.5), 32, 0.3) == ({}, 1.0)
+    cost, mean = relative_costs((0.5, 0.8), 32, 0.4)
+    assert sorted(cost) == [16, 20, 24, 28, 32]
+    assert (cost[16], cost[32]) == (0.4, 1.0)
+    assert cost[24] == pytest.approx(0.4 + 0.6 * (24**2 - 16**2) / (32**2 - 16**2))
+    assert mean == pytest.approx(sum(cost[view_size((0.5, 0.8), 32, 1000, step)] for step in range(1000)) / 1000)
 
 
 def test_progress_ends_at_one(clock: Clock, sized: Settings) -> None:

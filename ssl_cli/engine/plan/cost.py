@@ -23,9 +23,9 @@ from ssl_cli.names import shown
 from ssl_cli.nn.activations import ActivationBytes, calibrate, count_activations
 from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.objective import Objective
-from ssl_cli.optim.schedule import mean_area
+from ssl_cli.optim.schedule import view_size
 from ssl_cli.planning.divide import MicroBatchPlan, Mode, divide, saturating_rows
-from ssl_cli.planning.timing import Timing
+from ssl_cli.planning.timing import Timing, relative_costs
 from ssl_cli.world import world
 
 MARGIN = 1.05
@@ -92,16 +92,18 @@ class CostModel:
             return None
         run, threads = self.settings.run, self.settings.data.threads or torch.get_num_threads()
         batch, encoded = run.batch / world().size, 2 * min(images, EVALUATED) * run.evaluate
-        area = mean_area(self.settings.schedule.resolution, self.settings.data.size, 1000)
         # a GPU computes while the CPU decodes; on a CPU one takes time from the other
         both = max if self.device.type == "cuda" else lambda *parts: sum(parts)
         decoding, reads = self.cost.read / threads, self.settings.data.reads
-        reading, computing = reads * decoding, batch * area * self.cost.image(self.objective, recomputed)
+        by_side, mean = relative_costs(self.settings.schedule.resolution, self.settings.data.size, self.cost.smallest)
+        reading, whole = reads * decoding, batch * self.cost.image(self.objective, recomputed)
+        computing = mean * whole
         first, later = (
             both(read * batch, computing + self.cost.loss) for read in (reading, reading * (not decoded_once))
         )
         end = min(encoded * both(decoding, self.cost.forward), END_PART * max(limit, 0.0))
-        return Timing(limit, max(first, 1e-9), max(later, 1e-9), end)
+        grown = {side: (cost - mean) * whole for side, cost in by_side.items()}
+        return Timing(limit, max(first, 1e-9), max(later, 1e-9), end, grown)
 
     def largest_batch(self, limit: int, mode: Mode) -> int:
         """Estimate the largest batch that fits `limit` bytes in this mode, to a sixteenth; 0 where none does."""
@@ -230,7 +232,10 @@ def _measure(settings: Settings, objective: Objective, arithmetic: Arithmetic, s
     rows = min(settings.hardware.micro_batch or max(saturating_rows(device.type), max(sizes)), sum(sizes))
     room = budget.free(settings.hardware.memory, device)
     try:
-        cost = measure_step(objective, pipeline, sample, settings.run.batch, arithmetic, max_rows=rows, room=room)
+        cost = measure_step(
+            objective, pipeline, sample, settings.run.batch, arithmetic, max_rows=rows, room=room,
+            smallest=view_size(settings.schedule.resolution, data.size, 1, 0),
+        )  # fmt: skip
     except Exception:
         if ":" not in settings.method.name:
             raise

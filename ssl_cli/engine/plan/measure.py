@@ -63,6 +63,7 @@ class StepCost:
         peaks: peak bytes of a forward and backward pass, by rows; empty where the system does not report them.
         loss: seconds of the loss of a batch and its gradient.
         loss_bytes: bytes of the same.
+        smallest: seconds of a forward and backward pass of the smallest views, as a share of those of full size.
     """
 
     read: float
@@ -72,6 +73,7 @@ class StepCost:
     peaks: dict[int, int]
     loss: float
     loss_bytes: int
+    smallest: float = 1.0
 
     def image(self, objective: Objective, recomputed: float) -> float:
         """Return the seconds of an image once it is read; each row is recomputed `recomputed` times."""
@@ -170,9 +172,11 @@ def power_of_two(rows: float) -> int:
 
 def measure_step(
     objective: Objective, pipeline: Pipeline, sample: Sample, batch: int, arithmetic: Arithmetic, *,
-    max_rows: int, room: int,
+    max_rows: int, room: int, smallest: int,
 ) -> StepCost:  # fmt: skip
     """Measure augmentation, forward and backward passes of up to `max_rows` rows, and the loss of a batch.
+
+    Views of `smallest` pixels are compared with those of full size.
 
     Note:
         The objective is left unchanged. Rows are added only while they are expected to fit in `room` bytes.
@@ -182,8 +186,11 @@ def measure_step(
     many = _batch(len(images), images).to(device)
     augment = min(_seconds(device, lambda: pipeline.stacked(many, objective.views)) for _ in range(2)) / len(images)
     x = pipeline.stacked(_batch(len(sample.images), sample.images).to(device), 1)
-    passes = _measure_passes(objective, x, arithmetic, max_rows, room)
-    return StepCost(sample.read_seconds, augment, *passes, *_measure_loss(objective, batch, x))
+    passes = seconds, _, peaks = _measure_passes(objective, x, arithmetic, max_rows, room)
+    loss, loss_bytes = _measure_loss(objective, batch, x)
+    rows = power_of_two(min(max(peaks, default=MIN_WEIGHED), MAX_PASS_SECONDS / max(seconds, 1e-9)))
+    share = _share_of_pass(objective, x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows], arithmetic, smallest)
+    return StepCost(sample.read_seconds, augment, *passes, loss, loss_bytes, share)
 
 
 def pass_seconds(objective: Objective, x: Tensor, precision: str, *, backward: bool = True) -> float:
@@ -247,6 +254,19 @@ def _measure_passes(
     for count in (max(weighed // 8, FIRST_ROWS // 2), weighed):  # far apart, so that noise matters little
         weigh(count, peaks)
     return seconds / rows, min(run(rows, backward=False) for _ in range(2)) / rows, peaks
+
+
+def _share_of_pass(objective: Objective, x: Tensor, arithmetic: Arithmetic, side: int) -> float:
+    """Return the seconds of a pass of views of `side` pixels, as a share of those of the whole views x."""
+    if side >= x.shape[-1]:
+        return 1.0
+    layout, times = MEMORY_FORMATS[arithmetic.memory_format], [math.inf, math.inf]
+    parts = [x[..., :each, :each].contiguous(memory_format=layout) for each in (side, x.shape[-1])]
+    for turn in range(3):  # the first passes of a shape build kernels
+        for i, part in enumerate(parts):
+            seconds = pass_seconds(objective, part, arithmetic.precision)
+            times[i] = min(times[i], seconds) if turn else math.inf
+    return min(times[0] / times[1], 1.0)
 
 
 def _fits(peaks: dict[int, int], rows: int, room: int) -> bool:

@@ -26,7 +26,7 @@ from ssl_cli.optim.schedule import peak_rate, view_size
 from ssl_cli.planning.divide import Mode
 from ssl_cli.planning.resolved import Resolved
 from ssl_cli.planning.size import values_of
-from ssl_cli.planning.timing import Timing, is_calibrated, reason, seconds_for, timed, warn_of_time
+from ssl_cli.planning.timing import Timing, reason, seconds_for, timed, warn_of_time
 from ssl_cli.registry import is_library_backbone
 from ssl_cli.world import world
 
@@ -88,8 +88,8 @@ def make_plan(
     )  # fmt: skip
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format, compile=mode,
-        images=images, **fitted.resolved, calibrated=earlier.calibrated if earlier else None,
-        timing=timing if ranks == 1 and not earlier and is_calibrated(settings) else None, sized=values_of(settings),
+        images=images, **fitted.resolved, sized=values_of(settings), calibrated=earlier.calibrated if earlier else None,
+        timing=timing if ranks == 1 and not earlier and "schedule.epochs" in settings.run.fit else None,
     )  # fmt: skip
     size, disk = budget.checkpoint_bytes(settings, objective), _free_disk(out)
     facts = [

@@ -15,6 +15,7 @@ from ssl_cli.engine.plan import budget
 from ssl_cli.engine.plan.measure import choose_arithmetic, row_seconds
 from ssl_cli.events import Choice
 from ssl_cli.objective import Objective
+from ssl_cli.optim.schedule import mean_area
 from ssl_cli.planning.network import FORWARD_BACKWARD, network_cost
 from ssl_cli.planning.size import LIBRARY_SIZE, Machine, Work, choose, fitted, given_in, warn_of_few
 from ssl_cli.planning.timing import seconds_for
@@ -69,9 +70,9 @@ def work_of(settings: Settings, images: int, source: Source | None, objective: O
     side = None if source is None else median_side(source, settings.data.channels)
     if side is None:
         side = known_side(settings.data.source) or LIBRARY_SIZE
-    group = settings.model.bn_group
+    group, area = settings.model.bn_group, mean_area(settings.schedule.resolution, settings.data.size, 1000)
     return Work(
         images, side, given_in(settings), batch=settings.run.batch, stem=settings.model.stem,
-        passes=FORWARD_BACKWARD * objective.gradient_views + objective.key_views,
+        passes=(FORWARD_BACKWARD * objective.gradient_views + objective.key_views) * area,
         group=float("inf") if group == "global" else group, channels=settings.data.channels,
     )  # fmt: skip

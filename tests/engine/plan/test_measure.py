@@ -111,6 +111,18 @@ def test_rows_grow_only_while_they_are_expected_to_fit(objective: Objective, mon
     assert max(rows_run(objective, monkeypatch, room=0)) == 2
 
 
+def test_small_views_are_compared_with_whole_ones(objective: Objective, monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(_: Objective, x: Tensor, precision: str) -> float:
+        assert precision == "fp32"
+        return x.numel() * next(noise)
+
+    noise = iter([9.0, 9.0, 2.0, 1.0, 1.0, 3.0])  # in turns; the first of each builds kernels
+    monkeypatch.setattr(measure, "pass_seconds", seconds)
+    x = torch.zeros(4, 3, 16, 16)
+    assert measure._share_of_pass(objective, x, FP32, 8) == 8**2 / 16**2
+    assert measure._share_of_pass(objective, x, FP32, 16) == 1
+
+
 def test_rows_that_are_out_of_memory_are_the_end_of_the_measurement(
     objective: Objective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,8 +134,8 @@ def test_rows_that_are_out_of_memory_are_the_end_of_the_measurement(
 def test_measuring_leaves_the_objective_unchanged(objective: Objective) -> None:
     before = fingerprint(objective)
     pipeline = Pipeline(settings(Path("nowhere")).views, 16, 0)
-    found = measure_step(objective, pipeline, read_sample(None, 16), 16, FP32, max_rows=32, room=10**9)
-    assert min(found.augment, found.forward_backward, found.forward, found.loss) > 0
+    found = measure_step(objective, pipeline, read_sample(None, 16), 16, FP32, max_rows=32, room=10**9, smallest=8)
+    assert min(found.augment, found.forward_backward, found.forward, found.loss, found.smallest) > 0
     assert fingerprint(objective) == before
     assert objective.training
     assert all(p.grad is None for p in objective.parameters())
