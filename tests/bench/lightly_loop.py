@@ -70,8 +70,8 @@ def knn_top1(net: nn.Module, train: Subset[object], test: Subset[object]) -> flo
     return accuracy(knn(bank, bank_label, queries, classes=10, k=200, temperature=0.1).scores, label)[0]
 
 
-def main() -> None:
-    """Train, evaluate, print."""
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
@@ -86,7 +86,12 @@ def main() -> None:
     parser.add_argument("--warmup", type=float, default=1.0)
     parser.add_argument("--temperature", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, evaluate, print."""
+    args = arguments()
     torch.manual_seed(args.seed)
     views = SimCLRTransform if args.method == "simclr" else MoCoV2Transform
     transform = views(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
