@@ -70,7 +70,7 @@ def test_three_kills(method: str, references: References, tmp_path: Path) -> Non
     runs.assert_ended_alike(tmp_path / "run", references(method))
 
 
-@pytest.mark.parametrize("method", ["simclr", "moco-v2, cached"])
+@pytest.mark.parametrize("method", ["moco-v2, cached", pytest.param("simclr", marks=pytest.mark.slow)])
 def test_five_kills(method: str, references: References, tmp_path: Path) -> None:
     assert run_with_kills(method, tmp_path / "run", kills=5, seed=1) >= 4
     runs.assert_ended_alike(tmp_path / "run", references(method))
