@@ -45,12 +45,16 @@ class Planned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
-    """Training starts, or continues from `step` if `resumed`; the learning rate rises in the first `warmup` steps."""
+    """Training starts, or continues from `step` if `resumed`; the learning rate rises in the first `warmup` steps.
+
+    `done` is the fraction of the time of the run's steps that those taken are expected to take.
+    """
 
     out: str
     steps: int
     warmup: int = 0
     resumed: bool = False
+    done: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +102,8 @@ class Stepped(Event):
     `chance` is the loss of an encoder that gives every image the same embedding; `rate` is images per second and
     `data_wait` the fraction of time spent waiting for data since the last such event; `memory` is bytes in use;
     `grad_norm` the norm of the whole gradient; `numbers` are the method's own and those of z's geometry; `waits` are
-    the fractions of time spent on `disk` and `decode`, as far as a step waits for them, and on `augmentation`.
+    the fractions of time spent on `disk` and `decode`, as far as a step waits for them, and on `augmentation`; `done`
+    is the fraction of the time of the run's steps that those taken are expected to take, 0 in records without it.
     """
 
     epoch: float
@@ -112,6 +117,7 @@ class Stepped(Event):
     grad_norm: float | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
     waits: Mapping[str, float] = field(default_factory=dict)
+    done: float = 0.0
 
     @property
     def bottleneck(self) -> str:

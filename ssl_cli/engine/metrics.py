@@ -99,8 +99,9 @@ class Metrics:
         return step % self.settings.run.log_every == 0 or step == self.steps or quiet >= LOG_SECONDS
 
     def report(
-        self, step: int, *, epoch: float, loss: float, lr: float, grad_norm: float, numbers: Mapping[str, float]
-    ) -> Iterator[Event]:
+        self, step: int, *, epoch: float, done: float, loss: float, lr: float, grad_norm: float,
+        numbers: Mapping[str, float],
+    ) -> Iterator[Event]:  # fmt: skip
         """Yield `Stepped`, a warning of a collapse, and the kNN monitor's result where one is due.
 
         Raises:
@@ -123,6 +124,7 @@ class Metrics:
             grad_norm=grad_norm,
             numbers=numbers,
             waits=waits,
+            done=done,
         )
         yield from filter(None, [self._waits.warning(step, epoch, waits)])
         if self._collapse.collapsed(step, numbers):

@@ -49,13 +49,17 @@ def train(run: "Trainer") -> Iterator[Event]:
     """
     memory.release()  # what planning allocated
     out = str(run.folder.path) if run.folder else ""
-    yield Started(step=run.start, out=out, steps=run.schedule.steps, warmup=run.schedule.warmup, resumed=run.start > 0)
-    metrics = Metrics(run.settings, run.loader, run.objective, run.resolved, run.schedule.steps)
+    schedule = run.schedule
+    yield Started(
+        step=run.start, out=out, steps=schedule.steps, warmup=schedule.warmup, resumed=run.start > 0,
+        done=schedule.share_of_time(run.start),
+    )  # fmt: skip
+    metrics = Metrics(run.settings, run.loader, run.objective, run.resolved, schedule.steps)
     metrics.start(run.start)
     exchange = Exchange(run.loader, run.stop, run.settings.run.max_time)
-    run.views.start(run.start, run.schedule.steps)
+    run.views.start(run.start, schedule.steps)
     began = time.monotonic()
-    for number in run.schedule.numbers(run.start):
+    for number in schedule.numbers(run.start):
         step = number + 1
         while True:
             try:
@@ -75,26 +79,27 @@ def train(run: "Trainer") -> Iterator[Event]:
         numbers = observe(run.objective, z, targets, batch) if logged else {}  # before any state moves
         if finite:
             run.update(number)
-            run.objective.after_step(z, targets, batch, run.schedule.progress(step))
+            run.objective.after_step(z, targets, batch, schedule.progress(step))
         run.taken = step
         skipped, stopped = exchange.after_step(step)
         yield from skipped
         if calibrated := calibrate(run, step):
-            metrics.steps = run.schedule.steps
+            metrics.steps = schedule.steps
             yield calibrated
         if not finite:
             yield run.skip_step(step)
         if logged:
             facts = {"loss": float(loss), "lr": run.lr(number), "grad_norm": float(grad_norm)}
-            yield from metrics.report(step, epoch=step / run.loader.steps_per_epoch, numbers=numbers, **facts)
+            facts |= {"epoch": step / run.loader.steps_per_epoch, "done": schedule.share_of_time(step)}
+            yield from metrics.report(step, numbers=numbers, **facts)
         if run.folder is not None and (stopped or run.save_due(step)):
             yield run.save(step)
-        if stopped and step < run.schedule.steps:
+        if stopped and step < schedule.steps:
             yield stopped
             return
         del views, z, targets  # released before the next step's views are made
     seconds = time.monotonic() - began
-    steps, peak = run.schedule.steps, memory.peak(run.device)
+    steps, peak = schedule.steps, memory.peak(run.device)
     throughput = (steps - run.start) * run.settings.run.batch / max(seconds, 1e-9)
     yield Finished(step=steps, steps=steps, seconds=seconds, peak_memory=peak, rate=throughput)
 

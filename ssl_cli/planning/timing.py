@@ -1,8 +1,10 @@
 """The time of a run: how many steps fit into it, and their number corrected once, by the time of the first ones."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field
@@ -25,6 +27,8 @@ MORE_STEPS = 100
 CALIBRATE_AFTER, CALIBRATE_PART = 30, 0.1
 """Steps, and share of the steps, that are measured before their number is corrected: the greater of both. The share is
 that of the warm-up. After 30 of 400 steps alone a run ended 15 % late: a processor is faster in its first seconds."""
+PARTS = 200
+"""Parts of a run whose time is looked up, to say how much of it is left."""
 NOISE = 0.03
 """Share by which the number of steps may be wrong before it is corrected."""
 
@@ -201,6 +205,15 @@ class RunSchedule:
         """Return the fraction of the run after `step` steps."""
         return step / self.at(step - 1).steps(self.steps_per_epoch)
 
+    def share_of_time(self, step: int) -> float:
+        """Return the fraction of the time of all steps that the first `step` take, by the plan.
+
+        Where it has no times, that of a step is in proportion to the area of its views.
+        """
+        times, (whole, part) = self._times, divmod(PARTS * min(step / self.steps, 1.0), 1)
+        before, after = times[int(whole)], times[min(int(whole) + 1, PARTS)]
+        return (before + part * (after - before)) / times[-1]
+
     def after_step(self, step: int) -> Calibrated | None:
         """Measure the first steps; return the correction where it is due, which later steps follow."""
         if self.timing is None or self.calibrated is not None or step > self._due:
@@ -229,6 +242,20 @@ class RunSchedule:
         epochs, warmup = whole(steps / self.steps_per_epoch), self.planned.warmup
         warmup = min(warmup, LONGEST_WARMUP * epochs) if self._warmup_is_open else warmup
         self.schedule = self.planned.model_copy(update={"epochs": epochs, "warmup": warmup})
+        self.__dict__.pop("_times", None)
+
+    @cached_property
+    def _times(self) -> list[float]:
+        """The time up to the end of each of the `PARTS` of the run, from 0, in any unit."""
+        middles = (int((part + 0.5) * self.steps / PARTS) for part in range(PARTS))
+        return list(itertools.accumulate(map(self._time, middles), initial=0.0))
+
+    def _time(self, number: int) -> float:
+        side = self.view_size(number)
+        if self.timing is None:
+            return side**2
+        first = number < self.steps_per_epoch
+        return (self.timing.first if first else self.timing.later) + self.timing.by_side.get(side, 0.0)
 
 
 def _words(planned: float, epochs: float, step: int, measured: float, expected: float) -> str:

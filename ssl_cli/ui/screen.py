@@ -123,14 +123,17 @@ class Screen:
         return next((choice.value for choice in self.choices if choice.name == name), "")
 
     def seconds_left(self, now: float) -> float | None:
-        """Return the seconds left at the mean step time so far, at first by the plan; None where neither is known."""
+        """Return the seconds left by the time of the steps so far, at first by the plan; None: neither is known."""
         if not self.started:
             return None
         if not self.latest or self.latest.step <= self.started.step:
             planned = self.expected.get("seconds")
             return None if planned is None else max(0.0, planned - (now - self.started.time))
-        per_step = (self.latest.time - self.started.time) / (self.latest.step - self.started.step)
-        return max(0.0, per_step * (self.steps - self.latest.step) - (now - self.latest.time))
+        taken, left = self.latest.done - self.started.done, 1 - self.latest.done
+        if taken <= 0:  # a record of an earlier version
+            taken, left = self.latest.step - self.started.step, self.steps - self.latest.step
+        spent = self.latest.time - self.started.time
+        return max(0.0, spent / taken * left - (now - self.latest.time))
 
     def chance_note(self) -> tuple[str, bool]:
         """Compare the latest loss with its chance level; also return whether the result is alarming."""

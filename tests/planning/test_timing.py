@@ -179,6 +179,29 @@ def test_a_run_whose_views_grow_is_corrected_by_what_the_small_ones_should_take(
     assert abs(clock.now + slower * timing.end - timing.limit) < 0.05 * timing.limit
 
 
+def test_how_much_of_a_run_is_done_is_by_its_time(clock: Clock, sized: Settings) -> None:
+    schedule = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    total = TIMING.seconds(90, PER_EPOCH)
+    for step in (0, 5, 10, 40, 90):
+        assert schedule.share_of_time(step) == pytest.approx(TIMING.seconds(step, PER_EPOCH) / total, abs=0.01)
+    drive(schedule, clock, 1.5)
+    assert (schedule.steps, schedule.share_of_time(53)) == (53, 1.0)
+
+
+def test_small_views_are_a_small_part_of_a_run(sized: Settings) -> None:
+    growing = sized.schedule.model_copy(update={"resolution": (0.5, 0.8)})
+    schedule = RunSchedule(sized.model_copy(update={"schedule": growing}), PER_EPOCH, None, None)
+    areas = [schedule.view_size(number) ** 2 for number in range(90)]
+    for step in (0, 20, 45, 90):
+        assert schedule.share_of_time(step) == pytest.approx(sum(areas[:step]) / sum(areas), abs=0.01)
+    cost, mean = relative_costs((0.5, 0.8), sized.data.size, 0.5)
+    schedule.timing = Timing(90.0, mean, mean, by_side={side: share - mean for side, share in cost.items()})
+    del schedule._times
+    assert schedule.share_of_time(45) == pytest.approx(
+        sum(cost[schedule.view_size(number)] for number in range(45)) / (90 * mean), abs=0.02
+    )
+
+
 def test_the_cost_of_growing_views_is_linear_in_their_area() -> None:
     assert relative_costs(None, 32, 0.3) == ({}, 1.0)
     assert relative_costs((1.0, 0.5), 32, 0.3) == ({}, 1.0)

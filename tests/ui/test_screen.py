@@ -1,5 +1,6 @@
 """The fold of events into a state: pure, and bounded whatever comes."""
 
+from dataclasses import replace
 from functools import reduce
 
 import pytest
@@ -48,6 +49,12 @@ def test_time_left_is_at_the_step_time_of_this_process() -> None:
     assert screen.seconds_left(START + 120.0) == pytest.approx(50 * 120 / 50)
     assert screen.seconds_left(START + 130.0) == pytest.approx(110.0)
     assert screen.seconds_left(START + 9999.0) == 0
+
+
+def test_time_left_is_by_the_share_of_the_time_that_is_done() -> None:
+    started = Started(out="x", steps=110, step=10, resumed=True, done=0.05, time=START)
+    screen = folded([started, replace(stepped(60), done=0.25)])
+    assert screen.seconds_left(START + 120.0) == pytest.approx(0.75 * 120 / 0.2)
 
 
 def test_there_is_no_time_left_before_the_first_step() -> None:
