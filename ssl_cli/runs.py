@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ from typing import Any
 from ssl_cli import disk, status
 from ssl_cli.config.toml_file import parse_toml
 from ssl_cli.records import json_of, last_events, number, result_of, share, table, whole
+from ssl_cli.registry import TRANSFERS
 from ssl_cli.trackers.places import FOLDERS as TRACKED
 
 FOLDERS, DEPTH = 20_000, 4
 """The most folders that are looked into, and how far below the first."""
 TAIL = 1 << 18
 """Bytes at the end of metrics.jsonl in which the last step is looked for."""
-ACCURACIES = {"knn": "knn", "linear": "linear", "finetune": "classifier", "distill": "classifier"}
-"""Results in `eval/NAME.json`, and the field of `Run` that each one is."""
+ACCURACIES: Mapping[str, Collection[str]] = {"knn": ("knn",), "linear": ("linear",), "classifier": TRANSFERS}
+"""Fields of `Run`, and the results in `eval/NAME.json` of which one may be there."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ def read_run(folder: Path) -> Run | None:
     settings = settings_of(folder)
     steps = last_events(folder, TAIL)
     last = next((event for event in steps if event["event"] == "stepped"), dict[str, Any]())
-    found = {field: result_of(folder, name).get("top1") for name, field in ACCURACIES.items()}
-    results = {field: top1 for field, top1 in found.items() if top1 is not None}
+    found = {field: [result_of(folder, name).get("top1") for name in names] for field, names in ACCURACIES.items()}
+    results = {field: top1 for field, each in found.items() for top1 in each if top1 is not None}
     if "knn" not in results and (top1 := _measured_at_the_end(about)) is not None:
         results["knn"] = top1
     method, model, data, run = (table(settings, name) for name in ("method", "model", "data", "run"))

@@ -9,6 +9,7 @@ import pytest
 
 from ssl_cli import runs, status
 from ssl_cli.cli import main
+from ssl_cli.registry import TRANSFERS
 from ssl_cli.runs import Run, find_runs, read_run
 
 SETTINGS = """
@@ -50,6 +51,14 @@ def test_a_run_is_read_from_its_files(tmp_path: Path) -> None:
         str(tmp_path / "a"), "finished", "", "moco-v2", "resnet18 x 0.25", "photos", 20, 2.0, 64, 4.8, 0.5, 0.625,
         None, size, found.time,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["knn", "linear", *TRANSFERS])
+def test_the_result_of_every_kind_of_run_is_read(name: str, tmp_path: Path) -> None:
+    found = read_run(made(tmp_path / "a", **{f"eval__{name}_json": {"result": {"top1": 0.625}}}))
+    assert found is not None
+    assert [found.knn, found.linear, found.classifier].count(0.625) == 1
+    assert (found.classifier == 0.625) == (name in TRANSFERS)
 
 
 def test_without_an_evaluation_the_accuracy_at_the_end_of_training_counts(tmp_path: Path) -> None:
