@@ -11,6 +11,8 @@ from ssl_cli.records import json_of, number, table, whole
 from ssl_cli.run_path import is_started
 
 LINEAR_FILE = "linear.json"
+SURE = 2.0
+"""Standard errors from which on a difference is called one."""
 
 
 def is_done(folder: Path, stage: Stage) -> bool:
@@ -37,6 +39,7 @@ class Row:
         labelled: images that it was trained on with their labels.
         seconds: of all its processes, with its evaluation.
         parameters: of its network.
+        classes: number of classes of the test images.
     """
 
     stage: Stage
@@ -46,6 +49,13 @@ class Row:
     labelled: int | None = None
     seconds: float | None = None
     parameters: int | None = None
+    classes: int | None = None
+
+    @property
+    def at_chance(self) -> bool:
+        """Return whether `top1` is within two standard errors of guessing, or below it."""
+        error = self.error
+        return error is not None and self.classes is not None and (self.top1 or 0.0) <= 1 / self.classes + SURE * error
 
     @property
     def error(self) -> float | None:
@@ -69,8 +79,8 @@ def row(folder: Path, stage: Stage) -> Row:
         parameters = number(table(json_of(folder / stage.name / "plan.json"), "expected").get("parameters"))
         seconds, _ = timed(folder / stage.name)
     test, labelled = (whole(result.get(name)) for name in ("test", "train" if stage is LINEAR else "labelled"))
-    top1, top5 = result.get("top1"), result.get("top5")
-    return Row(stage, top1, top5, test, labelled, seconds, whole(parameters))
+    top1, top5, classes = result.get("top1"), result.get("top5"), len(table(result, "per_class"))
+    return Row(stage, top1, top5, test, labelled, seconds, whole(parameters), classes or None)
 
 
 def stage_result(folder: Path, stage: Stage) -> dict[str, Any]:

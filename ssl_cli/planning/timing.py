@@ -124,7 +124,10 @@ def reason(settings: Settings, images: int, rate: float, ranks: int) -> str:
 def warn_of_time(settings: Settings, timing: Timing | None, steps_per_epoch: int) -> list[str]:
     """Return what a time that is short for these images and this batch means, and what more would give."""
     steps = settings.schedule.steps(steps_per_epoch)
-    if timing is None or "schedule.epochs" not in settings.run.fit:
+    if "schedule.epochs" not in settings.run.fit:
+        what = f"The run has {format_epochs(settings.schedule.epochs)} epochs, which are given"
+        return [] if settings.run.time is None else [f"{what}: --time {format_time(settings.run.time)} is not used."]
+    if timing is None:
         return []
     found = []
     takes = timing.seconds(steps, steps_per_epoch) + timing.end

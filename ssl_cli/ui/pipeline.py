@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.units import format_seconds
-from ssl_cli.planning.reached import Row
+from ssl_cli.planning.reached import SURE, Row
 from ssl_cli.planning.stages import DISTILL, FINETUNE, PRETRAIN, SCRATCH, STAGES, Asked, Stage
 from ssl_cli.ui import report
 from ssl_cli.ui.screen import Screen
@@ -15,10 +15,9 @@ from ssl_cli.ui.text import percent, safe
 
 COLUMNS = ("", "top-1", "top-5", "time", "parameters")
 UNKNOWN, LABEL = "-", 11
+SAME = ": not distinguishable"
 QUALITY = {"verdict", "kNN", "quality", "linear", "accuracy", "advice"}
 """Labels of the lines of a report that say how good a stage is."""
-SURE = 2.0
-"""Standard errors from which on a difference is called one."""
 
 
 def title(stage: Stage) -> str:
@@ -40,7 +39,7 @@ def plan(asked: Asked, folder: Path, images: Mapping[str, int]) -> Iterator[str]
     yield f"folder     {safe(folder)}, a run in it for each stage"
     for stage in STAGES:
         seconds = asked.seconds(stage)
-        yield f"{title(stage)}{'' if seconds is None else f' ({format_seconds(seconds)} at most)'}"
+        yield f"{title(stage)}{'' if seconds is None else f' (about {format_seconds(seconds)})'}"
     if asked.time is not None:
         yield "From labels a stage takes the epochs of its recipe, or as many of them as its time allows."
 
@@ -64,9 +63,29 @@ def lines(rows: Sequence[Row], asked: Asked, folder: Path) -> Iterator[str]:
     for first, *others in table:
         padded = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
         yield "   ".join((first.ljust(widths[0]), *padded)).rstrip()
-    yield from _differences({row.stage: row for row in rows})
-    run = shlex.quote(safe(folder / DISTILL.name))
+    by_stage = {row.stage: row for row in rows}
+    yield from _differences(by_stage)
+    for row in (row for row in rows if row.at_chance):
+        yield f"           {row.stage.row}: no better than guessing one of {row.classes} classes"
+    best = _best(by_stage)
+    if best is not DISTILL:
+        yield f"best       {best.row}: the next command exports it"
+    run = shlex.quote(safe(folder / best.name))
     yield f"next       sslcli export {run} --classifier -o classifier.onnx"
+
+
+def _best(rows: Mapping[Stage, Row]) -> Stage:
+    """Return the classifier of the highest top-1; the student, which is no larger, where none is surely better."""
+    known = [row for stage in (DISTILL, FINETUNE, SCRATCH) if (row := rows[stage]).top1 is not None]
+    best = max(known, key=lambda row: row.top1 or 0.0, default=rows[DISTILL])
+    student = rows[DISTILL]
+    return DISTILL if student.top1 is not None and _apart(best, student)[2] == SAME else best.stage
+
+
+def _apart(one: Row, other: Row) -> tuple[float, float, str]:
+    """Return the difference of two accuracies, its standard error, and `SAME` where it is not told from none."""
+    difference, error = (one.top1 or 0.0) - (other.top1 or 0.0), math.hypot(one.error or 0.0, other.error or 0.0)
+    return difference, error, "" if abs(difference) >= SURE * error else SAME
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -88,10 +107,8 @@ def _differences(rows: dict[Stage, Row]) -> Iterator[str]:
         one, two = rows[stage], rows[other]
         if one.top1 is None or two.top1 is None or one.error is None or two.error is None:
             continue
-        difference, error = one.top1 - two.top1, math.hypot(one.error, two.error)
-        words = f"{100 * difference:+.1f} ± {100 * error:.1f} points"
-        apart = "" if abs(difference) >= SURE * error else ": not distinguishable"
-        yield f"           {stage.row} against {other.row}: {words}{apart}"
+        difference, error, same = _apart(one, two)
+        yield f"           {stage.row} against {other.row}: {100 * difference:+.1f} ± {100 * error:.1f} points{same}"
 
 
 def document(rows: Sequence[Row], asked: Asked, folder: Path) -> dict[str, Any]:

@@ -82,6 +82,8 @@ def test_a_time_that_is_short_is_warned_of() -> None:
     assert second == "In its time the run sees 20 % of the images, once each; --time 4m is one epoch."
     assert warn_of_time(timed(settings(), TIMING, PER_EPOCH), TIMING, PER_EPOCH) == []
     assert warn_of_time(settings(fit=[]), short, 100) == []
+    (unused,) = warn_of_time(settings(fit=[], time=600), None, 100)
+    assert unused == "The run has 2 epochs, which are given: --time 10m is not used."
 
 
 def test_the_plan_says_why_the_run_takes_its_time() -> None:

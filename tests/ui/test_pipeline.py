@@ -36,6 +36,20 @@ def test_a_difference_is_one_from_two_standard_errors_on() -> None:
     assert "distilled against fine-tuned: -1.0 ± 2.2 points: not distinguishable" in found
 
 
+def test_the_best_classifier_is_exported_and_guessing_is_told() -> None:
+    poor = dataclasses.replace(ROWS[4], top1=0.11, classes=10)
+    found = shown([*ROWS[:4], poor])
+    assert "           distilled: no better than guessing one of 10 classes" in found
+    assert found[-2:] == [
+        "best       fine-tuned: the next command exports it",
+        "next       sslcli export 'runs/my road/finetune' --classifier -o classifier.onnx",
+    ]
+    few = [dataclasses.replace(row, test=20) for row in ROWS]  # 30 points are not more than chance then
+    assert not any(line.startswith("best") for line in shown([*few[:2], few[3], few[2], few[4]]))
+    better = dataclasses.replace(ROWS[2], top1=0.9)
+    assert "runs/my road/scratch" in shown([*ROWS[:2], better, *ROWS[3:]])[-1]
+
+
 def test_what_is_not_known_is_a_dash() -> None:
     rows = [Row(stage) for stage in STAGES]
     found = shown(rows)
@@ -58,13 +72,13 @@ def test_the_plan_names_each_stage_and_its_time() -> None:
     images = {"labelled": 40, "classes": 10, "test": 1000}
     found = list(plan(ASKED, Path("o"), images))
     assert [line for line in found if line[0].isdigit()] == [
-        f"{title(stage)} ({time} at most)"
+        f"{title(stage)} (about {time})"
         for stage, time in zip(
             STAGES, ["1 h 00 min", "6 min 00 s", "18 min 00 s", "18 min 00 s", "18 min 00 s"], strict=True
         )
     ]
     assert "40 images of 10 classes" in found[0]
     untimed = list(plan(dataclasses.replace(ASKED, time=None), Path("o"), images))
-    assert not any("at most" in line for line in untimed)
+    assert not any("about" in line for line in untimed)
     stages = plan_document(ASKED, Path("o"), images)["stages"]
     assert [stage["seconds"] for stage in stages] == [stage.share * 7200 for stage in STAGES]

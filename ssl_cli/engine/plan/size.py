@@ -7,7 +7,7 @@ import torch
 from ssl_cli import memory
 from ssl_cli.config.recipe import known_side
 from ssl_cli.config.tree import ModelSettings, Settings
-from ssl_cli.config.units import format_seconds
+from ssl_cli.config.units import format_epochs, format_seconds
 from ssl_cli.data.sample import median_side
 from ssl_cli.data.source import Source
 from ssl_cli.engine.build import build_objective
@@ -58,7 +58,8 @@ def size(settings: Settings, images: int, source: Source | None, device: torch.d
     work, (seconds, _) = work_of(settings, images, source, objective), seconds_for(settings, images)
     chosen = choose(work, Machine(flops, room, 2 if arithmetic.precision == "bf16" else 4), seconds)
     reason = f"{images:,} images of {work.side:,.0f} pixels, {flops / 1e9:,.0f} GFLOP/s measured here, "
-    reason += f"{format_seconds(seconds)}"
+    epochs = f"{format_epochs(settings.schedule.epochs)} epochs"
+    reason += format_seconds(seconds) if "schedule.epochs" in settings.run.fit else epochs
     words = f"{chosen.network}, {chosen.size} pixels, batch {chosen.batch:,}"
     choice = Choice(name="sized", value=words, reason=reason)
     warnings = [] if objective.classes else warn_of_few(images)
