@@ -243,20 +243,21 @@ def methods_of(study: Study, asked: str | None) -> tuple[str, ...]:
 
 
 def chosen(arms: Sequence[Arm], asked: str | None) -> list[Arm]:
-    """Return the arms that are asked for by name, separated by commas, in the order of the table; None: all.
+    """Return the arms that are asked for, separated by commas, in the order of the table; None: all.
 
-    With an arm comes the one whose run it starts from.
+    A name is an arm's, or a method's for all arms of it. With an arm comes the one whose run it starts from.
 
     Raises:
         UsageError: there is no such arm.
     """
     if asked is None:
         return list(arms)
-    names = {name.strip() for name in asked.split(",")}
-    known = [arm.name for arm in arms]
-    for name in sorted(names):
-        if name not in known:
-            raise UsageError(f"--arms: there is no arm '{shown(name)}' in this study.", did_you_mean(name, known))
+    names, known = set[str](), [arm.name for arm in arms]
+    for name in (word.strip() for word in asked.split(",")):
+        found = [name] if name in known else [arm.name for arm in arms if arm.method == name]
+        if not found:
+            raise UsageError(f"--arms: there is no arm '{shown(name)}'.", f"This study has {', '.join(known)}.")
+        names |= {*found}
     start = {arm.name: arm.start for arm in arms}
     wanted = {part for name in names for part in (name, *starts(name, start))}
     return [arm for arm in arms if arm.name in wanted]

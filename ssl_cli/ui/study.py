@@ -37,12 +37,12 @@ def plan(book: Book, folder: Path) -> Iterator[str]:
     runs = len(book.turns)
     yield f"study      {asked.name}: {STUDIES[asked.name].asks}"
     yield f"runs       {runs}: {len(book.arms)} arms, {asked.seeds} seed{'s' * (asked.seeds != 1)}, in turns"
-    yield f"time       about {format_seconds(about.seconds)} of {format_seconds(asked.time)}"
+    yield f"time       about {format_seconds(about.seconds)}; {format_seconds(asked.time)} are asked for"
     unit = format_seconds(about.unit) if about.equal == "time" else f"{format_epochs(about.unit)} epochs"
     yield f"equal      {about.equal}, {unit} a run that has all; {format_bytes(about.memory)} of memory; {about.device}"
     halved = "; arms named half have half its width" if any(arm.name == HALF for arm in book.arms) else ""
     yield f"network    {about.network}, the same for all arms, and of a seed the same weights at the start{halved}"
-    yield f"images     {about.images:,}; measured with up to {about.bank:,} and {about.queries:,} held-out ones of them"
+    yield f"images     {about.images:,}; measured on {about.queries:,} held out, by {about.bank:,} others, at most"
     yield f"folder     {safe(folder)}"
     rows = [("arm", "batch", "share", "images/s", "peak (estimate)", "labels")]
     for arm in book.arms:
@@ -88,7 +88,7 @@ def lines(book: Book, folder: Path) -> Iterator[str]:
             yield f"{words}: kNN {_mean(means[name])}"
     yield ""
     yield from chart(summary)
-    yield from _papers(asked.name)
+    yield from _papers(book)
     yield from _fronts(summary)
     for words in warnings(summary):
         yield f"{'warning':<{LABEL}}{words}"
@@ -213,9 +213,13 @@ def matrix(summary: Summary) -> Iterator[str]:
     yield ""
 
 
-def _papers(study: str) -> Iterator[str]:
-    for paper in PAPERS.get(study, ()):
-        yield f"{'paper':<{LABEL}}{paper.setting} ({paper.source}); to look at: other images, networks and lengths"
+def _papers(book: Book) -> Iterator[str]:
+    """Yield the numbers of the papers that have some for an arm of this study, or for none in particular."""
+    ours = {arm.name for arm in book.arms}
+    for paper in PAPERS.get(book.asked.name, ()):
+        if paper.arms and not ours & {*paper.arms} and not paper.others:
+            continue
+        yield f"{'paper':<{LABEL}}{paper.setting} ({paper.source}); of other images, networks and lengths"
         for words, value in paper.others.items():
             yield f"{'':<{LABEL}}{words}: {value}"
 

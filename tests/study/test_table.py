@@ -122,8 +122,10 @@ def test_methods_and_arms_are_asked_for_by_name() -> None:
     assert [arm.name for arm in chosen(road, "half-distilled-1pct")] == [
         "pretrain", "layer1-1pct", "half-distilled-1pct",
     ]  # fmt: skip
-    with pytest.raises(UsageError, match="no arm 'simclr'"):
-        chosen(arms, "simclr")
+    assert chosen(arms, "simclr") == [arm for arm in arms if arm.method == "simclr"]
+    with pytest.raises(UsageError, match="no arm 'simclr-b1'") as caught:
+        chosen(arms, "moco-v2, simclr-b1")
+    assert all(arm.name in caught.value.hint for arm in arms)
     with pytest.raises(UsageError, match="no study 'rivalri'") as caught:
         study_named("rivalri")
     assert "rivalry" in caught.value.hint

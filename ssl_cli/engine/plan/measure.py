@@ -48,7 +48,9 @@ class Arithmetic:
             return f"not probed: a step takes too long, or the machine is busy{native}"
         slowest = max(self.times.values())
         ranked = sorted(self.times.items(), key=lambda item: item[1])
-        return "probed: " + ", ".join(f"{name} {slowest / seconds:.2f} x" for name, seconds in ranked)
+        found = "probed: " + ", ".join(f"{name} {slowest / seconds:.2f} x" for name, seconds in ranked)
+        default = ranked[0][0] != f"{self.precision} {self.memory_format}"
+        return found + f"; one faster by less than {WORTHWHILE:g} x changes no default" * default
 
 
 @dataclass(frozen=True)

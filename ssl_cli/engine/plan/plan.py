@@ -293,6 +293,8 @@ def _why_groups(settings: Settings, objective: Objective, sizes: tuple[int, ...]
     count = "one group" if len(sizes) == 1 else f"{len(sizes)} equal groups of at most {most}, drawn for each step"
     if paper is None:
         return count
+    if objective.shuffled_keys and len(sizes) == 1 and paper != "global":
+        return count
     if group_sizes(settings.run.batch, objective.gradient_views, paper) == sizes:
         return f"{count}, as in the paper"
     theirs = "all rows in one group" if paper == "global" else f"groups of {paper}"
