@@ -159,13 +159,13 @@ def convert_exception(error: Exception) -> SslcliError:
     )
 
 
-_KINDS: tuple[type[SslcliError], ...] = (
-    SslcliError,
-    *(kind for kind in SslcliError.__subclasses__() if kind is not RankError),
-)
+BY_CODE: dict[int, type[SslcliError]] = {
+    kind.code: kind for kind in (SslcliError, *SslcliError.__subclasses__()) if kind is not RankError
+}
+"""By exit code, the error that ends with it; a `RankError` has the code of another one."""
 EXIT_CODES: dict[int, str] = {
     DONE: "done",
-    **{kind.code: (kind.__doc__ or "").rstrip(".") for kind in _KINDS},
+    **{code: (kind.__doc__ or "").rstrip(".") for code, kind in BY_CODE.items()},
     STOPPED: "stopped, resumable",
     INTERRUPTED: "Ctrl-C",
 }

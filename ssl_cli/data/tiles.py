@@ -1,7 +1,7 @@
 """Large images tile by tile: no second raster is made next to the decoder's."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from PIL import Image
@@ -13,13 +13,6 @@ SIDE = 1024
 
 Box = tuple[int, int, int, int]
 Tile = Callable[[Box], Iterable[Image.Image]]
-
-
-def boxes(size: tuple[int, int]) -> Iterator[Box]:
-    """Yield boxes (left, top, right, bottom) that cover an image (width, height)."""
-    for top in range(0, size[1], SIDE):
-        for left in range(0, size[0], SIDE):
-            yield left, top, min(left + SIDE, size[0]), min(top + SIDE, size[1])
 
 
 def shrunk_size(size: tuple[int, int], cap: int | None) -> tuple[int, int]:

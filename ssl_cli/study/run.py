@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from ssl_cli import disk, lock, records, spinning, status
-from ssl_cli.errors import INTERRUPTED, STOPPED, DivergedError, Interrupted, ResourceError, SslcliError
+from ssl_cli.errors import BY_CODE, INTERRUPTED, STOPPED, DivergedError, Interrupted, ResourceError, SslcliError
 from ssl_cli.planning.reached import timed
 from ssl_cli.run_path import is_started
 from ssl_cli.signals import StopRequest
@@ -140,6 +140,6 @@ def _failed(arm: Planned, seed: int, out: Path, code: int) -> Result:
         return Result(arm.name, seed, "no memory or disk", reason)
     if code < 0:
         return Result(arm.name, seed, "killed", f"by signal {-code}, twice")
-    kinds = {kind.code: kind for kind in SslcliError.__subclasses__() if hasattr(kind, "code")}
     what = f"The run {out} failed: {reason or 'its message is above.'}"
-    raise kinds.get(code, SslcliError)(what, f"sslcli study --resume --out {out.parent} continues once that is mended.")
+    hint = f"sslcli study --resume --out {out.parent} continues once that is mended."
+    raise BY_CODE.get(code, SslcliError)(what, hint)

@@ -9,7 +9,7 @@ import pytest
 
 from ssl_cli import spinning, status
 from ssl_cli.config.toml_file import parse_toml
-from ssl_cli.errors import DataError, Interrupted, LockedError
+from ssl_cli.errors import CheckpointError, DataError, Interrupted, LockedError, SslcliError, UsageError
 from ssl_cli.lock import acquire
 from ssl_cli.signals import StopRequest
 from ssl_cli.spinning import CpuTime
@@ -96,9 +96,13 @@ def test_a_run_that_was_stopped_ends_the_study(tmp_path: Path, code: int) -> Non
     assert (caught.value.code, caught.value.reason) == (code, "SIGTERM was received")
 
 
-def test_other_errors_name_the_run_and_keep_their_code(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="simclr-b64-seed0 failed: no images") as caught:
-        runner(tmp_path, FakeRun(3, reason="no images")).run(TWO, ARM, 0)
+@pytest.mark.parametrize(
+    ("code", "kind"), [(1, SslcliError), (2, UsageError), (3, DataError), (4, CheckpointError), (99, SslcliError)]
+)
+def test_other_errors_name_the_run_and_keep_their_code(tmp_path: Path, code: int, kind: type[SslcliError]) -> None:
+    with pytest.raises(SslcliError, match="simclr-b64-seed0 failed: no images") as caught:
+        runner(tmp_path, FakeRun(code, reason="no images")).run(TWO, ARM, 0)
+    assert (type(caught.value), caught.value.code) == (kind, kind.code)
     assert f"sslcli study --resume --out {tmp_path}" in caught.value.hint
 
 
