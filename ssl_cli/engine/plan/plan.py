@@ -1,6 +1,5 @@
 """The plan of a run: every open choice resolved once, with its reason, before the first step."""
 
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from ssl_cli.planning.resolved import Resolved
 from ssl_cli.planning.size import values_of
 from ssl_cli.planning.timing import Timing, reason, seconds_for, timed, warn_of_time
 from ssl_cli.registry import is_library_backbone
-from ssl_cli.world import world
+from ssl_cli.world import processors, world
 
 MODES: tuple[Mode, ...] = ("direct", "checkpointed", "cached")
 """Modes whose largest batch a dry run estimates."""
@@ -163,15 +162,15 @@ def _warnings(
     settings: Settings, objective: Objective, seconds: float, checkpoint: int, disk: int, refused: str
 ) -> tuple[str, ...]:
     """Return what in a plan does not do what was asked or what the method needs, or does not fit disk or patience."""
-    ranks, processors = world().local_size, os.cpu_count() or 1
+    ranks, cores = world().local_size, processors()
     keys = group_sizes(settings.run.batch, 1, settings.model.bn_group)
     asked, method, model, size = settings.hardware.compile, settings.method.name, settings.model, settings.data.size
     needed = (settings.run.keep + 1) * checkpoint  # the new one is written before the oldest is deleted
-    cuda, stop = settings.hardware.device == "cuda" or torch.cuda.is_available(), settings.run.max_time
+    on_gpu, stop = next(objective.parameters()).device.type == "cuda", settings.run.max_time
     sentences = (
-        (ranks > processors and not cuda,
-         f"{ranks} processes share {processors} processors here and will wait for one another; "
-         f"pass --devices {processors} or less. The time planned is for a processor each."),
+        (ranks > cores and not on_gpu,
+         f"{ranks} ranks share {cores} core{'s' * (cores != 1)} here and will wait for one another; "
+         f"pass --devices {cores} or less. The time planned is for a core each."),
         (objective.shuffled_keys and len(keys) == 1,
          f"All {settings.run.batch} keys of a step share one BatchNorm group, so shuffling hides nothing; "
          f"pass --set model.bn_group={max(settings.run.batch // 2, 2)} or a larger --batch."),

@@ -4,6 +4,7 @@ import json
 import time
 
 from ssl_cli import distributed
+from ssl_cli.config.units import format_seconds
 from ssl_cli.data.loader import Loader
 from ssl_cli.errors import STOPPED
 from ssl_cli.events import Skipped, Stopped
@@ -39,5 +40,6 @@ class Exchange:
         if signal:
             return skipped, Stopped(step=step, exit_code=exit_code(signal), reason=stop_reason(signal))
         if late_anywhere:
-            return skipped, Stopped(step=step, exit_code=STOPPED, reason=f"its time of {self.max_time:g} s is over")
+            reason = f"its --max-time of {format_seconds(self.max_time or 0.0)} is over"
+            return skipped, Stopped(step=step, exit_code=STOPPED, reason=reason)
         return skipped, None

@@ -1,6 +1,7 @@
 """The plan: its choices with their reasons, its warnings, and how a resumed run divides its batch."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ssl_cli.events import Finished, Planned, Saved, Warned
 from ssl_cli.nn.evaluating import fingerprint
 from ssl_cli.nn.precision import MEMORY_FORMATS
 from ssl_cli.planning.resolved import Resolved
+from ssl_cli.world import world
 from tests.engine.test_pretrain import only, run, settings
 from tests.selection import slow
 
@@ -53,6 +55,16 @@ def test_every_choice_has_a_value_and_a_reason(tmp_path: Path, method: str) -> N
     assert expected["steps"] == 12
     assert expected["negatives"] == (30 if method == "simclr" else 65536)
     assert all(value > 0 for value in expected.values())
+
+
+def test_more_ranks_than_cores_are_warned_of_on_a_cpu_whatever_gpus_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(plan, "world", lambda: replace(world(), local_size=2))
+    monkeypatch.setattr(plan, "processors", lambda: 1)
+    found = make(settings(tmp_path))
+    assert [warning for warning in found.warnings if warning.startswith("2 ranks share 1 core here")]
 
 
 def test_planning_leaves_weights_and_statistics_alone(tmp_path: Path) -> None:
