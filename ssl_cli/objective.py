@@ -145,6 +145,12 @@ def _selected(image: Tensor | Sequence[Tensor], rows: Tensor) -> Tensor | Sequen
     return image[rows] if isinstance(image, PackedImages) else [image[row] for row in rows.tolist()]
 
 
+def view_by_view(targets: Targets) -> Tensor:
+    """Reorder targets of V views `(N,V,D)` to rows `(V*N,D)`, all of a view together, as z is ordered."""
+    assert targets is not None
+    return targets.transpose(0, 1).flatten(0, 1)
+
+
 def to_device(x: Tensor, device: torch.device | None) -> Tensor:
     """Copy a tensor to `device` (None: leave it); from the CPU to a GPU through pinned memory, without waiting."""
     from_host = x.device.type == "cpu"

@@ -15,7 +15,7 @@ from ssl_cli.losses.info_nce import Groups, info_nce
 from ssl_cli.nn.ema import momentum_copy, update_ema
 from ssl_cli.nn.heads import projector, unit
 from ssl_cli.nn.queue import Queue
-from ssl_cli.objective import Batch, Objective, Targets
+from ssl_cli.objective import Batch, Objective, Targets, view_by_view
 
 
 class MoCo(Objective):
@@ -61,10 +61,10 @@ class MoCo(Objective):
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
         """Compute InfoNCE, equation 1, with the queue before this step; the mean of both directions if symmetric."""
-        q, k = z[batch.local_rows], _view_by_view(targets)[batch.local_rows]
+        q, k = z[batch.local_rows], view_by_view(targets)[batch.local_rows]
         groups = self._groups(batch, z)
-        own = groups and (groups[0][batch.local_rows], groups[1])
-        loss = info_nce(q, k, self.queue.rows, self.cfg.temperature, groups=own)
+        local_groups = groups and (groups[0][batch.local_rows], groups[1])
+        loss = info_nce(q, k, self.queue.rows, self.cfg.temperature, groups=local_groups)
         return self.loss_scale * distributed.mean_over_ranks(loss, len(q) / len(z))
 
     def prepare_groups(self, group: Tensor) -> None:
@@ -78,21 +78,15 @@ class MoCo(Objective):
     @torch.no_grad()
     def after_step(self, z: Tensor, targets: Targets, batch: Batch, progress: float) -> None:
         """Push the keys to the queue, over the oldest ones, and update the momentum encoder (equation 2)."""
-        self.queue.push(_view_by_view(targets), batch.group_of(z))
+        self.queue.push(view_by_view(targets), batch.group_of(z))
         update_ema(self.key, self.online, self.cfg.ema)
 
     @torch.no_grad()
     def observe(self, z: Tensor, targets: Targets, batch: Batch) -> Mapping[str, Tensor]:
         """Measure how well queries find their keys among those of the queue."""
-        return agreement(z, _view_by_view(targets), self.queue.rows, groups=self._groups(batch, z))
+        return agreement(z, view_by_view(targets), self.queue.rows, groups=self._groups(batch, z))
 
     def _groups(self, batch: Batch, z: Tensor) -> Groups | None:
         """Return the groups of the queries z and of the queue's keys; None where positives are by image."""
         group, stored = batch.group_of(z), self.queue.group
         return None if group is None or stored is None else (group, stored)
-
-
-def _view_by_view(keys: Targets) -> Tensor:
-    """Reorder keys `(N,V,D)` to rows `(V*N,D)`, view by view, as queries are ordered."""
-    assert isinstance(keys, Tensor)
-    return keys.transpose(0, 1).flatten(0, 1)

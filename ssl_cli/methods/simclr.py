@@ -27,9 +27,9 @@ def nt_xent_over_ranks(
     rows, extra_grad = z.detach(), None
     logs = local_log_sum_exp(rows, local, temperature, group=group)
     if extra is not None:
-        own = None if group is None else group[local]
+        local_group = None if group is None else group[local]
         logs, extra_grad = add_negatives(
-            rows[local], extra, logs, temperature, rows=len(z), group=own, extra_group=extra_group
+            rows[local], extra, logs, temperature, rows=len(z), group=local_group, extra_group=extra_group
         )
     logs = distributed.gather_rows(logs, local, len(z))
     return nt_xent_local(z, logs, temperature, local, extra_grad, group=group)

@@ -18,7 +18,7 @@ from ssl_cli.methods.simclr import SimCLR, nt_xent_over_ranks
 from ssl_cli.nn.ema import momentum_copy, update_ema
 from ssl_cli.nn.heads import unit
 from ssl_cli.nn.queue import Queue
-from ssl_cli.objective import Batch, Targets
+from ssl_cli.objective import Batch, Targets, view_by_view
 
 
 class SimCLRv2(SimCLR):
@@ -75,7 +75,7 @@ class SimCLRv2(SimCLR):
 
     def candidates(self, z: Tensor, targets: Targets) -> Tensor:
         """Return the rows that z is compared with `(2N+K,D)`: keys or z itself, in z's order, then the memory."""
-        batch = _view_by_view(targets) if self.against_keys else z
+        batch = view_by_view(targets) if self.against_keys else z
         return batch if self.memory is None else torch.cat([batch, self.memory])
 
     def loss(self, z: Tensor, targets: Targets, batch: Batch) -> Tensor:
@@ -106,7 +106,7 @@ class SimCLRv2(SimCLR):
         """Push the keys to the memory, over the oldest ones, and update the momentum encoder."""
         if self.key is None or self.queue is None:
             return
-        self.queue.push(_view_by_view(targets), batch.group_of(z))
+        self.queue.push(view_by_view(targets), batch.group_of(z))
         update_ema(self.key, self.online, self.cfg.ema)
 
     @torch.no_grad()
@@ -118,9 +118,3 @@ class SimCLRv2(SimCLR):
         everyone = group if group is None or stored is None else torch.cat([group, stored])
         groups = None if group is None or everyone is None else (group[:images], everyone)
         return agreement(z[:images], candidates[images : len(z)], candidates, (first, first + images), groups)
-
-
-def _view_by_view(keys: Targets) -> Tensor:
-    """Reorder keys `(N,2,D)` to rows `(2N,D)`, first views then second views, as z is ordered."""
-    assert isinstance(keys, Tensor)
-    return keys.transpose(0, 1).flatten(0, 1)

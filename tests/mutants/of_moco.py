@@ -77,7 +77,7 @@ MUTANTS = [
         "keys-enqueued-before-the-loss",
         MOCO,
         "        q, k = z[batch.local_rows],",
-        "        self.queue.push(_view_by_view(targets))\n        q, k = z[batch.local_rows],",
+        "        self.queue.push(view_by_view(targets))\n        q, k = z[batch.local_rows],",
         ("tests/methods/test_moco.py",),
     ),
     Mutant(
@@ -93,7 +93,7 @@ MUTANTS = [
         4,
         "one-key-set-enqueued-of-two",
         MOCO,
-        "self.queue.push(_view_by_view(targets), batch.group_of(z))",
+        "self.queue.push(view_by_view(targets), batch.group_of(z))",
         "self.queue.push(targets[:, 0])",
         ("tests/methods/test_moco.py",),
     ),
