@@ -159,9 +159,8 @@ def convert_exception(error: Exception) -> SslcliError:
     )
 
 
-BY_CODE: dict[int, type[SslcliError]] = {
-    kind.code: kind for kind in (SslcliError, *SslcliError.__subclasses__()) if kind is not RankError
-}
+_KINDS: tuple[type[SslcliError], ...] = (SslcliError, *SslcliError.__subclasses__())
+BY_CODE = {kind.code: kind for kind in _KINDS if kind is not RankError}
 """By exit code, the error that ends with it; a `RankError` has the code of another one."""
 EXIT_CODES: dict[int, str] = {
     DONE: "done",

@@ -121,14 +121,14 @@ class Stepped(Event):
 
     @property
     def bottleneck(self) -> str:
-        """What steps wait for where they wait for images, `disk` or `decode`; empty: they hardly do."""
+        """Return what steps wait for, `disk` or `decode`; empty where they wait for hardly anything."""
         if self.data_wait <= BOTTLENECK or not self.waits:
             return ""
         return max(("disk", "decode"), key=lambda name: self.waits.get(name, 0.0))
 
     @property
     def slow_views(self) -> float:
-        """The fraction of time spent on making views, where it is worth to be named; else 0."""
+        """Return the fraction of time spent on making views where that is above `BOTTLENECK`, else 0."""
         share = self.waits.get("augmentation", 0.0)
         return share if share > BOTTLENECK else 0.0
 

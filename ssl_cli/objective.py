@@ -190,7 +190,8 @@ class Objective(nn.Module):
     facts: tuple[tuple[str, str, str], ...] = ()
     """Rows of the plan: name, value and reason."""
     own_groups: tuple[tuple[float, float], ...] = ((1.0, 0.0),)
-    """For each size of group the share of images in such groups, and of all others the part in an image's own group."""
+    """For each size of a group: the share of the images that are in groups of this size, and for such an image the
+    share of all other images that are in its group. The default: positives are by image."""
 
     @property
     def plain_parameters(self) -> tuple[nn.Parameter, ...]:
@@ -199,12 +200,12 @@ class Objective(nn.Module):
 
     @property
     def target_views(self) -> tuple[int, ...]:
-        """The views that `targets` reads; of the others it may get none where several ranks share a step."""
+        """Return the numbers of the views that `targets` reads; on several ranks the others may be empty tensors."""
         return tuple(range(self.views)) if self.has_targets else ()
 
     @property
     def has_targets(self) -> bool:
-        """Whether the engine has to call `targets`."""
+        """Return whether the engine has to call `targets`."""
         return type(self).targets is not Objective.targets
 
     def prepare(self, images: int, seed: int) -> None:
@@ -227,9 +228,9 @@ class Objective(nn.Module):
         return False
 
     def synchronise(self) -> None:
-        """Make copies of trained weights, such as a momentum encoder, equal to them: initial weights were loaded.
+        """Copy the trained weights to the momentum encoder, if there is one, after initial weights were loaded.
 
-        The backbone has its initial weights already when it is passed to the method; only a head is loaded later.
+        Only those of a head are loaded so late: the backbone has its own when it is passed to the method.
         """
 
     def represent(self, x: Tensor) -> Tensor:
@@ -267,7 +268,7 @@ class Objective(nn.Module):
         return None if negatives is None else self.loss_scale * self.over_groups(lambda n: math.log(n + 1), negatives)
 
     def over_groups(self, of: Callable[[float], float], negatives: int) -> float:
-        """Average `of` over the images, given how many of so many negatives are not of an image's own group."""
+        """Average `of(n)` over the images, where n of an image's `negatives` are expected to be of other groups."""
         return sum(share * of(negatives * (1 - part)) for share, part in self.own_groups)
 
     @torch.no_grad()
@@ -292,7 +293,7 @@ class Objective(nn.Module):
     def contrast(
         self, views: Sequence[Tensor], index: Tensor | None = None, epoch: int = 0
     ) -> tuple[Tensor, Callable[[], None]]:
-        """Compute the loss of a batch in a loop of your own, and what moves the state then; see `own_loop.contrast`."""
+        """Compute the loss of a batch in a loop of your own; return it and a function; see `own_loop.contrast`."""
         from ssl_cli.own_loop import contrast
 
         return contrast(self, views, index, epoch)

@@ -51,7 +51,7 @@ def objective_of(
 def contrast(
     objective: Objective, views: Sequence[Tensor], index: Tensor | None = None, epoch: int = 0
 ) -> tuple[Tensor, Callable[[], None]]:
-    """Compute the loss of a batch in a training loop of your own, and return what moves the method's state.
+    """Compute the loss of a batch in a training loop of your own; return it with the update of the method's state.
 
     Args:
         objective: on the device of the views, in training mode.
@@ -60,8 +60,8 @@ def contrast(
         epoch: from 0; in each epoch an image is compared with other noise rows.
 
     Returns:
-        The loss, with gradient, and a function to call after the optimiser's step: it moves queue, memory bank and
-        momentum encoder, and nothing where the method has none.
+        The loss, with gradient, and a function to call after the optimiser's step: it updates queue, memory bank and
+        momentum encoder, where the method has them.
 
     Raises:
         UsageError: fewer views than the method compares, of different shapes, or no index where one is needed.
@@ -69,7 +69,8 @@ def contrast(
     count = len(views[0]) if views else 0
     if len(views) < objective.views or any(view.shape != views[0].shape for view in views):
         shapes = ", ".join(str(tuple(view.shape)) for view in views)
-        raise UsageError(f"{objective.views} views of one shape are compared, and these are {shapes or 'none'}.")
+        what = f"{objective.views} views of one shape are compared, and these are {shapes or 'none'}."
+        raise UsageError(what, f"Pass {objective.views} tensors (N,C,H,W), each a view of all images.")
     if index is None and type(objective).prepare is not Objective.prepare:
         raise UsageError("The memory bank has a row for each image.", "Pass index, each image's place in its data set.")
     places = torch.arange(count) if index is None else index

@@ -25,10 +25,10 @@ def default_path(method: str) -> Path:
 
 
 def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder as `RunFolder` would. None is a new folder.
+    """Refuse a folder that `RunFolder` would refuse, before anything is written; None: a new folder is made.
 
     Raises:
-        UsageError: the folder is not empty and neither applies, or it holds no run.
+        UsageError: both flags are set; or the folder holds a run and neither is; or it holds other files and no run.
         LockedError: another process uses it.
     """
     if resume and overwrite:

@@ -63,14 +63,14 @@ def start(
     """Train from another run, or plan it; return the exit code.
 
     Args:
-        request: how.
-        run: to start from; None where one is resumed.
-        params: the command's parameters, whose settings `options.flags` knows.
-        sets: of each --set.
+        request: the command line, and whether it resumes or overwrites.
+        run: run to start from; None: the one in `out` is resumed.
+        params: values of the command's parameters by name; those of `options.SETTINGS` are settings.
+        sets: each --set, `a.b=c`.
         config: file of --config.
-        plan_alone: train nothing.
+        plan_alone: show the plan, and train nothing.
         own: further settings, as nested tables.
-        names: for a dotted key of those, its flag.
+        names: flags of the settings in `own`, by dotted key, for messages.
 
     Raises:
         UsageError: there is no run to start from, or flags that exclude each other.

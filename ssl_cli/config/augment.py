@@ -115,7 +115,7 @@ class NormalizeSettings(Section):
     @model_validator(mode="after")
     def _as_many(self) -> Self:
         if len(self.mean) != len(self.std):
-            raise ValueError("'mean' and 'std' hold one number a channel each")
+            raise ValueError("'mean' and 'std' need the same number of values, one per channel")
         return self
 
 

@@ -298,7 +298,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources given to `Settings(...)`, and its keyword arguments as the weakest."""
+        """Return the sources passed to `Settings(*sources, **tables)`, without pydantic's own; the tables come last."""
         assert isinstance(init_settings, InitSettingsSource)
         return (*init_settings.init_kwargs.pop("sources"), init_settings)
 

@@ -229,7 +229,7 @@ class _Bounded(io.FileIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= _LARGEST_HEADER:
-            raise DataError("is damaged: it states a header of a size that none has", _AGAIN)
+            raise DataError("is damaged: it has a header of an impossible size", _AGAIN)
         return super().read(size) or b""
 
 

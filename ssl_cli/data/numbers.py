@@ -148,7 +148,11 @@ def _opacity(x: np.ndarray, depth: int) -> np.ndarray:
 
 
 def widened(span: Range | None) -> Range:
-    """Return a range whose ends differ: of equal numbers, from 0 or the number itself to the next full scale."""
+    """Return a range (black, white) whose ends differ.
+
+    Where all numbers are equal, black is 0, or the number if it is negative, and white the smallest full scale (255,
+    4095, ...) that is not below it. None: as of zeros.
+    """
     low, high = span or (0.0, 0.0)
     if high > low and math.isfinite(white_of(16) / (high - low)):
         return low, high

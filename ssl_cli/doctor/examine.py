@@ -93,7 +93,8 @@ def _device(asked: str) -> Iterator[Check]:
         device = resolve_device(asked)
         total = float((torch.ones(64, 64, device=device) @ torch.ones(64, 64, device=device)).sum())
         if total != 64**3:
-            raise UsageError(f"A matrix product on {device} is wrong: {total:g} in place of {64**3}.", "Use another.")
+            what = f"A matrix product on {device} is wrong: {total:g} in place of {64**3}."
+            raise UsageError(what, "Use another device.")
     except (SslcliError, RuntimeError) as error:
         ours = convert_exception(error)
         yield Check("device", shown(asked), {"device": asked}, ours.message, ours.hint, ours.code)
@@ -215,7 +216,7 @@ def _launcher(env: Mapping[str, str]) -> Check:
     tasks = found.get("SLURM_NTASKS", "")
     if tasks.isdigit() and int(tasks) > 1 and "WORLD_SIZE" not in found:
         problem = f"Slurm starts {tasks} tasks, each of which would be a run of its own."
-        return Check("launcher", words, facts, problem, "Start torchrun in one task of each node: examples/ has a job.")
+        return Check("launcher", words, facts, problem, "Start one torchrun a node, as the job in examples/ does.")
     return Check("launcher", words, facts)
 
 

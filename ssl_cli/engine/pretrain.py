@@ -200,7 +200,7 @@ def assemble(
     resolved = before = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder, asked)
     source = open_pretraining(asked.data, asked.run.seed)
     record = record_of(source, by_group=asked.data.positives == "group")
-    asked, looked = (asked, ()) if resolved else measured(asked, source)
+    asked, of_data = (asked, ()) if resolved else measured(asked, source)
     device = local_device(continuation.device or (resolved.device if resolved else asked.hardware.device))
     sized = SizedRun(fitted(asked, resolved.sized)) if resolved else size(asked, len(source), source, device)
     settings, notes = cap_queue(sized.settings, len(source))
@@ -213,7 +213,7 @@ def assemble(
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source), initial, source)
     starts = [initial.choice(objective, settings)] if initial else []
-    sized = replace(sized, choices=(*sized.choices, *looked, *starts))
+    sized = replace(sized, choices=(*sized.choices, *of_data, *starts))
     if resolved is None:
         spent = time.monotonic() - began
         plan = _new_plan(settings, objective, source, folder, sized, record, spent=spent, earlier=before)

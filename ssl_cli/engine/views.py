@@ -173,7 +173,7 @@ class ViewLoader:
         return concatenate(parts, count, rows.images)
 
     def _global_batch(self, batch: Batch) -> Batch:
-        """Return labels and indices of all ranks' images: a rank knows only its own replacements of bad images."""
+        """Gather labels and indices of all ranks' images: where one cannot be read, its rank alone has replaced it."""
         rows = self.rows(batch.step)
         if rows.single_rank:
             return batch

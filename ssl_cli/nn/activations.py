@@ -105,7 +105,7 @@ def blank_rows(objective: Objective, rows: int, size: int) -> Tensor:
 
 
 def fake_copy(objective: Objective, mode: FakeTensorMode) -> Objective:
-    """Copy an objective with fake parameters and buffers."""
+    """Copy an objective with fake tensors, which have a shape and no memory, for its parameters and buffers."""
     fakes: dict[int, Any] = {id(buffer): mode.from_tensor(buffer) for buffer in objective.buffers()}
     for weight in objective.parameters():
         fake = mode.from_tensor(weight.detach())

@@ -18,7 +18,7 @@ from ssl_cli.run_path import not_empty, refuse_no_folder
 
 @dataclass(frozen=True)
 class Kind:
-    """A command of several runs: its name, the format of its file, and flags that are not named as what they give."""
+    """A command of several runs: its name, the format of its file, and flags that are named otherwise than in it."""
 
     command: str
     schema: int = 1
@@ -42,7 +42,7 @@ def surroundings(cwd: Path | None = None) -> tuple[dict[str, str], str]:
 
 
 def absolute(place: str | None) -> str | None:
-    """Return the absolute path of what is there; a name as it is."""
+    """Return the absolute path where there is such a file or folder; else the name as it is, that of a data set."""
     return str(expanded(place).absolute()) if place is not None and is_there(expanded(place)) else place
 
 

@@ -16,7 +16,8 @@ class Arm:
         name: of its row, and of the folders of its runs.
         method: that it trains; of an arm that starts from another one's run the command that does it.
         settings: by dotted key, those in which it differs from the method's recipe.
-        share: of the time or the epochs of an arm that has all; after a start of the images that training sees.
+        share: fraction of the time or of the epochs of a full arm, which has 1; with a `start` the number of images
+            that training sees, as a fraction of those that pretraining sees.
         decays: fractions of its epochs after which the rate is multiplied by 0.1; empty: the recipe's schedule.
         start: the arm whose run of the same seed it starts from; empty: it is pretrained from random weights.
         group: arms that are compared with each other, in words; the first one is that which the others are compared

@@ -73,7 +73,7 @@ class Asked:
 
     @property
     def all_seeds(self) -> list[int]:
-        """Return the seeds."""
+        """Return `seeds` consecutive seeds, the first one being `seed`."""
         return list(range(self.seed, self.seed + self.seeds))
 
     def settled(self, method: str, more: Mapping[str, Any], folder: Path | None = None) -> Settled:
@@ -138,7 +138,7 @@ class About:
 
     Attributes:
         equal: `time` or `epochs`.
-        unit: seconds, or epochs, of a run of an arm that has all.
+        unit: seconds, or epochs, of a run of an arm whose share is 1.
         images: to train on.
         network: backbone and width, in words.
         memory: bytes that a run may take.

@@ -39,7 +39,7 @@ class Cost:
 
 
 def divide(seconds: float, costs: Sequence[Cost], seeds: int) -> float:
-    """Return the unit with which all runs together take `seconds`: seconds, or epochs, of an arm that has all.
+    """Return the unit with which all runs together take `seconds`: seconds, or epochs, of an arm whose share is 1.
 
     Raises:
         UsageError: an arm would train for less than it takes at least; the hint says what the time is enough for.

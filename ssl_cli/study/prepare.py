@@ -59,7 +59,7 @@ class Trial:
         return float(self.plan.expected["rate"])
 
     def cost(self, study: Study, images: int, overhead: float) -> Cost:
-        """Return what a run takes: for each second of an arm that has all, or for each of its epochs."""
+        """Return what a run takes for each second, or for each epoch, of an arm whose share is 1."""
         steps = study.steps * self.settings.run.batch / self.rate
         if study.equal == "time":
             return Cost(self.arm.name, self.arm.share, steps + PLANNING, overhead)

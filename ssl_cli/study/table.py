@@ -28,7 +28,7 @@ class Study:
     Attributes:
         name: of the command line.
         asks: its question in a few words.
-        equal: what all arms have alike, in proportion to their shares.
+        equal: what is divided among the arms in proportion to their shares.
         methods: those that it takes by default; the first one's recipe gives the network.
         arms: makes them; the first one is that which the others are compared with.
         choice: methods that it can take.

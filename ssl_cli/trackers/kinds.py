@@ -41,12 +41,12 @@ class TrackedRun:
 
     @property
     def title(self) -> str:
-        """Return a name for people, with a part of the id, by which it is one of its own."""
+        """Return the name that is shown: that of the folder, made unique by the first digits of the id."""
         return f"{self.folder.resolve().name}-{self.id[:6]}"
 
 
 class Tracker(Protocol):
-    """Takes the numbers of one run, in a thread of its own; anything may be raised."""
+    """Write the numbers of one run to a tracker; called in a thread of its own, where it may raise any exception."""
 
     id: str
     """By which a later process continues the same run."""

@@ -31,12 +31,12 @@ ENDS = {Finished: (status.FINISHED, FINISH_SECONDS), Stopped: (status.STOPPED, S
 def tracked(
     events: Generator[Event, None, None], record: Callable[[Event], None], folder: Path, id: str
 ) -> Generator[Event, None, None]:
-    """Record each event of a run, and show it to the run's trackers; yield it, and what is to be said of them.
+    """Record each event of a run, pass it to the run's trackers, and yield it; also yield warnings about trackers.
 
     Args:
         events: of the run; its settings are in its folder when the first one, `Planned`, is here.
-        record: writes an event to the run folder. A tracker has it after that, so that none has a step twice: what a
-            resumed run repeats is known by its `metrics.jsonl`.
+        record: writes an event to the run folder, before trackers get it: the `metrics.jsonl` of a resumed run then
+            has every step that a tracker may have, and none is passed to it twice.
         folder: of the run.
         id: of the run.
 
@@ -138,7 +138,7 @@ class Trackers:
             recorder.imported.wait(max(0.0, deadline - time.monotonic()))
 
     def choices(self) -> tuple[Choice, ...]:
-        """Return what the plan says of them."""
+        """Return their row of the plan; none without trackers."""
         if not self._recorders:
             return ()
         names = ", ".join(recorder.name for recorder in self._recorders)

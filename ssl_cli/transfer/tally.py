@@ -49,7 +49,7 @@ class Tally:
         self.confusion = self._hits.new_zeros(classes, classes) if confusion and classes <= MOST_CLASSES else None
 
     def add(self, scores: Tensor, labels: Tensor) -> None:
-        """Count the answers by scores `(q,C)` for int64 labels `(q,)`."""
+        """Count right and wrong answers of q test images, by their scores `(q,C)` and labels, int64 `(q,)`."""
         self._hits.index_add_(1, labels, hits(scores, labels))
         self._count.index_add_(0, labels, torch.ones_like(labels))
         if self.confusion is not None:
@@ -59,12 +59,12 @@ class Tally:
 
     @property
     def top1(self) -> float:
-        """The share of images whose label has the best score."""
+        """Return the share of images whose label has the best score."""
         return float(self._hits[0].sum() / self._count.sum())
 
     @property
     def top5(self) -> float:
-        """The share of images whose label is among the five best."""
+        """Return the share of images whose label is among the five best."""
         return float(self._hits[1].sum() / self._count.sum())
 
     def per_class(self, names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -261,7 +261,7 @@ def _entry(name: str, entry: Any) -> _Entry:
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"its entry '{name}' is no tensor") from error
     if kind not in SAFETENSORS:
-        raise ValueError(f"'{name}' is of {kind!r:.40}, which is not read")
+        raise ValueError(f"'{name}' has the type {kind!r:.40}, which cannot be read")
     dtype = SAFETENSORS[kind]
     if not all(type(number) is int and number >= 0 for number in (*shape, start, stop)):
         raise ValueError(f"'{name}' has no valid shape")

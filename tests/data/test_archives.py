@@ -202,7 +202,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path, Path], object], str]] = {
     "no image": ("x.tar", lambda r, f: tarfile.open(f, "w").close(), "There is no image in the archive"),
     "a compressed tar": ("x.tar.gz", lambda r, f: tarfile.open(f, "w:gz").close(), "compressed as a whole"),
     "a tar that is compressed": ("x.tar", lambda r, f: tarfile.open(f, "w:xz").close(), "damaged or cut off"),
-    "a header without an end": ("x.tar", lambda r, f: endless(f), "states a header"),
+    "a header without an end": ("x.tar", lambda r, f: endless(f), "impossible size"),
 }  # fmt: skip
 
 

@@ -158,7 +158,7 @@ MUTANTS = [
         None,
         "what-is-of-one-kind-is-a-near-duplicate",
         "ssl_cli/transfer/duplicates.py",
-        " & (seen @ looks.T >= LOOKS)",
+        " & (small @ thumbnails.T >= THUMBNAILS)",
         "",
         ("tests/transfer/test_duplicates.py",),
     ),

@@ -59,8 +59,8 @@ MUTANTS = [
         None,
         "a-resume-measures-again",
         "ssl_cli/engine/pretrain.py",
-        "    asked, looked = (asked, ()) if resolved else measured(asked, source)\n",
-        "    asked, looked = measured(asked, source)\n",
+        "    asked, of_data = (asked, ()) if resolved else measured(asked, source)\n",
+        "    asked, of_data = measured(asked, source)\n",
         (f"{RUN}::test_a_resume_measures_nothing",),
     ),
     Mutant(

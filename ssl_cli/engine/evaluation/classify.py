@@ -53,7 +53,7 @@ def classify(
 def accuracy_of(objective: Objective, settings: Settings, precision: str, queries: Source, note: str) -> dict[str, Any]:
     """Measure top-1, top-5 and the accuracy of each class on the test images.
 
-    Those of a class that the classifier does not know count as wrong, and a note says so.
+    Images of classes that the classifier has no logit for count as wrong; the result's note has their number.
     """
     classes, device = settings.data.classes, next(objective.parameters()).device
     queries = relabelled(queries, classes)

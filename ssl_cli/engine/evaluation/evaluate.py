@@ -24,7 +24,7 @@ from ssl_cli.transfer.duplicates import duplicates_note
 from ssl_cli.transfer.knn import default_k, k_note, score
 from ssl_cli.transfer.pixels import low_resolution, pixels
 
-TRAINED, PIXELS, UNTRAINED, LOOKS = "trained", "pixels", "untrained", "looks"
+TRAINED, PIXELS, UNTRAINED, THUMBNAILS = "trained", "pixels", "untrained", "thumbnails"
 
 
 def knn_of(
@@ -108,18 +108,18 @@ def encode_both(
             networks.append(untrained)
             encoders[UNTRAINED] = encoder(untrained)
     how = {"": transform or fitted(settings)}
-    looks = {LOOKS: low_resolution} if transform is None and groups_of(data.bank) is None else {}
+    thumbnails = {THUMBNAILS: low_resolution} if transform is None and groups_of(data.bank) is None else {}
     with evaluating(*networks):
         bank, queries = (
-            encode(encoders | looks, source, settings, device=device, precision=precision, transforms=how | more)
+            encode(encoders | thumbnails, source, settings, device=device, precision=precision, transforms=how | more)
             for source, more in ((data.bank, dict(passes)), (data.queries, {}))
         )
     require_finite(bank)
     require_finite(queries)
-    if looks:
-        near = duplicates_note(bank.h[TRAINED], queries.h[TRAINED], bank.h[LOOKS], queries.h[LOOKS])
+    if thumbnails:
+        near = duplicates_note(bank.h[TRAINED], queries.h[TRAINED], bank.h[THUMBNAILS], queries.h[THUMBNAILS])
         note = "; ".join(filter(None, (note, near)))
-        bank, queries = (_without(of, LOOKS) for of in (bank, queries))
+        bank, queries = (_without(of, THUMBNAILS) for of in (bank, queries))
     return bank, queries, note
 
 
@@ -145,7 +145,7 @@ def require_finite(rows: Features) -> None:
 
 
 def joined_notes(data: Evaluation, skipped: int, *more: str) -> str:
-    """Join what is to be said of the images, of which `skipped` cannot be read, and `more`; empty: nothing."""
+    """Join the notes on images, of which `skipped` cannot be read, and `more` notes; empty ones are left out."""
     left_out = f"{skipped} images could not be read and are left out" if skipped else ""
     return "; ".join(dict.fromkeys(filter(None, (data.note, left_out, *more))))
 

@@ -24,8 +24,8 @@ from ssl_cli.verdict import Score, advise, training_of
 QUERIES, BANK, UNLABELLED = 2_000, 10_000, 2_000
 """Images at most."""
 PART, FEWEST = 5, 200
-"""Of the images that training has seen, one in so many: a forward pass of one view by two networks, where a step has
-forward and backward passes of two views, so less than a tenth of the time. And images that are always allowed."""
+"""At most one image is evaluated for every `PART` that training has seen, so it takes less than a tenth of the time
+(one view's forward pass in two networks, against two views' forward and backward passes); but always up to `FEWEST`."""
 SECOND = " second view"
 _STREAM = -3
 

@@ -11,7 +11,7 @@ LONG_RUN = 1800.0
 def allowed(
     mode: str, *, checkpointing: bool = False, undivided: bool = True, world_size: int = 1, split_groups: bool = False
 ) -> str:
-    """Return what is left of a run's compile mode where its batch is divided otherwise or it has more ranks.
+    """Return the compile mode that a run can have with these micro-batches and ranks: its own, or a lesser one.
 
     Args:
         mode: of the run.

@@ -30,20 +30,20 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     initial = read_initial(settings)
     settings = recorded(settings, initial)
     enough = 2 * getattr(settings.method, "queue", settings.run.batch)
-    seen, device = glance(settings.data, settings.run.seed, enough=enough), resolve_device(settings.hardware.device)
-    settings, looked = measured(settings, seen.few)
-    sized = size(settings, seen.images, seen.few, device)
-    require_batch(seen.where, seen.images, sized.settings.run.batch)
-    settings, notes = cap_queue(sized.settings, seen.images)
-    objective = build_objective(settings, device, seen.images, initial, seen.few)
+    data, device = glance(settings.data, settings.run.seed, enough=enough), resolve_device(settings.hardware.device)
+    settings, of_data = measured(settings, data.few)
+    sized = size(settings, data.images, data.few, device)
+    require_batch(data.where, data.images, sized.settings.run.batch)
+    settings, notes = cap_queue(sized.settings, data.images)
+    objective = build_objective(settings, device, data.images, initial, data.few)
     starts = [initial.choice(objective, settings)] if initial else []
-    out, few, spent = Path(settings.run.out or "runs"), seen.few, time.monotonic() - began
-    where = "; ".join(filter(None, [seen.where, seen.note]))
-    found = plan.make_plan(settings, objective, seen.images, where, few, out, dry_run=True, spent=spent)
-    yield Planned(choices=(*sized.choices, *looked, *starts, *found.choices), expected=found.expected)
+    out, few, spent = Path(settings.run.out or "runs"), data.few, time.monotonic() - began
+    where = "; ".join(filter(None, [data.where, data.note]))
+    found = plan.make_plan(settings, objective, data.images, where, few, out, dry_run=True, spent=spent)
+    yield Planned(choices=(*sized.choices, *of_data, *starts, *found.choices), expected=found.expected)
     if found.resolved.timing is not None:
         yield Sized(
-            rows=forecast(work_of(settings, seen.images, few, objective), found.settings, found.resolved.timing)
+            rows=forecast(work_of(settings, data.images, few, objective), found.settings, found.resolved.timing)
         )
-    for note in (*sized.warnings, *notes, *found.warnings, *filter(None, [seen.doubt])):
+    for note in (*sized.warnings, *notes, *found.warnings, *filter(None, [data.doubt])):
         yield Warned(message=note)

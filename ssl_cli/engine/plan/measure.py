@@ -146,7 +146,10 @@ def choose_arithmetic(
 
 
 def row_seconds(objective: Objective, size: int, device: torch.device, arithmetic: Arithmetic) -> float:
-    """Return seconds a row of forward and backward passes, of more and more rows until a pass takes a while."""
+    """Measure the seconds per row of a forward and a backward pass.
+
+    Rows are quadrupled until a pass takes 0.08 s, has 512 rows or more, or the next one is out of memory.
+    """
     rows, seconds = FIRST_ROWS, math.inf
     try:
         while seconds * rows < PASS_SECONDS or rows == FIRST_ROWS:

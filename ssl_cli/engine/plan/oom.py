@@ -42,8 +42,8 @@ def retry_smaller(
     if resolved.compile == "off" or not (out_of_memory or is_compiler_error(error)):
         return None
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    message = f"Compiling failed in step {step + 1}, which starts over without: {reason}"
-    warned = Warned(step=step, message=message, hint="With --compile off it is not tried.")
+    message = f"Compiling failed in step {step + 1}, which starts over uncompiled: {reason}"
+    warned = Warned(step=step, message=message, hint="--compile off trains without trying it.")
     return dataclasses.replace(resolved, compile="off"), warned
 
 

@@ -54,7 +54,7 @@ def make_plan(
     settings: Settings, objective: Objective, images: int, where: str, sample_source: Source | None, out: Path, *,
     dry_run: bool = False, spent: float = 0.0, earlier: Resolved | None = None,
 ) -> Plan:  # fmt: skip
-    """Plan a new run. The objective, on its device, is left unchanged except for its memory format.
+    """Plan a new run: choose what is open, and measure and estimate its memory and time.
 
     Args:
         settings: of the run.
@@ -65,7 +65,10 @@ def make_plan(
         out: the run folder, or where it will be.
         dry_run: whether to estimate, too, how large a batch would fit.
         spent: seconds of the run's time that are over; those of this plan are counted, too.
-        earlier: of the same run on another device, whose size and schedule it keeps.
+        earlier: choices of the same run on another device, of which its size and its schedule are kept.
+
+    Note:
+        The memory format of the objective is changed to the one that is chosen.
 
     Raises:
         ResourceError: not even the smallest micro-batch fits the memory.
@@ -172,20 +175,20 @@ def _warnings(
          f"{ranks} ranks share {cores} core{'s' * (cores != 1)} here and will wait for one another; "
          f"pass --devices {cores} or less. The time planned is for a core each."),
         (objective.shuffled_keys and len(keys) == 1,
-         f"All {settings.run.batch} keys of a step share one BatchNorm group, so shuffling hides nothing; "
+         f"All {settings.run.batch} keys of a step share one BatchNorm group, so shuffling them has no effect; "
          f"pass --set model.bn_group={max(settings.run.batch // 2, 2)} or a larger --batch."),
         (settings.augment.second is not None and objective.views == 1,
          f"augment.second is not used: {method} takes one view of an image."),
         (is_library_backbone(model.backbone) and size <= CIFAR_UP_TO,
-         f"{model.backbone} is built for images of about 224 pixels, and of {size} its first "
-         f"layers leave little; pass a larger --image-size, or take a resnet, which has a stem for small images."),
+         f"{model.backbone} is built for images of about 224 pixels; its first layers shrink those of {size} to almost "
+         f"nothing. Pass a larger --image-size, or take a resnet, which has a stem for small images."),
         (bool(refused), f"The run is not compiled, though --compile {asked} asks for it: {refused}."),
         (needed > disk,
          f"Checkpoints may need {format_bytes(needed)}, and {format_bytes(disk)} are free; "
          f"choose an --out on another disk, or --set run.keep=2."),
         (seconds >= LONG,
-         f"This run would take {format_seconds(seconds)}; --recipe own suits the machine and a --time, and fewer "
-         f"--epochs or a smaller --backbone, --width or --image-size shorten it."),
+         f"This run would take {format_seconds(seconds)}; --recipe own chooses one for this machine and a --time. "
+         f"Fewer --epochs or a smaller --backbone, --width or --image-size shorten it."),
         (bool(stop) and seconds > (stop or 0),
          f"--max-time stops this run at about {100 * (stop or 0) / max(seconds, 1e-9):.0f} % of its schedule, at a "
          f"high learning rate; --time {format_time(stop or 0)} ends with a complete one."),
