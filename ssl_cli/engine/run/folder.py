@@ -62,6 +62,7 @@ class RunFolder:
                 raise not_empty(path)
             if overwrite:
                 _delete_run(path)
+            self._finished = before if before.get("state") == status.FINISHED else None
             self.write_status(status.RUNNING)  # first: it marks the folder as a run, even if we are killed next
             disk.make_folder(self.checkpoints)
             for folder in (path, self.checkpoints):
@@ -112,8 +113,21 @@ class RunFolder:
         disk.write_json(self.path / "env.json", facts)
 
     def write_status(self, state: str, exit_code: int | None = None, reason: str = "", quality: Any = None) -> None:
-        """Write `status.json`; `state` is one of `status.STATES`."""
+        """Write `status.json`; `state` is one of `status.STATES`.
+
+        A run that had finished stays so until `begin`, whatever interrupts its resume, and keeps what was measured.
+        """
+        if self._finished is not None:
+            if state != status.FINISHED:
+                return
+            quality = quality or self._finished.get("quality")
         status.write(self.path, self.id, state, exit_code, reason, quality)
+
+    def begin(self) -> None:
+        """Write that the run takes steps from here on, if it had finished."""
+        if self._finished is not None:
+            self._finished = None
+            self.write_status(status.RUNNING)
 
     def record(self, event: events.Event) -> None:
         """Append the event to `metrics.jsonl` and `train.log`, and a skipped file to `bad_images.jsonl`.

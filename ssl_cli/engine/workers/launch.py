@@ -116,7 +116,7 @@ def _report(failures: Mapping[int, ProcessFailure], ranks: int, out: Path) -> in
     error = rank_error(failure.error_file_data)
     if error is None:
         code = failure.exitcode
-        if code in (STOPPED, INTERRUPTED) and status.state(out) == status.STOPPED:
+        if code in (STOPPED, INTERRUPTED) and status.state(out) in {status.STOPPED, status.FINISHED}:
             return code
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         error = RankError(f"Rank {rank} of {ranks} (from 0) {how}.", code=code if code >= 0 else STOPPED)

@@ -1,11 +1,13 @@
 """What happens to a run folder between two commands: a resume continues it or says why not, and deletes nothing."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,11 @@ from torch import Tensor
 
 from ssl_cli import checkpoint, status
 from ssl_cli.cli import main
+from ssl_cli.config.sources import settle
+from ssl_cli.engine.pretrain import pretrain as trained
 from ssl_cli.engine.run.folder import RunFolder
+from ssl_cli.errors import DataError, Interrupted
+from ssl_cli.events import Event, Started
 from ssl_cli.registry import METHODS
 from tests.engine.run.test_paths import SMALL
 from tests.selection import slow
@@ -273,6 +279,48 @@ def test_a_folder_with_a_status_of_another_program_is_not_a_run(tmp_path: Path, 
     for flags in ([], ["--resume"], ["--overwrite"]):
         assert pretrain(tmp_path, *SMALL, *EVERY, *flags) == 2
     assert files(tmp_path) == before
+
+
+INTERRUPTIONS = (Interrupted("SIGINT was received", 130), GeneratorExit(), DataError("gone"), None)
+
+
+@pytest.mark.parametrize("stop", INTERRUPTIONS, ids=["signal", "closed", "error", "none"])
+def test_a_finished_run_stays_finished_whatever_interrupts_its_resume(
+    run: Path, stop: BaseException | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = status.read(run)
+    seen = list[str | None]()
+
+    def measure(*_: Any, **__: Any) -> Iterator[Event]:
+        seen.append(status.read(run)["state"])
+        if stop is not None:
+            raise stop
+        yield from ()
+
+    monkeypatch.setattr("ssl_cli.engine.pretrain.quality", measure)
+    settled = settle({"run": {"out": str(run)}}, ["run.evaluate=true"])
+    events = trained(settled.settings, origins={"run.evaluate": "--set"}, resume=True, overwrite=False)
+    with contextlib.suppress(BaseException):
+        list(events)
+    assert seen == ["finished"]  # also if it is killed there
+    after = status.read(run)
+    assert {key: after.get(key) for key in ("state", "exit_code", "reason", "quality")} == {
+        key: before.get(key) for key in ("state", "exit_code", "reason", "quality")
+    }
+
+
+def test_a_finished_run_with_more_epochs_is_stopped_as_any_other(run: Path) -> None:
+    with closing(
+        trained(
+            settle({"run": {"out": str(run)}, "schedule": {"epochs": 2}}).settings,
+            origins={"schedule.epochs": "--epochs"},
+            resume=True,
+            overwrite=False,
+        )
+    ) as events:
+        assert next(event for event in events if isinstance(event, Started)).steps == 8
+        assert status.state(run) == "running"
+    assert status.state(run) == "stopped"
 
 
 def test_overwrite_deletes_only_what_the_run_wrote(run: Path) -> None:
