@@ -4,14 +4,15 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_cli import disk, lock, status
+from ssl_cli import disk, lock, records, status
 from ssl_cli.data.search import closest_path
 from ssl_cli.errors import CheckpointError, UsageError
-from ssl_cli.names import is_file, is_folder
+from ssl_cli.names import is_file, is_folder, is_there, shown
 
 
 def default_path(method: str) -> Path:
@@ -85,6 +86,29 @@ def run_of_checkpoints(path: Path) -> str:
 def is_started(path: Path) -> bool:
     """Whether the run in the folder got beyond its plan."""
     return (path / "settings.toml").exists() or any((path / "checkpoints").glob("*"))
+
+
+def has_trained(path: Path) -> bool:
+    """Whether the run in the folder got beyond its plan, though its checkpoints and settings may be lost."""
+    return is_started(path) or any(event["event"] == "started" for event in records.events(path))
+
+
+def nothing_to_resume(path: Path, what: str, start: str) -> UsageError:
+    """Return the error about a folder in which there is nothing to resume.
+
+    Args:
+        path: the folder.
+        what: what it would hold, such as `run`.
+        start: the command line that starts one, without `--out`.
+    """
+    name = shown(str(path))
+    if status.read(path):
+        message = f"The {what} in {name} ended before its first step: there is nothing to resume yet."
+    else:
+        message = f"There is no {what} in {name} to resume."
+    near = None if is_there(path) else closest_path(path)
+    again = f"To start one: {start} --out {shlex.quote(name)}"
+    return UsageError(message, f"Did you mean '{shown(near)}'?" if near else again)
 
 
 def not_empty(path: Path) -> UsageError:

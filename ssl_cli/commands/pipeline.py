@@ -13,7 +13,7 @@ import typer
 from ssl_cli import disk, lock
 from ssl_cli.commands import distill, options
 from ssl_cli.errors import DONE, EXIT_CODES, DivergedError, Interrupted, SslcliError, UsageError, convert_exception
-from ssl_cli.run_path import default_path
+from ssl_cli.run_path import default_path, nothing_to_resume
 from ssl_cli.ui.text import safe
 from ssl_cli.world import world
 
@@ -89,6 +89,8 @@ def pipeline(
     resumed = resume and found is not None
     if found is not None and resume:
         stages.require_same(found, given)
+    elif resume and not data:
+        raise nothing_to_resume(folder, "pipeline", "sslcli pipeline DATA --labels 10%")
     asked = found if found is not None and resume else stages.asked(given)
     machine = _machine(asked, folder if resumed else None, device, download)
     with stop_request() as request:  # from here on: torch takes seconds to be imported

@@ -31,7 +31,7 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
         LockedError: another process works in the run folder.
     """
     from ssl_cli.data.places import require_data
-    from ssl_cli.run_path import is_started, refuse_unfit, require_run
+    from ssl_cli.run_path import has_trained, is_started, nothing_to_resume, refuse_unfit, require_run
     from ssl_cli.trackers.track import require_installed
 
     if dry_run and resume:
@@ -39,8 +39,11 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
     ranks(devices, settings.data.places)
     out = settings.run.out
     refuse_unfit(None if out is None else Path(out), resume=resume, overwrite=overwrite)
+    resumed = resume and out is not None and is_started(Path(out))
+    if resume and out is not None and not has_trained(Path(out)) and settings.data.source is None:
+        raise nothing_to_resume(Path(out), "run", "sslcli pretrain DATA")
     require_data(settings.data)
-    if resume and out is not None and is_started(Path(out)):
+    if resumed:
         return  # what it starts from, and its trackers, are the run's own
     require_installed(settings.run.trackers)
     if settings.model.init_from is not None:

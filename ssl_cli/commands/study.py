@@ -11,7 +11,7 @@ from ssl_cli import disk, lock
 from ssl_cli.commands import complete, options
 from ssl_cli.errors import DONE, EXIT_CODES, DivergedError, Interrupted, ResourceError, UsageError
 from ssl_cli.names import expanded
-from ssl_cli.run_path import default_path
+from ssl_cli.run_path import default_path, nothing_to_resume
 from ssl_cli.study.table import STUDIES, methods_of, study_named
 from ssl_cli.ui.text import safe
 from ssl_cli.world import world
@@ -99,7 +99,7 @@ def study(
     if found is not None:
         books.require_same(found.asked, given)
     elif name is None:
-        raise UsageError(f"There is no study in {folder} to resume.", "Name one: sslcli study list shows them.")
+        raise nothing_to_resume(folder, "study", "sslcli study NAME DATA")
     asked = found.asked if found is not None else books.asked(given)
     if found is None:
         _require_images(asked)

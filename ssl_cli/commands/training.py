@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_cli.commands import options, preflight
 from ssl_cli.errors import DONE, UsageError
-from ssl_cli.run_path import is_started
+from ssl_cli.run_path import is_started, nothing_to_resume
 from ssl_cli.world import plan_for, world
 
 if TYPE_CHECKING:  # pydantic-settings takes 0.2 s to import: only once the command line is parsed
@@ -81,6 +81,9 @@ def start(
         return DONE
     out = params.get("out")
     resumed = request.resume and out is not None and is_started(Path(out))
+    if run is None and not resumed and request.resume and out is not None:
+        start = "TEACHER" if request.command == "distill" else "RUN"
+        raise nothing_to_resume(Path(out), "run", f"sslcli {request.command} {start}")
     if run is None and not resumed:
         what = "a fine-tuned run" if request.command == "distill" else "a run of pretrain"
         raise UsageError(f"{request.command} starts from {what}.", f"sslcli {request.command} RUN, its folder.")

@@ -234,9 +234,8 @@ def assemble(
         taken, shown = state["step"] if state else 0, resolved.as_calibrated(settings)
         planned = _resumed_plan(shown, objective, source, taken, earlier, what)
         folder.amend_plan(resolved=resolved.as_dict(), **dict.fromkeys(("out_of_memory", "shortage")))
-    if state is None or state["step"] < resolved.as_calibrated(settings).schedule.steps(
-        len(source) // settings.run.batch
-    ):
+    steps = resolved.as_calibrated(settings).schedule.steps(len(source) // settings.run.batch)
+    if state is None or state["step"] < steps:
         folder.begin()
     folder.write_settings(asked)  # as the same command line gives them on a resume
     loaded = state is None and (objective.load_start() or initial is not None)

@@ -48,7 +48,7 @@ FORKED.set_forkserver_preload(
 def start(method: str, out: Path, *extra: str) -> subprocess.Popen[str]:
     """Start, or go on, in a process group of its own, so that it can be killed whole."""
     name = method.partition(",")[0]
-    words = ["pretrain", "--method", name, "--out", str(out), "--resume", *COMMON, *METHODS[method], *extra]
+    words = ["pretrain", "shapes", "--method", name, "--out", str(out), "--resume", *COMMON, *METHODS[method], *extra]
     return processes.start(*words, start_new_session=True)
 
 
@@ -60,7 +60,7 @@ class Life:
 
     def __init__(self, method: str, out: Path, *extra: str) -> None:
         self.stderr = out.with_name("stderr")
-        words = ["pretrain", "--method", method.partition(",")[0], "--out", str(out), "--resume"]
+        words = ["pretrain", "shapes", "--method", method.partition(",")[0], "--out", str(out), "--resume"]
         words += [*COMMON, *METHODS[method], *extra]
         self._process = FORKED.Process(target=_live, args=(words, self.stderr))
         self._process.start()

@@ -68,7 +68,19 @@ def test_one_of_many_gets_the_folder(count: int, flag: str, tmp_path: Path) -> N
 def test_two_commands_on_one_run(flag: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     RunFolder(out).close()
-    words = [sys.executable, "-m", "ssl_cli", "pretrain", "--out", str(out), flag, *runs.COMMON, "--epochs", "90"]
+    words = [
+        sys.executable,
+        "-m",
+        "ssl_cli",
+        "pretrain",
+        "shapes",
+        "--out",
+        str(out),
+        flag,
+        *runs.COMMON,
+        "--epochs",
+        "90",
+    ]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         until = time.monotonic() + 300

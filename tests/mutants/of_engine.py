@@ -370,8 +370,8 @@ MUTANTS = [
         None,
         "a-resumed-run-starts-with-the-first-batch",
         TRAIN,
-        "run.views.start(run.start, run.schedule.steps)",
-        "run.views.start(0, run.schedule.steps)",
+        "run.views.start(run.start, schedule.steps)",
+        "run.views.start(0, schedule.steps)",
         ("tests/engine/test_pretrain.py::test_time_is_up_and_the_run_goes_on_later",),
     ),
     Mutant(

@@ -118,8 +118,8 @@ MUTANTS = [
         "the-momentum-encoder-follows-before-the-step",
         TRAIN,
         "            run.update(number)\n"
-        "            run.objective.after_step(z, targets, batch, run.schedule.progress(step))\n",
-        "            run.objective.after_step(z, targets, batch, run.schedule.progress(step))\n"
+        "            run.objective.after_step(z, targets, batch, schedule.progress(step))\n",
+        "            run.objective.after_step(z, targets, batch, schedule.progress(step))\n"
         "            run.update(number)\n",
         (RUN,),
     ),

@@ -57,7 +57,7 @@ class Short(SimCLR):
 
 def start(out: Path, *extra: str, devices: int = 2) -> subprocess.Popen[str]:
     ranks = ["--devices", str(devices)] if devices > 1 else []
-    return processes.start("pretrain", "--resume", "--out", str(out), *SMALL, *extra, *ranks)
+    return processes.start("pretrain", "shapes", "--resume", "--out", str(out), *SMALL, *extra, *ranks)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
