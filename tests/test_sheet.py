@@ -85,7 +85,7 @@ def test_rows_then_the_result(tmp_path: Path) -> None:
         assert (picture.format, picture.width) == ("PNG", 8 + 5 * (128 + 8))
 
 
-@pytest.mark.parametrize("order", [(), ("crop", "jitter", "normalize")])
+@pytest.mark.parametrize("order", [(), pytest.param(("crop", "jitter", "normalize"), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["shapes", "photos"])
 def test_the_views_are_those_that_pretraining_trains_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, order: tuple[str, ...]

@@ -379,7 +379,7 @@ CASE = given(METHOD, PAIRS, st.sampled_from(["flags", "sets", "env", "file"]))
 @example("moco-v2", [("hardware.memory", float("inf"))], "sets")
 @example("instdisc", [("data.download", True), ("run.max_time", 5)], "flags")
 @CASE
-@limits(200)
+@limits(100)
 def test_whatever_is_given_is_refused_or_survives_its_file(
     folder: RunFolder, method: str, pairs: list[tuple[str, Any]], place: str
 ) -> None:
