@@ -98,7 +98,8 @@ def read(folder: Path, kind: Kind) -> dict[str, Any]:
 def unreadable(folder: Path, kind: Kind, error: Exception) -> CheckpointError:
     """Return the error about a file that cannot be read, or whose content is not valid."""
     if isinstance(error, FileNotFoundError):
-        return CheckpointError(f"{folder} holds no {kind.command}.", f"Give the folder that {kind.command} --out named.")
+        name = kind.command
+        return CheckpointError(f"{folder} holds no {name}.", f"Give the folder that {name} --out named.")
     why = shown(" ".join(str(getattr(error, "strerror", None) or error).split()))
     hint = f"Restore it, or choose another --out. Finished runs in {folder} are usable: sslcli export RUN"
     return CheckpointError(f"{folder / kind.file} cannot be read: {why}.", hint)

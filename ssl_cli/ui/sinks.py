@@ -295,7 +295,7 @@ def print_result(lines: Iterable[Line]) -> None:
     """
     console, text = _like_stdout()
     _print_lines(console, lines)
-    write_result(text.getvalue())
+    write_result(_stripped(text))
 
 
 def write_json(document: Mapping[str, object]) -> None:
@@ -326,11 +326,14 @@ def _result(command: str, screen: Screen) -> str:
     elif screen.sizes:
         text.writelines(f"{line}\n" for line in ["", *sizes.lines(screen.sizes, console.width)])
     if screen.measured:
-        with console.capture() as written:
-            console.print(bench.tables(screen, console.width))
-        text.writelines(f"{line.rstrip()}\n" for line in written.get().splitlines())
+        console.print(bench.tables(screen, console.width))
     _print_lines(console, report.lines(command, screen))
-    return text.getvalue()
+    return _stripped(text)
+
+
+def _stripped(text: io.StringIO) -> str:
+    """Return what was written, without the spaces at the ends of lines that tables leave."""
+    return "\n".join(line.rstrip() for line in text.getvalue().split("\n"))
 
 
 def _print_lines(console: Console, lines: Iterable[Line]) -> None:

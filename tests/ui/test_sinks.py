@@ -15,7 +15,16 @@ from ssl_cli.errors import ResourceError
 from ssl_cli.events import Choice, Event, Pictured, Planned, Saved, Skipped, Started, Tile, Warned
 from ssl_cli.signals import STOPPING_SOON
 from ssl_cli.ui.screen import Screen, fold
-from ssl_cli.ui.sinks import LONGEST_LINE, SKIPS_SHOWN, LiveSink, PlainSink, can_redraw, present, write_json
+from ssl_cli.ui.sinks import (
+    LONGEST_LINE,
+    SKIPS_SHOWN,
+    LiveSink,
+    PlainSink,
+    can_redraw,
+    present,
+    print_result,
+    write_json,
+)
 from tests.ui.events import HOSTILE, START, knn, stepped, stopped, training
 
 
@@ -267,6 +276,13 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_stopped_run_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert present("pretrain", stopped(75), as_json=True) == 75
     assert json.loads(capsys.readouterr().out)["error"]["code"] == 75
+
+
+def test_no_line_ends_in_spaces(capsys: pytest.CaptureFixture[str]) -> None:
+    print_result([("advice", "many words " * 20)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 2
+    assert lines == [line.rstrip() for line in lines]
 
 
 def test_long_paths_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
