@@ -134,7 +134,9 @@ def _words(facts: Mapping[str, Any]) -> str:
         unrounded = ", without rounding" if facts["depth"] == 16 else ""
         steps.insert(0, f"scale the numbers of the range {facts['range']} to 0 and 255{unrounded}")
     where = "The file does it" if facts["in_graph"] else "The caller does it"
-    return f"{where}: {', '.join(steps)}. An image of {facts['size']} x {facts['size']} is not resized."
+    first = "The caller turns a picture upright by its EXIF orientation"
+    first += f" and lays it on {white} where it is transparent" if (white := facts["transparency"]) else ""
+    return f"{first}. {where}: {', '.join(steps)}. An image of {facts['size']} x {facts['size']} is not resized."
 
 
 def _settings(settings: Settings) -> Iterator[str]:

@@ -8,6 +8,11 @@ MODES = {1: "L", 3: "RGB"}
 """Pillow's mode of images with so many channels."""
 EVAL = "net.eval()"
 INTERPOLATIONS = {"bilinear": "BILINEAR", "bicubic": "BICUBIC"}
+OPENED = (
+    'image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("RGBA")  # upright',
+    'image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("{mode}")',
+)
+"""Open a picture as `data.decode` does: by its EXIF orientation, and on white where it is transparent."""
 
 
 def torch_program(load: Sequence[str], imports: Sequence[str], fit: Preprocessing) -> list[str]:
@@ -33,9 +38,16 @@ def torch_program(load: Sequence[str], imports: Sequence[str], fit: Preprocessin
     ]  # fmt: skip
     if fit.mean is not None and fit.std is not None:
         steps.append(f"v2.Normalize({list(fit.mean)}, {list(fit.std)})")
-    used = sorted({*imports, "from PIL import Image", "from torchvision.transforms import v2"})
-    opened = f'Image.open("image.jpg").convert("{MODES[channels]}")'
-    return ["import torch", *used, "", *load, f"x = v2.Compose([{', '.join(steps)}])({opened})[None]", run]
+    used = sorted({*imports, "from PIL import Image, ImageOps", "from torchvision.transforms import v2"})
+    return [
+        "import torch",
+        *used,
+        "",
+        *load,
+        *_opened(channels),
+        f"x = v2.Compose([{', '.join(steps)}])(image)[None]",
+        run,
+    ]
 
 
 def onnx_program(file: str, fit: Preprocessing, output: str, *, in_graph: bool) -> list[str]:
@@ -49,20 +61,24 @@ def onnx_program(file: str, fit: Preprocessing, output: str, *, in_graph: bool) 
         )
         note = "# images as decoded, of any size" if in_graph else "# images by the preprocessing below"
         return ["import numpy as np", "import onnxruntime", "", session, note, f"x = np.zeros({shape})", run]
-    opened = f'Image.open("image.jpg").convert("{MODES[channels]}")'
+    imports = ["import numpy as np", "import onnxruntime", "from PIL import Image, ImageOps", ""]
     axis = "" if channels > 1 else "[:, :, None]"
     if in_graph:
-        lines = [f"x = np.asarray({opened}){axis}[None]  # of any size"]
-        return ["import numpy as np", "import onnxruntime", "from PIL import Image", "", session, *lines, run]
+        return [*imports, session, *_opened(channels), f"x = np.asarray(image){axis}[None]  # of any size", run]
     method = f"Image.Resampling.{INTERPOLATIONS[fit.interpolation]}"
-    lines = [f"image = ImageOps.fit({opened}, ({fit.short}, {fit.short}), {method})"]
+    lines = [*_opened(channels), f"image = ImageOps.fit(image, ({fit.short}, {fit.short}), {method})"]
     if edge:
         lines.append(f"image = image.crop(({edge}, {edge}, {edge + size}, {edge + size}))")
     lines.append(f"x = np.asarray(image, np.float32){axis}.transpose(2, 0, 1)[None] / 255")
     if fit.mean is not None and fit.std is not None:
         mean, std = ([[[value]] for value in values] for values in (fit.mean, fit.std))
         lines.append(f"x = (x - np.float32({mean})) / np.float32({std})")
-    return ["import numpy as np", "import onnxruntime", "from PIL import Image, ImageOps", "", session, *lines, run]
+    return [*imports, session, *lines, run]
+
+
+def _opened(channels: int) -> list[str]:
+    """Return the lines that open a picture of so many channels as `image`."""
+    return [line.format(mode=MODES[channels]) for line in OPENED]
 
 
 def _from_pictures(fit: Preprocessing) -> bool:

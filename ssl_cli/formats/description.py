@@ -25,6 +25,8 @@ def describe_preprocessing(preprocessing: Preprocessing, *, in_graph: bool) -> d
     The steps, in this order, are done by the graph (`in_graph`) or by its caller. An image of `size` x `size` is
     neither resized nor cropped (`skip_if_size`).
 
+    - `orientation`: `exif`: the caller first turns a picture upright by its EXIF orientation.
+    - `transparency`: `white`: the caller lays a picture with transparency on white; null: of channels as in the files.
     - `resize_short_side`: pixels of the shorter side after resizing; the longer one is
       long * resize_short_side / short, rounded as `resize_rounding` says, by `interpolation`, with `antialias`.
     - `crop`: `center`, `size` x `size`; its offset is (side - size) / 2, rounded as `crop_rounding` says.
@@ -41,6 +43,8 @@ def describe_preprocessing(preprocessing: Preprocessing, *, in_graph: bool) -> d
     return {
         "schema": 1,
         "in_graph": in_graph,
+        "orientation": "exif",
+        "transparency": "white" if channels in {1, 3} else None,
         "size": preprocessing.size,
         "skip_if_size": True,
         "resize_short_side": preprocessing.short,

@@ -14,10 +14,12 @@ from PIL import Image
 import ssl_cli
 from ssl_cli import status
 from ssl_cli.config.tree import Settings
+from ssl_cli.data.decode import decode
 from ssl_cli.events import Evaluated, Warned
 from ssl_cli.exports import model_card
-from ssl_cli.exports.record import _measured
+from ssl_cli.exports.record import _measured, preprocessing_of
 from ssl_cli.exports.write import write
+from ssl_cli.formats.description import describe_preprocessing
 from ssl_cli.formats.request import Options
 from tests.engine.toy_run import toy_settings, write_run
 
@@ -60,6 +62,24 @@ def program(text: str) -> str:
     return str(found)
 
 
+PICTURES = {"turned": ("image.jpg", 6), "transparent": ("image.png", 1)}
+
+
+def write_picture(path: Path, kind: str) -> Path:
+    """Write a smooth picture that turning, or the ground below it, changes much."""
+    draw = np.random.default_rng(1)
+    name, turn = PICTURES[kind]
+    picture = Image.fromarray(draw.integers(0, 256, (5, 8, 3), np.uint8)).resize((96, 64), Image.Resampling.BICUBIC)
+    if kind == "transparent":
+        opacity = np.zeros((64, 96), np.uint8)
+        opacity[16:40, 8:60] = np.arange(52) * 4
+        picture.putalpha(Image.fromarray(opacity))
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture.save(path / name, exif=exif, quality=95)
+    return path / name
+
+
 FORMS: list[Any] = [
     ("encoder.onnx", {}, "run"),
     ("encoder.safetensors", {}, "run"),
@@ -86,18 +106,45 @@ def test_ten_lines_compute_what_the_run_does(
     source = whole if which == "whole" else run
     exported(source, tmp_path / name, **options)
     lines = program((tmp_path / "MODEL_CARD.md").read_text())
-    assert len([line for line in lines.splitlines() if line]) <= 10
+    assert len([line for line in lines.splitlines() if line]) <= 12
     draw = np.random.default_rng(0)
     smooth = Image.fromarray(draw.integers(0, 256, (6, 9, 3), np.uint8)).resize((150, 100), Image.Resampling.BICUBIC)
     smooth.save(tmp_path / "image.png")
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
     exec(lines.replace("image.jpg", "image.png"), found)
-    wanted = ssl_cli.load(source, device="cpu").encode(tmp_path / "image.png")
+    encoder = ssl_cli.load(source, device="cpu")
+    wanted = encoder.encode(tmp_path / "image.png")
     h = torch.as_tensor(found["h"])
     assert h.shape == wanted.shape
     assert torch.cosine_similarity(h, wanted).item() > 0.9995  # Pillow rounds what it resizes to 8 bits
     torch.testing.assert_close(h, wanted, atol=0.05 * float(wanted.abs().max()), rtol=0)
+    for kind in PICTURES:
+        picture = write_picture(tmp_path, kind)
+        exec(lines.replace("image.jpg", picture.name), found)
+        wanted, raw = (encoder.encode(given) for given in (picture, np.asarray(Image.open(picture).convert("RGB"))))
+        assert torch.cosine_similarity(torch.as_tensor(found["h"]), wanted).item() > 0.999, kind
+        assert torch.cosine_similarity(raw, wanted).item() < 0.999, kind
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_the_readme_opens_pictures_as_encode_does(kind: str, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "InferenceSession" in block)
+    found: dict[str, Any] = {}
+    exec(block.partition("session =")[0], found)
+    picture = write_picture(tmp_path, kind)
+    np.testing.assert_allclose(
+        found["opened"](picture), decode(picture).permute(1, 2, 0).numpy(), atol=1
+    )  # alpha is rounded
+
+
+@pytest.mark.parametrize("in_graph", [True, False])
+def test_the_metadata_says_what_the_caller_does_to_a_picture(in_graph: bool) -> None:
+    facts = describe_preprocessing(preprocessing_of(settings_of()), in_graph=in_graph)
+    assert (facts["orientation"], facts["transparency"]) == ("exif", "white")
+    assert model_card._words(facts).startswith("The caller turns a picture upright by its EXIF orientation and lays")
+    assert describe_preprocessing(preprocessing_of(toy_settings(channels=4)), in_graph=in_graph)["transparency"] is None
 
 
 def test_it_says_what_the_encoder_is_and_names_no_place(run: Path, tmp_path: Path) -> None:
