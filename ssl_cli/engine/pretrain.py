@@ -206,16 +206,16 @@ def assemble(
     settings, notes = cap_queue(sized.settings, len(source))
     if resolved:
         require_same(record, resolved.fingerprint, resolved.images, folder.path)
-        _refuse_more_steps(state, resolved.as_calibrated(settings).schedule.steps(len(source) // settings.run.batch))
+        _refuse_more_steps(state, resolved.steps(settings))
     if resolved and torch.device(resolved.device).type != device.type:
         notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
         resolved = None
     require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source), initial, source)
-    starts = [initial.choice(objective, settings)] if initial else []
-    sized = replace(sized, choices=(*sized.choices, *of_data, *starts))
+    start = (initial.choice(objective, settings),) if initial else ()
     if resolved is None:
         spent = time.monotonic() - began
+        sized = replace(sized, choices=(*sized.choices, *of_data, *start))
         plan = _new_plan(settings, objective, source, folder, sized, record, spent=spent, earlier=before)
         settings, resolved, ram, planned = plan.settings, plan.resolved, plan.cache_bytes, _planned(plan)
         notes += plan.warnings
@@ -223,9 +223,8 @@ def assemble(
         before = resolved
         if continuation.replan:
             resolved, ram = replan(settings, objective, resolved, source)
-            notes.append(
-                f"As asked, the run continues with {oom.describe_micro_batches(resolved)}. The batch is unchanged."
-            )
+            parts = oom.describe_micro_batches(resolved)
+            notes.append(f"As asked, the run continues with {parts}. The batch is unchanged.")
         else:
             note = earlier.get("out_of_memory") or earlier.get("shortage")
             resolved, ram, more = oom.resume_smaller(settings, objective, resolved, source, note, killed=folder.killed)
@@ -234,8 +233,7 @@ def assemble(
         taken, shown = state["step"] if state else 0, resolved.as_calibrated(settings)
         planned = _resumed_plan(shown, objective, source, taken, earlier, what)
         folder.amend_plan(resolved=resolved.as_dict(), **dict.fromkeys(("out_of_memory", "shortage")))
-    steps = resolved.as_calibrated(settings).schedule.steps(len(source) // settings.run.batch)
-    if state is None or state["step"] < steps:
+    if state is None or state["step"] < resolved.steps(settings):
         folder.begin()
     folder.write_settings(asked)  # as the same command line gives them on a resume
     loaded = state is None and (objective.load_start() or initial is not None)

@@ -48,12 +48,8 @@ def train(run: "Trainer") -> Iterator[Event]:
         OutOfMemoryError: not even the smallest micro-batch fits.
     """
     memory.release()  # what planning allocated
-    out = str(run.folder.path) if run.folder else ""
     schedule = run.schedule
-    yield Started(
-        step=run.start, out=out, steps=schedule.steps, warmup=schedule.warmup, resumed=run.start > 0,
-        done=schedule.share_of_time(run.start),
-    )  # fmt: skip
+    yield started(run)
     metrics = Metrics(run.settings, run.loader, run.objective, run.resolved, schedule.steps)
     metrics.start(run.start)
     exchange = Exchange(run.loader, run.stop, run.settings.run.max_time)
@@ -102,6 +98,13 @@ def train(run: "Trainer") -> Iterator[Event]:
     steps, peak = schedule.steps, memory.peak(run.device)
     throughput = (steps - run.start) * run.settings.run.batch / max(seconds, 1e-9)
     yield Finished(step=steps, steps=steps, seconds=seconds, peak_memory=peak, rate=throughput)
+
+
+def started(run: "Trainer") -> Started:
+    """Describe where the run starts."""
+    out, start, schedule = str(run.folder.path) if run.folder else "", run.start, run.schedule
+    done, resumed = schedule.share_of_time(start), start > 0
+    return Started(step=start, out=out, steps=schedule.steps, warmup=schedule.warmup, resumed=resumed, done=done)
 
 
 def calibrate(run: "Trainer", step: int) -> Calibrated | None:

@@ -61,6 +61,10 @@ class Resolved:
         schedule = RunSchedule(settings, steps_per_epoch, None, self.calibrated).schedule
         return settings.model_copy(update={"schedule": schedule})
 
+    def steps(self, settings: Settings) -> int:
+        """Return the steps of the whole run, as it was calibrated."""
+        return self.as_calibrated(settings).schedule.steps(max(self.images // settings.run.batch, 1))
+
     def as_dict(self) -> dict[str, Any]:
         """Return primitives, for `plan.json` and the checkpoint."""
         return asdict(self)

@@ -83,7 +83,7 @@ def _best(rows: Mapping[Stage, Row]) -> Stage:
 
 
 def _apart(one: Row, other: Row) -> tuple[float, float, str]:
-    """Return the difference of two accuracies, its standard error, and `SAME` where it is not told from none."""
+    """Return the difference of two accuracies, its standard error, and `SAME` where they are not distinguishable."""
     difference, error = (one.top1 or 0.0) - (other.top1 or 0.0), math.hypot(one.error or 0.0, other.error or 0.0)
     return difference, error, "" if abs(difference) >= SURE * error else SAME
 

@@ -22,7 +22,7 @@ from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.nn.precision import MEMORY_FORMATS
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import peak_rate, view_size
-from ssl_cli.planning.divide import Mode
+from ssl_cli.planning.divide import MicroBatchPlan, Mode
 from ssl_cli.planning.resolved import Resolved
 from ssl_cli.planning.size import values_of
 from ssl_cli.planning.timing import Timing, reason, seconds_for, timed, warn_of_time
@@ -83,11 +83,7 @@ def make_plan(
     shown = earlier.as_calibrated(settings) if earlier else settings
     seconds = None if timing is None else timing.seconds(shown.schedule.steps(per_epoch), per_epoch)
     groups = len(group_sizes(settings.run.batch, objective.gradient_views, settings.model.bn_group))
-    mode, why_compile = compile.choose(
-        hardware.compile, device.type, checkpointing=fitted.micro_batches.checkpointing,
-        undivided=fitted.micro_batches.undivided, world_size=ranks, seconds=seconds,
-        split_groups=splits_groups(groups, ranks),
-    )  # fmt: skip
+    mode, why_compile = _compile(hardware.compile, device, fitted.micro_batches, groups, seconds)
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format, compile=mode,
         images=images, **fitted.resolved, sized=values_of(settings), calibrated=earlier.calibrated if earlier else None,
@@ -113,6 +109,15 @@ def make_plan(
     warnings += (*warn_of_time(settings, timing, per_epoch), *filter(None, [fitted.model.sample.nothing_to_learn]))
     choices = (*describe(shown, objective, images, where), *_choices(facts))
     return Plan(settings, resolved, choices, expected, warnings, fitted.cache_bytes)
+
+
+def _compile(
+    asked: str, device: torch.device, micro_batches: MicroBatchPlan, groups: int, seconds: float | None
+) -> tuple[str, str]:
+    return compile.choose(
+        asked, device.type, checkpointing=micro_batches.checkpointing, undivided=micro_batches.undivided,
+        world_size=world().size, seconds=seconds, split_groups=splits_groups(groups, world().size),
+    )  # fmt: skip
 
 
 def _arithmetic(objective: Objective, device: torch.device, settings: Settings) -> tuple[Arithmetic, str]:
