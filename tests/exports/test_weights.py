@@ -25,17 +25,10 @@ def large(**model: Any) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a whole ResNet-18 whose BatchNorm statistics are not those of the start."""
     folder = tmp_path_factory.mktemp("run")
     write_run(folder, large())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small")
-    write_run(folder, toy_settings())
     return folder
 
 
@@ -53,21 +46,21 @@ def loaded(line: str, folder: Path, **modules: Any) -> nn.Module:
 
 
 @pytest.mark.parametrize("form", ["torchvision", "timm"])
-def test_the_library_s_own_network_loads_it(run: Path, tmp_path: Path, form: str) -> None:
+def test_the_library_s_own_network_loads_it(resnet: Path, tmp_path: Path, form: str) -> None:
     modules = {"timm": pytest.importorskip("timm")} if form == "timm" else {}
-    result = result_of(export_weights(str(run), tmp_path / "encoder.pth", form))
+    result = result_of(export_weights(str(resnet), tmp_path / "encoder.pth", form))
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         found = loaded(result["load"], tmp_path, **modules)(x)
-    torch.testing.assert_close(found, h_of(run, x), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found, h_of(resnet, x), atol=1e-5, rtol=1e-4)
     assert result["max_error"] < 1e-5
-    assert json.loads((run / "export" / "encoder.pth.json").read_text())["result"]["format"] == form
+    assert json.loads((resnet / "export" / "encoder.pth.json").read_text())["result"]["format"] == form
 
 
-def test_safetensors_hold_the_state_dict_and_what_it_is(small: Path, tmp_path: Path) -> None:
+def test_safetensors_hold_the_state_dict_and_what_it_is(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "encoder.safetensors"
-    result_of(export_weights(str(small), file, "safetensors"))
-    wanted = open_run(str(small), "cpu").objective.backbone.state_dict()
+    result_of(export_weights(str(run), file, "safetensors"))
+    wanted = open_run(str(run), "cpu").objective.backbone.state_dict()
     found = read(file).tensors
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], value) for name, value in wanted.items())
@@ -78,14 +71,14 @@ def test_safetensors_hold_the_state_dict_and_what_it_is(small: Path, tmp_path: P
     assert all(torch.equal(value, wanted[name]) for name, value in library.load_file(file).items())
 
 
-def test_a_program_runs_alone_at_any_batch_and_names_no_path(small: Path, tmp_path: Path) -> None:
-    result = result_of(export_weights(str(small), tmp_path / "encoder.pt2", "pt2"))
+def test_a_program_runs_alone_at_any_batch_and_names_no_path(run: Path, tmp_path: Path) -> None:
+    result = result_of(export_weights(str(run), tmp_path / "encoder.pt2", "pt2"))
     for rows in (1, 7):
         x = torch.rand(rows, 3, 16, 16)
         found = loaded(result["load"], tmp_path)(x)
-        torch.testing.assert_close(found, h_of(small, x), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found, h_of(run, x), atol=1e-5, rtol=1e-4)
     data = (tmp_path / "encoder.pt2").read_bytes()
-    for trace in (str(Path(__file__).parents[2]), str(small), str(tmp_path)):
+    for trace in (str(Path(__file__).parents[2]), str(run), str(tmp_path)):
         assert trace.encode() not in data
 
 
@@ -98,7 +91,7 @@ def test_what_the_library_has_not_is_refused(tmp_path: Path, model: dict[str, An
     assert not (tmp_path / "encoder.pth").exists()
 
 
-def test_wrong_weights_are_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_weights_are_not_written(resnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ssl_cli.exports import weights
 
     honest = weights._state
@@ -110,15 +103,15 @@ def test_wrong_weights_are_not_written(run: Path, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(weights, "_state", wrong)
     with pytest.raises(CheckpointError, match="disagrees"):
-        list(export_weights(str(run), tmp_path / "encoder.pth", "torchvision"))
+        list(export_weights(str(resnet), tmp_path / "encoder.pth", "torchvision"))
     assert not (tmp_path / "encoder.pth").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["torchvision", "pt2", "safetensors"])
-def test_a_classifier_is_written_whole(run: Path, tmp_path: Path, form: str) -> None:
+def test_a_classifier_is_written_whole(resnet: Path, tmp_path: Path, form: str) -> None:
     tuned = tmp_path / "tuned"
-    words = ["finetune", str(run), "--labels", "2-per-class", "--epochs", "1", "--batch", "8", "--out", str(tuned)]
+    words = ["finetune", str(resnet), "--labels", "2-per-class", "--epochs", "1", "--batch", "8", "--out", str(tuned)]
     assert main(words) == 0
     ending = {"torchvision": ".pth", "pt2": ".pt2", "safetensors": ".safetensors"}[form]
     result = result_of(export_weights(str(tuned), tmp_path / f"encoder{ending}", form, classifier=True))
@@ -146,18 +139,18 @@ def test_a_classifier_is_written_whole(run: Path, tmp_path: Path, form: str) -> 
     ],
 )
 def test_wrong_words_get_one_sentence(
-    small: Path, words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    run: Path, words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert main(["export", str(small), *words]) == UsageError.code
+    assert main(["export", str(run), *words]) == UsageError.code
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_takes_the_format_from_the_ending(
-    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export", str(small), "-o", str(tmp_path / "e.safetensors")]) == 0
+    assert main(["export", str(run), "-o", str(tmp_path / "e.safetensors")]) == 0
     assert "net.load_state_dict(safetensors.torch.load_file('e.safetensors'))" in capsys.readouterr().out
     assert issubclass(CheckpointError, SslcliError)

@@ -16,7 +16,7 @@ from ssl_cli.nn.resnet import resnet18
 from ssl_cli.objective import Batch
 from ssl_cli.optim.build import build_optimiser
 from ssl_cli.transfer.finetune import FineTune, first_layers
-from tests.engine.toy_run import toy_settings, write_run
+from tests.engine.toy_run import toy_settings
 
 CLASSES = 3
 
@@ -81,10 +81,8 @@ def test_lars_moves_a_classifier_of_zeros_by_the_whole_rate_and_never_decays_it(
 
 
 @pytest.fixture(scope="module")
-def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pretrained")
-    write_run(folder, toy_settings())
-    return checkpoint.locate(str(folder))[0]
+def pretrained(run: Path) -> Path:
+    return checkpoint.locate(str(run))[0]
 
 
 def started(file: Path, **more: object) -> FineTune:
