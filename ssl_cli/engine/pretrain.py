@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ssl_cli import checkpoint, curves
+from ssl_cli import checkpoint, curves, records
 from ssl_cli.config.images import with_absolute_paths
 from ssl_cli.config.resume import Continuation, continued
 from ssl_cli.config.tree import Settings
@@ -297,12 +297,14 @@ def _resumed_plan(
     Its time is that of the steps that are left, at the throughput planned before.
     """
     steps = settings.schedule.steps(len(source) // settings.run.batch)
-    numbers = before.items() if isinstance(before := earlier.get("expected"), dict) else ()
-    expected = {**{key: value for key, value in numbers if isinstance(value, int | float)}, "steps": steps}
+    numbers = {name: records.number(value) for name, value in records.table(earlier, "expected").items()}
+    expected = {**{name: value for name, value in numbers.items() if value is not None}, "steps": steps}
     if step == steps:
         expected = {"steps": steps}
-    elif expected.get("rate"):
+    elif expected.get("rate", 0) > 0:
         expected["seconds"] = (steps - step) * settings.run.batch / expected["rate"]
+    else:
+        expected.pop("seconds", None)
     where = f"step {step:,}" if step else "its beginning"
     where += ", the last one: nothing is left to train" if step == steps else ""
     choices = (

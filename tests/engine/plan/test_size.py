@@ -1,6 +1,7 @@
 """Runs whose network, batch and epochs are open: what is chosen, where it is recorded, and that a resume repeats it."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,11 +137,15 @@ def read(out: Path) -> list[Any]:
 
 def test_epochs_that_are_given_on_a_resume_end_the_correction(corrected: Path, tmp_path: Path) -> None:
     out = shutil.copytree(corrected, tmp_path / "run")
+    damaged = json.loads((out / "plan.json").read_text())
+    damaged["expected"] |= {"rate": math.nan, "peak_memory": "much"}
+    (out / "plan.json").write_text(json.dumps(damaged))
     chosen = open_settings(out, TIMED, 25.5 * STEP, schedule={"epochs": 7})
     with pytest.raises(UsageError, match="taken 38 steps"):
         run(open_settings(out, TIMED, 25.5 * STEP), resume=True, schedule__epochs="--epochs")
     events = run(chosen, resume=True, schedule__epochs="--epochs")
     assert only(events, Finished)[0].steps == 42
+    assert not {"rate", "seconds", "peak_memory"} & only(events, Planned)[0].expected.keys()  # what is damaged
     assert any("7 epochs instead of 4.2" in event.message for event in only(events, Warned))
     assert 'fit = [\n    "schedule.warmup",\n]' in (out / "settings.toml").read_text()
     assert json.loads((out / "plan.json").read_text())["resolved"]["calibrated"] is None
