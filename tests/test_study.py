@@ -109,6 +109,11 @@ def test_runs_are_ordinary_and_differ_in_what_the_study_asks(whole: tuple[Path, 
     assert {Path(found.path).name for found in find_runs(out)[0]} == {path.name for path in out.glob("*-seed*")}
 
 
+def test_views_grow_in_all_runs_or_in_none(whole: tuple[Path, dict[str, Any], str]) -> None:
+    found = {settings(path).schedule.resolution for path in whole[0].glob("*-seed*")}
+    assert found == {(1.0, 1.0)}  # as the recipe of the first arm's method has it, which has none
+
+
 def test_of_a_seed_the_weights_at_the_start_are_the_same(whole: tuple[Path, dict[str, Any], str]) -> None:
     settled = (settings(whole[0] / f"{arm}-seed1") for arm in (ONE, OTHER))
     one, other = (build_objective(each, torch.device("cpu")) for each in settled)
@@ -195,7 +200,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, quick: None, monkeypatch: pyte
         (["simclr-v2", "{plain}"], 3, "have no labels"),
         (["simclr-v2", "--arms", "scratch-1pct", "--time", "20s", *WORDS], 2, "too short for 4 runs"),
         (["show"], 2, "needs the folder"),
-        (["show", "{gone}"], 4, "cannot be read"),
+        (["show", "{gone}"], 4, "holds no study"),
         (["--resume", "--out", "{gone}"], 2, "no study in"),
         (["--resume", "--out", "{one}"], 2, "holds no study"),
     ],

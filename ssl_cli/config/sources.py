@@ -277,7 +277,8 @@ def settle(
     if start is None and settings.method.name in TRANSFERS:
         name = settings.method.name
         raise UsageError(f"'{name}' (from {origins['method.name']}) is a command of its own.", f"sslcli {name} RUN")
-    if settings.schedule.resolution and is_library_backbone(settings.model.backbone):
+    growing = settings.schedule.resolution
+    if growing and growing[0] < 1 and is_library_backbone(settings.model.backbone):
         name = settings.model.backbone
         what = f"{_GROWING} (from {origins[_GROWING]}) is for our own ResNets: {name} has views of one size."
         raise UsageError(what, f"Leave {_GROWING} out, or take another --backbone.")

@@ -132,7 +132,7 @@ def _sized(settings: Settings, seconds: float, source: Source) -> Settings:
 
 
 def _pinned(settings: Settings) -> dict[str, Any]:
-    """Return what all arms share, by dotted key: network, image size, device, arithmetic and bytes of memory."""
+    """Return what all arms share, by dotted key: network, sizes of views, device, arithmetic and bytes of memory."""
     model, hardware, side = settings.model, settings.hardware, settings.data.size
     device = resolve_device(hardware.device)
     limit, _ = budget(hardware.memory, device, memory.resident())
@@ -142,7 +142,7 @@ def _pinned(settings: Settings) -> dict[str, Any]:
     return {
         "model.backbone": model.backbone, **width, "data.size": side, "hardware.device": str(device),
         "hardware.precision": arithmetic.precision, "hardware.memory_format": arithmetic.memory_format,
-        "hardware.memory": limit,
+        "hardware.memory": limit, "schedule.resolution": settings.schedule.resolution or (1.0, 1.0),
     }  # fmt: skip
 
 

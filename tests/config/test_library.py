@@ -55,6 +55,7 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
 
 def test_views_that_grow_are_for_our_own_networks(tmp_path: Path) -> None:
     settled(tmp_path, "schedule.resolution=[0.5,0.8]", flags={"model": {"backbone": "resnet18"}})
+    settled(tmp_path, "schedule.resolution=[1,1]", flags={"model": {"backbone": NAME}})
     with pytest.raises(UsageError, match="views of one size"):
         settled(tmp_path, "schedule.resolution=[0.5,0.8]", flags={"model": {"backbone": NAME}})
 
