@@ -175,7 +175,8 @@ def _verify(
     size, channels = settings.data.size, settings.data.channels
     batches = [*random_batches(size, channels, input_kind, dynamic_size=dynamic_size), *real]
     agreement = compare(model, _reference(encoder, settings, input_kind), batches, numbers)
-    return {**asdict(agreement), "real_images": sum(len(batch) for batch in real)}, note
+    sides = (max(batch.shape[1:3] if input_kind == UINT8 else batch.shape[2:]) for batch in batches)
+    return {**asdict(agreement), "real_images": sum(map(len, real)), "largest_side": max(sides)}, note
 
 
 def _real(settings: Settings, input_kind: str) -> list[Tensor]:
@@ -186,7 +187,7 @@ def _real(settings: Settings, input_kind: str) -> list[Tensor]:
     """
     source = open_pretraining(settings.data, settings.run.seed)
     wanted = torch.arange(min(REAL_IMAGES, len(source)))
-    cap = LARGEST_SIDE if input_kind == UINT8 else 2 * settings.data.size
+    cap = LARGEST_SIDE if input_kind == UINT8 else evaluation.largest_side(settings.data.size)
     parts = read_all(source, wanted, threads=settings.data.threads, cap=cap)
     images = [image for part, _, _ in parts for image in part]
     if not images:

@@ -238,7 +238,8 @@ def _export(result: Mapping[str, Any]) -> Iterator[Line]:
         yield (
             "checked",
             f"onnxruntime against torch at batch sizes {sizes}: largest difference {result['max_error']:.1e}, "
-            f"cosine {result['cosine']:.6f}",
+            f"cosine {result['cosine']:.6f}"
+            + (f", sides up to {side} pixels" if (side := result.get("largest_side")) else ""),
         )
     if knn := result.get("knn"):
         rounded, plain = knn[result["numbers"]], knn["float32"]

@@ -151,7 +151,7 @@ def encode(
         settings: `data.size` and `augment` of the test transform.
         device: where to compute.
         precision: `bf16` or `fp32`, of matrix products.
-        micro: images per forward pass.
+        micro: images per forward pass; fewer where as many, as they are read, would take much memory.
         transforms: what is done to an image first; its name is appended to the encoder's. None: the test transform,
             under the name "".
         indices: the images to encode, in this order, int64 `(M,)`; None: all.
@@ -163,7 +163,8 @@ def encode(
     transforms = {"": fitted(settings)} if transforms is None else transforms
     rows: dict[str, list[Tensor]] = {}
     labels, read, skipped = [], [], list[Skipped]()
-    cap = 2 * settings.data.size
+    size, micro = settings.data.size, min(micro, evaluation.images_at_once(settings.data.size, settings.data.channels))
+    cap = evaluation.largest_side(size)
     parts = read_all(source, indices, threads=settings.data.threads, cap=cap, batch=micro, skipped=skipped)
     for images, label, index in parts:
         for start in range(0, len(label), micro):
