@@ -53,7 +53,7 @@ def listed(source: Source, file: Path) -> Source:
 
     Args:
         source: the images.
-        file: of paths relative to the place of the images, or of the paths or names of the source; see `read_labels`.
+        file: of paths relative to the place of the images or to this folder, or absolute; see `read_labels`.
 
     Raises:
         DataError: it lists an image that is not there, or one without a label.
@@ -61,12 +61,17 @@ def listed(source: Source, file: Path) -> Source:
     place = {source.path(index): index for index in range(len(source))}
     place |= {entry.name: index for index, entry in enumerate(entries_of(source))}
     names = read_labels(file)
-    found: dict[int, str] = {}
+    found, absolute = dict[int, str](), dict[Path, int]()
     for name, label in names.items():
         index = place.get(name)
         if index is None:
-            where = shown(source.name)
-            raise DataError(f"'{shown(name)}' (in {shown(str(file))}) is no image of {where}.", "Give relative paths.")
+            absolute = absolute or {Path(path).absolute(): index for path, index in place.items()}
+            index = absolute.get(Path(name).absolute())
+        if index is None:
+            where, example = shown(source.name), next(iter(entries_of(source)), None)
+            such = f", such as {shown(example.name)}" if example else ""
+            hint = f"Give paths relative to DATA{such}, to this folder, or absolute."
+            raise DataError(f"'{shown(name)}' (in {shown(str(file))}) is no image of {where}.", hint)
         own = int(source.labels[index])
         words = label if label is not None else source.classes[own] if own >= 0 else None
         if words is None:

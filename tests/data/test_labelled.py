@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssl_cli.config.labels import Labels, parse_labels, read_labels
 from ssl_cli.config.tree import DataSettings
-from ssl_cli.data.labelled import choose
+from ssl_cli.data.labelled import choose, listed
 from ssl_cli.data.sources import open_evaluation, open_pretraining, open_test
 from ssl_cli.errors import DataError, NoLabelsError, UsageError
 from tests.data.pictures import save
@@ -154,3 +154,22 @@ def test_a_linear_probe_learns_from_the_images_that_fine_tuning_learns_from(
     assert found.bank.classes == training.classes
     test, _ = open_test(settings, 4)
     assert [found.queries.path(i) for i in range(len(found.queries))] == [test.path(i) for i in range(len(test))]
+
+
+@pytest.mark.parametrize("form", ["relative", "from here", "whole", "roundabout"])
+def test_a_file_of_labels_names_images_as_embed_does(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cat/0.png", "cat/1.png", "dog/0.png"):
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / name).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    source = open_pretraining(DataSettings(source=str(tmp_path / "d")), 0)
+    start = {"relative": "", "from here": "d/", "whole": f"{tmp_path}/d/", "roundabout": "./d/"}[form]
+    file = tmp_path / "labels.csv"
+    file.write_text(f"{start}cat/1.png,cat\n{start}dog/0.png,dog\n")
+    assert listed(source, file).labels.tolist() == [-1, 0, 1]
+    file.write_text(f"{start}cat/9.png,cat\n")
+    with pytest.raises(DataError) as caught:
+        listed(source, file)
+    assert "relative to DATA, such as cat/0.png" in caught.value.hint
