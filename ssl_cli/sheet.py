@@ -113,7 +113,7 @@ def _first(source: Source, settings: Settings, count: int) -> Iterator[Batch | S
     """
     bad: dict[str, Skipped] = {}
     good = start = 0
-    order = spread(source, count)
+    order = spread(source, count, settings.run.seed)
     while good < count and start < len(source) and len(bad) <= max(FEW, FRACTION * len(source)):
         wanted = order[start : start + min(ROWS, count - good)]
         start += len(wanted)

@@ -175,21 +175,23 @@ def queries_and_bank(source: Source, order: Tensor, seed: int, fraction: float) 
     return subset(source, queries), subset(source, bank)
 
 
-def spread(source: Source, count: int) -> Tensor:
+def spread(source: Source, count: int, seed: int = 0) -> Tensor:
     """Return the order int64 `(N,)` of all images in which the first `count` are as different as labels can say.
 
     One image of each class comes before the second of any; of more classes than `count` those evenly apart come first.
-    Images without any label are taken evenly apart from the whole set.
+    The images of a class, and those without any label, are taken evenly apart; the seed says from which one on.
     """
     classes = source.labels + 1
     sizes = classes.bincount()
     classes = (sizes > 0).cumsum(0)[classes] - 1  # numbered without gaps
     sizes = sizes[sizes > 0]
     if len(sizes) < 2:
-        return _evenly_apart(len(source), count)
+        return _turned(len(source), count, seed)
     place = torch.empty(len(sizes), dtype=torch.int64)
     place[_evenly_apart(len(sizes), count)] = torch.arange(len(sizes))
-    by_class = classes.argsort(stable=True)
+    by_class, each = classes.argsort(stable=True), -(-count // len(sizes))
+    members = torch.split(by_class, sizes.tolist())
+    by_class = torch.cat([own[_turned(len(own), each, seed)] for own in members])
     rank = torch.arange(len(source)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     order: Tensor = by_class[(rank * len(sizes) + place[classes[by_class]]).argsort()]
     return order
@@ -207,6 +209,11 @@ def _evenly_apart(length: int, count: int) -> Tensor:
     others = torch.ones(length, dtype=torch.bool)
     others[first] = False
     return torch.cat([first, others.nonzero()[:, 0]])
+
+
+def _turned(length: int, count: int, seed: int) -> Tensor:
+    """Return `_evenly_apart`, counted from the place that the seed names."""
+    return (_evenly_apart(length, count) + seed) % length
 
 
 def relabelled(source: Source, classes: tuple[str, ...]) -> Source:

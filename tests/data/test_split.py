@@ -18,8 +18,9 @@ def labelled(*labels: int) -> Arrays:
     [
         ((0, 0, 0, 1, 1, 1, 2, 2, 2), 3, {0, 3, 6}),
         ((0, 0, 0, 1, 1, 1, 2, 2, 2), 5, {0, 3, 6, 1, 4}),
+        ((0,) * 8 + (1,) * 4, 4, {0, 4, 8, 10}),  # evenly apart in each class, too
         (tuple(range(10)), 5, {0, 2, 4, 6, 8}),
-        ((0, 0, 0, 0, 1), 3, {0, 4, 1}),
+        ((0, 0, 0, 0, 1), 3, {0, 4, 2}),
         ((-1,) * 8, 4, {0, 2, 4, 6}),
         ((-1, -1, 0, 2), 3, {0, 2, 3}),  # without a label, and a class without an image
         ((-1,) * 3, 8, {0, 1, 2}),
@@ -31,6 +32,9 @@ def test_the_first_of_an_order_are_spread_over_classes_or_the_set(
     order = spread(labelled(*labels), count).tolist()
     assert set(order[:count]) == first
     assert sorted(order) == list(range(len(labels)))
+    others = spread(labelled(*labels), count, 1).tolist()
+    assert sorted(others) == sorted(order)
+    assert (others != order) is (len(set(labels)) < len(labels))
 
 
 def test_a_part_has_its_share_of_each_class_and_is_chosen_by_the_seed() -> None:

@@ -52,7 +52,7 @@ MUTANTS = [
         None,
         "the-sheet-shows-one-class",
         "ssl_cli/sheet.py",
-        "order = spread(source, count)",
+        "order = spread(source, count, settings.run.seed)",
         "order = torch.arange(len(source))",
         ("tests/test_sheet.py::test_images_of_all_classes_are_shown",),
     ),
