@@ -208,7 +208,7 @@ def still_falling(training: Training) -> bool:
 
 
 def views_note(colour: float, pixels: float, images: int) -> str:
-    """Say in a sentence where the views of `images` images look too easy or too hard to match, else nothing.
+    """Say in a sentence whether the views of `images` images look too easy or too hard to match, and by which shares.
 
     Args:
         colour: share of first views whose nearest second view by histograms of colour is their own.
@@ -216,14 +216,15 @@ def views_note(colour: float, pixels: float, images: int) -> str:
         images: that were compared; 1 / images is chance.
     """
     if images < 8:
-        return ""
+        return f"Of {images} images that says nothing: 8 or more do."
+    hard = max(HARD, 2 / images)
     if max(colour, pixels) >= TOO_EASY:
         what = "colours" if colour >= pixels else "pixels at low resolution"
         remedy = "stronger colour jitter or more gray" if colour >= pixels else "stronger crops"
         return f"Looks too easy: where {what} match views, a network need not learn what is in them. Try {remedy}."
-    if max(colour, pixels) <= max(HARD, 2 / images):
+    if max(colour, pixels) <= hard:
         return f"Looks hard: that is near chance ({100 / images:.1f} %). Where training learns little, try --gentle."
-    return ""
+    return f"Neither too easy (either {100 * TOO_EASY:.0f} % or more) nor hard (both {100 * hard:.1f} % or less)."
 
 
 def _below(training: Training, score: Score) -> Advice:

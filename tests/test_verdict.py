@@ -150,11 +150,12 @@ def test_a_command_names_data_and_method() -> None:
 @pytest.mark.parametrize(
     ("colour", "pixels", "images", "words"),
     [
-        (0.2, 0.25, 64, ""), (0.55, 0.75, 64, ""), (0.95, 0.3, 64, "where colours match"),
-        (0.3, 0.95, 64, "Try stronger crops"), (0.02, 0.05, 64, "near chance (1.6 %)"), (1.0, 1.0, 4, ""),
+        (0.2, 0.25, 64, "nor hard (both 8.0 % or less)"),
+        (0.55, 0.75, 64, "Neither too easy (either 90 %"),
+        (0.95, 0.3, 64, "where colours match"),
+        (0.3, 0.95, 64, "Try stronger crops"), (0.02, 0.05, 64, "near chance (1.6 %)"), (1.0, 1.0, 4, "Of 4 images"),
     ],
 )  # fmt: skip
 def test_what_is_said_of_the_views(colour: float, pixels: float, images: int, words: str) -> None:
     found = views_note(colour, pixels, images)
     assert words in found
-    assert bool(words) is bool(found)
