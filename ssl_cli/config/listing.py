@@ -50,14 +50,17 @@ def lines_of(settled: Settled) -> list[Line]:
 
 
 def shown_settings(lines: Collection[Line], *, origin: bool) -> Iterator[str]:
-    """Yield the settings as TOML that --config takes; with `origin` a comment behind each says where it comes from."""
+    """Yield the settings as TOML that --config takes, with a comment behind those that the plan chooses.
+
+    With `origin` a comment behind each says where it comes from.
+    """
     for number, (section, entries) in enumerate(groupby(lines, lambda line: line.section)):
         yield from ([""] if number else [])
         yield f"[{section}]"
         for line in entries:
-            why = f"{line.origin}; {PLANNED}" if line.planned else line.origin
+            why = "; ".join([line.origin] * origin + [PLANNED] * line.planned)
             words = f"# {line.name} is not set" if line.value is None else f"{line.name} = {as_toml(line.value)}"
-            yield f"{words:<{COLUMN}}  # {why}" if origin else words
+            yield f"{words:<{COLUMN}}  # {why}" if why else words
 
 
 def template(settled: Settled, given: Collection[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ssl_cli.cli import main
+from ssl_cli.config.listing import PLANNED
 from ssl_cli.config.sources import settle
 from ssl_cli.config.toml_file import flatten, parse_toml
 
@@ -135,3 +136,10 @@ def test_what_cannot_be_is_one_sentence(
     assert main(["config", *words]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_value_that_the_plan_chooses_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "show", str(tmp_path), "--width", "0.5"]) == 0
+    marked = {line.split(" = ")[0] for line in capsys.readouterr().out.splitlines() if PLANNED in line}
+    assert {"batch", "epochs", "size"} <= marked
+    assert "width" not in marked
