@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, TextIO
 
-from ssl_cli.errors import ResourceError
+from ssl_cli.errors import DISK_FULL, ResourceError
 
 
 class DisplayStream:
@@ -62,7 +62,9 @@ def write_result(text: str) -> None:
     except (OSError, ValueError) as error:
         discard(1)
         why = getattr(error, "strerror", None) or error
-        raise ResourceError(f"Cannot write the result: {why}.", "Free some space, or write it elsewhere.") from error
+        full = getattr(error, "errno", None) in DISK_FULL
+        hint = "Free some space, or write it elsewhere." if full else "Write it elsewhere."
+        raise ResourceError(f"Cannot write the result: {why}.", hint) from error
 
 
 def discard(number: int) -> None:

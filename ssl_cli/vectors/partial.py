@@ -18,6 +18,9 @@ CHUNK = 4096
 """Rows read back at a time."""
 
 
+CONTINUES = "; the same command continues where it stopped."
+
+
 class PartialVectors:
     """Append rows of images to `.NAME.partial` in an output file's folder; `.NAME.partial.json` says what it holds.
 
@@ -157,6 +160,7 @@ class PartialVectors:
         return int(wrong[0]) if len(wrong) else len(index)
 
     def _fault(self, error: OSError) -> ResourceError:
-        what = "there is no room left for it" if error.errno in DISK_FULL else str(error.strerror)
-        hint = "Free some space; the same command continues where it stopped."
+        full = error.errno in DISK_FULL
+        what = "there is no room left for it" if full else str(error.strerror)
+        hint = ("Free some space" if full else "Mend that, or choose another -o") + CONTINUES
         return ResourceError(f"Cannot write {shown(str(self.path))}: {what}.", hint)
