@@ -113,7 +113,7 @@ def test_metadata_is_in_the_file_and_no_path_of_this_machine(
         "schema": 1, "in_graph": graph, "size": 16, "skip_if_size": True, "resize_short_side": 16,
         "resize_rounding": "floor", "interpolation": "bilinear", "antialias": True, "crop": "center",
         "crop_rounding": "half_even", "scale": 1 / 255, "mean": None, "std": None, "range": None, "depth": 8,
-        "channels": 3,
+        "channels": 3, "orientation": "exif", "transparency": "white",
         "channel_order": "RGB", "layout": "NHWC" if graph else "NCHW", "dtype": "uint8" if graph else "float32",
     }  # fmt: skip
     assert facts == {
