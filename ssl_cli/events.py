@@ -176,10 +176,11 @@ class Saved(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped(Event):
-    """Training ended before its last step, with this exit code."""
+    """Training ended before its last step, with this exit code; `state` is one of `status.STATES` or `died`."""
 
     exit_code: int
     reason: str
+    state: str = "stopped"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ssl_cli import disk, records, status
 from ssl_cli.errors import STOPPED, CheckpointError
-from ssl_cli.events import Evaluated, Event, Planned, Started, Stepped, Stopped, from_record
+from ssl_cli.events import Calibrated, Evaluated, Event, Planned, Saved, Started, Stepped, Stopped, from_record
 from ssl_cli.names import shown
 
 PAUSE = 0.5
@@ -35,7 +35,7 @@ def watch(folder: Path, pause: Callable[[], None] = lambda: time.sleep(PAUSE)) -
         raise CheckpointError(
             f"There is no run in {shown(str(folder))}.", "Give a run folder, as sslcli runs lists them."
         )
-    lines, last = _Lines(folder), Event()
+    lines, last, step = _Lines(folder), Event(), 0
     waiting = list(lines.new())
     planned = max((k for k, event in enumerate(waiting) if isinstance(event, Planned)), default=0)
     earlier = [event for event in waiting[:planned] if _is_of_training(event)]
@@ -43,6 +43,7 @@ def watch(folder: Path, pause: Callable[[], None] = lambda: time.sleep(PAUSE)) -
     while True:
         for event in batch:
             last = replace(event, out=str(folder)) if isinstance(event, Started) else event
+            step = event.step if isinstance(event, Started | Stepped | Saved) else step
             yield last
         state = _state(folder)
         batch = lines.new()  # after the state: what was written before it ended is there
@@ -50,7 +51,7 @@ def watch(folder: Path, pause: Callable[[], None] = lambda: time.sleep(PAUSE)) -
             pause()
             continue
         for event in batch:
-            last = event
+            last, step = event, event.step if isinstance(event, Started | Stepped | Saved) else step
             yield last
         break
     if state != status.FINISHED and not isinstance(last, Stopped):
@@ -58,7 +59,7 @@ def watch(folder: Path, pause: Callable[[], None] = lambda: time.sleep(PAUSE)) -
         code, reason = records.whole(about.get("exit_code")), str(about.get("reason") or state)
         if state == status.DIED:
             code, reason = STOPPED, "its process was killed, or the machine stopped"
-        yield Stopped(step=last.step, exit_code=code or STOPPED, reason=reason)
+        yield Stopped(step=step, exit_code=code or STOPPED, reason=reason, state=str(state))
 
 
 def _state(folder: Path) -> str | None:
@@ -68,7 +69,7 @@ def _state(folder: Path) -> str | None:
 
 
 def _is_of_training(event: Event) -> bool:
-    return isinstance(event, Stepped) or (isinstance(event, Evaluated) and event.name == ONLINE)
+    return isinstance(event, Started | Calibrated | Stepped) or (isinstance(event, Evaluated) and event.name == ONLINE)
 
 
 class _Lines:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,18 @@ import pytest
 from ssl_cli import lock, status
 from ssl_cli.cli import main
 from ssl_cli.errors import CheckpointError
-from ssl_cli.events import Evaluated, Event, Finished, Planned, Started, Stepped, Stopped, from_record, record
+from ssl_cli.events import (
+    Calibrated,
+    Evaluated,
+    Event,
+    Finished,
+    Planned,
+    Started,
+    Stepped,
+    Stopped,
+    from_record,
+    record,
+)
 from ssl_cli.watch import watch
 from tests.ui.events import training
 
@@ -118,7 +130,8 @@ def test_an_end_that_no_event_says_is_said(run: Run, end: Any, code: int, reason
         run.state(*end) if end else setattr(run, "alive", False)
 
     *_, last = watch(run.folder, run.steps(ending))
-    assert last == dataclasses.replace(Stopped(step=4, exit_code=code, reason=reason), time=last.time)
+    state = end[0] if end else "died"
+    assert last == dataclasses.replace(Stopped(step=4, exit_code=code, reason=reason, state=state), time=last.time)
 
 
 def test_a_run_that_ends_as_it_is_looked_at_has_not_died(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +155,32 @@ def test_of_a_resumed_run_the_training_of_before_comes_first(run: Run) -> None:
     )  # fmt: skip
     run.state("finished", 0)
     found = names(watch(run.folder))
-    assert found == ["Stepped 1", "Evaluated 1", "Planned 0", "Started 1", "Stepped 2"]
+    assert found == ["Started 0", "Stepped 1", "Evaluated 1", "Planned 0", "Started 1", "Stepped 2"]
+
+
+@pytest.mark.parametrize("again", [[], [Planned(choices=())]], ids=["trained", "planned again"])
+def test_a_killed_run_has_its_steps_and_one_word_everywhere(
+    run: Run, again: list[Event], capsys: pytest.CaptureFixture[str]
+) -> None:
+    corrected = Calibrated(step=1, steps=5, before=9, epochs=1, step_seconds=1, message="5 steps instead of 9")
+    run.write(Planned(choices=()), Started(out="x", steps=9), step(1), corrected, step(2), *again)
+    run.alive = False
+    assert main(["watch", str(run.folder)]) == 75
+    seen = capsys.readouterr()
+    assert re.findall(r"step \d/\d", seen.err) == ["step 1/9", "step 2/5"]
+    assert "died       at step 2 of 5" in seen.out
+    assert main(["runs", str(run.folder)]) == 0
+    seen = seen.out + capsys.readouterr().out
+    assert "died" in seen
+    assert "running" not in seen
+    assert "stopped," not in seen
+
+
+def test_a_run_that_died_before_its_first_step_says_so(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run.write(Planned(choices=()))
+    run.alive = False
+    assert main(["watch", str(run.folder)]) == 75
+    assert "died       before its first step" in capsys.readouterr().out
 
 
 def test_nothing_of_the_run_is_changed_or_held(run: Run) -> None:

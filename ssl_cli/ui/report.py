@@ -7,7 +7,8 @@ from typing import Any
 
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.errors import DONE, EXIT_CODES, INTERRUPTED, STOPPED
-from ssl_cli.events import SCHEMA, Finished
+from ssl_cli.events import SCHEMA, Finished, Stopped
+from ssl_cli.status import DIED
 from ssl_cli.ui import accuracy, bench, sizes, vectors
 from ssl_cli.ui.accuracy import Line
 from ssl_cli.ui.screen import TRAINING, Screen
@@ -59,7 +60,11 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
     body["warnings"] = [warning.message for warning in screen.warnings]
     if screen.stopped:
         code, reason = screen.stopped.exit_code, screen.stopped.reason
-        body["error"] = {"code": code, "message": f"Stopped: {reason}.", "hint": _resume(command, screen)}
+        body["error"] = {
+            "code": code,
+            "message": f"{screen.stopped.state.capitalize()}: {reason}.",
+            "hint": _resume(command, screen),
+        }
     return {**head, **body}
 
 
@@ -102,8 +107,7 @@ def _task(matched: Mapping[str, Any], note: str) -> str:
 def _trained(command: str, screen: Screen) -> Iterator[Line]:
     out = screen.started.out if screen.started else ""
     if screen.stopped:
-        why = EXIT_CODES.get(screen.stopped.exit_code, "stopped")
-        yield "stopped", f"at step {screen.step:,} of {screen.steps:,}: {safe(screen.stopped.reason)} ({why})"
+        yield safe(screen.stopped.state), _how_it_stopped(screen, screen.stopped)
     advice = _advice(screen) if command == "pretrain" else Advice()
     if advice.worse:
         yield "verdict", safe(advice.message)
@@ -121,6 +125,12 @@ def _trained(command: str, screen: Screen) -> Iterator[Line]:
     if screen.saved:
         yield "encoder" if command == "pretrain" else "checkpoint", safe(screen.saved.path)
     yield from _next(command, screen, out)
+
+
+def _how_it_stopped(screen: Screen, stopped: Stopped) -> str:
+    where = f"at step {screen.step:,} of {screen.steps:,}" if screen.steps else "before its first step"
+    why = "resumable" if stopped.state == DIED else EXIT_CODES.get(stopped.exit_code, stopped.state)
+    return f"{where}: {safe(stopped.reason)} ({why})"
 
 
 def _measured(command: str, screen: Screen) -> Iterator[Line]:

@@ -102,7 +102,7 @@ class Screen:
     def phase(self) -> str:
         """Return the phase of training in a word or two."""
         if self.stopped:
-            return "stopped"
+            return self.stopped.state
         if self.finished:
             return "done"
         if self.started is None:

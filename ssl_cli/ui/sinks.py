@@ -170,7 +170,7 @@ def _one_line(event: Event) -> Iterator[str]:
         case Saved():
             yield f"saved: {safe(event.path)}" + (f", {format_bytes(event.size)}" if event.size else "")
         case Stopped():
-            yield f"stopped: {safe(event.reason)}"
+            yield f"{safe(event.state)}: {safe(event.reason)}"
         case Measured():
             yield bench.line(event)
 

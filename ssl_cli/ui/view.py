@@ -25,7 +25,7 @@ SHORTEST_BAR = 10
 SHORTEST_REASON = 20
 LONGEST_NAME, ROOM_FOR_VALUE = 19, 11
 FOUR_COLUMNS, ROOMY, TWO_COLUMNS = 114, 70, 54
-PHASES = {"done": "green", "stopped": "yellow", "planning": "dim"}
+PHASES = {"done": "green", "stopped": "yellow", "failed": "red", "died": "red", "planning": "dim"}
 
 Fact = tuple[str, Text]
 """A name and its value."""
