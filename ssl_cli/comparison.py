@@ -24,8 +24,8 @@ class Reached:
     Attributes:
         run: its settings and accuracies.
         settings: by dotted key, with what its plan chose.
-        seconds: of training in its last process.
-        rate: images per second of that.
+        seconds: of training in all its processes.
+        rate: images per second of the last of them that trained to the end.
         parameters: of its network.
     """
 
@@ -77,14 +77,13 @@ def _read(folder: Path) -> Reached:
         raise CheckpointError(
             f"There is no run in {shown(str(folder))}.", "Give run folders, as sslcli runs lists them."
         )
-    last: Mapping[str, Any] = {}
-    for event in records.events(folder):
-        last = event if event["event"] == "finished" else last
+    rates = [records.number(event.get("rate")) for event in records.events(folder) if event["event"] == "finished"]
+    sessions = records.sessions(folder)
     expected = records.table(records.json_of(folder / "plan.json"), "expected")
     return Reached(
         run,
         dict(flatten(settings_of(folder))),
-        records.number(last.get("seconds")),
-        records.number(last.get("rate")),
+        sum(sessions) if sessions else None,
+        next(filter(None, reversed(rates)), None),
         records.whole(expected.get("parameters")),
     )

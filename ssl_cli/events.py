@@ -47,7 +47,8 @@ class Planned(Event):
 class Started(Event):
     """Training starts, or continues from `step` if `resumed`; the learning rate rises in the first `warmup` steps.
 
-    `done` is the fraction of the time of the run's steps that those taken are expected to take.
+    `done` is the fraction of the time of the run's steps that those taken are expected to take; `seconds` is the time
+    that earlier processes trained.
     """
 
     out: str
@@ -55,6 +56,7 @@ class Started(Event):
     warmup: int = 0
     resumed: bool = False
     done: float = 0.0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ FRACTIONS, COUNTS = ("top1", "top5"), ("test", "train", "labelled", "seconds", "
 """Entries of a result: accuracies, and numbers from 0 on."""
 METRICS = "metrics.jsonl"
 """File of a run's events."""
+TRAINING = ("stepped", "saved", "stopped")
+"""Events that are written while a process trains."""
 LONGEST = 1 << 20
 """Bytes of a line of metrics.jsonl that is read; a plan is the longest one."""
 
@@ -59,6 +61,22 @@ def events(run: Path) -> Iterator[dict[str, Any]]:
         with path.open("rb") as lines:
             while line := lines.readline(LONGEST):
                 yield from event_of(line)
+
+
+def sessions(run: Path) -> list[float]:
+    """Return the seconds of training of each process that took steps of the run, in order, without its evaluation."""
+    found, first, start = list[float](), None, 0
+    for event in events(run):
+        time, step = number(event.get("time")), whole(event.get("step")) or 0
+        if event["event"] == "started":
+            first, start = time, step
+            found.append(0.0)
+        elif step > start and found:
+            took = number(event.get("seconds")) if event["event"] == "finished" else None
+            if took is None and event["event"] in TRAINING and time is not None and first is not None:
+                took = time - first
+            found[-1] = max(found[-1], took or 0.0)
+    return [seconds for seconds in found if seconds > 0]
 
 
 def logged_steps(run: Path) -> list[dict[str, Any]]:

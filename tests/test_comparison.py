@@ -18,6 +18,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     for name, width, temperature, loss, knn in (("a", 0.5, 0.2, 1.0, 0.75), ("b", 0.25, 0.1, 2.0, 0.5)):
         steps = "".join(json.dumps(stepped(step, loss=loss + 1 / step)) + "\n" for step in range(1, 9))
+        steps = json.dumps({"event": "started", "step": 0, "time": 0.0}) + "\n" + steps
         finished = {"event": "finished", "step": 8, "time": 2.0, "seconds": 90.0, "rate": 812.0}
         plan = {"expected": {"parameters": 1234567}, "resolved": {"sized": {"model.width": width}}}
         result = {"result": {"top1": knn}}
@@ -32,6 +33,22 @@ def test_settings_that_differ_are_found(runs: list[str]) -> None:
     assert found.changed == {"method.temperature": [0.2, 0.1], "model.width": [0.5, 0.25]}
     first = found.runs[0]
     assert (first.seconds, first.rate, first.parameters, first.run.knn) == (90.0, 812.0, 1234567, 0.75)
+
+
+def test_the_time_is_that_of_all_processes(runs: list[str]) -> None:
+    """One is stopped at step 6, one is killed at 7, and its work lost; the third ends, the last has nothing left."""
+    events = [
+        ("started", 0, 10.0, {}), ("stepped", 5, 18.0, {}), ("stopped", 6, 20.0, {}), ("evaluated", 6, 99.0, {}),
+        ("planned", 0, 100.0, {}), ("started", 6, 110.0, {}), ("stepped", 7, 113.0, {}),
+        ("planned", 0, 200.0, {}), ("started", 6, 210.0, {}), ("stepped", 8, 212.0, {}),
+        ("finished", 8, 212.0, {"seconds": 2.5, "rate": 812.0}), ("evaluated", 8, 300.0, {}),
+        ("planned", 0, 400.0, {}), ("started", 8, 410.0, {}),
+        ("finished", 8, 410.0, {"seconds": 1e-5, "rate": 0.0}), ("evaluated", 8, 420.0, {}),
+    ]  # fmt: skip
+    lines = [json.dumps({"event": name, "step": step, "time": time, **more}) for name, step, time, more in events]
+    Path("a/metrics.jsonl").write_text("\n".join(lines))
+    first = compare([Path(name) for name in runs]).runs[0]
+    assert (first.seconds, first.rate) == (10.0 + 3.0 + 2.5, 812.0)
 
 
 def test_they_stand_side_by_side(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:

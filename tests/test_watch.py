@@ -22,6 +22,7 @@ from ssl_cli.events import (
     Started,
     Stepped,
     Stopped,
+    Warned,
     from_record,
     record,
 )
@@ -158,7 +159,9 @@ def test_of_a_resumed_run_the_training_of_before_comes_first(run: Run) -> None:
     assert found == ["Started 0", "Stepped 1", "Evaluated 1", "Planned 0", "Started 1", "Stepped 2"]
 
 
-@pytest.mark.parametrize("again", [[], [Planned(choices=())]], ids=["trained", "planned again"])
+@pytest.mark.parametrize(
+    "again", [[], [Planned(choices=()), Warned(message="it died")]], ids=["trained", "planned again"]
+)
 def test_a_killed_run_has_its_steps_and_one_word_everywhere(
     run: Run, again: list[Event], capsys: pytest.CaptureFixture[str]
 ) -> None:

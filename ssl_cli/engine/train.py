@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from ssl_cli import checkpoint, distributed, memory
+from ssl_cli import checkpoint, distributed, memory, records
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import Loader
 from ssl_cli.engine.gradient import MicroBatched, compute_gradient
@@ -104,7 +104,10 @@ def started(run: "Trainer") -> Started:
     """Describe where the run starts."""
     out, start, schedule = str(run.folder.path) if run.folder else "", run.start, run.schedule
     done, resumed = schedule.share_of_time(start), start > 0
-    return Started(step=start, out=out, steps=schedule.steps, warmup=schedule.warmup, resumed=resumed, done=done)
+    before = sum(records.sessions(run.folder.path)) if run.folder else 0.0
+    return Started(
+        step=start, out=out, steps=schedule.steps, warmup=schedule.warmup, resumed=resumed, done=done, seconds=before
+    )
 
 
 def calibrate(run: "Trainer", step: int) -> Calibrated | None:

@@ -48,6 +48,7 @@ def document(command: str, screen: Screen) -> dict[str, Any]:
             "loss": screen.latest.loss if screen.latest and math.isfinite(screen.latest.loss) else None,
             "checkpoint": screen.saved.path if screen.saved else None,
             "seconds": screen.finished.seconds if screen.finished else None,
+            "seconds_in_all": screen.seconds if screen.finished else None,
             "peak_memory": screen.finished.peak_memory if screen.finished else None,
             "skipped": screen.skipped,
             **screen.results,
@@ -157,6 +158,8 @@ def _compared(screen: Screen) -> Iterator[tuple[str, float, float]]:
         "checkpoint": saved.size if saved and saved.size else None,
         "steps": finished.steps if finished else None,
     }
+    if finished and finished.steps == screen.resumed_from:
+        return  # nothing was left to train
     for name, actual in facts.items():
         expected = screen.expected.get(name)
         if expected is not None and actual is not None:
@@ -164,14 +167,20 @@ def _compared(screen: Screen) -> Iterator[tuple[str, float, float]]:
 
 
 def _facts(screen: Screen, finished: Finished) -> Iterator[Line]:
-    """Yield aligned rows of planned value, actual value and difference."""
-    compared = list(_compared(screen))
-    if not {"steps", "seconds", "peak_memory"} <= {name for name, _, _ in compared}:
-        took, peak = format_seconds(finished.seconds), format_bytes(finished.peak_memory)
-        yield "trained", f"{finished.steps:,} steps in {took}, peak memory {peak}"
+    """Yield how long the run took, and aligned rows of planned value, actual value and difference.
+
+    Of a run that was resumed the rows are of the steps since then, but for their number.
+    """
+    compared, before = list(_compared(screen)), screen.resumed_from
+    if before or not {"steps", "seconds", "peak_memory"} <= {name for name, _, _ in compared}:
+        took, peak = format_seconds(screen.seconds), f", peak memory {format_bytes(finished.peak_memory)}"
+        since = f"; {finished.steps - before:,} of them in {format_seconds(finished.seconds)} since it was resumed"
+        if finished.steps == before:
+            since, peak = "; nothing was left to train", ""
+        yield "trained", f"{finished.steps:,} steps in {took}{peak}{since if before else ''}"
     if not compared:
         return
-    rows = [("", "planned", "actual", "")]
+    rows = [("resumed" if before else "", "planned", "actual", "")]
     for name, expected, actual in compared:
         label, written = MEASURES[name]
         apart = f"{100 * (actual / expected - 1):+.1f} %" if expected > 0 and actual != expected else ""

@@ -89,6 +89,16 @@ class Screen:
         return self.started.step if self.started else 0
 
     @property
+    def seconds(self) -> float:
+        """Return the seconds of training in all processes of a run that finished."""
+        return (self.started.seconds if self.started else 0.0) + (self.finished.seconds if self.finished else 0.0)
+
+    @property
+    def resumed_from(self) -> int:
+        """Return the step from which this process trains, 0 of a run that was not resumed."""
+        return self.started.step if self.started else 0
+
+    @property
     def exit_code(self) -> int:
         """Return the exit code of the process, as far as it is known."""
         return self.stopped.exit_code if self.stopped else DONE

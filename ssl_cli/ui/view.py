@@ -144,7 +144,7 @@ def _progress(command: str, screen: Screen, now: float, start: float, inner: int
         if screen.encoded:
             newest = f"; {screen.encoded.done:,} of {screen.encoded.of:,} images"
         return Text(f"{'planning' if command in TRAINING else 'working'}, {format_seconds(now - start)}{newest}")
-    done = f" in {format_seconds(screen.finished.seconds)}" if screen.finished and not screen.stopped else ""
+    done = f" in {format_seconds(screen.seconds)}" if screen.finished and not screen.stopped else ""
     phase = Text(f"{screen.phase}{done}", f"bold {PHASES.get(screen.phase, 'cyan')}")
     words = [Text(f"{screen.step:,}/{screen.steps:,} steps")]
     left = screen.seconds_left(now)

@@ -1,11 +1,12 @@
 """The summary at the end: quality, what it is worth, where things are, what to do next."""
 
 import json
+from dataclasses import replace
 from functools import reduce
 
 import pytest
 
-from ssl_cli.events import Evaluated, Event, Planned, Warned
+from ssl_cli.events import Evaluated, Event, Finished, Planned, Started, Warned
 from ssl_cli.ui import report
 from ssl_cli.ui.screen import Screen, fold
 from tests.ui.events import CHOICES, EXPECTED, HOSTILE, knn, stepped, stopped, training
@@ -196,6 +197,27 @@ def test_a_loss_that_stayed_near_chance_is_called_so_where_no_labels_tell_more()
     last = [event for event in training() if not isinstance(event, Evaluated)]
     assert "The loss is still near chance: try" in written([*last, stepped(448, loss=6.2)])
     assert "still near chance" not in written(last)
+
+
+def test_of_a_resumed_run_it_is_said_what_all_of_it_took_and_what_is_since() -> None:
+    plan, started, *rest, end = training()
+    assert isinstance(started, Started)
+    events = [plan, replace(started, step=100, resumed=True, seconds=60.0), *rest, end]
+    rows = written(events).splitlines()
+    took = "448 steps in 3 min 58 s, peak memory 1.1 GB; 348 of them in 2 min 58 s since it was resumed"
+    assert f"trained   {took}" in rows
+    assert any(row.split() == ["resumed", "planned", "actual"] for row in rows)
+    assert (document(events)["seconds"], document(events)["seconds_in_all"]) == (178.0, 238.0)
+
+
+def test_a_resume_with_nothing_left_compares_nothing() -> None:
+    plan, started, *_, end = training()
+    assert isinstance(started, Started)
+    assert isinstance(end, Finished)
+    events = [plan, replace(started, step=448, resumed=True, seconds=178.0), replace(end, seconds=1e-5, rate=0.0)]
+    assert "trained   448 steps in 2 min 58 s; nothing was left to train" in written(events).splitlines()
+    assert "planned" not in written(events)
+    assert document(events)["plan_against_fact"] == {}
 
 
 def test_a_stopped_run_says_how_to_go_on() -> None:
