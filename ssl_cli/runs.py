@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ FOLDERS, DEPTH = 20_000, 4
 """The most folders that are looked into, and how far below the first."""
 TAIL = 1 << 18
 """Bytes at the end of metrics.jsonl in which the last step is looked for."""
-ACCURACIES: Mapping[str, Collection[str]] = {"knn": ("knn",), "linear": ("linear",), "classifier": TRANSFERS}
+ACCURACIES: Mapping[str, Collection[str]] = {"linear": ("linear",), "classifier": TRANSFERS}
 """Fields of `Run`, and the results in `eval/NAME.json` of which one may be there."""
 
 
@@ -38,11 +38,12 @@ class Run:
         epoch: passes over the images.
         batch: images per step.
         loss: of the last logged step.
-        knn: top-1 of the newest kNN evaluation, a fraction; where there is none, of the one at the end of training.
+        knn: top-1 of the kNN at the end of training, a fraction; where there is none, of the newest evaluation.
         linear: top-1 of the newest linear probe.
         classifier: top-1 of a fine-tuned or distilled run.
         bytes: of all its files.
         time: when its state was last written, in seconds since 1970.
+        knn_k: the neighbours of `knn`.
     """
 
     path: str
@@ -60,6 +61,7 @@ class Run:
     classifier: float | None = None
     bytes: int = 0
     time: float = 0.0
+    knn_k: int | None = None
 
 
 def find_runs(root: Path) -> tuple[list[Run], bool]:
@@ -90,12 +92,11 @@ def read_run(folder: Path) -> Run | None:
     if not about or state is None:
         return None
     settings = settings_of(folder)
-    steps = last_events(folder, TAIL)
-    last = next((event for event in steps if event["event"] == "stepped"), dict[str, Any]())
+    newest = list(last_events(folder, TAIL))
+    last = next((event for event in newest if event["event"] == "stepped"), dict[str, Any]())
     found = {field: [result_of(folder, name).get("top1") for name in names] for field, names in ACCURACIES.items()}
     results = {field: top1 for field, each in found.items() for top1 in each if top1 is not None}
-    if "knn" not in results and (top1 := _measured_at_the_end(about)) is not None:
-        results["knn"] = top1
+    results |= knn_of(folder, newest, about)
     method, model, data, run = (table(settings, name) for name in ("method", "model", "data", "run"))
     width = number(model.get("width"))
     return Run(
@@ -133,10 +134,21 @@ def settings_of(folder: Path) -> dict[str, Any]:
     return tables
 
 
-def _measured_at_the_end(about: Mapping[str, Any]) -> float | None:
-    """Return the kNN accuracy that `status.json` holds, if labels were there to measure it."""
+def knn_of(folder: Path, newest: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return top-1 and k of the kNN of a run; runs are compared by the one at the end of training, if there is one.
+
+    Args:
+        folder: of the run.
+        newest: its last events, the newest first.
+        about: its `status.json`.
+    """
     quality = table(about, "quality")
-    return share(table(quality, "trained").get("top1")) if quality.get("measure") == "knn" else None
+    at_the_end = [table(event, "result") for event in newest if event.get("name") == "knn"]
+    measured = [table(quality, "trained")] if quality.get("measure") == "knn" else []
+    for result in (*at_the_end, *measured, result_of(folder, "knn")):
+        if (top1 := share(result.get("top1"))) is not None:
+            return {"knn": top1, "knn_k": whole(result.get("k"))}
+    return {}
 
 
 def _size(folder: Path) -> int:

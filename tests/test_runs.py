@@ -70,6 +70,27 @@ def test_without_an_evaluation_the_accuracy_at_the_end_of_training_counts(tmp_pa
         assert found.knn == expected
 
 
+def test_runs_are_compared_by_the_knn_at_the_end_of_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A later evaluation with another k does not replace it, and k is named where those of a table differ."""
+    later = {"eval__knn_json": {"result": {"top1": 0.525, "k": 1}}}
+    event = {"event": "evaluated", "name": "knn", "step": 20, "result": {"top1": 0.5, "k": 40}}
+    first = read_run(made(tmp_path / "runs" / "a", metrics=stepped(20) + json.dumps(event) + "\n", **later))
+    second = read_run(made(tmp_path / "runs" / "b", metrics=stepped(20), **later))
+    assert first is not None
+    assert second is not None
+    assert (first.knn, first.knn_k, second.knn, second.knn_k) == (0.5, 40, 0.525, 1)
+    assert main(["runs", str(tmp_path / "runs")]) == 0
+    out = capsys.readouterr().out
+    assert "50.0 % (k 40)" in out
+    assert "52.5 % (k 1)" in out
+    assert main(["runs", "compare", first.path, second.path]) == 0
+    assert "50.0 % (k 40)" in capsys.readouterr().out
+    assert main(["runs", first.path]) == 0
+    assert "(k" not in capsys.readouterr().out
+
+
 def test_runs_are_found_below_a_folder_and_within_runs_the_newest_last(tmp_path: Path) -> None:
     for name in ("x/y/c", "b", "b/inner", "x/a"):
         made(tmp_path / name)

@@ -124,7 +124,8 @@ def _print(root: Path, found: "list[Run]") -> None:
 
     from ssl_cli.ui.text import safe
 
-    columns = {name: [cells[name] for cells in (_cells(root, run) for run in found)] for name in _cells(root, found[0])}
+    rows = [_cells(root, run, with_k=len({run.knn_k for run in found if run.knn is not None}) > 1) for run in found]
+    columns = {name: [cells[name] for cells in rows] for name in rows[0]}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     filled = [name for name, cells in columns.items() if any(cells)]
     for name in filled:
@@ -149,9 +150,11 @@ def _write(table: "Table") -> None:
     write_result("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n") + "\n")
 
 
-def _cells(root: Path, run: "Run") -> dict[str, str]:
+def _cells(root: Path, run: "Run", *, with_k: bool) -> dict[str, str]:
+    """Word a run, its k where those of a table differ."""
     from ssl_cli.config.units import format_bytes, format_epochs, format_seconds
     from ssl_cli.runs import age
+    from ssl_cli.ui.comparison import knn
     from ssl_cli.ui.text import percent
 
     path = Path(run.path)
@@ -164,7 +167,7 @@ def _cells(root: Path, run: "Run") -> dict[str, str]:
         "epoch": format_epochs(round(run.epoch, 1)) if run.epoch is not None else "",
         "batch": f"{run.batch:,}" if run.batch is not None else "",
         "loss": f"{run.loss:.3f}" if run.loss is not None else "",
-        "kNN": percent(run.knn) if run.knn is not None else "",
+        "kNN": knn(run, with_k=with_k) if run.knn is not None else "",
         "linear": percent(run.linear) if run.linear is not None else "",
         "classifier": percent(run.classifier) if run.classifier is not None else "",
         "size": format_bytes(run.bytes),

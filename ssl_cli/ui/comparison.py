@@ -12,6 +12,7 @@ from ssl_cli.ui.text import percent, rate, safe, sparkline
 
 if TYPE_CHECKING:
     from ssl_cli.comparison import Comparison
+    from ssl_cli.runs import Run
 
 CURVE = 24
 """Characters of a curve."""
@@ -48,22 +49,29 @@ def table(found: "Comparison", names: Sequence[str], curves: Mapping[str, Sequen
     for key, values in found.changed.items():
         made.add_row(safe(key), *(_cell(value) for value in values))
     made.add_section()
+    several = len({one.run.knn_k for one in found.runs if one.run.knn is not None}) > 1
     for name, (label, words) in ROWS.items():
         values = [one.value(name) for one in found.runs]
         known = [value for value in values if value is not None]
         if known:
             best = BEST[name](known) if name in BEST and len(known) > 1 else None
             style = ["bold" if value is not None and value == best else "" for value in values]
-            cells = [
-                Text(words(value), how) if value is not None else _cell(None)
-                for value, how in zip(values, style, strict=True)
-            ]
+            text = [words(value) if value is not None else "" for value in values]
+            if name == "knn":
+                text = [knn(one.run, with_k=several) for one in found.runs]
+            cells = [Text(said, how) if said else _cell(None) for said, how in zip(text, style, strict=True)]
             made.add_row(label, *cells)
     made.add_section()
     for label, lines in curves.items():
         if any(len(line) > 1 for line in lines):
             made.add_row(label, *(Text(sparkline(line, CURVE), "cyan") for line in lines))
     return made
+
+
+def knn(run: "Run", *, with_k: bool) -> str:
+    """Word the kNN of a run, with its k where runs differ in it."""
+    k = f" (k {run.knn_k})" if with_k and run.knn_k is not None else ""
+    return "" if run.knn is None else percent(run.knn) + k
 
 
 def _cell(value: Any) -> Text:
