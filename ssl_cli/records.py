@@ -14,6 +14,8 @@ LARGEST = 2.0**62
 """Numbers from here on are not what a run writes."""
 FRACTIONS, COUNTS = ("top1", "top5"), ("test", "train", "labelled", "seconds", "parameters")
 """Entries of a result: accuracies, and numbers from 0 on."""
+ALL_FIVE = 5
+"""Classes up to which top-5 says nothing."""
 METRICS = "metrics.jsonl"
 """File of a run's events."""
 TRAINING = ("stepped", "saved", "stopped")
@@ -50,6 +52,8 @@ def result_in(file: Path) -> dict[str, Any]:
         value = share(found[key]) if key in FRACTIONS else number(found[key])
         if value is None or value < 0:
             del found[key]
+    if 0 < len(table(found, "per_class")) <= ALL_FIVE:  # as earlier versions wrote it
+        found.pop("top5", None)
     return found
 
 

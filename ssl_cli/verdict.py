@@ -80,7 +80,7 @@ class Training:
 class Score:
     """A share from 0 to 1, higher is better, of `asked` images, and the same of `baselines` without training.
 
-    A value is below a baseline if it is by more than `slack`.
+    A value is below a baseline if it is by more than `slack` and by more than the standard error of the measurement.
     """
 
     name: str
@@ -88,6 +88,20 @@ class Score:
     asked: int = 0
     baselines: Mapping[str, float] = field(default_factory=dict)
     slack: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """Return the standard error of the value; 0 if the number of images is unknown."""
+        return math.sqrt(self.value * (1 - self.value) / self.asked) if self.asked else 0.0
+
+    def below(self) -> dict[str, float]:
+        """Return the baselines that the value is below."""
+        return {k: v for k, v in self.baselines.items() if self.value < v - max(self.slack, self.error)}
+
+    def near(self) -> dict[str, float]:
+        """Return the baselines, above the value and below, from which it is not distinguishable."""
+        within = {k: v for k, v in self.baselines.items() if self.asked and abs(v - self.value) <= self.error}
+        return {k: v for k, v in within.items() if not 0 < v - self.value <= self.slack}
 
 
 @dataclass(frozen=True)
@@ -139,17 +153,23 @@ def points_of(logged: Iterable[Mapping[str, Any]]) -> tuple[Point, ...]:
 def advise(training: Training, score: Score | None = None) -> Advice:
     """Conclude from a training, and a score of its encoder if there is one, what to do next.
 
-    The first that applies: the encoder is below a baseline; too few steps; hardly better than untrained; the task was
-    too easy or too hard; the loss was still falling.
+    The first that applies: the encoder is below a baseline, or not distinguishable from one that is above it; too few
+    steps; not distinguishable from one that is below it; hardly better than untrained; the task was too easy or too
+    hard; the loss was still falling.
     """
-    if score is not None and any(score.value < other - score.slack for other in score.baselines.values()):
+    near = score.near() if score is not None else {}
+    if score is not None and score.below():
         return _below(training, score)
+    if score is not None and any(other > score.value for other in near.values()):
+        return _near(training, score, near)
     cut = 0 < training.step < training.steps
     if training.steps and training.steps < FEW_STEPS and not cut:
         what = (
             f"Only {training.steps:,} step{'s' * (training.steps != 1)}: too few to learn much. Train for more epochs"
         )
         return Advice(f"{what}, or take a smaller batch: more steps, with fewer negatives each.", _longer(training))
+    if score is not None and any(other < LITTLE_ROOM for other in near.values()):
+        return _near(training, score, near)
     easy, hard = too_easy(training), too_hard(training)
     untrained = score.baselines.get("untrained") if score else None
     if score is not None and untrained is not None and score.value - untrained < SMALL_GAIN and untrained < LITTLE_ROOM:
@@ -229,16 +249,27 @@ def views_note(colour: float, pixels: float, images: int) -> str:
 
 def _below(training: Training, score: Score) -> Advice:
     """Say that the encoder is below a baseline, why that is likely, and which commands may help."""
-    above = sorted(((v, k) for k, v in score.baselines.items() if v > score.value), reverse=True)
-    listed = " and than ".join(
-        f"{baseline_name(name, started=training.started)} ({100 * value:.1f} %)" for value, name in above
-    )
-    error = math.sqrt(score.value * (1 - score.value) / score.asked) if score.asked else 0.0
-    close = ", within the error of the measurement" if above[0][0] - score.value <= error else ""
-    causes = list(_causes(training))
-    why = f"Likely: {'; '.join(causes)}." if causes else "Look at the views: they may hide what matters here."
-    message = f"Worse than {listed}: {score.name} of this encoder is {100 * score.value:.1f} %{close}. {why}"
+    listed = " and than ".join(_listed(training, score.below()))
+    message = f"Worse than {listed}: {score.name} of this encoder is {100 * score.value:.1f} %. {_why(training)}"
     return Advice(message, _remedy(training) or _longer(training) or _inspect(training), worse=True)
+
+
+def _near(training: Training, score: Score, near: Mapping[str, float]) -> Advice:
+    """Say that the encoder is not distinguishable from baselines, why that is likely, and what may help."""
+    listed = " and from ".join(_listed(training, near))
+    what = f"{score.name} of this encoder, {100 * score.value:.1f} % ± {100 * score.error:.1f}"
+    message = f"{what}, is not distinguishable from {listed} on {score.asked:,} images. {_why(training)}"
+    return Advice(message, _remedy(training) or _longer(training) or _inspect(training))
+
+
+def _listed(training: Training, baselines: Mapping[str, float]) -> Iterator[str]:
+    for name, value in sorted(baselines.items(), key=lambda item: -item[1]):
+        yield f"{baseline_name(name, started=training.started)} ({100 * value:.1f} %)"
+
+
+def _why(training: Training) -> str:
+    causes = list(_causes(training))
+    return f"Likely: {'; '.join(causes)}." if causes else "Look at the views: they may hide what matters here."
 
 
 def _causes(training: Training) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ssl_cli import runs, status
+from ssl_cli import records, runs, status
 from ssl_cli.cli import main
 from ssl_cli.registry import TRANSFERS
 from ssl_cli.runs import Run, find_runs, read_run
@@ -59,6 +59,14 @@ def test_the_result_of_every_kind_of_run_is_read(name: str, tmp_path: Path) -> N
     assert found is not None
     assert [found.knn, found.linear, found.classifier].count(0.625) == 1
     assert (found.classifier == 0.625) == (name in TRANSFERS)
+
+
+def test_top5_of_five_classes_is_left_out_of_what_was_written_before(tmp_path: Path) -> None:
+    for classes, expected in ((5, None), (6, 1.0)):
+        file = tmp_path / f"{classes}.json"
+        of_each = {str(number): {"images": 1, "top1": 1} for number in range(classes)}
+        file.write_text(json.dumps({"result": {"top1": 0.5, "top5": 1.0, "per_class": of_each}}))
+        assert records.result_in(file).get("top5") == expected
 
 
 def test_without_an_evaluation_the_accuracy_at_the_end_of_training_counts(tmp_path: Path) -> None:

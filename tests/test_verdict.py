@@ -50,7 +50,7 @@ def test_a_good_run_needs_no_advice() -> None:
          "sslcli pretrain --set 'augment.crop.scale=[0.08, 1]'"),
         (trained((0.01, 0.01, 0.01)), knn(0.3, 0.4), "Likely: the task was too hard", "--epochs 60"),
         (trained(), knn(0.3, 0.4), "Look at the views", "--epochs 60"),
-        (trained(), knn(0.39, 0.4, asked=100), "is 39.0 %, within the error of the measurement.", "--epochs 60"),
+        (trained(), knn(0.3, 0.4, asked=100), "is 30.0 %. Look", "--epochs 60"),
     ],
 )  # fmt: skip
 def test_below_a_baseline_is_said_first_with_the_likely_cause(
@@ -61,6 +61,21 @@ def test_below_a_baseline_is_said_first_with_the_likely_cause(
     assert found.message.startswith("Worse than ")
     assert words in found.message
     assert command in found.commands[0]
+
+
+@pytest.mark.parametrize("other", [0.35, 0.39, 0.43])
+def test_within_the_error_it_is_not_distinguishable_in_both_directions(other: float) -> None:
+    found = advise(trained(), knn(0.39, 0.2, other, asked=100))
+    assert not found.worse
+    said = f"kNN top-1 of this encoder, 39.0 % ± 4.9, is not distinguishable from raw pixels ({100 * other:.1f} %)"
+    assert found.message.startswith(f"{said} on 100 images.")
+    assert "--epochs 60" in found.commands[0]
+
+
+def test_only_baselines_beyond_the_error_are_named_as_better() -> None:
+    found = advise(trained(), knn(0.39, 0.4, 0.5, asked=100))
+    assert found.worse
+    assert "untrained" not in found.message
 
 
 def test_few_steps_are_a_cause_and_lead_to_more_of_them() -> None:

@@ -186,8 +186,7 @@ def _result(
     """Return what the result of any protocol holds; `train` are rows `(N,F)` that the classifier saw."""
     names, classes = data.queries.classes, len(data.bank.classes)
     return {
-        "top1": tally.top1,
-        "top5": tally.top5,
+        **tally.accuracies(),
         "train": len(train),
         "test": test,
         "parameters": sum(p.numel() for p in objective.backbone.parameters()) + classes * (train.shape[1] + 1),

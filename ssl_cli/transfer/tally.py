@@ -67,6 +67,10 @@ class Tally:
         """Return the share of images whose label is among the five best."""
         return float(self._hits[1].sum() / self._count.sum())
 
+    def accuracies(self) -> dict[str, float | None]:
+        """Return `top1` and `top5`, None where five classes or fewer make it 1 whatever the answers."""
+        return {"top1": self.top1, "top5": self.top5 if len(self._count) > max(BEST) else None}
+
     def per_class(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
         """Return number and accuracy of the images of each class that has any, by its name."""
         found = zip(names, self._count.tolist(), self._hits[0].tolist(), strict=True)

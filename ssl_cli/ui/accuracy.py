@@ -27,14 +27,19 @@ def with_error(top1: float, images: int) -> str:
     return f"top-1 {percent(top1)}{error}"
 
 
+def accuracies(result: Mapping[str, Any], images: int) -> str:
+    """Format top-1 with its standard error on so many images, and top-5 where it says more."""
+    top5 = f", top-5 {percent(result['top5'])}" if result.get("top5") is not None else ""
+    return with_error(result["top1"], images) + top5
+
+
 def lines(name: str, result: Mapping[str, Any]) -> Iterator[Line]:
     """Yield the summary of `knn` or `linear`."""
     label = "kNN" if name == "knn" else name
     advice = as_advice(given) if (given := result.get("advice")) else Advice()
     if advice.worse:
         yield "verdict", safe(advice.message)
-    top5 = f", top-5 {percent(result['top5'])}" if result.get("top5") is not None else ""
-    yield label, with_error(result["top1"], result.get("queries") or result.get("test") or 0) + top5
+    yield label, accuracies(result, result.get("queries") or result.get("test") or 0)
     for baseline, top1 in result.get("baselines", {}).items():
         yield "", f"top-1 {percent(top1)} by {safe(baseline_name(baseline, started=bool(result.get('started'))))}"
     yield from _knn_settings(result) if name == "knn" else _linear_settings(result)
@@ -129,10 +134,11 @@ def _knn_settings(result: Mapping[str, Any]) -> Iterator[Line]:
     yield "", f"k {result['k']}, temperature {result['temperature']:g}, on {result['feature']}, {of}"
     scores = result.get("scores", [])
     if len(scores) > 1:
-        yield "all", f"{'k':>4} {'T':>6} {'top-1':>8} {'top-5':>8}"
+        fifth = f" {'top-5':>8}" if scores[0].get("top5") is not None else ""
+        yield "all", f"{'k':>4} {'T':>6} {'top-1':>8}{fifth}"
     for found in scores if len(scores) > 1 else ():
-        row = f"{found['k']:>4} {found['temperature']:>6g} {percent(found['top1']):>8} {percent(found['top5']):>8}"
-        yield "", row
+        fifth = f" {percent(found['top5']):>8}" if found.get("top5") is not None else ""
+        yield "", f"{found['k']:>4} {found['temperature']:>6g} {percent(found['top1']):>8}{fifth}"
     if result.get("protocol"):
         yield "protocol", f"{safe(result['protocol'])}: {safe(result['protocol_source'])}"
 

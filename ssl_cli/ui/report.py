@@ -230,10 +230,12 @@ def _advice(screen: Screen) -> Advice:
 
 def _classified(result: Mapping[str, Any]) -> Iterator[Line]:
     """Word a classifier's accuracy on the test images, and the classes where it is lowest."""
-    yield "accuracy", f"{accuracy.with_error(result['top1'], result['test'])}, top-5 {percent(result['top5'])}"
-    labels = f"{result['labelled']:,} labelled" if result["labelled"] else "no labelled"
+    yield "accuracy", accuracy.accuracies(result, result["test"])
     share = f" ({safe(result['labels'])})" if result["labels"] else ""
-    yield "images", f"{result['test']:,} for testing; trained on {result['train']:,} with {labels} ones{share}"
+    labels = f"{result['labelled']:,} labels{share}" if result["labelled"] else "no labels"
+    if result["labelled"] == result["train"]:
+        labels = f"a label each{share}"
+    yield "images", f"{result['test']:,} for testing; trained on {result['train']:,} with {labels}"
     yield from accuracy.lowest(result["per_class"])
     if result.get("note"):
         yield "note", safe(result["note"])

@@ -27,6 +27,13 @@ def plain(scores: list[list[float]], labels: list[int]) -> tuple[list[list[float
     return matrix, right
 
 
+@pytest.mark.parametrize("classes", [5, 6])
+def test_top5_of_five_classes_is_left_out(classes: int) -> None:
+    tally = Tally(classes)
+    tally.add(torch.eye(classes), torch.arange(classes))
+    assert tally.accuracies() == {"top1": 1, "top5": None if classes == 5 else 1}
+
+
 @pytest.mark.parametrize("part", [50, 7, 1])
 def test_equals_plain_loops_in_parts_of_any_size(part: int) -> None:
     scores, labels = answers(part)

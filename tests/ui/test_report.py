@@ -199,6 +199,15 @@ def test_a_loss_that_stayed_near_chance_is_called_so_where_no_labels_tell_more()
     assert "still near chance" not in written(last)
 
 
+@pytest.mark.parametrize(("labelled", "words"), [(16, "a label each (10%)"), (4, "4 labels (10%)"), (0, "no labels")])
+def test_a_classifier_says_what_it_was_trained_on(labelled: int, words: str) -> None:
+    result = {"top1": 0.5, "top5": None, "test": 40, "train": 16, "labelled": labelled, "per_class": {}}
+    result["labels"] = "10%" if labelled else None
+    lines = written([*training()[:2], Evaluated(name="finetune", result=result)], "finetune").splitlines()
+    assert f"images    40 for testing; trained on 16 with {words}" in lines
+    assert "accuracy  top-1 50.0 % ± 7.9" in lines
+
+
 def test_of_a_resumed_run_it_is_said_what_all_of_it_took_and_what_is_since() -> None:
     plan, started, *rest, end = training()
     assert isinstance(started, Started)

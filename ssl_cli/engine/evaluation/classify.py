@@ -68,8 +68,7 @@ def accuracy_of(objective: Objective, settings: Settings, precision: str, querie
     notes += [f"{len(unknown)} classes are not among those that were learned"] if unknown else []
     notes += [f"{rows.skipped} images could not be read and are left out"] if rows.skipped else []
     return {
-        "top1": tally.top1,
-        "top5": tally.top5,
+        **tally.accuracies(),
         "test": len(rows.label),
         "per_class": {name: of for name, of in tally.per_class(queries.classes).items() if name in classes},
         "note": "; ".join(notes),

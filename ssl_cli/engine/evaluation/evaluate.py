@@ -66,7 +66,7 @@ def knn_of(
     }  # fmt: skip
     found = results.pop(TRAINED)
     first, names = found[0].tally, data.queries.classes
-    table = [{"k": s.k, "temperature": s.temperature, "top1": s.tally.top1, "top5": s.tally.top5} for s in found]
+    table = [{"k": s.k, "temperature": s.temperature, **s.tally.accuracies()} for s in found]
     notes = [k_note(k, min(k, len(bank.label)), bank.label) for k in ks] or [k_note(None, found[0].k, bank.label)]
     confused = {"per_class": first.per_class(names), "confusion": {"classes": list(names), "counts": first.counts()}}
     return {
