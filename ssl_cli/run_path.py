@@ -148,5 +148,6 @@ def require_run(run: str) -> None:
         if any((path / "checkpoints").glob("*.pt")):
             return
         inside = sorted(path.glob("*/checkpoints/*.pt"), key=lambda file: file.stat().st_mtime)
-        hint = f"Did you mean '{inside[-1].parents[1]}'?" if inside else "Give a run folder that pretrain wrote."
-        raise CheckpointError(f"There is no whole checkpoint in {run}.", hint)
+        hint = f"Did you mean '{inside[-1].parents[1]}'?" if inside else "Give a run folder; sslcli runs lists them."
+        is_run = status.read(path) or any((path / "checkpoints").glob("*"))
+        raise CheckpointError(f"There is no whole checkpoint in {run}." if is_run else f"{run} is no run.", hint)

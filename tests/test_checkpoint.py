@@ -145,7 +145,7 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, kind: str, m
 def test_find_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no run or checkpoint"):
         checkpoint.locate(str(tmp_path / "nowhere"))[0]
-    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="is no run"):
         checkpoint.locate(str(tmp_path))[0]
 
 

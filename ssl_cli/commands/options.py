@@ -186,7 +186,7 @@ BatchSize = Annotated[
 ]
 Epochs = Annotated[
     float | None,
-    typer.Option(metavar="N", help="Passes over the images (default: --time)", rich_help_panel=TRAINING),
+    typer.Option(metavar="N", help="Passes over the images (default: by --time)", rich_help_panel=TRAINING),
 ]
 Lr = Annotated[
     float | None,

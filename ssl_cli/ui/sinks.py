@@ -42,7 +42,7 @@ LABEL = 11
 PROSE = {"verdict", "advice", "note", "warning", "problem", "protocol", "task", "meaning"}
 """Labels of lines that may wrap between words."""
 SKIPS_SHOWN = 20
-LONGEST_LINE = 160
+LONGEST_LINE = 176
 
 
 class Sink(Protocol):
@@ -214,7 +214,8 @@ def _step_line(screen: Screen, event: Stepped) -> str:
     chance = f" (chance {event.chance:.2f})" if event.chance is not None else ""
     left = screen.seconds_left(event.time)
     numbers = dict(event.numbers)
-    top1, spread = numbers.pop("top1", None), numbers.pop("spread", None)
+    shares = [f"{view.NUMBERS[key][0]} {100 * numbers[key]:.0f} %" for key in view.SHARES if key in numbers]
+    spread = numbers.pop("spread", None)
     words = [
         f"step {event.step}/{screen.steps}",
         f"loss {event.loss:.4f}{chance}",
@@ -225,13 +226,13 @@ def _step_line(screen: Screen, event: Stepped) -> str:
         f"data {100 * event.data_wait:.0f} %" + (f" ({event.bottleneck})" if event.bottleneck else ""),
         f"views {100 * event.slow_views:.0f} %" if event.slow_views else "",
         format_bytes(event.memory),
-        f"top-1 {100 * top1:.0f} %" if top1 is not None else "",
+        *shares,
         f"spread {spread:.2f}" if spread is not None else "",
         f"{format_seconds(left)} left" if left is not None else "",
     ]
     line = "  ".join(word for word in words if word)
     for name, value in numbers.items():
-        if name not in view.NUMBERS and len(longer := f"{line}  {safe(name)} {value:.3g}") <= LONGEST_LINE:
+        if name not in view.NUMBERS and len(longer := f"{line}  {view.plain_name(name)} {value:.3g}") <= LONGEST_LINE:
             line = longer
     return line
 

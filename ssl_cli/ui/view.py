@@ -31,12 +31,16 @@ Fact = tuple[str, Text]
 """A name and its value."""
 NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
     "top1": ("contrastive top-1", percent),
+    "train_top1": ("training top-1", percent),
+    "teacher_agreement": ("teacher agreement", percent),
     "spread": ("spread", "{:.3f}".format),
     "alignment": ("alignment", "{:.3f}".format),
     "uniformity": ("uniformity", "{:.3f}".format),
     "effective_rank": ("effective rank", "{:.1f}".format),
 }
-"""Numbers that the engine logs of z: label, and format."""
+"""Numbers that the engine logs of z, or of logits: label, and format."""
+SHARES = ("top1", "train_top1", "teacher_agreement")
+"""Those of them that are shares of right answers, which a log line has, too."""
 
 
 def plan(choices: Sequence[Choice], width: int) -> RenderableType:
@@ -221,6 +225,11 @@ def _facts(screen: Screen, latest: Stepped, inner: int) -> Table:
     return table
 
 
+def plain_name(key: str) -> str:
+    """Return the name of a number of the user's own method, as it is shown."""
+    return safe(key).replace("_", " ")
+
+
 def _halves(facts: list[Fact]) -> tuple[list[Fact], list[Fact]]:
     middle = (len(facts) + 1) // 2
     return facts[:middle], facts[middle:]
@@ -248,4 +257,4 @@ def _health(screen: Screen, latest: Stepped) -> Iterator[Fact]:
             yield name, Text(written(latest.numbers[key]), red)
     for key, value in latest.numbers.items():
         if key not in NUMBERS:
-            yield safe(key).replace("_", " "), Text(f"{value:.3g}")
+            yield plain_name(key), Text(f"{value:.3g}")

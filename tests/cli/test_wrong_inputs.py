@@ -127,7 +127,8 @@ TABLE = [
     # evaluation
     Wrong("knn-eval none", 4, "no run or checkpoint at none", "pretrain --out"),
     Wrong("knn-eval runs/frist", 4, "no run or checkpoint at runs/frist", "'runs/first'"),
-    Wrong("knn-eval runs", 4, "no whole checkpoint in runs", "'runs/first'"),
+    Wrong("knn-eval runs", 4, "runs is no run", "'runs/first'"),
+    Wrong("knn-eval photos", 4, "photos is no run", "sslcli runs lists them"),
     Wrong("linear-eval text.txt", 4, "not a checkpoint", "pretrain wrote"),
     Wrong("knn-eval runs/first -k 0", 2, "'-k'", "sslcli knn-eval --help"),
     Wrong("knn-eval runs/first --temperature inf", 2, "not a finite number", "sslcli knn-eval --help"),

@@ -69,7 +69,7 @@ def test_plain_lines_tell_the_run() -> None:
     for words in (
         "method       simclr                recipe shapes\n", "run: runs/first, 448 steps",
         "step 4/448  loss 5.8039 (chance 6.24)  lr 0.003  grad 1.23  812 images/s  2.00 s/step  data 2 %  1.2 GB  "
-        "top-1 61 %  spread 0.93  14 min 48 s left\n",
+        "contrastive top-1 61 %  spread 0.93  14 min 48 s left\n",
         "online kNN: step 4  top-1 17.0 % (at step 4)  k 20, 512 queries in a bank of 2,048, training images\n",
         "online kNN: step 64  top-1 43.0 % (at step 4 17.0 %)", "skipped: runs/first/bad.jpg",
         "warning: The queue is capped. Pass", "saved: runs/first/checkpoints/step_00000448.pt, 5.9 MB",
@@ -86,8 +86,8 @@ def test_step_lines_stay_short() -> None:
     text = plain([Started(out="x", steps=99999, time=START), step])
     line = text.splitlines()[1]
     assert len(line) <= LONGEST_LINE
-    assert "bank_drift" not in line
-    assert "bank_drift 0.0123" in plain([stepped(8, numbers=mine)])
+    assert "bank drift" not in line
+    assert "bank drift 0.0123" in plain([stepped(8, numbers=mine)])
     assert "xxx" not in text
 
 
