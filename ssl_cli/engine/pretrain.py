@@ -147,7 +147,7 @@ def _events(
         save_unsaved(trainer)
         raise
     if finished is not None:
-        settings = trainer.calibrated_settings
+        settings = trainer.resolved.as_calibrated(trainer.settings)
         if settings.run.evaluate:
             request.raise_if_signalled()
             trained, precision, source = trainer.objective, trainer.resolved.precision, trainer.loader.source

@@ -170,11 +170,6 @@ class Trainer:
         split = self.rows(0).across_ranks
         set_compile(objective, allowed(resolved.compile, world_size=distributed.world_size(), split_groups=split))
 
-    @property
-    def calibrated_settings(self) -> Settings:
-        """Return the settings with the number of epochs as it was corrected by the time of the first steps."""
-        return self.settings.model_copy(update={"schedule": self.schedule.schedule})
-
     def rows(self, step: int) -> StepRows:
         """Return which rows of a step this rank runs."""
         views, run, group = self.objective.gradient_views, self.settings.run, self.settings.model.bn_group
@@ -270,7 +265,8 @@ class Trainer:
         """
         assert self.folder is not None
         per_epoch = self.loader.steps_per_epoch
-        state = capture_state(self.calibrated_settings, self.resolved, self.objective, self.optimiser, step, per_epoch)
+        settings = self.settings.model_copy(update={"schedule": self.schedule.schedule})
+        state = capture_state(settings, self.resolved, self.objective, self.optimiser, step, per_epoch)
         state["non_finite"] = self._masks
         for name in non_finite(state["objective"], state["optimiser"], known=self._masks):
             raise DivergedError(f"'{name}' is no longer finite at step {step}; it was not saved.", LOWER_RATE)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import reduce
+from typing import Any
 
 import pytest
 
@@ -201,8 +202,8 @@ def test_a_loss_that_stayed_near_chance_is_called_so_where_no_labels_tell_more()
 
 @pytest.mark.parametrize(("labelled", "words"), [(16, "a label each (10%)"), (4, "4 labels (10%)"), (0, "no labels")])
 def test_a_classifier_says_what_it_was_trained_on(labelled: int, words: str) -> None:
-    result = {"top1": 0.5, "top5": None, "test": 40, "train": 16, "labelled": labelled, "per_class": {}}
-    result["labels"] = "10%" if labelled else None
+    labels: dict[str, Any] = {"labelled": labelled, "labels": "10%" if labelled else None}
+    result = {"top1": 0.5, "top5": None, "test": 40, "train": 16, "per_class": {}, **labels}
     lines = written([*training()[:2], Evaluated(name="finetune", result=result)], "finetune").splitlines()
     assert f"images    40 for testing; trained on 16 with {words}" in lines
     assert "accuracy  top-1 50.0 % ± 7.9" in lines
