@@ -137,7 +137,7 @@ def test_the_second_order_loses_them_too() -> None:
 
 
 def test_as_many_means_as_deviations() -> None:
-    with pytest.raises(ValueError, match="one number a channel"):
+    with pytest.raises(ValueError, match="one per channel"):
         NormalizeSettings(mean=(0.5,))
 
 

@@ -166,7 +166,7 @@ def make_logging(method: str) -> Trainer:
     from unittest.mock import MagicMock
 
     trainer = make_trainer(method)
-    trainer.folder = MagicMock()
+    trainer.folder = MagicMock(path=Path("nowhere"))
     trainer.save = lambda step: Saved(step=step, path="nowhere")  # type: ignore[method-assign]
     return trainer
 
