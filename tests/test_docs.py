@@ -39,7 +39,7 @@ SMALL = {
 }
 
 
-LONG = ("sslcli pipeline", "--input uint8-nhwc", "--classifier")
+LONG = ("sslcli pipeline", "--input uint8-nhwc", "--classifier", "--epochs 20")
 """Parts of the commands that take longest; each has tests of its own."""
 
 

@@ -174,6 +174,7 @@ def test_what_is_left_is_run_as_it_would_have_been(
     assert results(document) == results(whole[1])
 
 
+@pytest.mark.slow
 def test_a_stage_on_labels_has_the_epochs_that_its_time_allows_and_says_so(
     whole: tuple[Path, dict[str, Any], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

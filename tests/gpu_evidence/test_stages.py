@@ -135,7 +135,8 @@ def test_every_stage_s_settings_are_settings(tiny: bool, tmp_path: Path) -> None
         assert batches == [512, 4096, 4096, 256]
 
 
-@pytest.mark.parametrize("name", ["simclr-4096-cached", pytest.param("moco-v2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["simclr-4096-cached", "moco-v2"])
 def test_a_whole_run_is_rehearsed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,12 +40,12 @@ def check(start: int, stop: int) -> int:
     return sum(outcome["read"] for outcome in lines[1::2])
 
 
-def test_a_hundred_mutated_images() -> None:
-    assert 0 < check(0, 100) < 100
+def test_forty_mutated_images() -> None:
+    assert 0 < check(0, 40) < 40
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", range(100, 3100, 200))
+@pytest.mark.parametrize("start", range(40, 3040, 200))
 def test_three_thousand_mutated_images(start: int) -> None:
     check(start, start + 200)
 

@@ -230,7 +230,8 @@ def test_without_selective_kernels_the_shortcut_skips_pixels(block: type[BasicBl
     torch.testing.assert_close(shortcut(x), wanted, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("rows", [3, pytest.param(13, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [3, 13])
 def test_a_narrow_network_trains_on_an_odd_number_of_rows(rows: int) -> None:
     program = (  # on its own: torch 2.15's strided 1x1 convolution would end this process here
         "import torch; from ssl_cli.nn.resnet import resnet18; "
