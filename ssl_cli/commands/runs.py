@@ -122,9 +122,10 @@ def _print(root: Path, found: "list[Run]") -> None:
     from rich import box
     from rich.table import Table
 
+    from ssl_cli.ui.comparison import knn
     from ssl_cli.ui.text import safe
 
-    rows = [_cells(root, run, with_k=len({run.knn_k for run in found if run.knn is not None}) > 1) for run in found]
+    rows = [_cells(root, run, of_knn) for run, of_knn in zip(found, knn(found), strict=True)]
     columns = {name: [cells[name] for cells in rows] for name in rows[0]}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     filled = [name for name, cells in columns.items() if any(cells)]
@@ -150,11 +151,10 @@ def _write(table: "Table") -> None:
     write_result("\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n") + "\n")
 
 
-def _cells(root: Path, run: "Run", *, with_k: bool) -> dict[str, str]:
-    """Word a run, its k where those of a table differ."""
+def _cells(root: Path, run: "Run", of_knn: str) -> dict[str, str]:
+    """Word a run, whose kNN is worded already."""
     from ssl_cli.config.units import format_bytes, format_epochs, format_seconds
     from ssl_cli.runs import age
-    from ssl_cli.ui.comparison import knn
     from ssl_cli.ui.text import percent
 
     path = Path(run.path)
@@ -167,7 +167,7 @@ def _cells(root: Path, run: "Run", *, with_k: bool) -> dict[str, str]:
         "epoch": format_epochs(round(run.epoch, 1)) if run.epoch is not None else "",
         "batch": f"{run.batch:,}" if run.batch is not None else "",
         "loss": f"{run.loss:.3f}" if run.loss is not None else "",
-        "kNN": knn(run, with_k=with_k) if run.knn is not None else "",
+        "kNN": of_knn,
         "linear": percent(run.linear) if run.linear is not None else "",
         "classifier": percent(run.classifier) if run.classifier is not None else "",
         "size": format_bytes(run.bytes),

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdap
 
 from ssl_cli.config.tree import Fitted, Settings
 from ssl_cli.planning.divide import Mode
-from ssl_cli.planning.timing import RunSchedule, Timing
+from ssl_cli.planning.timing import RunSchedule, Timing, whole_steps
 
 EARLIER: Mapping[str, Any] = {
     "memory_format": "channels_last", "kept_graphs": 0, "checkpointing": False, "compile": "off", "gpu_cache_bytes": 0,
@@ -63,7 +63,7 @@ class Resolved:
 
     def steps(self, settings: Settings) -> int:
         """Return the steps of the whole run, as it was calibrated."""
-        return self.as_calibrated(settings).schedule.steps(max(self.images // settings.run.batch, 1))
+        return whole_steps(settings, self.images, self.calibrated)
 
     def as_dict(self) -> dict[str, Any]:
         """Return primitives, for `plan.json` and the checkpoint."""

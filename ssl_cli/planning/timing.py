@@ -13,7 +13,7 @@ from ssl_cli.config.section import whole
 from ssl_cli.config.tree import ScheduleSettings, Settings
 from ssl_cli.config.units import format_epochs, format_seconds, format_time
 from ssl_cli.events import Calibrated
-from ssl_cli.optim.schedule import view_size, warmup_steps
+from ssl_cli.optim.schedule import mean_area, view_size, warmup_steps
 from ssl_cli.planning.size import FEWEST_STEPS, MOST_EPOCHS, fitted
 
 Duration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -27,6 +27,8 @@ MORE_STEPS = 100
 CALIBRATE_AFTER, CALIBRATE_PART = 30, 0.1
 """Steps, and share of the steps, that are measured before their number is corrected: the greater of both. The share is
 that of the warm-up. After 30 of 400 steps alone a run ended 15 % late: a processor is faster in its first seconds."""
+AREAS = 1000
+"""Steps of a schedule whose views' areas give their mean to a thousandth."""
 PARTS = 200
 """Parts of a run whose time is looked up, to say how much of it is left."""
 NOISE = 0.03
@@ -84,13 +86,15 @@ def relative_costs(growing: tuple[float, float] | None, size: int, smallest: flo
     It is linear in the area, between 1 and that of the `smallest` views, which was measured. Where views do not grow,
     there are no sides and the mean is 1.
     """
-    steps = range(1000)  # a thousand of them give the mean to a thousandth
-    sides = [view_size(growing, size, len(steps), step) for step in steps]
-    least = sides[0]
+    sides = {view_size(growing, size, AREAS, step) for step in range(AREAS)}
+    least = min(sides)
     if least == size:
         return {}, 1.0
-    cost = {side: smallest + (1 - smallest) * (side**2 - least**2) / (size**2 - least**2) for side in {*sides}}
-    return cost, sum(cost[side] for side in sides) / len(sides)
+
+    def cost(area: float) -> float:
+        return smallest + (1 - smallest) * (area - least**2) / (size**2 - least**2)
+
+    return {side: cost(side**2) for side in sides}, cost(mean_area(growing, size, AREAS) * size**2)
 
 
 def timed(settings: Settings, timing: Timing | None, steps_per_epoch: int) -> Settings:
@@ -227,10 +231,8 @@ class RunSchedule:
             return None
         count, before = step - self._from, self.steps
         measured = (self.clock() - self._since) / count
-        at, per_epoch, by_side = self.timing.seconds, self.steps_per_epoch, self.timing.by_side
-        grown = sum(by_side.get(self.view_size(number), 0.0) for number in range(self._from, step))
-        expected = (at(step, per_epoch) - at(self._from, per_epoch) + grown) / count
-        steps = max(self.timing.steps(per_epoch, slower=max(measured / expected, 1e-9)), -(-4 * step // 3))
+        expected = sum(map(self._time, range(self._from, step))) / count
+        steps = max(self.timing.steps(self.steps_per_epoch, slower=max(measured / expected, 1e-9)), -(-4 * step // 3))
         if abs(steps / before - 1) > NOISE:
             self._change(steps)
         self.calibrated = step, self.schedule.epochs
@@ -254,6 +256,7 @@ class RunSchedule:
         return list(itertools.accumulate(map(self._time, middles), initial=0.0))
 
     def _time(self, number: int) -> float:
+        """Return the seconds that the plan expects of a step; without times the area of its views."""
         side = self.view_size(number)
         if self.timing is None:
             return side**2

@@ -49,7 +49,6 @@ def table(found: "Comparison", names: Sequence[str], curves: Mapping[str, Sequen
     for key, values in found.changed.items():
         made.add_row(safe(key), *(_cell(value) for value in values))
     made.add_section()
-    several = len({one.run.knn_k for one in found.runs if one.run.knn is not None}) > 1
     for name, (label, words) in ROWS.items():
         values = [one.value(name) for one in found.runs]
         known = [value for value in values if value is not None]
@@ -58,7 +57,7 @@ def table(found: "Comparison", names: Sequence[str], curves: Mapping[str, Sequen
             style = ["bold" if value is not None and value == best else "" for value in values]
             text = [words(value) if value is not None else "" for value in values]
             if name == "knn":
-                text = [knn(one.run, with_k=several) for one in found.runs]
+                text = knn([one.run for one in found.runs])
             cells = [Text(said, how) if said else _cell(None) for said, how in zip(text, style, strict=True)]
             made.add_row(label, *cells)
     made.add_section()
@@ -68,10 +67,11 @@ def table(found: "Comparison", names: Sequence[str], curves: Mapping[str, Sequen
     return made
 
 
-def knn(run: "Run", *, with_k: bool) -> str:
-    """Word the kNN of a run, with its k where runs differ in it."""
-    k = f" (k {run.knn_k})" if with_k and run.knn_k is not None else ""
-    return "" if run.knn is None else percent(run.knn) + k
+def knn(runs: Sequence["Run"]) -> list[str]:
+    """Word the kNN of runs, with k where they differ in it; empty where there is none."""
+    with_k = len({run.knn_k for run in runs if run.knn is not None}) > 1
+    ks = [f" (k {run.knn_k})" if with_k and run.knn_k is not None else "" for run in runs]
+    return ["" if run.knn is None else percent(run.knn) + k for run, k in zip(runs, ks, strict=True)]
 
 
 def _cell(value: Any) -> Text:

@@ -18,9 +18,6 @@ CHUNK = 4096
 """Rows read back at a time."""
 
 
-CONTINUES = "; the same command continues where it stopped."
-
-
 class PartialVectors:
     """Append rows of images to `.NAME.partial` in an output file's folder; `.NAME.partial.json` says what it holds.
 
@@ -162,5 +159,6 @@ class PartialVectors:
     def _fault(self, error: OSError) -> ResourceError:
         full = error.errno in DISK_FULL
         what = "there is no room left for it" if full else str(error.strerror)
-        hint = ("Free some space" if full else "Mend that, or choose another -o") + CONTINUES
+        first = "Free some space" if full else "Mend that, or choose another -o"
+        hint = f"{first}; the same command continues where it stopped."
         return ResourceError(f"Cannot write {shown(str(self.path))}: {what}.", hint)

@@ -18,7 +18,7 @@ from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import mean_area
 from ssl_cli.planning.network import FORWARD_BACKWARD, network_cost
 from ssl_cli.planning.size import LIBRARY_SIZE, Machine, Work, choose, fitted, given_in, warn_of_few
-from ssl_cli.planning.timing import seconds_for
+from ssl_cli.planning.timing import AREAS, seconds_for
 from ssl_cli.world import world
 
 SMALL, LARGE = ("resnet18", 0.25, 32), ("resnet18", 1.0, 64)
@@ -71,7 +71,7 @@ def work_of(settings: Settings, images: int, source: Source | None, objective: O
     side = None if source is None else median_side(source, settings.data.channels)
     if side is None:
         side = known_side(settings.data.source) or LIBRARY_SIZE
-    group, area = settings.model.bn_group, mean_area(settings.schedule.resolution, settings.data.size, 1000)
+    group, area = settings.model.bn_group, mean_area(settings.schedule.resolution, settings.data.size, AREAS)
     return Work(
         images, side, given_in(settings), batch=settings.run.batch, stem=settings.model.stem,
         passes=(FORWARD_BACKWARD * objective.gradient_views + objective.key_views) * area,
