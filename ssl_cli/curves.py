@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ssl_cli import disk, records
+from ssl_cli.lettering import drawable, font
 from ssl_cli.names import shown
 
 FILE = "curves.png"
@@ -106,7 +107,7 @@ def draw(runs: Mapping[str, Mapping[str, Curve]]) -> bytes:
     for place, name in enumerate(runs):
         y = SCALE * (LINE // 2 + place * LINE)
         pen.line((SCALE * 16, y + SCALE * 7, SCALE * 40, y + SCALE * 7), COLOURS[place % len(COLOURS)], 3 * SCALE)
-        _write(pen, (48, LINE // 2 + place * LINE), shown(name, 100), LARGE)
+        _write(pen, (48, LINE // 2 + place * LINE), shown(drawable(name), 100), LARGE)
     epochs = _span((x for curves in runs.values() for name in panels for x, _ in curves.get(name, ())), whole=True)
     for place, name in enumerate(panels):
         left, top = (place % COLUMNS) * PANEL[0], head + (place // COLUMNS) * PANEL[1]
@@ -176,5 +177,4 @@ def _write(
     pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int,
     ink: tuple[int, int, int] = INK, anchor: str = "lt",
 ) -> None:  # fmt: skip
-    font = ImageFont.load_default(SCALE * size)
-    pen.text((SCALE * at[0], SCALE * at[1]), text, fill=ink, font=font, anchor=anchor)
+    pen.text((SCALE * at[0], SCALE * at[1]), text, fill=ink, font=font(SCALE * size), anchor=anchor)

@@ -18,7 +18,7 @@ LINES = {"engine/train.py": 280, "engine": 4000, "bench": 500}
 
 WORDS = {"config", "disk", "recipes", "registry", "error_file", "events", "errors", "logs", "names", "signals", "world"}
 WORDS |= {"packages", "records", "verdict"}
-SHARED = {"cgroups", "distributed", "draws", "lock", "memory", "spinning", "status", "tensor_file"}
+SHARED = {"cgroups", "distributed", "draws", "lock", "lettering", "memory", "spinning", "status", "tensor_file"}
 """Single modules that the other parts may use."""
 PARTS = SHARED | {"watchdog", "nn", "losses", "augment", "optim", "data", "formats"}
 CONTRACT = {"objective", "own_loop"}  # what a batch and a method are: parts are handed batches, so it lies below them

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ssl_cli import lettering
 from ssl_cli.events import Pictured, Tile
 
 TILE = 128
@@ -21,8 +22,6 @@ SMALL, LARGE = 12, 14
 PAPER, INK, FAINT = (255, 255, 255), (0, 0, 0), (110, 110, 110)
 MOST_PIXELS = 89_000_000
 """Largest picture that Pillow and other viewers open without a warning."""
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def tile_side(size: int) -> int:
@@ -45,7 +44,7 @@ def contact_sheet(head: str, rows: Sequence[Pictured], side: int) -> Tensor:
 
     Tiles are enlarged by a whole factor or shrunk to fit, and centred.
     """
-    small, large = (ImageFont.load_default(size) for size in (SMALL, LARGE))
+    small, large = lettering.font(SMALL), lettering.font(LARGE)
     width = MARGIN + max(len(row.tiles) for row in rows) * (side + MARGIN)
     header = _wrapped(head, large, width - 2 * MARGIN)
     captions = [[_wrapped(tile.caption, small, side) for tile in row.tiles] for row in rows]
@@ -55,11 +54,11 @@ def contact_sheet(head: str, rows: Sequence[Pictured], side: int) -> Tensor:
     _write(pen, (MARGIN, MARGIN), header, large, INK)
     y = MARGIN + len(header) * LINE
     for row, lines, height in zip(rows, captions, heights, strict=True):
-        _write(pen, (MARGIN, y + MARGIN), _wrapped(row.name, large, width - 2 * MARGIN)[:1], large, INK)
+        _write(pen, (MARGIN, y + MARGIN), [lettering.shortened(row.name, large, width - 2 * MARGIN)], large, INK)
         top = y + MARGIN + LINE
         for k, (tile, words) in enumerate(zip(row.tiles, lines, strict=True)):
             left = MARGIN + k * (side + MARGIN)
-            _write(pen, (left, top), [tile.title], small, FAINT)
+            _write(pen, (left, top), [lettering.shortened(tile.title, small, side)], small, FAINT)
             picture = _inside(tile, side)
             sheet.paste(picture, (left + (side - picture.width) // 2, top + LINE + (side - picture.height) // 2))
             _write(pen, (left, top + LINE + side + MARGIN // 2), words, small, INK)
@@ -83,20 +82,24 @@ def _inside(tile: Tile, side: int) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _wrapped(text: str, font: Font, width: int) -> list[str]:
-    """Wrap text to `width` pixels; a number stays on the line of the word before it; too long words are cut."""
+def _wrapped(text: str, font: lettering.Font, width: int) -> list[str]:
+    """Wrap text to `width` pixels; a number stays on the line of the word before it; too long words are broken."""
     lines: list[str] = []
-    for word in re.split(r" (?=[^\W\d])", text) if text else ():
+    for word in re.split(r" (?=[^\W\d])", lettering.drawable(text)) if text else ():
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and font.getlength(longer) <= width:
             lines[-1] = longer
         else:
-            while font.getlength(word) > width and len(word) > 1:
-                word = word[:-1]
-            lines.append(word)
+            lines.append("")
+            for c in word:
+                if lines[-1] and font.getlength(lines[-1] + c) > width:
+                    lines.append("")
+                lines[-1] += c
     return lines
 
 
-def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str], font: Font, ink: object) -> None:
+def _write(
+    pen: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str], font: lettering.Font, ink: object
+) -> None:
     for k, line in enumerate(lines):
         pen.text((at[0], at[1] + k * LINE), line, fill=ink, font=font)  # type: ignore[arg-type]

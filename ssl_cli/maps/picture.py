@@ -4,10 +4,11 @@ import io
 import math
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ssl_cli import draws
+from ssl_cli.lettering import font, shortened
 from ssl_cli.maps.colors import Colors
 
 SIDE, EDGE, FINE = 900, 20, 3
@@ -29,7 +30,7 @@ def map_png(positions: Tensor, colors: Colors, title: Sequence[str], seed: int) 
         title: lines above them, the first one larger.
         seed: of the order.
     """
-    large, small = (ImageFont.load_default(size) for size in (LARGE, SMALL))
+    large, small = font(LARGE), font(SMALL)
     top = EDGE + LINE * len(title) + EDGE
     legend = colors.legend if colors.by != "none" else ()
     width = SIDE + 2 * EDGE + (LEGEND if legend else 0)
@@ -37,12 +38,14 @@ def map_png(positions: Tensor, colors: Colors, title: Sequence[str], seed: int) 
     picture = Image.new("RGB", (width, height), "white")
     picture.paste(_points(positions, colors, seed), (EDGE, top))
     pen = ImageDraw.Draw(picture)
-    for number, words in enumerate(title):
-        pen.text((EDGE, EDGE + LINE * number), words, fill=FAINT if number else INK, font=small if number else large)
+    for number, line in enumerate(title):
+        of = small if number else large
+        words = shortened(line, of, width - 2 * EDGE)
+        pen.text((EDGE, EDGE + LINE * number), words, fill=FAINT if number else INK, font=of)
     for number, entry in enumerate(legend):
         left, y = SIDE + 2 * EDGE, top + LINE * number
         pen.rectangle((left, y + 3, left + SWATCH, y + 3 + SWATCH), fill=entry.color)
-        words = _cut(f"{entry.name}  {entry.count:,}", small, LEGEND - SWATCH - EDGE)
+        words = shortened(f"{entry.name}  {entry.count:,}", small, LEGEND - SWATCH - EDGE)
         pen.text((left + SWATCH + 8, y), words, fill=INK, font=small)
     file = io.BytesIO()
     picture.save(file, format="PNG")
@@ -72,11 +75,3 @@ def _points(positions: Tensor, colors: Colors, seed: int) -> Image.Image:
         reach = size * FINE
         pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=colors.legend[lines[k]].color)
     return picture.resize((SIDE, SIDE), Image.Resampling.BOX)
-
-
-def _cut(words: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    if font.getlength(words) <= width:
-        return words
-    while words and font.getlength(f"{words}...") > width:
-        words = words[:-1]
-    return f"{words}..."

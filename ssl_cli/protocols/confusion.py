@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from ssl_cli import lettering
 from ssl_cli.augment.sheet import FAINT, INK, MARGIN, PAPER, SMALL, png
 from ssl_cli.errors import UsageError
 from ssl_cli.names import shown
@@ -22,8 +23,6 @@ LONGEST_NAME = 24
 DARK = (8, 48, 107)
 """Colour of a cell that holds its whole row."""
 HALF = 0.5
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def write_confusion(
@@ -52,10 +51,11 @@ def draw(
     confusion: Mapping[str, Any], per_class: Mapping[str, Mapping[str, float]], top1: float
 ) -> Image.Image:  # fmt: skip
     """Draw the matrix; arguments as of `write_confusion`."""
-    counts, names = np.array(confusion["counts"], dtype=float), [shown(n, LONGEST_NAME) for n in confusion["classes"]]
+    counts = np.array(confusion["counts"], dtype=float)
+    names = [shown(lettering.drawable(name), LONGEST_NAME) for name in confusion["classes"]]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     cell = min(LARGEST_CELL, max(SMALLEST_CELL, SIDE // len(counts)))
-    font = ImageFont.load_default(SMALL)
+    font = lettering.font(SMALL)
     room = 3 * MARGIN + round(max(map(font.getlength, names))) if cell >= NAMED_CELL else 2 * MARGIN
     side, head = cell * len(counts), 3 * MARGIN + 2 * SMALL
     right = round(font.getlength(" 100.0 %")) + MARGIN if cell >= NAMED_CELL else MARGIN
@@ -82,14 +82,14 @@ def draw(
     return sheet
 
 
-def _upright(name: str, font: Font) -> Image.Image:
+def _upright(name: str, font: lettering.Font) -> Image.Image:
     """Draw a name that is read from the bottom to the top."""
     line = Image.new("RGB", (round(font.getlength(name)) + 2, SMALL + 3), PAPER)
     ImageDraw.Draw(line).text((0, 0), name, fill=INK, font=font)
     return line.transpose(Image.Transpose.ROTATE_90)
 
 
-def _number(pen: ImageDraw.ImageDraw, shares: np.ndarray, at: tuple[int, int], cell: int, font: Font) -> None:
+def _number(pen: ImageDraw.ImageDraw, shares: np.ndarray, at: tuple[int, int], cell: int, font: lettering.Font) -> None:
     """Write each share of at least half a percent, in percent, into its cell."""
     for (row, column), share in np.ndenumerate(shares):
         words = f"{100 * share:.0f}"
