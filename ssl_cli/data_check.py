@@ -141,20 +141,21 @@ def _notes(result: dict[str, Any]) -> list[str]:
     classes, groups, images = result["classes"], result["groups"], result["looked_at"]
     if between := sum(of["between_splits"] for of in again):
         found.append(
-            f"{_images(between)} in the test images too, or nearly: an evaluation rates what was learned too well. "
-            "Take them out of one side."
+            f"{_images(between)} both among the training and the test images, or nearly the same: accuracy on these is "
+            "too high. Remove them from one of the two."
         )
     if result["copies"]["images"] >= max(MANY_COPIES * images, 2):
-        found.append("Equal files count as different images, and as negatives of each other: keep one of each.")
+        found.append("Training takes equal files for different images, each a negative of the other: keep one of each.")
     if mixed := sum(of["between_classes"] for of in again):
         found.append(f"{_images(mixed)} in several classes at once: their labels contradict each other.")
     if classes and classes["most"] >= IMBALANCED * classes["least"]:
         times = f"{classes['most'] / classes['least']:,.0f}"
-        found.append(f"The largest class has {times} times the images of the smallest: top-1 says little of that one.")
-    if groups and groups["in_both"]:
         found.append(
-            f"{groups['in_both']:,} of the groups are in the test images too: an evaluation rates them too well."
+            f"The largest class has {times} times the images of the smallest: top-1 says little of the smallest. "
+            "knn-eval lists the accuracy of each class."
         )
+    if groups and groups["in_both"]:
+        found.append(f"{groups['in_both']:,} of the groups are in the test images too: accuracy on these is too high.")
     if result.get("one_colour"):
         found.append(f"{_images(result['one_colour'])} of one colour: there is nothing to learn from them.")
     return found

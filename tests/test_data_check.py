@@ -44,13 +44,13 @@ def test_a_set_is_reported_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found["passed_over"] == ["passed over: 1 .txt"]
     assert found["plan"]["words"].startswith("simclr, recipe shapes: resnet18, width 0.25, views of 32 pixels")  # type: ignore[index]
     assert found["plan"]["warnings"] == ["The batch is larger than the 32 images: pretrain needs --batch 32."]  # type: ignore[index]
-    assert len([note for note in found["notes"] if "test images too" in note]) == 1  # type: ignore[attr-defined]
+    assert len([note for note in found["notes"] if "both among the training and the test images" in note]) == 1  # type: ignore[attr-defined]
     with Image.open(sheet) as picture:
         assert picture.width == 8 + 6 * 136
         assert picture.height > 7 * 150
     assert main(["data", "check", str(folder), "--recipe", "shapes"]) == 0
     text = capsys.readouterr().out
-    assert "copies     3 more than once (equal files), in 3 groups of up to 2; 2 of them between classes" in text
+    assert "copies     3 equal to another file, in 3 groups of up to 2; 2 of these in several classes" in text
     assert f"next       sslcli pretrain {folder}" in text
 
 

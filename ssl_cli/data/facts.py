@@ -38,7 +38,7 @@ class Facts:
         kind: type of the numbers in words.
         span: the smallest and the largest number of other than 8 bits.
         mean: of all pixels and channels, 0 black and 1 white.
-        contrast: their standard deviation.
+        contrast: their standard deviation within channels.
         digest: of the file's bytes: equal files have the same.
         thumb: the small picture, `SIDE` x `SIDE` x 3 bytes.
     """
@@ -142,8 +142,8 @@ class Inspector:
         self.facts[index] = Facts(
             width=stored[0], height=stored[1], size=size,
             format=seen.format or "in memory", mode=seen.mode or _channels(channels),
-            kind=seen.kind, span=seen.span, mean=float(pixels.mean()) / 255, contrast=float(pixels.std()) / 255,
-            digest=digest[:16], thumb=_thumb(pixels),
+            kind=seen.kind, span=seen.span, mean=float(pixels.mean()) / 255,
+            contrast=float(pixels.var(axis=(1, 2)).mean()) ** 0.5 / 255, digest=digest[:16], thumb=_thumb(pixels),
         )  # fmt: skip
 
 

@@ -215,7 +215,8 @@ def _without_queries(bank: Source, queries: Source) -> str:
     each = torch.unique(torch.stack([bank.labels, of]), dim=1)[0].bincount()
     few = int((each[left] == 1).sum())
     why = f", {few} of them with a single {'image' if group is None else 'group'}" if few else ""
-    return f"{len(left)} of its {len(known)} classes have no test image{why}: {names}{more}"
+    have = "has" if len(left) == 1 else "have"
+    return f"{len(left)} of its {len(known)} classes {have} no test image{why}: {names}{more}"
 
 
 def _test_groups(parts: list[Part], settings: DataSettings) -> list[Part]:

@@ -32,12 +32,16 @@ def lines(result: Mapping[str, Any]) -> Iterator[Line]:
     if result["splits"]:
         yield "splits", ", ".join(map(safe, result["splits"]))
     if result["looked_at"] < result["images"]:
-        yield "opened", f"{result['looked_at']:,} of them, in blocks evenly apart; --sample opens more"
+        yield (
+            "opened",
+            f"{result['looked_at']:,} of them, in blocks evenly apart; --sample {result['images']} opens all",
+        )
     if "sizes" in result:
         yield from _files(result)
     yield from _bad(result["bad"])
-    yield from _again("copies", result["copies"], "equal files")
-    yield from _again("alike", result["alike"], f"nearly the same, {result['alike']['compared']:,} compared")
+    yield from _again("copies", result["copies"], "equal files", "equal to another file")
+    of = f"{result['alike']['compared']:,} compared"
+    yield from _again("alike", result["alike"], f"nearly the same images ({of})", f"nearly the same as another ({of})")
     yield "classes", _balance(result["classes"]) if result["classes"] else "no labels"
     if result["groups"]:
         yield "groups", _balance(result["groups"])
@@ -60,8 +64,7 @@ def _bad(bad: Mapping[str, Any]) -> Iterator[Line]:
 
 def _plan(plan: Mapping[str, Any] | None) -> Iterator[Line]:
     if plan is not None:
-        yield "pretrain", safe(plan["words"])
-        yield "", safe(plan["reason"])
+        yield "pretrain", f"{safe(plan['words'])} ({safe(plan['reason'])})"
         yield from (("note", safe(warning)) for warning in plan["warnings"])
 
 
@@ -74,50 +77,55 @@ def _files(result: Mapping[str, Any]) -> Iterator[Line]:
         ends = f"{_sides(sizes['smallest'])} to {_sides(sizes['largest'])}"
         yield "sizes", f"{ends}, median {median}; {sizes['different']:,} different"
         aspect = sizes["aspect"]
-        yield "", f"short side {short['least']} to {short['most']}, up to {aspect['most']:.2f} times as long as short"
-    formats = ", ".join(f"{safe(name)} {count:,}" for name, count in result["formats"].items())
-    yield "files", f"{formats}; {format_bytes(of['median'])} each, {format_bytes(of['total'])} opened"
-    yield "modes", ", ".join(f"{safe(name)} {count:,}" for name, count in result["modes"].items())
+        longest = f"the long side up to {aspect['most']:.2f} times that"
+        yield "", f"short side {short['least']:,} to {short['most']:,} pixels; {longest}"
+    sizes = f"median {format_bytes(of['median'])}, together {format_bytes(of['total'])}"
+    yield "files", f"{_counted(result['formats'])}; {sizes}"
+    yield "modes", _counted(result["modes"])
     yield "numbers", ", ".join(_numbers(kind, found) for kind, found in result["numbers"].items())
     for name in ("range", "depth"):
         if found := result.get(name):
             yield name, f"{found['value']} ({safe(found['reason'])})"
-    for name in ("brightness", "contrast"):
+    for name, what in (("brightness", "mean of the pixels: 0 black, 1 white"), ("contrast", "their deviation")):
         ends = result[name]
-        yield name, f"{ends['least']:.2f} to {ends['most']:.2f}, median {ends['median']:.2f}, of 1"
+        yield name, f"{ends['least']:.2f} to {ends['most']:.2f}, median {ends['median']:.2f} ({what})"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{safe(name)} ({count:,})" for name, count in counts.items())
 
 
 def _numbers(kind: str, found: Mapping[str, Any]) -> str:
     ends = f" from {found['low']:,.6g} to {found['high']:,.6g}" if "low" in found else ""
-    return f"{safe(kind)} {found['images']:,}{ends}"
+    return f"{safe(kind)} ({found['images']:,}){ends}"
 
 
 def _sides(sides: tuple[int, int]) -> str:
     return f"{sides[0]} x {sides[1]}"
 
 
-def _again(label: str, found: Mapping[str, Any], what: str) -> Iterator[Line]:
-    """Word how many images there are more than once, with the first examples."""
+def _again(label: str, found: Mapping[str, Any], what: str, another: str) -> Iterator[Line]:
+    """Word how many images repeat another one, with the first examples."""
     if not found["images"]:
-        yield label, f"none ({what})"
+        yield label, f"no {what}"
         return
-    between = [f"{found[key]:,} of them between {key.removeprefix('between_')}" for key in _BETWEEN if found[key]]
-    words = f"{found['images']:,} more than once ({what}), in {found['groups']:,} groups of up to {found['largest']:,}"
-    yield label, "; ".join([words, *between])
+    groups = f"{found['groups']:,} group{'s' * (found['groups'] != 1)} of up to {found['largest']:,}"
+    between = [f"{found[key]:,} of these {where}" for key, where in _BETWEEN.items() if found[key]]
+    yield label, "; ".join([f"{found['images']:,} {another}, in {groups}", *between])
     for group in found["examples"][:NAMED]:
         yield "", " = ".join(safe(path) for path in group[:NAMED]) + (" = ..." if len(group) > NAMED else "")
 
 
-_BETWEEN = ("between_classes", "between_splits")
+_BETWEEN = {"between_classes": "in several classes", "between_splits": "in training and test images"}
 
 
 def _balance(found: Mapping[str, Any]) -> str:
     """Word how many images each class or group has."""
     number, least, most = found["number"], found["least"], found["most"]
     ends = f"{least:,} ({safe(found['smallest'])}) to {most:,} ({safe(found['largest'])})"
-    words = f"{most:,} images each" if least == most else f"{ends} images, median {found['median']:,}"
+    words = f"{most:,} images each" if least == most else f"{ends} images, the median {found['median']:,}"
     more = [f"{found[key]:,} {what}" for key, what in _APART.items() if found.get(key)]
-    return "; ".join([f"{number:,} of {words}", *more])
+    return "; ".join([f"{number:,}, with {words}", *more])
 
 
 _APART = {

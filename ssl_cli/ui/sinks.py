@@ -39,7 +39,7 @@ from ssl_cli.ui.text import per_step, percent, safe
 
 REFRESH = 4
 LABEL = 11
-PROSE = {"verdict", "advice", "note", "warning", "problem", "protocol", "task", "meaning"}
+PROSE = {"verdict", "advice", "note", "warning", "problem", "protocol", "task", "meaning", "pretrain"}
 """Labels of lines that may wrap between words."""
 SKIPS_SHOWN = 20
 LONGEST_LINE = 176
@@ -93,7 +93,7 @@ class LiveSink:
         self._screen = screen
         self._live.transient = not screen.steps  # the last panel of a training stays on the screen
         if isinstance(event, Started) and screen.choices:
-            self._console.print(view.plan(screen.choices, self._console.width))
+            self._console.print(view.plan(screen.choices, self._console.width), crop=False)
         elif isinstance(event, Pictured) and self._console.color_system and not self._console.no_color:
             from ssl_cli.ui.preview import render
 
@@ -319,7 +319,7 @@ def _result(command: str, screen: Screen) -> str:
     """Return the result for people, as stdout shows it."""
     console, text = _like_stdout()
     if screen.plan_alone and console.is_terminal:
-        console.print(view.plan(screen.choices, console.width))
+        console.print(view.plan(screen.choices, console.width), crop=False)
     elif screen.plan_alone:
         text.writelines(f"{line}\n" for line in view.plan_lines(screen.choices, console.width))
     if screen.sizes and console.is_terminal:

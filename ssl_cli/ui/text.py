@@ -1,6 +1,8 @@
 """Format text for terminals: escaped strings, numbers, curves of one line."""
 
 import math
+import os
+import re
 from collections.abc import Sequence
 
 from ssl_cli.names import shown
@@ -9,8 +11,18 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def safe(text: object) -> str:
-    """Return the text on one line, with control characters escaped."""
-    return shown(str(text), limit=2000)
+    """Return the text on one line, control characters escaped, paths below the current folder relative to it."""
+    return shown(_near(str(text)), limit=2000)
+
+
+def _near(text: str) -> str:
+    try:
+        here = os.getcwd()  # noqa: PTH109
+    except OSError:  # it was deleted
+        return text
+    if here == os.sep or here not in text:
+        return text
+    return re.sub(rf"(?<![^\s'\"(=]){re.escape(here + os.sep)}(?=[^\s/-])", "", text)
 
 
 def percent(share: float) -> str:

@@ -34,7 +34,7 @@ def _embed(result: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def _neighbors(result: Mapping[str, Any]) -> Iterator[Line]:
-    yield "image", safe(result["query"]) + (", which is left out" if result["in_set"] else "")
+    yield "image", safe(result["query"]) + (", itself in the set and not listed" if result["in_set"] else "")
     rows = [("rank", "similarity", "label", "path")]
     rows += [
         (str(one["rank"]), f"{one['similarity']:.4f}", safe(one["label"] or ""), safe(one["path"]))
@@ -43,17 +43,21 @@ def _neighbors(result: Mapping[str, Any]) -> Iterator[Line]:
     yield from _table("neighbors", rows)
     yield from _set(result)
     if result["vectors"] is None:
-        yield "next", f"sslcli embed {shlex.quote(safe(result['run']))} DATA -o vectors.npy"
-        yield "", "and --vectors vectors.npy in place of --data: then only the image is encoded"
+        run = shlex.quote(safe(result["run"]))
+        yield "next", f"sslcli embed {run} DATA -o vectors.npy"
+        yield "", f"sslcli neighbors {run} IMAGE --vectors vectors.npy, which encodes only IMAGE"
 
 
 def _duplicates(result: Mapping[str, Any]) -> Iterator[Line]:
     count, pairs = result["count"], result["pairs"]
-    yield "duplicates", f"{count:,} pair{'s' * (count != 1)} of similarity {result['above']:g} or more"
+    yield (
+        "duplicates",
+        f"{count:,} pair{'s' * (count != 1)} with a similarity of at least {result['above']:g} (--above)",
+    )
     if count:
-        yield "", f"{result['paired']:,} of {result['images']:,} images are in one"
+        yield "", f"{result['paired']:,} of the {result['images']:,} images are in such a pair"
         listed = pairs[:PAIRS_SHOWN]
-        rows = [("similarity", "images", "")]
+        rows = [("similarity", "image", "and")]
         rows += [(f"{pair['similarity']:.4f}", safe(pair["first"]), safe(pair["second"])) for pair in listed]
         yield from _table("", rows)
         if count > len(listed):
@@ -78,9 +82,10 @@ def _map(result: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def _set(result: Mapping[str, Any]) -> Iterator[Line]:
-    yield "among", f"{result['images']:,} images of {safe(result['data'])}, by {result['feature']}"
+    yield "among", f"{result['images']:,} images of {safe(result['data'])}"
+    yield "similarity", f"cosine of {result['feature']}, 1 for equal images"
     if result["typical"] is not None:
-        yield "", f"two of them are usually {result['typical']:.2f} similar (median)"
+        yield "", f"of two images taken at random {result['typical']:.2f} (median)"
     if result["sheet"]:
         yield "sheet", safe(result["sheet"])
     yield "checkpoint", f"step {result['step']:,}"

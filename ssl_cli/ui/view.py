@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 from rich import box
 from rich.cells import cell_len
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.events import BOTTLENECK, Choice, Stepped, Warned
+from ssl_cli.names import shown
 from ssl_cli.signals import STOPPING_SOON
 from ssl_cli.ui import bench
 from ssl_cli.ui.screen import TRAINING, Screen
@@ -44,30 +46,45 @@ SHARES = ("top1", "train_top1", "teacher_agreement")
 
 
 def plan(choices: Sequence[Choice], width: int) -> RenderableType:
-    """Render the plan in `width` columns: each choice, its value, its reason."""
+    """Render the plan in `width` columns: each choice, its value, its reason.
+
+    A reason stands below its value where the columns are narrower than a word of theirs, such as a path; a word that
+    is longer than both columns is not broken, and the line that holds it is longer than `width`.
+    """
     cells = [tuple(Text(safe(word)) for word in (choice.name, choice.value, choice.reason)) for choice in choices]
     names = max((name.cell_len for name, _, _ in cells), default=0)
     values = min(max((value.cell_len for _, value, _ in cells), default=0), max(2 * width // 5, SHORTEST_REASON))
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    if width - names - values - 4 >= SHORTEST_REASON:
-        table.add_column(max_width=values, overflow="fold")
-        table.add_column(style="dim", overflow="fold")
-        for row in cells:
-            table.add_row(*row)
-    else:  # too narrow for three columns: a reason stands below its value
-        table.add_column(overflow="fold")
-        for name, value, reason in cells:
-            reason.stylize("dim")
-            table.add_row(name, Text("\n").join([value, reason] if reason else [value]))
-    return table
+    reasons = width - names - values - 4
+    return Group(*(_choice(row, names, values, reasons) for row in cells))
+
+
+def _choice(row: Sequence[Text], names: int, values: int, reasons: int) -> RenderableType:
+    """Render a line of the plan, with columns of these widths."""
+    name, value, reason = row
+    if reasons >= SHORTEST_REASON and _longest(value) <= values and _longest(reason) <= reasons:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True, width=names)
+        table.add_column(width=values)
+        table.add_column(style="dim", width=reasons)
+        table.add_row(*row)
+        return table
+    below, indent = Text(no_wrap=True, overflow="ignore"), " " * (names + 2)
+    for style, text in (("", value), ("dim", reason)):
+        for line in wrap(text.plain, max(values + 2 + reasons, 1), break_long_words=False, break_on_hyphens=False):
+            below.append(f"\n{indent}" if below else f"{name.plain:<{names}}  ", "" if below else "dim")
+            below.append(line, style)
+    return below
+
+
+def _longest(text: Text) -> int:
+    return max(map(cell_len, text.plain.split()), default=0)
 
 
 def plan_lines(choices: Sequence[Choice], width: int) -> list[str]:
     """Return the plan as lines of plain text, without control bytes."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     with console.capture() as written:
-        console.print(plan(choices, width))
+        console.print(plan(choices, width), crop=False)
     return [line.rstrip() for line in written.get().splitlines()]
 
 
@@ -95,7 +112,13 @@ def panel(command: str, screen: Screen, now: float, start: float, width: int = 8
     facts = _facts(screen, screen.latest, inner) if screen.latest else None
     parts += [part for part in (top, facts, bottom) if part is not None and part.row_count]
     colour = "red" if screen.collapsed else PHASES.get(screen.phase if screen.steps else "", "cyan")
-    return Panel(Group(*parts), title=_title(command, screen), title_align="left", box=box.ROUNDED, border_style=colour)
+    return Panel(
+        Group(*parts),
+        title=_title(command, screen, inner - 2),
+        title_align="left",
+        box=box.ROUNDED,
+        border_style=colour,
+    )
 
 
 def _gap(inner: int) -> int:
@@ -137,9 +160,12 @@ def _curve(values: Sequence[float], before: Sequence[Text], width: int) -> Text:
     return line.append(f"  {curve}", "cyan") if curve else line
 
 
-def _title(command: str, screen: Screen) -> Text:
+def _title(command: str, screen: Screen, width: int) -> Text:
+    """Name the command, the method and the run; the middle is cut out where that is longer than `width`."""
     words = [f"sslcli {command}", screen.choice("method"), screen.started.out if screen.started else ""]
-    return Text(" · ".join(safe(word) for word in words if word), "bold", overflow="ellipsis", no_wrap=True)
+    title = " · ".join(safe(word) for word in words if word)
+    short = title if len(title) <= width else shown(title, width - 3)
+    return Text(short, "bold", overflow="ellipsis", no_wrap=True)
 
 
 def _progress(command: str, screen: Screen, now: float, start: float, inner: int) -> RenderableType:

@@ -192,7 +192,7 @@ def test_every_split_of_ours_is_in_whole_groups(tmp_path: Path) -> None:
     data = DataSettings(source=str(bursts(tmp_path)), group_by="{parent}")
     found = open_evaluation(data, 3)
     assert "in whole groups: none is on both sides" in found.note
-    assert "1 of its 4 classes have no test image, 1 of them with a single group: dodo" in found.note
+    assert "1 of its 4 classes has no test image, 1 of them with a single group: dodo" in found.note
     assert len(found.queries) == 12
     assert not set(names_of(found.bank)) & set(names_of(found.queries))
     test, note = open_test(data, 3)

@@ -103,7 +103,7 @@ def test_classes_too_small_to_be_split_are_named(tmp_path: Path) -> None:
 
 def test_classes_without_a_test_image_of_their_own_are_named(tmp_path: Path) -> None:
     folder(tmp_path, {"train/a": 2, "train/b": 2, "test/a": 1})
-    assert "1 of its 2 classes have no test image: b" in open_evaluation(settings(tmp_path), 0).note
+    assert "1 of its 2 classes has no test image: b" in open_evaluation(settings(tmp_path), 0).note
 
 
 def test_test_data_with_splits_of_its_own_are_its_test_images(tmp_path: Path) -> None:

@@ -79,6 +79,15 @@ def test_facts_are_those_of_the_files(tmp_path: Path) -> None:
     assert words["bytes"]["total"] == sum(map(len, files.values()))
 
 
+def test_an_image_of_one_colour_is_counted_whatever_the_colour(tmp_path: Path) -> None:
+    red, two = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20, 3), np.uint8)
+    red[..., 0] = two[:10, :, 0] = 255
+    found = surveyed(opened(write(tmp_path, {"a.png": _plain(red), "b.png": _plain(two)}))).facts
+    assert found[0].contrast == 0
+    assert found[1].contrast == pytest.approx(0.5 / 3**0.5)
+    assert described([*found.values()])["one_colour"] == 1
+
+
 def _plain(pixels: np.ndarray, form: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, form)

@@ -1,6 +1,8 @@
 """Text that is safe on a terminal, and curves of one line."""
 
 import math
+import os
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,28 @@ def test_nothing_that_a_terminal_obeys_remains() -> None:
     assert safe(HOSTILE).encode("utf-8")
     assert safe("naïve/写真 [red]") == "naïve/写真 [red]"
     assert "\n" not in safe("two\nlines")
+
+
+def test_paths_below_the_current_folder_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path)
+    here = os.getcwd()  # noqa: PTH109
+    for text, short in {
+        f"{here}/a b/c.png": "a b/c.png",
+        f"Cannot open '{here}/a': no, {here}/b.": "Cannot open 'a': no, b.",
+        f"--out={here}/a": "--out=a",
+        here: here,
+        f"{here}/": f"{here}/",
+        f"{here}er/a": f"{here}er/a",
+        f"/mnt{here}/a": f"/mnt{here}/a",
+        f"{here}/-rf": f"{here}/-rf",
+    }.items():
+        assert safe(text) == short
+    monkeypatch.chdir("/")
+    assert safe(f"{here}/a") == f"{here}/a"
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert safe(f"{here}/gone/a") == f"{here}/gone/a"
 
 
 def test_percent() -> None:

@@ -176,6 +176,24 @@ def test_reasons_of_the_plan_wrap_under_themselves() -> None:
     ]
 
 
+def test_a_path_in_the_plan_is_never_broken() -> None:
+    for path in ("/data/pictures/of/the/summer/odd", f"/data/{'x' * 60}", f"/data/{'x' * 90}"):
+        choices = [Choice(name="images", value="200, views of 32 pixels", reason=f"{path}; passed over: 1 .txt")]
+        for width in (40, 80, 120):
+            lines = view.plan_lines([*CHOICES[:2], *choices], width)
+            (line,) = (line for line in lines if path in line)
+            assert cell_len(line) <= width or line.strip() == f"{path};"
+            file = io.StringIO()
+            Console(file=file, width=width, force_terminal=True).print(view.plan(choices, width), crop=False)
+            assert path in file.getvalue()
+
+
+def test_a_long_run_folder_is_named_by_both_its_ends() -> None:
+    title = drawn(training(out=f"runs/{'x' * 100}/summer")).splitlines()[0]
+    assert "runs/xx" in title
+    assert "xx/summer" in title
+
+
 def test_a_hostile_plan_is_shown_and_not_obeyed() -> None:
     lines = view.plan_lines([Choice(name=HOSTILE, value=HOSTILE, reason=HOSTILE)], 200)
     assert all(line.isprintable() for line in lines)

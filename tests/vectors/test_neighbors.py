@@ -264,14 +264,14 @@ def test_the_command_prints_a_table_and_json(run: Path, copies: Path, capsys: py
     words = ["neighbors", str(run), "--data", str(copies), "--device", "cpu"]
     assert main([*words, str(copies / "cats" / "c.png"), "-k", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("which is left out")
+    assert lines[0].endswith("itself in the set and not listed")
     assert lines[1].split() == ["neighbors", "rank", "similarity", "label", "path"]
     assert lines[2].split() == ["1", "1.0000", "dogs", str(copies / "dogs" / "copy.png")]
     assert main([*words, str(copies / "cats" / "c.png"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["command"], len(document["neighbors"])) == ("neighbors", 10)
     assert main([*words, "--duplicates", "--above", "1"]) == 0
-    assert "2 pairs of similarity 1 or more" in capsys.readouterr().out
+    assert "2 pairs with a similarity of at least 1 (--above)" in capsys.readouterr().out
     assert main([*words, "--duplicates", "--above", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["count"] == 2
 
