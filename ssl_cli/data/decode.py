@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
-from ssl_cli.data import bands, heif, tiles, wide
+from ssl_cli.data import bands, heif, tiff, tiles, wide
 from ssl_cli.data.decoding import DECODING
 from ssl_cli.data.numbers import AT_ONCE, BYTES_A_NUMBER, RGB, Numbers, Range, Wide, in_depth, pixels_of, upright
 from ssl_cli.data.regular import open_regular
@@ -27,7 +27,7 @@ from ssl_cli.names import shown
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
 """Formats that are opened; those that start other programs or are archives are not."""
-DECODER = 1
+DECODER = 2
 """Version of what follows: another one, as another Pillow, may give other pixels."""
 MAX_PIXELS = 178_956_970
 """Pillow's own hard limit."""
@@ -120,9 +120,15 @@ def reasons() -> Iterator[None]:
     except UnidentifiedImageError:
         raise DataError(f"it is not an image that can be read ({', '.join(FORMATS)})") from None
     except OSError as error:
-        raise DataError(shown(error.strerror or str(error))) from error
+        if error.strerror is None:
+            raise DataError(_damaged(error)) from error
+        raise DataError(shown(error.strerror)) from error
     except Exception as error:  # decoders raise errors of any type on a damaged file
-        raise DataError(f"it is damaged ({shown(str(error)) or type(error).__name__})") from error
+        raise DataError(_damaged(error)) from error
+
+
+def _damaged(error: Exception) -> str:
+    return f"it is damaged ({shown(str(error)) or type(error).__name__})"
 
 
 def opened(data: bytes | Path | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
@@ -197,7 +203,12 @@ def _by_pillow(
 def _picture(file: BinaryIO) -> Image.Image:
     head = file.read(wide.HEADER)
     file.seek(0)
-    return heif.opened(file) if heif.is_heif(head) else Image.open(file, formats=FORMATS)
+    if heif.is_heif(head):
+        return heif.opened(file)
+    picture = Image.open(file, formats=FORMATS)
+    if picture.format == "TIFF":
+        tiff.seek_main(picture)
+    return picture
 
 
 def _require_size(size: tuple[int, int], max_pixels: int) -> None:

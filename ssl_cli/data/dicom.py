@@ -48,21 +48,49 @@ def _read(pydicom: Any, file: BinaryIO) -> Numbers:
         stored = (stored >> 8).astype(np.uint8) if stored.dtype.itemsize == 2 else stored
     if stored.ndim == RGB:
         return Numbers(stored, colours=True)
-    x, window, padding = stored, _window(opened), opened.get("PixelPaddingValue")
-    if "ModalityLUTSequence" in opened or (opened.get("RescaleSlope", 1), opened.get("RescaleIntercept", 0)) != (1, 0):
-        x = pydicom.pixels.apply_modality_lut(stored, opened)
-    if isinstance(padding, int) and (stored == padding).any():
-        x = np.where(stored == padding, np.nan, x.astype(np.float32))
-    elif x.dtype == np.uint8 and window is not None:
+    scaling, window = _group(opened, "PixelValueTransformationSequence"), _group(opened, "FrameVOILUTSequence")
+    x, padded = stored, _padded(stored, opened)
+    if "ModalityLUTSequence" in opened or (scaling.get("RescaleSlope", 1), scaling.get("RescaleIntercept", 0)) != (
+        1,
+        0,
+    ):
+        x = pydicom.pixels.apply_modality_lut(stored, opened if "ModalityLUTSequence" in opened else scaling)
+    limits = _window(window)
+    if padded is not None:
+        x = np.where(padded, np.nan, x.astype(np.float32))
+    elif x.dtype == np.uint8 and limits is not None:
         x = x.astype(np.uint16)  # 8 bits alone would stay as they are
-    return Numbers(x[:, :, None], inverted=what == "MONOCHROME1", window=window)
+    return Numbers(x[:, :, None], inverted=what == "MONOCHROME1", window=limits)
+
+
+def _group(opened: Any, name: str) -> Any:
+    """Return what holds the facts of the first frame: a functional group, its own or that of all, or the file."""
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        found = opened[groups].value[0].get(name) if opened.get(groups) else None
+        if found:
+            return found[0]
+    return opened
+
+
+def _padded(stored: np.ndarray, opened: Any) -> np.ndarray | None:
+    """Return which stored numbers fill up the image, from PixelPaddingValue to its limit; None: there are none."""
+    ends = [opened.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    known = [end for end in ends if isinstance(end, int)]
+    if not known or known[0] is not ends[0]:
+        return None
+    if stored.dtype.kind == "i":  # which some files write as unsigned
+        known = [end - (end > np.iinfo(stored.dtype).max) * 2 ** (8 * stored.dtype.itemsize) for end in known]
+    padded: np.ndarray = (stored >= min(known)) & (stored <= max(known))
+    return padded if padded.any() else None
 
 
 def _window(opened: Any) -> tuple[float, float] | None:
-    """Return the ends of the first linear window (DICOM PS3.3, C.11.2.1.2)."""
+    """Return the ends of the first linear window (DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3.2)."""
     with contextlib.suppress(TypeError, ValueError, IndexError):
         given = (opened.get(name) for name in ("WindowCenter", "WindowWidth"))
         centre, width = (float(value[0] if hasattr(value, "insert") else value) for value in given)
+        if opened.get("VOILUTFunction") == "LINEAR_EXACT" and width > 0:
+            return centre - width / 2, centre + width / 2
         if width > 1:
             return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
     return None

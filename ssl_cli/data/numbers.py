@@ -93,10 +93,10 @@ class Numbers:
         """
         left, top, right, bottom = box or (0, 0, self.values.shape[1], self.values.shape[0])
         x = self.values[top:bottom, left:right]
-        if x.dtype == np.uint8:
-            return 255 - x if self.inverted else x
-        out = np.empty(x.shape, _SHADE[depth])
         colours = x.shape[2] - self.alpha
+        if x.dtype == np.uint8:
+            return np.concatenate([255 - x[:, :, :colours], x[:, :, colours:]], -1) if self.inverted else x
+        out = np.empty(x.shape, _SHADE[depth])
         if x.dtype.kind in "iu" and x.dtype.itemsize == 2 and x.size > 2**16:
             table = self._shade(np.arange(2**16, dtype=np.uint16).view(x.dtype.newbyteorder("=")), limits, depth)
             shade: Callable[[np.ndarray], np.ndarray] = lambda x: table[x.astype(x.dtype.newbyteorder("=")).view("u2")]  # noqa: E731
@@ -114,7 +114,7 @@ class Numbers:
         (low, high), white = limits, white_of(depth)
         measured = self._measured(x)
         shades = np.zeros(x.shape)
-        np.subtract(x, low, out=shades, where=measured)
+        np.subtract(x, float(low), out=shades, where=measured)
         shades *= white / (high - low)
         np.clip(shades, 0, white, out=shades)
         if depth == 8:

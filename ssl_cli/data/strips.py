@@ -19,8 +19,8 @@ from ssl_cli.names import shown
 
 BYTEWISE = {1, 5, 8, 32773, 32946, 34925, 50000}
 """Compressions of bytes, whatever they mean: none, LZW, Deflate, PackBits, Deflate again, LZMA, Zstandard."""
-_OTHERS = {7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 50002: "JPEG XL"}
-_OTHERS |= {52546: "JPEG XL"}
+_OTHERS = {7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP"}
+_OTHERS |= {50002: "JPEG XL", 52546: "JPEG XL"}
 
 
 class _Bytes(TiffImageFile):
@@ -35,7 +35,11 @@ class _Bytes(TiffImageFile):
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a TIFF file; `block` is width and height of its tiles, or 0 and the rows of a strip."""
+    """One page of a TIFF file; `block` is width and height of its tiles, or 0 and the rows of a strip.
+
+    `reduced` says that it is a smaller copy or a mask of another page, `premultiplied` that its colours are multiplied
+    by the opacity, `by_pillow` that Pillow reads files of this header.
+    """
 
     number: int
     order: str
@@ -53,8 +57,11 @@ class Page:
     offsets: np.ndarray
     counts: np.ndarray
     alpha: bool
+    premultiplied: bool
     nodata: float | None
     orientation: int
+    reduced: bool
+    by_pillow: bool
 
     @property
     def is_packed(self) -> bool:
@@ -69,12 +76,19 @@ class Page:
         return np.dtype(f"{'=' if self.is_packed else self.order}{self.kind}{width}" if known else "u1")
 
     @property
+    def missing(self) -> np.ndarray:
+        """Which strips or tiles were never written, as GDAL leaves out those of nothing but nodata."""
+        both = min(len(self.offsets), len(self.counts))
+        missing: np.ndarray = (self.offsets[:both] == 0) | (self.counts[:both] == 0)
+        return missing
+
+    @property
     def needed(self) -> int:
         """Bytes that reading it takes: of a plane compressed, as Pillow's raster, as bytes, as sums; of all twice."""
         width = -(-self.size[0] // self.block[0]) * self.block[0] if self.tiled and self.block[0] else self.size[0]
         raw = width * self.size[1] * self.channels * max(self.bits, 8) // 8
         plane = int(self.counts.sum()) + raw * (4 + 2 * self.is_packed + (self.bits > 8))
-        return plane // self.planes + 2 * raw * (self.planes > 1)
+        return plane // self.planes + 2 * raw * (self.planes > 1) + raw * self.premultiplied
 
 
 def read_page(file: BinaryIO, page: Page) -> np.ndarray:
@@ -105,7 +119,20 @@ def _plane(file: BinaryIO, page: Page, plane: int, channels: int) -> np.ndarray:
     x = _unpacked(data, page, across_one * channels)
     if page.predictor > 1:
         x = _summed(x, page.predictor, channels)
+    if page.missing[blocks].any():
+        x = _filled(x, page, blocks, across)
     return x.reshape(height, across * across_one, channels)[:, :width]
+
+
+def _filled(x: np.ndarray, page: Page, blocks: slice, across: int) -> np.ndarray:
+    """Fill the strips or tiles that were never written, in lines of blocks `(H,blocks,count)`, with nodata or 0."""
+    x, nodata = x.copy(), page.nodata or 0.0
+    whole = x.dtype.kind != "f"
+    fill = 0 if whole and not np.iinfo(x.dtype).min <= nodata <= np.iinfo(x.dtype).max else nodata
+    for block in np.flatnonzero(page.missing[blocks]).tolist():
+        row, column = divmod(block, across)
+        x[row * page.block[1] : (row + 1) * page.block[1], column] = fill
+    return x
 
 
 def _decompressed(file: BinaryIO, page: Page, blocks: slice, line: int, across: int) -> np.ndarray:
@@ -115,6 +142,15 @@ def _decompressed(file: BinaryIO, page: Page, blocks: slice, line: int, across: 
     wanted = across * math.ceil(height / page.block[1])
     if len(offsets) < wanted or len(counts) < wanted:
         raise DataError("it is damaged (parts of it are missing)")
+    missing = page.missing[blocks]
+    if missing.any():  # decompressed as another one, and filled afterwards
+        there = int(missing.argmin())
+        if missing[there]:
+            return np.zeros(height * line * across, np.uint8)
+        offsets, counts = (
+            [of[there] if gone else one for one, gone in zip(of, missing.tolist(), strict=True)]
+            for of in (offsets, counts)
+        )
     if page.compression == 1 and sum(counts) < height * line * across:
         raise DataError("it is damaged (it ends early)")
     if sum(counts) > length or any(start + count > length for start, count in zip(offsets, counts, strict=True)):

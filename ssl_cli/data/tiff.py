@@ -3,6 +3,7 @@
 Only the tags that are needed are read: of `MOST_DIRECTORIES` directories at most, each `MOST_BYTES` at most.
 """
 
+import contextlib
 import itertools
 import math
 import struct
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from ssl_cli.data.numbers import RGB, Numbers, Wide
 from ssl_cli.data.strips import BYTEWISE, Page, read_page
@@ -28,11 +30,14 @@ _NAMES = {
     42113: "nodata",
 }  # fmt: skip
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
-_BY_PILLOW = {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677, 50001}
-"""Compressions of images of 8 bits that Pillow reads, too: CCITT, JPEG, WebP and others."""
+_BY_PILLOW = {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677}
+"""Compressions of images of 8 bits that Pillow reads, too: CCITT, JPEG and others."""
 _WHITE_IS_ZERO, _COLOURS = 0, 2
-_GRAY = {_WHITE_IS_ZERO, 1, 32803, 34892}
-"""Photometric interpretations of gray: the last two are a camera's raw numbers."""
+_RAW = {32803, 34892}
+_GRAY = {_WHITE_IS_ZERO, 1, *_RAW}
+"""Photometric interpretations of gray; and of a camera's raw numbers."""
+_REDUCED = 5
+"""Bits of the type of a page that is a smaller copy or a mask of another."""
 _KIND_WORDS = {"u": "unsigned integers", "i": "signed integers", "f": "floats", "c": "complex numbers"}
 _BITS = {"u": {8, 10, 12, 14, 16, 32, 64}, "i": {8, 16, 32, 64}, "f": {16, 32, 64}}
 Tags = dict[str, np.ndarray]
@@ -44,12 +49,14 @@ def find(file: BinaryIO, channels: int) -> Wide | None:
     Raises:
         DataError: its numbers are of a kind that is not read, it is damaged, or it has other pages than channels.
     """
-    found = _pages(file)
-    first = next(found, None)
+    found = (page for page in _pages(file) if not page.reduced)
+    first = next(found, None) or next(_pages(file), None)
     if first is None:
         raise DataError("it is damaged (there is no image in it)")
     usual = channels in (1, RGB) or (first.alpha and first.channels == channels)
     if _is_ordinary(first) and (usual or first.compression not in BYTEWISE):
+        if first.missing.any():
+            raise DataError("it is damaged (parts of it are missing)")
         return None
     pages = [first]
     if not usual and first.channels == 1:
@@ -64,6 +71,27 @@ def find(file: BinaryIO, channels: int) -> Wide | None:
     return Wide(first.size, needed, lambda: _read(file, pages), first.orientation)
 
 
+def seek_main(picture: Image.Image) -> None:
+    """Go to the page that `find` would read of a TIFF that Pillow opened: neither a smaller copy nor a mask."""
+    with contextlib.suppress(EOFError):
+        for number in range(MOST_DIRECTORIES):
+            picture.seek(number)
+            if not int(picture.tag_v2.get(254, 0)) & _REDUCED:  # type: ignore[attr-defined]
+                return
+    picture.seek(0)
+
+
+def _divided(values: np.ndarray) -> np.ndarray:
+    """Divide colours by the opacity, the last channel, by which they are multiplied; integers keep their type."""
+    values, whole = np.require(values, requirements="W"), values.dtype.kind != "f"
+    full = np.iinfo(values.dtype).max if whole else 1
+    for row in values:
+        opacity = row[:, -1:].astype(np.float64)
+        colours = row[:, :-1] * (full / np.where(opacity > 0, opacity, full))
+        row[:, :-1] = np.minimum(colours.round(), full) if whole else colours
+    return values
+
+
 def _read(file: BinaryIO, pages: list[Page]) -> Numbers:
     first = pages[0]
     if len(pages) == 1:
@@ -74,6 +102,8 @@ def _read(file: BinaryIO, pages: list[Page]) -> Numbers:
             values[:, :, k : k + 1] = read_page(file, page)
     if values.dtype == np.float16:
         values = values.astype(np.float32)
+    if first.premultiplied and len(pages) == 1:
+        values = _divided(values)
     hole = None if values.dtype == np.uint8 else first.nodata
     if hole is not None and values.dtype.kind == "f":
         with np.errstate(over="ignore"):
@@ -90,6 +120,12 @@ def _is_ordinary(page: Page) -> bool:
         return True
     if page.bits > 8 or page.kind != "u":
         return False
+    if page.compression in BYTEWISE and page.bits == 8 and (
+        not page.by_pillow or page.missing.any() or page.photometric in _RAW
+        or (page.alpha and page.photometric == _WHITE_IS_ZERO)
+        or (page.premultiplied and (page.planes > 1 or page.photometric != _COLOURS))
+    ):  # fmt: skip
+        return False
     usual = page.channels - page.alpha <= (RGB + 1 if page.photometric == _COLOURS else 1) and page.planes <= RGB
     return page.compression in _BY_PILLOW or (page.compression in BYTEWISE and usual)
 
@@ -104,11 +140,12 @@ def _refuse(page: Page, first: Page) -> None:
 
 
 def _pages(file: BinaryIO) -> Iterator[Page]:
-    """Yield the pages, without smaller copies and masks.
+    """Yield the pages.
 
     Raises:
         DataError: it is damaged.
     """
+    file.seek(0)
     header = file.read(16)
     order, large = "<" if header[:2] == b"II" else ">", header[2:4] in (b"+\0", b"\0+")
     place = int(struct.unpack_from(order + ("Q" if large else "I"), header, 8 if large else 4)[0])
@@ -117,8 +154,7 @@ def _pages(file: BinaryIO) -> Iterator[Page]:
         number = len(seen)
         seen.add(place)
         tags, place = _directory(file, place, order, large)
-        if not _first(tags, "subfile", 0) & 5:
-            yield _page(tags, number, order)
+        yield _page(tags, number, order, large=large)
 
 
 def _directory(file: BinaryIO, place: int, order: str, large: bool) -> tuple[Tags, int]:
@@ -147,7 +183,7 @@ def _directory(file: BinaryIO, place: int, order: str, large: bool) -> tuple[Tag
     return tags, int(struct.unpack(order + offset, rest)[0]) if len(rest) == inline else 0
 
 
-def _page(tags: Tags, number: int, order: str) -> Page:
+def _page(tags: Tags, number: int, order: str, *, large: bool) -> Page:
     """Describe a page by its tags.
 
     Raises:
@@ -178,6 +214,9 @@ def _page(tags: Tags, number: int, order: str) -> Page:
         offsets=offsets.astype(np.uint64),
         counts=counts.astype(np.uint64),
         alpha=extra in ([1], [2]) and channels - 1 in (1, RGB),
+        premultiplied=extra == [1] and channels - 1 in (1, RGB),
+        reduced=bool(_first(tags, "subfile", 0) & _REDUCED),
+        by_pillow=not (large and order == ">"),
         nodata=_number(tags.get("nodata")),
         orientation=_first(tags, "orientation", 1),
     )

@@ -19,6 +19,7 @@ _ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ANYMAPS = {b"P2": 1, b"P3": 3, b"P5": 1, b"P6": 3}
 """Channels of the formats of PBM's family that may have two bytes a number; P2 and P3 are text."""
+_FLOAT_MAP = re.compile(rb"P([Ff])\s+(\d{1,9})\s+(\d{1,9})\s+([-+]?[\d.eE+-]{1,24})\s")
 _LAYOUTS = {
     0: ("I;16", ("I;16B",), 1, False),
     2: ("RGB", ("RGB;16B", "RGB;16L"), 3, False),
@@ -46,9 +47,8 @@ def find(file: BinaryIO, channels: int) -> Wide | None:
         return _png(file, head[25])
     if head[:2] in _ANYMAPS:
         return _anymap(file, head[:2])
-    if head[:2] == b"Pf":
-        with Image.open(file, formats=["PPM"]) as picture:
-            return Wide(picture.size, 8 * picture.width * picture.height, lambda: Numbers(_array(_opened(file))))
+    if found := _FLOAT_MAP.match(head):
+        return _float_map(file, found)
     if dicom.is_dicom(head):
         return dicom.find(file)
     return None
@@ -65,11 +65,6 @@ def orientation_of(getexif: Callable[[], Image.Exif]) -> int:
 def _opened(file: BinaryIO) -> ImageFile:
     file.seek(0)
     return Image.open(file, formats=["PNG", "PPM"])
-
-
-def _array(picture: Image.Image) -> np.ndarray:
-    x = np.asarray(picture)
-    return x if x.ndim == 3 else x[:, :, None]
 
 
 def _png(file: BinaryIO, colour_type: int) -> Wide:
@@ -133,3 +128,18 @@ def _read_anymap(file: BinaryIO, start: int, count: int, text: bool) -> np.ndarr
     if len(values) < count:
         raise DataError("it is damaged (it ends early)")
     return values
+
+
+def _float_map(file: BinaryIO, found: re.Match[bytes]) -> Wide:
+    """Read a header of PFM: floats of one channel (Pf) or three (PF), from the bottom line up."""
+    size, channels = (int(found[2]), int(found[3])), 3 if found[1] == b"F" else 1
+    count, order = size[0] * size[1] * channels, "<" if float(found[4]) < 0 else ">"
+
+    def read() -> Numbers:
+        if file.seek(0, io.SEEK_END) < found.end() + 4 * count:
+            raise DataError("it is damaged (it ends early)")
+        file.seek(found.end())
+        values = np.frombuffer(file.read(4 * count), f"{order}f4")
+        return Numbers(values.reshape(size[1], size[0], channels)[::-1])
+
+    return Wide(size, 4 * count, read)

@@ -76,6 +76,56 @@ def test_dicom_in_the_units_of_its_device(name: str) -> None:
     assert np.abs(found - wanted).max() <= 1
 
 
+PADDED = np.where(np.arange(48)[:, None] < 5, 60000, (RAMP * 4095).round()).astype(np.uint16)
+PADDED[:5, ::2] = 65000
+
+
+def groups(shared: bool) -> bytes:
+    """An enhanced DICOM of two frames, whose scaling and window are in functional groups."""
+    pydicom = pytest.importorskip("pydicom")
+
+    def group(**facts: Any) -> Any:
+        found = pydicom.Dataset()
+        for name, value in facts.items():
+            setattr(found, name, value)
+        return found
+
+    def of_frame(centre: int) -> Any:
+        scaling = group(RescaleSlope=1, RescaleIntercept=-1024)
+        window = group(WindowCenter=centre, WindowWidth=201)
+        return group(PixelValueTransformationSequence=[scaling], FrameVOILUTSequence=[window])
+
+    items = [of_frame(0)] if shared else [of_frame(0), of_frame(90)]
+    more: dict[str, Any] = {f"{'Shared' if shared else 'PerFrame'}FunctionalGroupsSequence": items}
+    frames = np.concatenate([HOUNSFIELD, HOUNSFIELD[::-1]])
+    return dicom(frames, "MONOCHROME2", NumberOfFrames=2, Rows=48, **more)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_dicom_whose_facts_are_in_functional_groups(shared: bool) -> None:
+    wanted = ((RAMP * 400 - 200 + 100.5) / 200 * 255).clip(0, 255)
+    assert np.abs(decode(groups(shared), channels=1)[0].numpy() - wanted).max() <= 1
+
+
+def test_dicom_that_is_padded_by_a_range_or_by_an_unsigned_number() -> None:
+    found = decode(dicom(PADDED, PixelPaddingValue=60000, PixelPaddingRangeLimit=65000), channels=1)[0].numpy()
+    assert np.abs(found - np.where(np.arange(48)[:, None] < 5, 0, GRAY)).max() <= 1
+    pydicom = pytest.importorskip("pydicom")
+    image = pydicom.dcmread(
+        io.BytesIO(dicom(SEEN["padding"][0], "MONOCHROME2", RescaleSlope=1, RescaleIntercept=-1024))
+    )
+    image.add_new("PixelPaddingValue", "US", 2**16 - 2000)
+    file = io.BytesIO()
+    image.save_as(file, enforce_file_format=True)
+    assert np.abs(decode(file.getvalue(), channels=1)[0].numpy() - SEEN["padding"][4]).max() <= 1
+
+
+def test_dicom_with_an_exact_window() -> None:
+    x = (RAMP * 16).round().astype(np.uint16)
+    found = decode(dicom(x, WindowCenter=8, WindowWidth=16, VOILUTFunction="LINEAR_EXACT"), channels=1)[0].numpy()
+    assert np.abs(found - x / 16 * 255).max() <= 1
+
+
 def test_dicom_in_colours() -> None:
     x = (np.stack([RAMP, RAMP / 2, 1 - RAMP], -1) * 255).round().astype(np.uint8)
     assert np.array_equal(decode(dicom(x, "RGB")).permute(1, 2, 0).numpy(), x)

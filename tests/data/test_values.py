@@ -1,6 +1,7 @@
 """Fifty files of numbers of every kind: which are read, and as what, by numpy alone; which are refused, and why."""
 
 import io
+import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,32 @@ def on_white(x: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return found
 
 
+def without_strip(data: bytes) -> bytes:
+    """A TIFF of strips of 12 rows whose second one was never written."""
+    with Image.open(io.BytesIO(data)) as picture:
+        places = struct.pack("<4I", *picture.tag_v2[273]), struct.pack("<4I", *picture.tag_v2[279])  # type: ignore[attr-defined]
+    for place in places:
+        data = data.replace(place, place[:4] + bytes(4) + place[8:])
+    return data
+
+
+def gone(x: np.ndarray, shade: int = 0) -> np.ndarray:
+    x = x.copy()
+    x[12:24] = shade
+    return x
+
+
+def clear(x: np.ndarray, top: int, kind: str) -> np.ndarray:
+    """Colours multiplied by an opacity that grows from row to row, and the opacity."""
+    return whole(np.concatenate([x * FADING[:, :, None], FADING[:, :, None]], -1), top, kind)
+
+
+def pfm3(x: np.ndarray) -> bytes:
+    return b"PF\n%d %d\n1.0\n" % (x.shape[1], x.shape[0]) + x[::-1].astype(">f4").tobytes()
+
+
+FADING = np.tile(np.linspace(0, 255, H).round()[:, None] / 255, (1, W))
+FADED = np.concatenate([RAMP[:, :, None], FADING[:, :, None]], -1)
 HALF = np.full((H, W), 32768, np.uint16)
 HALF_OF_ONE = 32768 / 65535
 GRAY = shades(RAMP, 0, 1)
@@ -160,6 +187,27 @@ READ: dict[str, Case] = {
     "12 bits packed": (lambda: tiff(gray(12), bits=12, packed=twelve(gray(12))), 3, None, GRAY),
     "LZW floats": (lambda: saved(Image.fromarray(RAMP.astype("f4")), "TIFF", compression="tiff_lzw"), 3, None, GRAY),
     "Zstandard, 16 bits": (lambda: saved(Image.fromarray(gray(12)), "TIFF", compression="zstd"), 3, None, GRAY),
+    "floats of three colours as pfm": (lambda: pfm3(RGB * 9), 3, None, COLOUR),
+    "colours multiplied by the opacity, 16 bits": (lambda: tiff(clear(RGB, 65535, "u2"), extra=(1,)), 3, (0, 65535),
+                                                   on_white(255 * RGB, FADING[:, :, None])),
+    "multiplied, planes apart, 8 bits": (lambda: tiff(clear(RGB, 255, "u1"), extra=(1,), planar=2), 3, None,
+                                         on_white(255 * RGB, FADING[:, :, None])),
+    "gray multiplied by the opacity, 8 bits": (lambda: tiff(clear(RAMP[:, :, None], 255, "u1"), extra=(1,)), 3, None,
+                                               on_white(255 * RAMP, FADING)),
+    "white is zero, and an opacity": (lambda: tiff(whole(FADED, 255, "u1"), photometric=0, extra=(2,)), 3, None,
+                                      on_white(255 - GRAY, FADING)),
+    "a camera's raw numbers, 8 bits": (lambda: tiff(whole(RAMP, 255, "u1"), photometric=32803), 3, None, GRAY),
+    "big-endian BigTIFF, 8 bits": (lambda: tiff(EIGHT, big=True, order=">"), 3, None, EIGHT),
+    "a smaller copy before the image, 8 bits": (lambda: tiff(EIGHT[::4, ::4], EIGHT, subfile=(1, 0)), 3, None, EIGHT),
+    "a smaller copy before the image, 16 bits": (lambda: tiff(U16[::4, ::4], U16, subfile=(1, 0)), 3, None, COLOUR),
+    "a mask before the image": (lambda: tiff(EIGHT[:, :, 0], EIGHT, subfile=(4, 0)), 3, None, EIGHT),
+    "nothing but a smaller copy": (lambda: tiff(U16, subfile=(1,)), 3, None, COLOUR),
+    "nothing but a smaller copy, 8 bits": (lambda: tiff(EIGHT, subfile=(1,)), 3, None, EIGHT),
+    "a strip never written, 8 bits": (lambda: without_strip(tiff(EIGHT, rows=12)), 3, None, gone(EIGHT)),
+    "a strip never written, deflate": (lambda: without_strip(tiff(gray(16), rows=12, compression=8)), 3, None,
+                                       gone(GRAY)),
+    "a strip never written, nodata": (lambda: without_strip(tiff(200 + SMALL, rows=12, nodata="9")), 3, None,
+                                      gone(shades(SMALL, 0, 1000))),
     "one number alone, 16 bits": (lambda: tiff(np.full((H, W), 32768, "u2")), 1, None, np.full((H, W), 128)),
 }  # fmt: skip
 REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
