@@ -49,7 +49,7 @@ def check(settings: Settings, sample: int, picture: Path | None = None) -> Itera
     """
     source, test = open_pretraining(settings.data, settings.run.seed), open_own_test(settings.data, settings.run.seed)
     if picture is not None:
-        refuse_among_images(picture, source.name)
+        refuse_among_images(picture, settings.data)
     settings, looked = measured(settings, source)
     if test is not None and settings.data.value_range is not None and hasattr(test, "value_range"):
         test.value_range = settings.data.value_range

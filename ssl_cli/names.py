@@ -52,6 +52,19 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
+def kind_of(path: Path) -> str:
+    """Say what is at `path`: a file, a folder, a pipe or device, or nothing."""
+    if not is_there(path):
+        return "nothing"
+    return "a file" if is_file(path) else "a folder" if is_folder(path) else "a pipe or device"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun, such as `1 image`, `2,000 images` and `3 classes`."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 def encode_paths(value: Any) -> Any:
     """Make the strings of nested tables valid UTF-8: a byte of a path that is not becomes NUL and two hex digits.
 

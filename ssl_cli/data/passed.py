@@ -4,7 +4,7 @@ import os
 from collections import Counter
 
 from ssl_cli.data.extras import SUFFIXES
-from ssl_cli.names import shown
+from ssl_cli.names import counted, shown
 
 MOST = 1000
 """Different endings that are counted."""
@@ -20,6 +20,7 @@ class Passed:
     def __init__(self) -> None:
         self.files: Counter[str] = Counter()
         self.folders: Counter[str] = Counter()
+        self.results = 0
 
     def file(self, name: str) -> None:
         """Count a file by the ending of its name."""
@@ -33,16 +34,21 @@ class Passed:
         """Count a folder of the system."""
         self.folders[name] += 1
 
+    def result(self) -> None:
+        """Count the folder of a run or a study."""
+        self.results += 1
+
     def note(self) -> str:
         """Describe it in a phrase, the most frequent first; empty where there is nothing."""
-        files, folders = _counted(self.files), _counted(self.folders)
-        parts = [part for part in (files, f"system folders ({folders})" if folders else "") if part]
+        files, folders = _listed(self.files), _listed(self.folders)
+        runs = f"{counted(self.results, 'folder')} of runs or studies" if self.results else ""
+        parts = [part for part in (files, f"system folders ({folders})" if folders else "", runs) if part]
         extras = sorted({SUFFIXES[ending][1] for ending in self.files.keys() & SUFFIXES})
         advice = f" (to read some: pip install 'sslcli[{','.join(extras)}]')" if extras else ""
         return f"passed over: {' and '.join(parts)}{advice}" if parts else ""
 
 
-def _counted(counts: "Counter[str]") -> str:
+def _listed(counts: "Counter[str]") -> str:
     first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
     more = sum(counts.values()) - sum(count for _, count in first)
     return ", ".join([f"{count:,} {shown(name)}" for name, count in first] + ([f"{more:,} others"] if more else []))

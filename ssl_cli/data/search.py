@@ -5,16 +5,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ssl_cli import disk, status
 from ssl_cli.data.compact import Names
 from ssl_cli.data.extras import is_readable
 from ssl_cli.data.layout import Layout, find_layout
 from ssl_cli.data.passed import Passed, ending_of
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
-from ssl_cli.names import IMAGE_SUFFIXES, is_folder, is_system_folder, is_there, shown
+from ssl_cli.names import IMAGE_SUFFIXES, is_folder, is_system_folder, is_there, kind_of, shown
 from ssl_cli.registry import closest
 
 _WITHOUT = ending_of("")
+_STUDY = {"schema", "asked", "arms"}
+"""Keys of a study's file."""
 _HEAD = 16
 """Bytes by which an image without an ending is known."""
 
@@ -98,7 +101,7 @@ def _require_folder(root: Path) -> None:
         return
     if is_there(root):
         raise DataError(
-            f"The folder {shown(str(root))} is a file, not a folder of images.",
+            f"{shown(str(root))} is {kind_of(root)}, not a folder of images.",
             "Give a folder that holds images, at any depth, a list (.txt, .csv, .jsonl) or an archive (.zip, .tar).",
         )
     near = closest_path(root)
@@ -119,9 +122,10 @@ def _nothing(root: Path, found: Found) -> DataError:
 
 
 def closest_path(path: Path) -> str | None:
-    """Return an existing path in the same folder with a similar name; None: there is none."""
+    """Return an existing path in the same folder with a similar name, not the same; None: there is none."""
     try:
-        near = closest(path.name, [entry.name for entry in os.scandir(path.parent) if not entry.name.startswith(".")])
+        names = [entry.name for entry in os.scandir(path.parent) if not entry.name.startswith(".")]
+        near = closest(path.name, [name for name in names if name != path.name])
     except (OSError, ValueError):
         return None
     return str(path.parent / near) if near else None
@@ -179,12 +183,13 @@ def _open(
 def _list(folder: str, passed: Passed) -> tuple[list[tuple[str, bool]], list[str], list[str]]:
     """Return names of images and whether each is a link, of folders, and of links to folders; count the rest.
 
-    Neither returned nor counted are pipes, devices, dangling links and hidden files.
+    Neither returned nor counted are pipes, devices, dangling links and hidden files. Nothing is returned of the folder
+    of a run or a study, whose pictures are no images to train on.
 
     Raises:
         OSError: the folder cannot be opened.
     """
-    images, folders, links = list[tuple[str, bool]](), list[str](), list[str]()
+    images, folders, links, others = list[tuple[str, bool]](), list[str](), list[str](), list[str]()
     with os.scandir(folder) as scan:
         for entry in scan:
             name = entry.name
@@ -198,10 +203,25 @@ def _list(folder: str, passed: Passed) -> tuple[list[tuple[str, bool]], list[str
                     if _is_image(name, entry.path):
                         images.append((name, entry.is_symlink()))
                     else:
-                        passed.file(name)
+                        others.append(name)
             except OSError:
                 continue
+    if _holds_results(Path(folder), others):
+        passed.result()
+        return [], [], []
+    for name in others:
+        passed.file(name)
     return images, folders, links
+
+
+def _holds_results(folder: Path, names: list[str]) -> bool:
+    """Whether a folder with files of these names is that of a run or a study: they draw pictures into it."""
+    if "status.json" in names and status.read(folder):
+        return True
+    try:
+        return "study.json" in names and disk.read_json(folder / "study.json").keys() >= _STUDY
+    except (OSError, ValueError):
+        return False
 
 
 def _is_image(name: str, path: str) -> bool:

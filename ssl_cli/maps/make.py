@@ -60,8 +60,7 @@ def make_map(
     trained = open_run(asked.run, device, method, projector=asked.feature == Z)
     settings = with_data(trained.settings, asked.data, None, limit, machine)
     source = open_images(settings)
-    if asked.output.suffix.lower() == ".png":
-        refuse_among_images(asked.output, source.name)
+    refuse_among_images(asked.output, settings.data)
     yield from (Warned(step=trained.step, message=note) for note in trained.notes)
     points = yield from _encoded(asked, trained, settings, source)
     began = time.monotonic()

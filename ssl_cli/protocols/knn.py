@@ -16,6 +16,7 @@ from ssl_cli.protocols.encoder import open_encoder
 from ssl_cli.protocols.request import KNN
 from ssl_cli.protocols.result import scored
 from ssl_cli.registry import H, Z
+from ssl_cli.sheet import refuse_among_images
 
 NO_LABELS = "no kNN accuracy: it needs images with labels, of two classes at least"
 IN_A_NAME = 4
@@ -66,6 +67,8 @@ def knn_eval(
     """
     trained, transform = open_encoder(run, device, method, projector=feature == Z)
     settings = with_data(trained.settings, data, test_data, limit, machine)
+    if confusion is not None:
+        refuse_among_images(confusion, settings.data)
     required = confusion is not None or baselines
     images, why = (None, "") if without_labels else _labelled(settings, required=required)
     if images is None:

@@ -8,6 +8,7 @@ from typing import Any
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.errors import DONE, EXIT_CODES, INTERRUPTED, STOPPED
 from ssl_cli.events import SCHEMA, Finished, Stopped
+from ssl_cli.names import counted
 from ssl_cli.status import DIED
 from ssl_cli.ui import accuracy, bench, sizes, vectors
 from ssl_cli.ui.accuracy import Line
@@ -121,8 +122,7 @@ def _trained(command: str, screen: Screen) -> Iterator[Line]:
     if screen.finished:
         yield from _facts(screen, screen.finished)
     if screen.skipped:
-        images = "image" if screen.skipped == 1 else "images"
-        yield "skipped", f"{screen.skipped:,} unreadable {images}, listed in {safe(out)}/bad_images.jsonl"
+        yield "skipped", f"{counted(screen.skipped, 'unreadable image')}, listed in {safe(out)}/bad_images.jsonl"
     if screen.saved:
         yield "encoder" if command == "pretrain" else "checkpoint", safe(screen.saved.path)
     yield from _next(command, screen, out)

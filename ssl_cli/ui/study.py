@@ -38,7 +38,8 @@ def plan(book: Book, folder: Path) -> Iterator[str]:
     yield f"study      {asked.name}: {STUDIES[asked.name].asks}"
     yield f"runs       {runs}: {len(book.arms)} arms, {asked.seeds} seed{'s' * (asked.seeds != 1)}, in turns"
     yield f"time       about {format_seconds(about.seconds)}; {format_seconds(asked.time)} are asked for"
-    unit = format_seconds(about.unit) if about.equal == "time" else f"{format_epochs(about.unit)} epochs"
+    epochs = f"{format_epochs(about.unit)} epoch{'s' * (about.unit != 1)}"
+    unit = format_seconds(about.unit) if about.equal == "time" else epochs
     yield f"equal      {about.equal}, {unit} a run that has all; {format_bytes(about.memory)} of memory; {about.device}"
     halved = "; arms named half have half its width" if any(arm.name == HALF for arm in book.arms) else ""
     yield f"network    {about.network}, the same for all arms, and of a seed the same weights at the start{halved}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.maps.request import METHODS
+from ssl_cli.names import counted
 from ssl_cli.ui.text import percent, rate, safe
 
 Line = tuple[str, str]
@@ -26,7 +27,7 @@ def _embed(result: Mapping[str, Any]) -> Iterator[Line]:
             yield "paths", f"{safe(file)}, a path and a label for each row"
     yield "images", safe(result["data"])
     if result["unreadable"]:
-        yield "left out", f"{result['unreadable']:,} images that cannot be read"
+        yield "left out", f"{counted(result['unreadable'], 'image')} that cannot be read"
     if result["continued_at"]:
         yield "continued", f"{result['continued_at']:,} rows were there already"
     yield "checkpoint", f"step {result['step']:,}"

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ssl_cli.config.units import format_bytes, format_seconds
 from ssl_cli.events import BOTTLENECK, Choice, Stepped, Warned
-from ssl_cli.names import shown
+from ssl_cli.names import counted, shown
 from ssl_cli.signals import STOPPING_SOON
 from ssl_cli.ui import bench
 from ssl_cli.ui.screen import TRAINING, Screen
@@ -104,9 +104,8 @@ def panel(command: str, screen: Screen, now: float, start: float, width: int = 8
     if screen.saved:
         _saved(bottom, screen, now, room)
     if screen.skipped:
-        images = "image" if screen.skipped == 1 else "images"
         where = ", see bad_images.jsonl" if command in TRAINING else ""
-        bottom.add_row("skipped", Text(f"{screen.skipped:,} unreadable {images}{where}", "yellow"))
+        bottom.add_row("skipped", Text(f"{counted(screen.skipped, 'unreadable image')}{where}", "yellow"))
     for warning in screen.warnings[-WARNINGS_SHOWN:]:
         bottom.add_row(Text("warning", "yellow"), _warning(warning))
     facts = _facts(screen, screen.latest, inner) if screen.latest else None

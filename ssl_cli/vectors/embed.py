@@ -23,6 +23,7 @@ from ssl_cli.errors import DivergedError, NothingReadError
 from ssl_cli.events import Encoded, Evaluated, Event, Skipped, Warned
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.registry import H, Z
+from ssl_cli.sheet import refuse_among_images
 from ssl_cli.vectors.partial import PartialVectors
 from ssl_cli.vectors.ranks import Part, agreed, gathered, joined
 from ssl_cli.vectors.request import check
@@ -62,6 +63,7 @@ def embed(
     with joined(device) as own:
         trained = open_run(run, own, method, projector=feature == Z)
         settings = with_data(trained.settings, data, None, limit, machine)
+        refuse_among_images(output, settings.data)
         source = open_images(settings)
         identity = identity_of(trained, settings, source, feature, l2=l2, half=half)
         with evaluating(trained.objective):

@@ -19,7 +19,7 @@ from ssl_cli.data.search import closest_path
 from ssl_cli.engine.evaluation.features import Trained, encode, open_run
 from ssl_cli.errors import DISK_FULL, DataError, ResourceError
 from ssl_cli.events import Encoded, Evaluated, Event, Warned
-from ssl_cli.names import expanded, is_file, shown
+from ssl_cli.names import expanded, is_file, is_there, kind_of, shown
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.registry import H, Z
 from ssl_cli.sheet import refuse_among_images
@@ -150,14 +150,11 @@ def _notes(opened: _Opened) -> Iterator[Event]:
 def _images(asked: Search, opened: _Opened, folder: Path) -> Generator[Event, None, VectorSet]:
     """Read the stored rows, or encode the images into a temporary folder; return the set."""
     trained, settings = opened.trained, opened.settings
-    if asked.vectors is not None:
-        images = read_stored(asked.vectors, trained.sha256, asked.feature, settings.data)
-        if asked.sheet is not None:
-            refuse_among_images(asked.sheet, images.name)
-        return images
-    source = open_images(settings)
     if asked.sheet is not None:
-        refuse_among_images(asked.sheet, source.name)
+        refuse_among_images(asked.sheet, settings.data)
+    if asked.vectors is not None:
+        return read_stored(asked.vectors, trained.sha256, asked.feature, settings.data)
+    source = open_images(settings)
     try:
         width = width_of(trained, settings, asked.feature)
         identity = identity_of(trained, settings, source, asked.feature)
@@ -190,6 +187,8 @@ def _alone(image: str, opened: _Opened) -> Files:
     if not is_file(path):
         near = closest_path(path)
         what = f"There is no image at {shown(image)}, nor one of that name in the set."
+        if is_there(path):
+            near, what = None, f"{shown(image)} is {kind_of(path)}, not an image."
         raise DataError(what, f"Did you mean '{shown(near)}'?" if near else "Give a file, or the path of an image.")
     source = of_paths(image, [str(path)], [-1], (), data.channels, data.value_range, data.bits)
     try:

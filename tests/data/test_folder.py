@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ssl_cli import status
 from ssl_cli.data.folder import open_folder
 from ssl_cli.errors import DataError
 from tests.data.pictures import folder, save
@@ -59,6 +60,19 @@ def test_folders_of_a_system_are_passed_over_and_counted(tmp_path: Path) -> None
     assert source.notes == (
         "passed over: system folders (2 @eaDir, 1 $RECYCLE.BIN, 1 .thumbnails, 1 Lost+Found, 1 others)",
     )
+
+
+def test_pictures_of_runs_and_studies_are_passed_over(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"cats": 1, "own": 1})
+    for name in ("run", "study", "own/deep"):
+        save(root / name / "curves.png")
+        save(root / name / "wandb" / "media" / "b.png")
+    status.write(root / "run", "0", status.FINISHED, 0, "")
+    (root / "study" / "study.json").write_text('{"schema": 1, "asked": {}, "arms": []}')
+    (root / "own" / "status.json").write_text("{}")  # another program's
+    source = open_folder(root)
+    assert (len(source), source.classes) == (4, ("cats", "own"))
+    assert source.notes == ("passed over: 1 .json and 2 folders of runs or studies",)
 
 
 def test_names_come_in_the_order_that_earlier_versions_had(tmp_path: Path) -> None:

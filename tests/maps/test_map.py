@@ -239,6 +239,14 @@ def test_a_picture_is_not_written_among_the_images(run: Path, photos: Path) -> N
         list(make_map(Map(str(run), photos / "cats" / "m.png", str(photos)), device="cpu"))
 
 
+def test_a_picture_is_not_written_among_test_images(run: Path, photos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for split in ("train", "test"):
+        shutil.copytree(photos, data / split)
+    with pytest.raises(UsageError, match="among the images"):
+        list(make_map(Map(str(run), data / "test" / "cats" / "m.png", str(data)), device="cpu"))
+
+
 def test_the_command_says_what_it_drew(
     run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.protocols.confusion import DARK, LARGEST_CELL, SMALLEST_CELL, write_confusion
+from ssl_cli.protocols.knn import knn_eval
 from ssl_cli.transfer.tally import MOST_CLASSES
 
 
@@ -49,3 +50,8 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="Cannot write"):
         write_confusion(tmp_path / "file" / "c.png", *matrix(3), 0.3)
+
+
+def test_it_is_not_written_among_the_images(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="among the images"):
+        list(knn_eval(str(run), str(tmp_path), confusion=tmp_path / "cats" / "c.png", device="cpu"))

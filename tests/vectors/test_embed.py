@@ -197,6 +197,14 @@ def test_a_run_on_a_file_of_labels_is_embedded_on_all_its_images(tmp_path: Path,
     assert result_of(embed(str(tmp_path / "run"), tmp_path / "v.npy", device="cpu"))["images"] == 10
 
 
+def test_an_array_that_could_be_read_as_an_image_is_not_written_among_them(run: Path, photos: Path) -> None:
+    with pytest.raises(UsageError, match="among the images"):
+        list(embed(str(run), photos / "cats" / "v.npy", str(photos), device="cpu"))
+    list(embed(str(run), photos / "v.csv", str(photos), device="cpu"))
+    for file in ("v.csv", "v.csv.json"):
+        (photos / file).unlink()
+
+
 def test_rows_that_are_not_finite_are_not_written(run: Path, photos: Path, tmp_path: Path) -> None:
     write_run(tmp_path / "bad", toy_settings())
     path = next((tmp_path / "bad" / "checkpoints").glob("*.pt"))

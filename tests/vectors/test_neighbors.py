@@ -150,8 +150,6 @@ def test_an_image_that_cannot_be_read_is_said(run: Path, photos: Path, tmp_path:
     with pytest.raises(DataError, match="no image at") as caught:
         list(neighbors(asked, str(photos / "cats" / "cc.png")))
     assert "c.png" in caught.value.hint
-    with pytest.raises(DataError, match="no image at"):
-        list(neighbors(asked, str(photos / "cats")))
 
 
 def test_rows_that_are_not_finite_are_refused(run: Path, photos: Path, tmp_path: Path) -> None:
@@ -231,6 +229,13 @@ def test_the_sheet_is_not_written_among_the_images(run: Path, copies: Path) -> N
     with pytest.raises(UsageError, match="among the images"):
         list(duplicates(asked))
     assert not (copies / "cats" / "sheet.png").exists()
+
+
+def test_what_is_there_and_no_file_is_called_so(run: Path, photos: Path) -> None:
+    for image, kind in ((str(photos / "cats"), "a folder"), ("/dev/null", "a pipe or device")):
+        with pytest.raises(DataError, match=f"{image} is {kind}, not an image") as caught:
+            list(neighbors(Search(str(run), str(photos), device="cpu"), image, 3))
+        assert "Did you mean" not in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from ssl_cli.data.split import relabelled
 from ssl_cli.engine.evaluation.features import encode
 from ssl_cli.errors import SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned, record
+from ssl_cli.names import counted
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.objective import Objective
 from ssl_cli.transfer.tally import Tally
@@ -65,8 +66,8 @@ def accuracy_of(objective: Objective, settings: Settings, precision: str, querie
     tally.add(padded, rows.label)
     notes = [note]
     unknown = set(queries.classes[len(classes) :])
-    notes += [f"{len(unknown)} classes are not among those that were learned"] if unknown else []
-    notes += [f"{rows.skipped} images could not be read and are left out"] if rows.skipped else []
+    notes += [f"not among the classes that were learned: {counted(len(unknown), 'class')}"] if unknown else []
+    notes += [f"left out: {counted(rows.skipped, 'image')} that cannot be read"] if rows.skipped else []
     return {
         **tally.accuracies(),
         "test": len(rows.label),

@@ -17,6 +17,7 @@ from ssl_cli.engine.build import build_untrained
 from ssl_cli.engine.evaluation.features import Features, Trained, Transform, encode, fitted
 from ssl_cli.errors import DivergedError, SslcliError
 from ssl_cli.events import Evaluated, Event, Warned, record
+from ssl_cli.names import counted
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.objective import Objective
 from ssl_cli.registry import H, Z
@@ -146,7 +147,7 @@ def require_finite(rows: Features) -> None:
 
 def joined_notes(data: Evaluation, skipped: int, *more: str) -> str:
     """Join the notes on images, of which `skipped` cannot be read, and `more` notes; empty ones are left out."""
-    left_out = f"{skipped} images could not be read and are left out" if skipped else ""
+    left_out = f"left out: {counted(skipped, 'image')} that cannot be read" if skipped else ""
     return "; ".join(dict.fromkeys(filter(None, (data.note, left_out, *more))))
 
 

@@ -58,7 +58,8 @@ def size(settings: Settings, images: int, source: Source | None, device: torch.d
     work, (seconds, _) = work_of(settings, images, source, objective), seconds_for(settings, images)
     chosen = choose(work, Machine(flops, room, 2 if arithmetic.precision == "bf16" else 4), seconds)
     reason = f"{images:,} images of {work.side:,.0f} pixels, {flops / 1e9:,.0f} GFLOP/s measured here, "
-    epochs = f"{format_epochs(settings.schedule.epochs)} epochs"
+    count = settings.schedule.epochs
+    epochs = f"{format_epochs(count)} epoch{'s' * (count != 1)}"
     reason += format_seconds(seconds) if "schedule.epochs" in settings.run.fit else epochs
     words = f"{chosen.network}, {chosen.size} pixels, batch {chosen.batch:,}"
     choice = Choice(name="sized", value=words, reason=reason)
