@@ -13,9 +13,9 @@ from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_test
 from ssl_cli.data.split import relabelled
 from ssl_cli.engine.evaluation.features import encode
-from ssl_cli.errors import SslcliError, convert_exception
+from ssl_cli.errors import DataError, SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned, record
-from ssl_cli.names import counted
+from ssl_cli.names import counted, shown
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.objective import Objective
 from ssl_cli.transfer.tally import Tally
@@ -55,9 +55,15 @@ def accuracy_of(objective: Objective, settings: Settings, precision: str, querie
     """Measure top-1, top-5 and the accuracy of each class on the test images.
 
     Images of classes that the classifier has no logit for count as wrong; the result's note has their number.
+
+    Raises:
+        DataError: all are of such classes.
     """
     classes, device = settings.data.classes, next(objective.parameters()).device
     queries = relabelled(queries, classes)
+    if not bool(((queries.labels >= 0) & (queries.labels < len(classes))).any()):
+        what = f"No test image is of a class that was learned: {shown(', '.join(classes[:4]))}."
+        raise DataError(what, "Give test images of these classes with --test-data.")
     with evaluating(objective):
         rows = encode({LOGITS: objective}, queries, settings, device=device, precision=precision)
     logits = rows.h[LOGITS]
