@@ -50,6 +50,7 @@ from ssl_cli.errors import (
     UsageError,
     convert_exception,
 )
+from ssl_cli.registry import closest
 from ssl_cli.ui.screen import TRAINING
 from ssl_cli.ui.stream import DisplayStream, discard, write_result
 from ssl_cli.world import world
@@ -248,6 +249,8 @@ def _command_line(error: TyperException, words: Sequence[str]) -> UsageError:
             meant = rest.removesuffix(after).strip("'")
     sentence = sentence.replace("Input should be", "it should be").partition(", unable to")[0].rstrip(".")
     meant = next(iter(getattr(error, "possibilities", None) or ()), meant)  # the closest of several
+    if flag := getattr(error, "option_name", ""):  # typer counts the dashes, too, so that short names are alike
+        meant = meant if closest(flag.lstrip("-"), [meant.lstrip("-")]) else ""
     if words and words[0] in SUGGESTIONS:
         return UsageError(f"{sentence}.", SUGGESTIONS[words[0]])
     return UsageError(f"{sentence}.", f"Did you mean {meant}?" if meant else _advice(error, words))

@@ -14,6 +14,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.config.units import format_epochs
 from ssl_cli.errors import CheckpointError, DataError, UsageError
 from ssl_cli.names import decode_paths, is_there, shown
+from ssl_cli.registry import TRANSFERS
 
 CHANGEABLE = {
     "schedule.epochs", "run.log_every", "run.checkpoint_every", "run.keep", "run.max_time", "run.out", "run.evaluate",
@@ -64,7 +65,8 @@ def continued(
         known: whether its images have a fingerprint, by which they are known wherever they lie.
 
     Raises:
-        UsageError: the command line changes what a step computes, or does not name the run's own method class again.
+        UsageError: the run is another command's; or the command line changes what a step computes, or does not name the
+            run's own method class again.
         CheckpointError: the settings of the run cannot be read.
         DataError: its images are no longer where they were.
     """
@@ -78,9 +80,7 @@ def continued(
             raise CheckpointError(f"{file} is damaged: {' '.join(str(error).split())[:200]}.", "Restore it.") from error
         notes.append(f"{file} is gone or damaged; the settings in the checkpoint are used.")
         before = settings_of(saved)
-    name = before.method.name
-    if ":" in name and settings.method.name != name:  # code is not run because a file names it
-        raise UsageError(f"This run was made by {name}, code of your own.", f"Add --method {name} to run it.")
+    _require_same_method(before.method.name, settings.method.name, shown(str(file.parent)))
     old, new = before.model_dump(), settings.model_dump()
     old["run"]["max_time"], old["data"]["download"] = None, False  # they were those of an earlier process
     for key, origin in origins.items():
@@ -107,6 +107,14 @@ def continued(
     settings = Settings.model_validate(old)
     _require_places(settings.data.places if known else ())
     return Continuation(settings, notes, replan, device)
+
+
+def _require_same_method(name: str, wanted: str, folder: str) -> None:
+    kind, asked = (of if of in TRANSFERS else "pretrain" for of in (name, wanted))
+    if kind != asked:
+        raise UsageError(f"{folder} is a run of {kind}, not of {asked}.", f"sslcli {kind} --resume --out {folder}")
+    if ":" in name and wanted != name:  # code is not run because a file names it
+        raise UsageError(f"This run was made by {name}, code of your own.", f"Add --method {name} to run it.")
 
 
 def _require_places(places: Sequence[str]) -> None:

@@ -40,6 +40,7 @@ TABLE = [
     Wrong("--batch pretrain", 2, "No such option: --batch", "sslcli pretrain --batch"),
     Wrong("pretrain --bacth 3", 2, "No such option: --bacth", "Did you mean --batch?"),
     Wrong("pretrain --temperature 0.2", 2, "No such option: --temperature", "--set method.temperature=VALUE"),
+    Wrong("finetune runs/first --method simclr", 2, "No such option: --method", "See sslcli finetune --help"),
     Wrong("pretrain --batch", 2, "'--batch' requires an argument", "sslcli pretrain --help"),
     Wrong("pretrain --batch many", 2, "Invalid value for '--batch'", "sslcli pretrain --help"),
     Wrong("pretrain photos birds cifar10", 3, "called 'cifar10'", "stands alone"),

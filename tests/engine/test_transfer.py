@@ -121,6 +121,13 @@ def test_a_resume_needs_no_run_to_start_from_but_refuses_another(tuned: Path, tm
     assert main(["finetune", "--labels", "100%", "--resume", "--out", str(run), "--epochs", "3"]) == 2
 
 
+def test_a_run_is_resumed_by_its_own_command(tuned: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, run, kind in (("pretrain", tuned, "finetune"), ("distill", tuned, "finetune"),
+                               ("finetune", pretrained, "pretrain")):  # fmt: skip
+        assert main([command, "--resume", "--out", str(run)]) == 2
+        assert f"is a run of {kind}, not of {command}.\n  sslcli {kind} --resume" in capsys.readouterr().err
+
+
 @pytest.mark.slow  # test_gradient has both in float64
 @pytest.mark.parametrize("command", ["finetune", "distill"])
 def test_the_batch_is_divided_without_a_difference(command: str, pretrained: Path, tuned: Path, tmp_path: Path) -> None:
