@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ssl_cli.data.folder import open_folder
+from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.classify import accuracy_of
 from ssl_cli.errors import DataError
 from tests.data.pictures import folder
@@ -16,4 +17,4 @@ def test_images_of_other_classes_alone_have_no_accuracy(tmp_path: Path) -> None:
     settings = toy_settings(source=str(tmp_path), classes=("bird", "fish"))
     others = open_folder(folder(tmp_path, {"cat": 1, "dog": 1}))
     with pytest.raises(DataError, match="No test image is of a class that was learned: bird, fish"):
-        accuracy_of(torch.nn.Linear(1, 1), settings, "fp32", others, "")
+        accuracy_of(build_objective(settings, torch.device("cpu")), settings, "fp32", others, "")
