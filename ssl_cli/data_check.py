@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ssl_cli.augment import sheet
+from ssl_cli.config.images import refuse_among_images
 from ssl_cli.config.tree import Settings
 from ssl_cli.config.units import format_epochs, format_seconds
 from ssl_cli.data.facts import Facts
@@ -22,7 +23,7 @@ from ssl_cli.errors import DataError
 from ssl_cli.events import Encoded, Evaluated, Event, Pictured, Tile
 from ssl_cli.names import shown
 from ssl_cli.planning.timing import seconds_for
-from ssl_cli.sheet import refuse_among_images, write_picture
+from ssl_cli.sheet import write_picture
 
 LISTED = 1000
 """Bad files that the result lists."""
@@ -49,7 +50,7 @@ def check(settings: Settings, sample: int, picture: Path | None = None) -> Itera
     """
     source, test = open_pretraining(settings.data, settings.run.seed), open_own_test(settings.data, settings.run.seed)
     if picture is not None:
-        refuse_among_images(picture, settings.data)
+        refuse_among_images(picture, *settings.data.folders)
     settings, looked = measured(settings, source)
     if test is not None and settings.data.value_range is not None and hasattr(test, "value_range"):
         test.value_range = settings.data.value_range

@@ -44,6 +44,7 @@ class Run:
         bytes: of all its files.
         time: when its state was last written, in seconds since 1970.
         knn_k: the neighbours of `knn`.
+        linear_labels: what the linear probe was fitted to, as `--labels` asked; None: all labels.
     """
 
     path: str
@@ -62,6 +63,7 @@ class Run:
     bytes: int = 0
     time: float = 0.0
     knn_k: int | None = None
+    linear_labels: str | None = None
 
 
 def find_runs(root: Path) -> tuple[list[Run], bool]:
@@ -96,6 +98,7 @@ def read_run(folder: Path) -> Run | None:
     last = next((event for event in newest if event["event"] == "stepped"), dict[str, Any]())
     found = {field: [result_of(folder, name).get("top1") for name in names] for field, names in ACCURACIES.items()}
     results = {field: top1 for field, each in found.items() for top1 in each if top1 is not None}
+    labels = result_of(folder, "linear").get("labels") if "linear" in results else None
     results |= knn_of(folder, newest, about)
     method, model, data, run = (table(settings, name) for name in ("method", "model", "data", "run"))
     width = number(model.get("width"))
@@ -112,6 +115,7 @@ def read_run(folder: Path) -> Run | None:
         number(last.get("loss")),
         bytes=_size(folder),
         time=number(about["time"]) or 0.0,
+        linear_labels=_text(labels),
         **results,
     )
 

@@ -13,7 +13,8 @@ from ssl_cli import disk
 from ssl_cli.augment import sheet
 from ssl_cli.augment.normalize import Normalize
 from ssl_cli.augment.pipeline import Pipeline, sides_of
-from ssl_cli.config.tree import DataSettings, Settings
+from ssl_cli.config.images import refuse_among_images
+from ssl_cli.config.tree import Settings
 from ssl_cli.data.bad import FEW, FRACTION
 from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.measured import measured
@@ -25,7 +26,7 @@ from ssl_cli.engine.build import local_device
 from ssl_cli.engine.plan.size import size
 from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Warned
-from ssl_cli.names import IMAGE_SUFFIXES, expanded, is_folder, shown
+from ssl_cli.names import shown
 from ssl_cli.objective import Batch
 from ssl_cli.transfer.label_free import consistency
 from ssl_cli.transfer.pixels import colours, low_resolution
@@ -68,7 +69,7 @@ def augmentation_sheet(
     source = open_pretraining(settings.data, settings.run.seed)
     settings = _sized(measured(settings, source)[0], source)
     _refuse_too_large(settings.data.size, images, views)
-    refuse_among_images(output, settings.data)
+    refuse_among_images(output, *settings.data.folders)
     rows: list[_Row] = []
     skipped: list[Skipped] = []
     for part in _first(source, settings, images):
@@ -252,23 +253,6 @@ def _refuse_too_large(size: int, images: int, views: int) -> None:
             f"more than the {sheet.MOST_PIXELS / 1e6:,.0f} that most viewers open.",
             "Lower --images, --views or --image-size.",
         )
-
-
-def refuse_among_images(output: Path, data: DataSettings) -> None:
-    """Refuse to write what can be read as an image into a folder of images, or of test images.
-
-    Raises:
-        UsageError: `output` is below such a folder, and has the ending of an image.
-    """
-    if output.suffix.lower() not in IMAGE_SUFFIXES:
-        return
-    for place in filter(None, (*data.places, data.test)):
-        folder = expanded(place)
-        if is_folder(folder) and output.absolute().resolve().is_relative_to(folder.resolve()):
-            what = (
-                f"{shown(str(output))} would be among the images of {shown(place)}, and could be read as one of them."
-            )
-            raise UsageError(what, f"Give a place outside that folder, such as {shown(f'../{output.name}')}.")
 
 
 def write_picture(output: Path, data: bytes) -> None:

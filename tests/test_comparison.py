@@ -51,6 +51,14 @@ def test_the_time_is_that_of_all_processes(runs: list[str]) -> None:
     assert (first.seconds, first.rate) == (10.0 + 3.0 + 2.5, 812.0)
 
 
+def test_curves_are_not_drawn_among_the_images_of_a_run(
+    runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    Path("photos").mkdir()
+    assert main(["runs", "compare", *runs, "--plot", "photos/curves.png"]) == 2
+    assert "among the images of photos" in capsys.readouterr().err
+
+
 def test_they_stand_side_by_side(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "compare", *runs]) == 0
     out = capsys.readouterr().out

@@ -174,6 +174,12 @@ def test_the_table_has_the_columns_that_say_something(tmp_path: Path, capsys: py
     assert row.split()[:7] == ["a", "finished", "moco-v2", "resnet18", "x", "0.5", "photos"]
 
 
+def test_few_labels_are_said_of_a_linear_probe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path / "a", eval__linear_json={"result": {"top1": 0.5, "labels": "4-per-class"}})
+    assert main(["runs", str(tmp_path)]) == 0
+    assert "50.0 % (4-per-class)" in capsys.readouterr().out
+
+
 def test_no_run_and_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", str(tmp_path)]) == 0
     assert "no run" in capsys.readouterr().out

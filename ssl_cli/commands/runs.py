@@ -1,6 +1,7 @@
 """`sslcli runs`: list the runs below a folder with their settings, state and results, or show some side by side."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +68,8 @@ def _compare(names: list[str], plot: Path | None, *, as_json: bool) -> int:
 
     folders = [expanded(name) for name in names]
     found = compare(folders)
+    if plot is not None:
+        _refuse_among_images(plot, folders)
     from ssl_cli.curves import curves_of, draw  # imports Pillow: after what can be refused
 
     curves = [curves_of(folder) for folder in folders]
@@ -91,6 +94,17 @@ def _compare(names: list[str], plot: Path | None, *, as_json: bool) -> int:
     if picture is not None:
         write_result(f"curves: {shown(picture)}\n")
     return 0
+
+
+def _refuse_among_images(plot: Path, runs: Sequence[Path]) -> None:
+    from ssl_cli.config.images import refuse_among_images
+    from ssl_cli.runs import settings_of
+
+    for run in runs:
+        data = settings_of(run).get("data", {})
+        places = [data.get("source"), data.get("test")]
+        names = [name for place in places for name in (place if isinstance(place, list) else [place])]
+        refuse_among_images(plot, *(name for name in names if isinstance(name, str)))
 
 
 def _list(folder: str, *, as_json: bool) -> int:
@@ -155,6 +169,7 @@ def _cells(root: Path, run: "Run", of_knn: str) -> dict[str, str]:
     """Word a run, whose kNN is worded already."""
     from ssl_cli.config.units import format_bytes, format_epochs, format_seconds
     from ssl_cli.runs import age
+    from ssl_cli.ui.comparison import linear
     from ssl_cli.ui.text import percent
 
     path = Path(run.path)
@@ -168,7 +183,7 @@ def _cells(root: Path, run: "Run", of_knn: str) -> dict[str, str]:
         "batch": f"{run.batch:,}" if run.batch is not None else "",
         "loss": f"{run.loss:.3f}" if run.loss is not None else "",
         "kNN": of_knn,
-        "linear": percent(run.linear) if run.linear is not None else "",
+        "linear": linear(run),
         "classifier": percent(run.classifier) if run.classifier is not None else "",
         "size": format_bytes(run.bytes),
         "age": format_seconds(age(run)),

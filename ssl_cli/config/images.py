@@ -6,7 +6,8 @@ from typing import Any
 
 from ssl_cli.config.image_list import STDIN, is_list, keep_stdin
 from ssl_cli.config.tree import Settings
-from ssl_cli.names import expanded, is_there
+from ssl_cli.errors import UsageError
+from ssl_cli.names import IMAGE_SUFFIXES, expanded, is_folder, is_there, shown
 
 
 def with_data(
@@ -58,3 +59,16 @@ def _absolute(place: str) -> str:
     """Return the absolute path of what is there; a name as it is."""
     path = expanded(place)
     return str(path.absolute()) if is_there(path) else place
+
+
+def refuse_among_images(output: Path, *folders: str) -> None:
+    """Refuse to write what can be read as an image into one of these folders of images or test images.
+
+    Raises:
+        UsageError: `output` is below such a folder, and has the ending of an image.
+    """
+    for name in folders if output.suffix.lower() in IMAGE_SUFFIXES else ():
+        folder = expanded(name)
+        if is_folder(folder) and output.absolute().resolve().is_relative_to(folder.resolve()):
+            what = f"{shown(str(output))} would be among the images of {shown(name)}, and could be read as one of them."
+            raise UsageError(what, f"Give a place outside that folder, such as {shown(f'../{output.name}')}.")

@@ -140,6 +140,11 @@ class DataSettings(Section):
         return () if self.source is None else (self.source,) if isinstance(self.source, str) else self.source
 
     @property
+    def folders(self) -> tuple[str, ...]:
+        """What `source` and `test` name."""
+        return (*self.places, *([self.test] if self.test else []))
+
+    @property
     def reads(self) -> int:
         """Images that are read for each one of a batch."""
         return 2 if self.positives == "group" else 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli import draws
-from ssl_cli.config.images import with_data
+from ssl_cli.config.images import refuse_among_images, with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import read_all
 from ssl_cli.data.source import Source
@@ -26,7 +26,7 @@ from ssl_cli.maps.request import METHODS, Map
 from ssl_cli.names import shown
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.registry import Z
-from ssl_cli.sheet import refuse_among_images, write_picture
+from ssl_cli.sheet import write_picture
 from ssl_cli.vectors.embed import encode_parts, finished, open_images
 
 FEWEST = 2
@@ -60,7 +60,7 @@ def make_map(
     trained = open_run(asked.run, device, method, projector=asked.feature == Z)
     settings = with_data(trained.settings, asked.data, None, limit, machine)
     source = open_images(settings)
-    refuse_among_images(asked.output, settings.data)
+    refuse_among_images(asked.output, *settings.data.folders)
     yield from (Warned(step=trained.step, message=note) for note in trained.notes)
     points = yield from _encoded(asked, trained, settings, source)
     began = time.monotonic()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_cli.config.images import with_data
+from ssl_cli.config.images import refuse_among_images, with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.evaluation.evaluate import knn_of
@@ -16,7 +16,6 @@ from ssl_cli.protocols.encoder import open_encoder
 from ssl_cli.protocols.request import KNN
 from ssl_cli.protocols.result import scored
 from ssl_cli.registry import H, Z
-from ssl_cli.sheet import refuse_among_images
 
 NO_LABELS = "no kNN accuracy: it needs images with labels, of two classes at least"
 IN_A_NAME = 4
@@ -67,10 +66,7 @@ def knn_eval(
     """
     trained, transform = open_encoder(run, device, method, projector=feature == Z)
     settings = with_data(trained.settings, data, test_data, limit, machine)
-    if confusion is not None:
-        refuse_among_images(confusion, settings.data)
-    required = confusion is not None or baselines
-    images, why = (None, "") if without_labels else _labelled(settings, required=required)
+    images, why = (None, "") if without_labels else _labelled(settings, confusion, required=baselines)
     if images is None:
         yield from label_free.measured(run, trained, settings, feature, transform, why)
         return
@@ -86,12 +82,14 @@ def knn_eval(
     yield from scored(run, trained, images, "knn", result, words, (*ks, *temperatures))
 
 
-def _labelled(settings: Settings, *, required: bool) -> tuple[Evaluation | None, str]:
-    """Open bank and queries; without labels, unless they are required, return None and why."""
+def _labelled(settings: Settings, picture: Path | None, *, required: bool) -> tuple[Evaluation | None, str]:
+    """Open bank and queries; without labels, unless a picture or more requires them, return None and why."""
+    if picture is not None:
+        refuse_among_images(picture, *settings.data.folders)
     try:
         return open_evaluation(settings.data, settings.run.seed), ""
     except NoLabelsError:
-        if required:
+        if required or picture is not None:
             raise
         return None, NO_LABELS
 

@@ -20,6 +20,8 @@ def scored(
 ) -> Iterator[Event]:  # fmt: skip
     """Yield the run's notes, then the result with advice; write it to the run folder's `eval/`, a file a setting.
 
+    The newest is also `NAME.json` there, where one of few labels does not replace one of all.
+
     The trackers that know the run show it, too.
 
     Args:
@@ -42,7 +44,9 @@ def scored(
     words = [*words, "baselines"] if result["baselines"] else words
     file = result_file(name, Path(trained.checkpoint).stem, (*images, *identity), words)
     facts = {"data": data.bank.name, "test": data.queries.name}
-    for event in conclude(run, trained, name, result, folder / "eval" / file, newest=f"{name}.json", **facts):
+    replaces = result.get("labels") is None or records.result_of(folder, name).get("labels", "") is not None
+    newest = f"{name}.json" if replaces else ""
+    for event in conclude(run, trained, name, result, folder / "eval" / file, newest=newest, **facts):
         if isinstance(event, Evaluated):
             yield from track_later(folder, event)
         yield event

@@ -58,6 +58,8 @@ def table(found: "Comparison", names: Sequence[str], curves: Mapping[str, Sequen
             text = [words(value) if value is not None else "" for value in values]
             if name == "knn":
                 text = knn([one.run for one in found.runs])
+            elif name == "linear":
+                text = [linear(one.run) for one in found.runs]
             cells = [Text(said, how) if said else _cell(None) for said, how in zip(text, style, strict=True)]
             made.add_row(label, *cells)
     made.add_section()
@@ -72,6 +74,12 @@ def knn(runs: Sequence["Run"]) -> list[str]:
     with_k = len({run.knn_k for run in runs if run.knn is not None}) > 1
     ks = [f" (k {run.knn_k})" if with_k and run.knn_k is not None else "" for run in runs]
     return ["" if run.knn is None else percent(run.knn) + k for run, k in zip(runs, ks, strict=True)]
+
+
+def linear(run: "Run") -> str:
+    """Word the linear probe of a run, with its labels where they are few; empty where there is none."""
+    few = f" ({run.linear_labels})" if run.linear_labels is not None else ""
+    return "" if run.linear is None else percent(run.linear) + few
 
 
 def _cell(value: Any) -> Text:

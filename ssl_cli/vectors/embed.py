@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_cli import distributed
-from ssl_cli.config.images import with_data
+from ssl_cli.config.images import refuse_among_images, with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.bad import require_few
 from ssl_cli.data.fingerprint import record_of
@@ -23,7 +23,6 @@ from ssl_cli.errors import DivergedError, NothingReadError
 from ssl_cli.events import Encoded, Evaluated, Event, Skipped, Warned
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.registry import H, Z
-from ssl_cli.sheet import refuse_among_images
 from ssl_cli.vectors.partial import PartialVectors
 from ssl_cli.vectors.ranks import Part, agreed, gathered, joined
 from ssl_cli.vectors.request import check
@@ -63,7 +62,7 @@ def embed(
     with joined(device) as own:
         trained = open_run(run, own, method, projector=feature == Z)
         settings = with_data(trained.settings, data, None, limit, machine)
-        refuse_among_images(output, settings.data)
+        refuse_among_images(output, *settings.data.folders)
         source = open_images(settings)
         identity = identity_of(trained, settings, source, feature, l2=l2, half=half)
         with evaluating(trained.objective):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli.augment.sheet import tile_side
-from ssl_cli.config.images import with_data
+from ssl_cli.config.images import refuse_among_images, with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.folder import Files, of_paths
 from ssl_cli.data.search import closest_path
@@ -22,7 +22,6 @@ from ssl_cli.events import Encoded, Evaluated, Event, Warned
 from ssl_cli.names import expanded, is_file, is_there, kind_of, shown
 from ssl_cli.nn.evaluating import evaluating
 from ssl_cli.registry import H, Z
-from ssl_cli.sheet import refuse_among_images
 from ssl_cli.vectors.embed import append_rows, encoder_of, finished, identity_of, open_images, width_of
 from ssl_cli.vectors.partial import PartialVectors
 from ssl_cli.vectors.request import Search
@@ -151,7 +150,7 @@ def _images(asked: Search, opened: _Opened, folder: Path) -> Generator[Event, No
     """Read the stored rows, or encode the images into a temporary folder; return the set."""
     trained, settings = opened.trained, opened.settings
     if asked.sheet is not None:
-        refuse_among_images(asked.sheet, settings.data)
+        refuse_among_images(asked.sheet, *settings.data.folders)
     if asked.vectors is not None:
         return read_stored(asked.vectors, trained.sha256, asked.feature, settings.data)
     source = open_images(settings)

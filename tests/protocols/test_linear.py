@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_cli import draws
+from ssl_cli import draws, records
 from ssl_cli.data.sources import open_evaluation
 from ssl_cli.engine.evaluation.features import augmented
 from ssl_cli.errors import SslcliError
@@ -157,3 +157,10 @@ def test_fast_has_baselines(run: Path, short: None) -> None:
     *_, last = linear_eval(str(run), protocol=FAST, baselines=True, device="cpu")
     assert isinstance(last, Evaluated)
     assert last.result["baselines"].keys() == {"pixels", "untrained"}
+
+
+def test_few_labels_do_not_replace_all_in_the_run(tmp_path: Path, short: None) -> None:
+    write_run(tmp_path / "run", toy_settings())
+    for labels, newest in (("2-per-class", "2-per-class"), ("1-per-class", "1-per-class"), (None, None), ("10%", None)):
+        list(linear_eval(str(tmp_path / "run"), labels=labels, protocol=FAST, device="cpu"))
+        assert records.result_of(tmp_path / "run", "linear").get("labels") == newest
