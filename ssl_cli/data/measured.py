@@ -62,7 +62,7 @@ def _with_numbers(settings: Settings, source: Source) -> tuple[Settings, tuple[C
         choices.append(Choice(name="range", value=_words(looked.range), reason=reason))
     if data.depth != "auto":
         choices += [Choice(name="depth", value=f"{data.depth} bits", reason="given")] if here else []
-    elif looked.spans:
+    elif looked.wide:
         found["depth"] = files.depth = 16
         reason = f"{looked.words}; --set data.depth=8 takes half the memory"
         choices.append(Choice(name="depth", value="16 bits", reason=reason))
@@ -77,9 +77,13 @@ def _words(ends: Any) -> str:
 
 @dataclass
 class _Looked:
-    """What is found in the files that are looked at: how many there are, and of those of other than 8 bits what."""
+    """What is found in the files that are looked at: how many there are, and of those of other than 8 bits what.
+
+    `wide` are the latter; `spans` are the ranges of those that have none of their own.
+    """
 
     files: int = 0
+    wide: int = 0
     kinds: set[str] = field(default_factory=set)
     spans: list[Range] = field(default_factory=list)
 
@@ -91,7 +95,7 @@ class _Looked:
     @property
     def words(self) -> str:
         """The kinds of numbers, and in how many files."""
-        return f"{' and '.join(sorted(self.kinds))} in {len(self.spans)} of {self.files} files looked at"
+        return f"{' and '.join(sorted(self.kinds))} in {self.wide} of {self.files} files looked at"
 
 
 def _look(source: Source, channels: int, *, all_files: bool) -> _Looked:
@@ -108,10 +112,11 @@ def _look(source: Source, channels: int, *, all_files: bool) -> _Looked:
             continue
         span = numbers.span()
         if span is not None:
-            looked.spans.append(span)
+            looked.wide += 1
+            looked.spans += [] if numbers.full else [span]
             looked.kinds.add(numbers.kind)
         pixels += numbers.values.size
-        if pixels > MOST_PIXELS or (looked.spans and not all_files):
+        if pixels > MOST_PIXELS or (looked.wide and not all_files):
             break
     return looked
 

@@ -45,6 +45,8 @@ class Numbers:
         inverted: whether the smallest number is white.
         hole: the number of pixels that were not measured; None: there is none. Others are NaN, infinite or `UNREAL`.
         window: the range that the file itself asks for.
+        full: black and white of shades of more than 8 bits, as HEIC has them; like those of 8 bits, they are the same
+            in any range.
     """
 
     values: np.ndarray
@@ -53,17 +55,19 @@ class Numbers:
     inverted: bool = False
     hole: float | None = None
     window: Range | None = None
+    full: Range | None = None
 
     @property
     def kind(self) -> str:
         """The type of the numbers in words."""
         bits, kind = 8 * self.values.dtype.itemsize, self.values.dtype.kind
+        bits = int(self.full[1]).bit_length() if self.full else bits
         return f"{'signed ' * (kind == 'i')}{bits}-bit {'floats' if kind == 'f' else 'numbers'}"
 
     def span(self) -> Range | None:
         """Return the range of this image alone, equal ends where all numbers are equal; None: no number is there."""
-        if self.window is not None:
-            return self.window
+        if own := self.full or self.window:
+            return own
         height, width, channels = self.values.shape
         step = max(1, math.ceil(math.sqrt(height * width / LOOKED_AT)))
         x = self.values[::step, ::step, : channels - self.alpha]
@@ -177,7 +181,7 @@ def pixels_of(
     """
     numbers, on_white = _of_channels(numbers, channels)
     whole = numbers.values.dtype == np.uint8
-    ends = limits or ((0.0, 255.0) if whole else widened(numbers.span()))
+    ends = numbers.full or limits or ((0.0, 255.0) if whole else widened(numbers.span()))
     height, width, count = numbers.values.shape
     kind = np.uint8 if whole else _SHADE[depth]
     shrunk = shrink(lambda box: numbers.shades(ends, box, depth), (width, height), count, cap, kind)
@@ -195,6 +199,17 @@ def in_depth(shades: np.ndarray, depth: int) -> np.ndarray:
     if shades.dtype == PIXEL[depth]:
         return shades
     return _WIDENED[shades] if shades.dtype == np.uint8 else shades.round().astype(PIXEL[depth])
+
+
+def divided(values: np.ndarray) -> np.ndarray:
+    """Divide colours by the opacity, the last channel, by which they are multiplied; integers keep their type."""
+    values, whole = np.require(values, requirements="W"), values.dtype.kind != "f"
+    full = np.iinfo(values.dtype).max if whole else 1
+    for row in values:
+        opacity = row[:, -1:].astype(np.float64)
+        colours = row[:, :-1] * (full / np.where(opacity > 0, opacity, full))
+        row[:, :-1] = np.minimum(colours.round(), full) if whole else colours
+    return values
 
 
 def _on_white(shades: np.ndarray) -> np.ndarray:
@@ -228,7 +243,7 @@ def _of_channels(numbers: Numbers, channels: int) -> tuple[Numbers, bool]:
     if colours in (1, RGB):
         return numbers, numbers.alpha
     if numbers.colours and colours > RGB:
-        return Numbers(numbers.values[:, :, :RGB], hole=numbers.hole, window=numbers.window), False
+        return Numbers(numbers.values[:, :, :RGB], hole=numbers.hole, window=numbers.window, full=numbers.full), False
     raise DataError(f"it has {count} channels, and data.channels is {channels}")
 
 

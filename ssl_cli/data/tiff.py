@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from ssl_cli.data.numbers import RGB, Numbers, Wide
+from ssl_cli.data.numbers import RGB, Numbers, Wide, divided
 from ssl_cli.data.strips import BYTEWISE, Page, read_page
 from ssl_cli.errors import DataError
 
@@ -81,17 +81,6 @@ def seek_main(picture: Image.Image) -> None:
     picture.seek(0)
 
 
-def _divided(values: np.ndarray) -> np.ndarray:
-    """Divide colours by the opacity, the last channel, by which they are multiplied; integers keep their type."""
-    values, whole = np.require(values, requirements="W"), values.dtype.kind != "f"
-    full = np.iinfo(values.dtype).max if whole else 1
-    for row in values:
-        opacity = row[:, -1:].astype(np.float64)
-        colours = row[:, :-1] * (full / np.where(opacity > 0, opacity, full))
-        row[:, :-1] = np.minimum(colours.round(), full) if whole else colours
-    return values
-
-
 def _read(file: BinaryIO, pages: list[Page]) -> Numbers:
     first = pages[0]
     if len(pages) == 1:
@@ -103,7 +92,7 @@ def _read(file: BinaryIO, pages: list[Page]) -> Numbers:
     if values.dtype == np.float16:
         values = values.astype(np.float32)
     if first.premultiplied and len(pages) == 1:
-        values = _divided(values)
+        values = divided(values)
     hole = None if values.dtype == np.uint8 else first.nodata
     if hole is not None and values.dtype.kind == "f":
         with np.errstate(over="ignore"):

@@ -11,9 +11,12 @@ from PIL import Image
 
 from ssl_cli.data.decode import decode, read_numbers
 from ssl_cli.data.extras import is_readable
+from ssl_cli.data.folder import open_folder
+from ssl_cli.data.measured import measured
 from ssl_cli.data.search import find_images
 from ssl_cli.errors import DataError
 from tests.data.files import tiff
+from tests.data.test_measured import settings
 
 RAMP = np.tile(np.linspace(0, 1, 64), (48, 1))
 GRAY = (RAMP * 255).round()
@@ -162,6 +165,51 @@ def test_heic_is_read_upright() -> None:
     assert read_numbers(file.getvalue()) is None
     with pytest.raises(DataError):
         decode(file.getvalue()[: len(file.getvalue()) // 2])
+
+
+def heic(x: np.ndarray, mode: str, bits: int, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Numbers of 16 bits as a HEIC of 10 or 12."""
+    heif = pytest.importorskip("pillow_heif")
+    monkeypatch.setattr(heif.options, "SAVE_HDR_TO_12_BIT", bits == 12)
+    file = io.BytesIO()
+    heif.from_bytes(mode, (x.shape[1], x.shape[0]), np.ascontiguousarray(x).tobytes()).save(
+        file, quality=-1, chroma=444
+    )
+    return file.getvalue()
+
+
+FINE = np.tile(np.linspace(0, 65535, 1024).astype(np.uint16), (16, 1))
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("mode", ["RGB;16", "RGBA;16", "I;16"])
+def test_heic_of_more_than_8_bits_keeps_them_in_any_range(
+    bits: int, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    colours = np.stack([FINE, FINE // 2, 65535 - FINE], -1)
+    opaque = np.full((16, 1024, 1), 65535, np.uint16)
+    x = {"RGB;16": colours, "RGBA;16": np.concatenate([colours, opaque], -1), "I;16": FINE}[mode]
+    data = heic(x, mode, bits, monkeypatch)
+    wanted = (FINE[:, :, None] if x.ndim == 2 else colours).transpose(2, 0, 1) / 65535
+    found = decode(data, depth=16, value_range=(0, 7)).numpy()
+    assert len(np.unique(found[0])) > 700
+    assert np.abs(found / 32767 - wanted).max() < 2 / 2**bits
+    assert found.max() >= 32767 * (1 - 1.5 / 2**bits)
+    assert np.abs(decode(data).numpy() - wanted * 255).max() <= 1
+    assert np.abs(decode(data, cap=8).numpy()[0, :, ::64] - wanted[0, :8, ::128] * 255).max() <= 2
+    numbers = read_numbers(data)
+    assert numbers is not None
+    assert numbers.kind == f"{bits}-bit numbers"
+
+
+def test_a_set_of_heic_has_16_bits_and_no_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(heic(np.stack([FINE] * 3, -1), "RGB;16", 10, monkeypatch))
+    found, choices = measured(settings(tmp_path, depth="auto"), open_folder(tmp_path))
+    assert (found.data.range, found.data.depth) == ("auto", 16)
+    assert [(choice.name, choice.reason.partition(";")[0]) for choice in choices] == [
+        ("depth", "10-bit numbers in 2 of 2 files looked at")
+    ]
 
 
 @pytest.mark.parametrize("compression", ["jpeg2000", "lerc", "jpegxl"])
