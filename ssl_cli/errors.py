@@ -56,6 +56,10 @@ class NoLabelsError(DataError):
     """Images without labels, where an evaluation needs them."""
 
 
+class OneClassError(NoLabelsError):
+    """Images whose labels are all the same."""
+
+
 class NothingReadError(DataError):
     """Images of which none can be read."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ssl_cli.data.extras import require
-from ssl_cli.data.numbers import Numbers, Wide, divided
+from ssl_cli.data.numbers import Numbers, Wide, straight_alpha
 
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 BYTES_A_PIXEL = 24
@@ -46,7 +46,7 @@ def _read(picture: Any, bits: int) -> Numbers:
     """Read shades of more than 8 bits, which libheif gives as the high bits of 16."""
     values = np.asarray(picture)
     values = values[:, :, None] if values.ndim == 2 else values
-    values = divided(values) if picture.premultiplied_alpha else values.copy()
+    values = straight_alpha(values) if picture.premultiplied_alpha else values.copy()
     values >>= 16 - bits
     if picture.has_alpha:
         values[:, :, -1] = (values[:, :, -1] * (65535 / (2**bits - 1))).round()

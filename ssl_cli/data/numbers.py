@@ -201,7 +201,7 @@ def in_depth(shades: np.ndarray, depth: int) -> np.ndarray:
     return _WIDENED[shades] if shades.dtype == np.uint8 else shades.round().astype(PIXEL[depth])
 
 
-def divided(values: np.ndarray) -> np.ndarray:
+def straight_alpha(values: np.ndarray) -> np.ndarray:
     """Divide colours by the opacity, the last channel, by which they are multiplied; integers keep their type."""
     values, whole = np.require(values, requirements="W"), values.dtype.kind != "f"
     full = np.iinfo(values.dtype).max if whole else 1

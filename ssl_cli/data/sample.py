@@ -13,6 +13,7 @@ from ssl_cli.data.loader import cap_for
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.data.split import evenly, files_of
 from ssl_cli.errors import DataError
+from ssl_cli.names import shown
 
 IMAGES = 32
 
@@ -21,7 +22,7 @@ IMAGES = 32
 class Sample:
     """A few images of the data set; seconds to read one and its bytes, on average; `noise` if none could be read.
 
-    `in_memory` says whether they are so already, all of them.
+    `in_memory` says whether they are so already, all of them; `bad` names those that could not be read, with reasons.
     """
 
     images: list[Tensor]
@@ -29,6 +30,20 @@ class Sample:
     image_bytes: float
     noise: bool = False
     in_memory: bool = False
+    bad: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What there is to warn of."""
+        return tuple(filter(None, (self.unreadable, self.nothing_to_learn)))
+
+    @property
+    def unreadable(self) -> str:
+        """A warning where images cannot be read, with an example; else empty."""
+        if not self.bad:
+            return ""
+        looked = len(self.bad) + (0 if self.noise else len(self.images))
+        return f"{len(self.bad)} of {looked} images that were looked at cannot be read, such as {self.bad[0]}."
 
     @property
     def nothing_to_learn(self) -> str:
@@ -45,7 +60,7 @@ class Sample:
 
 def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
     """Read a few images as the loader would for views of `size` pixels; noise where none can be read."""
-    images: list[Tensor] = []
+    images, bad = list[Tensor](), list[str]()
     start = time.perf_counter()
     if source is not None and len(source):
         indices = evenly(len(source), IMAGES)
@@ -53,15 +68,17 @@ def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
             images = list(source.read_many(indices))
         else:
             for index in indices.tolist():
-                with contextlib.suppress(DataError):
+                try:
                     images.append(source.read(index, cap_for(size)))
+                except DataError as error:
+                    bad.append(f"{shown(source.path(index))}: {error.message}")
     seconds = time.perf_counter() - start
     if not images:
         side = cap_for(size)
         noise = torch.arange(channels * side**2).view(channels, side, side).to(torch.uint8)
-        return Sample([noise] * IMAGES, 0.0, noise.nbytes, noise=True)
+        return Sample([noise] * IMAGES, 0.0, noise.nbytes, noise=True, bad=tuple(bad))
     mean = sum(image.nbytes for image in images) / len(images)
-    return Sample(images, seconds / len(images), mean, in_memory=isinstance(source, BatchedSource))
+    return Sample(images, seconds / len(images), mean, in_memory=isinstance(source, BatchedSource), bad=tuple(bad))
 
 
 def median_side(source: Source, channels: int = 3) -> float | None:

@@ -17,7 +17,7 @@ from ssl_cli.data.places import are_paths, is_shapes, refuse_test_images
 from ssl_cli.data.shapes import CLASSES, Shapes, Stream
 from ssl_cli.data.source import Source, group_numbers, groups_of
 from ssl_cli.data.split import hold_out, labelled, limited, part_of, relabelled, stratified, subset
-from ssl_cli.errors import DataError, NoLabelsError
+from ssl_cli.errors import DataError, NoLabelsError, OneClassError
 from ssl_cli.names import shown
 
 _TEST_IMAGES = 2048
@@ -195,11 +195,12 @@ def _require_classes(source: Source) -> None:
     """Refuse images of one class, which nothing can be asked about.
 
     Raises:
-        NoLabelsError: there is one.
+        OneClassError: there is one.
     """
     if len(source.classes) == 1:
         what = f"The images of {shown(source.name)} are of one class, '{shown(source.classes[0])}'"
-        raise NoLabelsError(f"{what}, so there is nothing to evaluate with.", "Give a folder for each of two classes.")
+        hint = "Give a folder for each of two classes; knn-eval --without-labels measures what needs none."
+        raise OneClassError(f"{what}, so there is nothing to evaluate with.", hint)
 
 
 def _without_queries(bank: Source, queries: Source) -> str:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from ssl_cli.data.numbers import RGB, Numbers, Wide, divided
+from ssl_cli.data.numbers import RGB, Numbers, Wide, straight_alpha
 from ssl_cli.data.strips import BYTEWISE, Page, read_page
 from ssl_cli.errors import DataError
 
@@ -92,7 +92,7 @@ def _read(file: BinaryIO, pages: list[Page]) -> Numbers:
     if values.dtype == np.float16:
         values = values.astype(np.float32)
     if first.premultiplied and len(pages) == 1:
-        values = divided(values)
+        values = straight_alpha(values)
     hole = None if values.dtype == np.uint8 else first.nodata
     if hole is not None and values.dtype.kind == "f":
         with np.errstate(over="ignore"):

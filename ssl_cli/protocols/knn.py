@@ -8,7 +8,7 @@ from ssl_cli.config.images import refuse_among_images, with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.evaluation.evaluate import knn_of
-from ssl_cli.errors import NoLabelsError
+from ssl_cli.errors import NoLabelsError, OneClassError
 from ssl_cli.events import Event
 from ssl_cli.protocols import label_free
 from ssl_cli.protocols.confusion import write_confusion
@@ -83,13 +83,17 @@ def knn_eval(
 
 
 def _labelled(settings: Settings, picture: Path | None, *, required: bool) -> tuple[Evaluation | None, str]:
-    """Open bank and queries; without labels, unless a picture or more requires them, return None and why."""
+    """Open bank and queries; without labels, unless a picture or more requires them, return None and why.
+
+    Raises:
+        OneClassError: all labels are the same, which is no set without labels.
+    """
     if picture is not None:
         refuse_among_images(picture, *settings.data.folders)
     try:
         return open_evaluation(settings.data, settings.run.seed), ""
-    except NoLabelsError:
-        if required or picture is not None:
+    except NoLabelsError as error:
+        if required or picture is not None or isinstance(error, OneClassError):
             raise
         return None, NO_LABELS
 

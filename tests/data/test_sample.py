@@ -42,9 +42,12 @@ def test_images_from_which_nothing_can_be_learned_are_warned_of(images: list[Ten
                 raise DataError("it is damaged")
             return pixels.to(torch.uint8)
 
-    found = read_sample(Images(), 32).nothing_to_learn
-    assert words in found
-    assert bool(words) is bool(found)
+    sample = read_sample(Images(), 32)
+    assert words in sample.nothing_to_learn
+    assert bool(words) is bool(sample.nothing_to_learn)
+    bad = [index for index, image in enumerate(images) if image is None]
+    few = f"{len(bad)} of {len(images)} images that were looked at cannot be read, such as {bad[:1]}: it is damaged."
+    assert sample.unreadable == (few.replace("[", "").replace("]", "") if bad else "")
 
 
 def test_neither_the_embedded_set_nor_noise_is_warned_of() -> None:

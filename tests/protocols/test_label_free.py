@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssl_cli.augment.sheet import png
-from ssl_cli.errors import NoLabelsError
+from ssl_cli.errors import NoLabelsError, OneClassError
 from ssl_cli.events import Evaluated, Event
 from ssl_cli.protocols.knn import knn_eval
 from ssl_cli.protocols.label_free import MEANING, trend
@@ -75,6 +75,14 @@ def test_images_with_labels_are_measured_so_if_asked(here: Path) -> None:
 def test_what_needs_labels_is_refused(here: Path, asked: dict[str, Any]) -> None:
     with pytest.raises(NoLabelsError):
         list(knn_eval(str(here / "run"), str(here / "photos"), device="cpu", **asked))
+
+
+def test_images_of_one_class_are_named_and_measured_without_if_asked(here: Path, tmp_path: Path) -> None:
+    (tmp_path / "bird").symlink_to(here / "photos")
+    with pytest.raises(OneClassError, match="one class, 'bird'") as caught:
+        list(knn_eval(str(here / "run"), str(tmp_path), device="cpu"))
+    assert "--without-labels" in (caught.value.hint or "")
+    assert result(knn_eval(str(here / "run"), str(tmp_path), without_labels=True, device="cpu"))["images"] == 12
 
 
 @pytest.mark.parametrize("kind", [FLOAT, UINT8])

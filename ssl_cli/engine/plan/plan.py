@@ -106,7 +106,7 @@ def make_plan(
     facts += [_would_fit(fitted, expected)] if dry_run else []
     refused = why_compile if hardware.compile in ("on", "graphs") and mode == "off" else ""
     warnings = _warnings(settings, objective, seconds or 0.0, size, disk, refused)
-    warnings += (*warn_of_time(settings, timing, per_epoch), *filter(None, [fitted.model.sample.nothing_to_learn]))
+    warnings += (*warn_of_time(settings, timing, per_epoch), *fitted.model.sample.warnings)
     choices = (*describe(shown, objective, images, where), *_choices(facts))
     return Plan(settings, resolved, choices, expected, warnings, fitted.cache_bytes)
 
