@@ -23,7 +23,7 @@ from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.data.split import spread
 from ssl_cli.engine.build import local_device
-from ssl_cli.engine.plan.size import size
+from ssl_cli.engine.plan.size import SUITED, size
 from ssl_cli.errors import DataError, ResourceError, UsageError
 from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Warned
 from ssl_cli.names import shown
@@ -198,8 +198,8 @@ def _rows(batch: Batch, source: Source, settings: Settings, views: int, op: str 
 
 
 def _sized(settings: Settings, source: Source) -> Settings:
-    """Return the settings with the image size of a run on this machine, where it is open."""
-    if "data.size" not in settings.run.fit:
+    """Return the settings with image size, crops and flips of a run on this machine, where they are open."""
+    if not {"data.size", *SUITED} & {*settings.run.fit}:
         return settings
     return size(settings, len(source), source, local_device(settings.hardware.device)).settings
 

@@ -90,7 +90,7 @@ def continued(
             continue
         if key == DEVICE:
             device = wanted  # also where it is `auto` as before: another may be the best one here
-        elif value == wanted or _is_recorded(key, value, wanted):
+        elif value == wanted or _is_recorded(key, value, wanted) or (is_open and value == _as_json(wanted)):
             continue
         elif key not in changeable:
             raise UsageError(
@@ -140,6 +140,10 @@ def settings_of(saved: Mapping[str, Any]) -> Settings:
 def _is_recorded(key: str, value: Any, wanted: Any) -> bool:
     """Whether a run recorded `value` of what was asked for: the checkpoint of a run folder, or what was measured."""
     return bool(key == START and value and Path(value).is_relative_to(wanted)) or (key in MEASURED and wanted == "auto")
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:

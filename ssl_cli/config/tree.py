@@ -21,7 +21,10 @@ SHAPING = ("width", "stem", "sk", "zero_init", "init")
 """Settings that shape our own ResNets; a torchvision or timm network is as its library makes it."""
 CIFAR_UP_TO = 64
 """Pixels: images up to this side have the CIFAR stem and test transform."""
-Fitted = Literal["model.backbone", "model.width", "data.size", "run.batch", "schedule.epochs", "schedule.warmup"]
+Fitted = Literal[
+    "model.backbone", "model.width", "data.size", "run.batch", "schedule.epochs", "schedule.warmup",
+    "augment.crop.scale", "augment.flip.p",
+]  # fmt: skip
 """Settings that a plan can choose for the images, the machine and the time."""
 
 

@@ -36,7 +36,7 @@ class Resolved:
     compile: Annotated[str, Field(pattern="^(on|off|graphs)$")]
     images: PositiveInt
     gpu_cache_bytes: NonNegativeInt = 0
-    sized: dict[Fitted, int | float | str] = field(default_factory=dict)
+    sized: dict[Fitted, int | float | str | tuple[float, float]] = field(default_factory=dict)
     timing: Timing | None = None
     calibrated: tuple[PositiveInt, PositiveFloat] | None = None
     fingerprint: str = ""

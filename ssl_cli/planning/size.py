@@ -10,7 +10,9 @@ The rule, of which every number is a constant here:
 * No run has more than 400 epochs, so one on few images ends before its time is over; and 20 steps at least.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -160,16 +162,16 @@ def fitted(settings: Settings, values: Mapping[Fitted, Any]) -> Settings:
     """
     table = settings.model_dump()
     for key, value in values.items():
-        section, _, name = key.partition(".")
+        *sections, name = key.split(".")
         if key in settings.run.fit:
-            table[section][name] = value
+            functools.reduce(operator.getitem, sections, table)[name] = value
     return Settings.model_validate(table)
 
 
 def values_of(settings: Settings) -> dict[Fitted, Any]:
     """Return the values of the settings that are open, by dotted key."""
     table = settings.model_dump()
-    return {key: table[key.partition(".")[0]][key.partition(".")[2]] for key in settings.run.fit}
+    return {key: functools.reduce(operator.getitem, key.split("."), table) for key in settings.run.fit}
 
 
 def given_in(settings: Settings) -> dict[Fitted, Any]:

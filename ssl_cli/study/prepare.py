@@ -17,10 +17,10 @@ from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.engine.plan.budget import budget
 from ssl_cli.engine.plan.measure import choose_arithmetic
 from ssl_cli.engine.plan.plan import Plan, make_plan
-from ssl_cli.engine.plan.size import size
+from ssl_cli.engine.plan.size import SUITED, size
 from ssl_cli.errors import ResourceError
 from ssl_cli.planning.queue import cap_queue
-from ssl_cli.planning.size import batch_for
+from ssl_cli.planning.size import batch_for, values_of
 from ssl_cli.registry import is_library_backbone
 from ssl_cli.study.arm import Arm, Given
 from ssl_cli.study.book import About, Asked, Book, Planned
@@ -132,15 +132,16 @@ def _sized(settings: Settings, seconds: float, source: Source) -> Settings:
 
 
 def _pinned(settings: Settings) -> dict[str, Any]:
-    """Return what all arms share, by dotted key: network, sizes of views, device, arithmetic and bytes of memory."""
+    """Return what all arms share, by dotted key: network, views, device, arithmetic and bytes of memory."""
     model, hardware, side = settings.model, settings.hardware, settings.data.size
     device = resolve_device(hardware.device)
     limit, _ = budget(hardware.memory, device, memory.resident())
     objective = build_objective(settings, device)
     arithmetic, _ = choose_arithmetic(objective, side, device, hardware.precision, hardware.memory_format)
     width = {} if _width(settings) is None else {"model.width": model.width}
+    views: dict[str, Any] = {key: value for key, value in values_of(settings).items() if key in SUITED}
     return {
-        "model.backbone": model.backbone, **width, "data.size": side, "hardware.device": str(device),
+        "model.backbone": model.backbone, **width, **views, "data.size": side, "hardware.device": str(device),
         "hardware.precision": arithmetic.precision, "hardware.memory_format": arithmetic.memory_format,
         "hardware.memory": limit, "schedule.resolution": settings.schedule.resolution or (1.0, 1.0),
     }  # fmt: skip

@@ -106,8 +106,10 @@ def test_what_is_given_is_no_longer_open(settled: Callable[..., Settled], tmp_pa
     own = {"data": {"source": "cifar10"}}
     write(tmp_path / "sslcli.toml", ("schedule.epochs", 7))
     env = {"SSLCLI_MODEL": "{width = 0.25}"}
-    left = settled({**own, "run": {"batch": 256}}, ("data.size=32",), env=env).settings.run.fit
-    assert left == ("model.backbone", "schedule.warmup")
+    sets = ("data.size=32", "augment.flip.p=0.5")
+    left = settled({**own, "run": {"batch": 256}}, sets, env=env).settings.run.fit
+    assert left == ("model.backbone", "schedule.warmup", "augment.crop.scale")
+    assert not {"augment.crop.scale", "augment.flip.p"} & {*settled(own, gentle=True).settings.run.fit}
     library = settled({**own, "model": {"backbone": "torchvision:resnet18"}}).settings.run.fit
     assert not {"model.backbone", "model.width"} & set(library)
     assert settled({**own, "run": {"recipe": "cifar"}}).settings.run.fit == ()

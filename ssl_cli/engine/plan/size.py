@@ -13,6 +13,7 @@ from ssl_cli.data.source import Source
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.plan import budget
 from ssl_cli.engine.plan.measure import choose_arithmetic, row_seconds
+from ssl_cli.engine.plan.suited import suited
 from ssl_cli.events import Choice
 from ssl_cli.objective import Objective
 from ssl_cli.optim.schedule import mean_area
@@ -23,7 +24,7 @@ from ssl_cli.world import world
 
 SMALL, LARGE = ("resnet18", 0.25, 32), ("resnet18", 1.0, 64)
 """Backbone, width and image size of the network that is measured: on a CPU, on a GPU."""
-TIMED = {"schedule.epochs", "schedule.warmup"}
+TIMED, SUITED = {"schedule.epochs", "schedule.warmup"}, {"augment.crop.scale", "augment.flip.p"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class SizedRun:
 
 
 def size(settings: Settings, images: int, source: Source | None, device: torch.device) -> SizedRun:
-    """Choose network, image size and batch where they are open; the epochs are counted once that network is measured.
+    """Choose crops, flips, network, image size and batch where they are open; epochs are counted when it is measured.
 
     Args:
         settings: of the run; those in `run.fit` are open.
@@ -44,8 +45,10 @@ def size(settings: Settings, images: int, source: Source | None, device: torch.d
         source: images to look at; None: there are none here.
         device: whose throughput is measured, for about two seconds.
     """
-    if not set(settings.run.fit) - TIMED or images < 2:
-        return SizedRun(settings)
+    views, choices = suited(settings, source)
+    settings = fitted(settings, views)
+    if not set(settings.run.fit) - TIMED - SUITED or images < 2:
+        return SizedRun(settings, choices)
     hardware, (name, width, side) = settings.hardware, SMALL if device.type == "cpu" else LARGE
     model = ModelSettings(backbone=name, width=width, stem=settings.model.stem)
     data = settings.data.model_copy(update={"size": side})
@@ -64,7 +67,7 @@ def size(settings: Settings, images: int, source: Source | None, device: torch.d
     words = f"{chosen.network}, {chosen.size} pixels, batch {chosen.batch:,}"
     choice = Choice(name="sized", value=words, reason=reason)
     warnings = [] if objective.classes else warn_of_few(images)
-    return SizedRun(fitted(settings, chosen.values), (choice,), tuple(warnings))
+    return SizedRun(fitted(settings, chosen.values), (choice, *choices), tuple(warnings))
 
 
 def work_of(settings: Settings, images: int, source: Source | None, objective: Objective) -> Work:

@@ -1,0 +1,77 @@
+"""Choose crops and flips that suit the images, where they are open, by a test that needs no labels.
+
+It is a classifier two-sample test (arXiv 1610.06545): where a linear classifier on pixels separates augmented images
+from originals, these have a place or a direction (signs, digits, scans, products) that strong crops and flips destroy.
+Natural photographs it hardly separates from their crops and flips (flips: arXiv 2006.09512).
+"""
+
+import contextlib
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_cli.augment.crop import Crop
+from ssl_cli.augment.evaluation import fit
+from ssl_cli.augment.pipeline import sides_of
+from ssl_cli.config.tree import Fitted, Settings
+from ssl_cli.data.loader import cap_for, read_all
+from ssl_cli.data.source import Source
+from ssl_cli.data.split import evenly
+from ssl_cli.draws import Key
+from ssl_cli.errors import DataError
+from ssl_cli.events import Choice
+from ssl_cli.transfer.pixels import two_sample_accuracy
+
+LARGE_CROPS = 0.4
+IMAGES, SIDE, FEWEST = 512, 16, 16
+"""Images that are looked at, evenly apart; their side in pixels; and below how many nothing is chosen."""
+SEPARATED, ERRORS = 0.6, 3
+"""Accuracy from which on crops or flips do not suit the images: this, or so many standard errors above chance."""
+
+
+def suited(settings: Settings, source: Source | None) -> tuple[dict[Fitted, Any], tuple[Choice, ...]]:
+    """Return crops and flips for the images, by dotted key, and that in words; nothing where neither is open.
+
+    Args:
+        settings: of the run; of `augment.crop.scale` and `augment.flip.p`, those in `run.fit` are open.
+        source: the images; None: they are not here.
+    """
+    augment, used = settings.augment, {*settings.augment.order, *(settings.augment.second or ())}
+    crop, flip = (
+        f"augment.{key}" in settings.run.fit and key.split(".")[0] in used for key in ("crop.scale", "flip.p")
+    )
+    if source is None or not (crop or flip):
+        return {}, ()
+    originals, cropped = _images(settings, source)
+    if len(originals) < FEWEST:
+        return {}, ()
+    limit = max(SEPARATED, 0.5 + ERRORS / math.sqrt(8 * len(originals)))
+    values, words, shares = dict[Fitted, Any](), list[str](), list[str]()
+    if crop:
+        accuracy = two_sample_accuracy(originals.flatten(1), cropped.flatten(1))
+        low, high = augment.crop.scale
+        low = max(low, LARGE_CROPS) if accuracy >= limit else low
+        values["augment.crop.scale"] = (low, max(low, high))
+        words, shares = [*words, f"crops from {100 * low:.0f} %"], [*shares, f"crops {100 * accuracy:.0f} %"]
+    if flip:
+        accuracy = two_sample_accuracy(originals.flatten(1), originals.flip(3).flatten(1))
+        p = 0.0 if accuracy >= limit else augment.flip.p
+        values["augment.flip.p"] = p
+        words, shares = [*words, "flips" if p else "no flips"], [*shares, f"flips {100 * accuracy:.0f} %"]
+    reason = f"a linear classifier separates them from originals, chance being 50 %: {', '.join(shares)}"
+    return values, (Choice(name="augmentation", value=", ".join(words), reason=reason),)
+
+
+def _images(settings: Settings, source: Source) -> tuple[Tensor, Tensor]:
+    """Return images as evaluation sees them and random crops of them, float32 `(N,C,16,16)` each; of few bytes."""
+    crop, originals, cropped = Crop(settings.augment.crop, SIDE), [torch.empty(0)], [torch.empty(0)]
+    chosen, threads = evenly(len(source), IMAGES), settings.data.threads
+    plain = settings.augment.model_copy(update={"order": ("crop",)})
+    with contextlib.suppress(DataError):  # too many bad images: the run itself says so
+        for images, _, index in read_all(source, chosen, threads=threads, cap=cap_for(SIDE), batch=64):
+            originals.append(fit(images, SIDE, plain))
+            key = Key(settings.run.seed, 0, index, 0)
+            cropped.append(crop.apply(images, crop.draw(key, sides_of(images))))
+    return torch.cat(originals[1:] or originals), torch.cat(cropped[1:] or cropped)
