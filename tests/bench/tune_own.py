@@ -21,6 +21,19 @@ and 36.4 %, untrained 26.3 % and 29.8 %.
 
 The recipe `own` as it is (rate 1.6e-3, crops from 0.2, full views), 10 epochs at batch 64: 35.8 and 37.9.
 
+Crops and flips (`engine.plan.suited`): 15 epochs at batch 64 as the recipe has them, one seed; kNN and linear accuracy
+on 1,000 digits (MNIST), 2,000 clothes (Fashion-MNIST) and 2,000 CIFAR-10 images, held-out training images all:
+
+| | 1,700 digits | 1,700 clothes | 2,000 CIFAR-10 |
+|---|---|---|---|
+| raw pixels | 87.3, 89.4 | 75.3, 82.5 | 32.4, 35.6 |
+| crops from 0.2, flips | 80.7, 92.5 | 70.5, 78.0 | 35.6, 38.8 |
+| no flips | 83.2, 92.0 | 72.1, 78.8 | 37.0, 40.4 |
+| no flips, crops from 0.4 | 86.0, 92.7 | 73.7, 76.8 | 35.1, 34.6 |
+| the same, half the jitter | 81.6, 92.1 | 72.2, 79.3 | |
+
+A linear classifier separates from originals 82, 82 and 50 % of crops from 0.2, and 93, 76 and 47 % of flips.
+
 20 epochs at batch 128 (2,000 held-out images, standard error 1.1; pixels 34.8 and 37.0): 37.9 and 41.4; with growing
 views 37.0 and 39.0. Shapes, two epochs, validation stream: batch 64 67.2 and 83.8, batch 128 60.9 and 81.1. Twenty
 steps of 1,024 shapes: 27.4 and 46.4 at a rate of 3e-3, 33.4 and 51.5 at 6e-3, 30.2 and 45.7 at 1.6e-2; untrained 30.2
