@@ -8,8 +8,10 @@ import io
 import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -24,8 +26,14 @@ ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 LARGEST = 2 * 2**30
 """Bytes of a list; a million long paths are a tenth of it."""
 LONGEST_LINE = 2**16
-PATHS = ("path", "file", "filename", "file_name", "filepath", "image", "name")
-"""Names of the column of paths, the one that counts first."""
+PATHS = (
+    "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img_path", "image", "img", "name",
+)  # fmt: skip
+LABELS = ("label", "class", "cls", "class_name", "category", "target")
+"""Names of the columns of paths and of labels, in lower case, the one that counts first."""
+_COLUMNS = (*PATHS, *LABELS, "group", "split")
+_AFTER_CR = re.compile(r"(?<=\r)(?!\n)")
+_DELIMITERS = (",", ";", "\t")
 HINT = "Write a path a line, or a .csv with the columns path and, if there are any, label, group, split."
 
 
@@ -93,7 +101,10 @@ def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
 
 
 def _csv(lines: Iterator[str], delimiter: str) -> Iterator[Row]:
-    rows = csv.reader(lines, delimiter=delimiter)
+    lines = (part for line in lines for part in (_AFTER_CR.split(line) if "\r" in line[:-2] else [line]))
+    line = next((line for line in lines if line.strip()), "")
+    known = (other for other in (delimiter, *_DELIMITERS) if {*PATHS} & {*_header(line, other)})
+    rows = csv.reader(itertools.chain([line], lines), delimiter=next(known, delimiter))
     first = next((row for row in rows if any(map(str.strip, row))), [])
     header = [cell.strip().lower() for cell in first]
     is_header = any(cell in PATHS for cell in header)
@@ -105,11 +116,16 @@ def _csv(lines: Iterator[str], delimiter: str) -> Iterator[Row]:
             yield Row(path, *(word or None for word in others))
 
 
+def _header(line: str, delimiter: str) -> list[str]:
+    return [cell.strip().lower() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+
+
 def _columns(header: Sequence[str]) -> Mapping[str, int]:
     """Return the place of each column that is used, in a header with one of paths."""
     path = next(word for word in PATHS if word in header)
-    others = {word: header.index(word) for word in ("label", "group", "split") if word in header}
-    return {"path": header.index(path), **others}
+    label = next((word for word in LABELS if word in header), "label")
+    others = {"label": label, "group": "group", "split": "split"}
+    return {"path": header.index(path), **{of: header.index(word) for of, word in others.items() if word in header}}
 
 
 def _objects(lines: Iterator[str], name: str) -> Iterator[Mapping[str, Any]]:
@@ -134,7 +150,7 @@ def _parquet(file: Path, name: str) -> Iterator[Mapping[str, Any]]:
     try:
         table = parquet.ParquetFile(file)
         names = table.schema_arrow.names
-        for batch in table.iter_batches(4096, columns=[n for n in names if n in (*PATHS, "label", "group", "split")]):
+        for batch in table.iter_batches(4096, columns=[n for n in names if n.strip().lower() in _COLUMNS]):
             yield from batch.to_pylist()
     except Exception as error:  # pyarrow has errors of its own
         raise DataError(f"{name} cannot be read: {shown(str(error)).rstrip('.')}.", HINT) from error
@@ -142,11 +158,13 @@ def _parquet(file: Path, name: str) -> Iterator[Mapping[str, Any]]:
 
 def _rows_of_table(objects: Iterator[Mapping[str, Any]], name: str) -> Iterator[Row]:
     column = None
-    for found in objects:
+    for given in objects:
+        found = {str(key).strip().lower(): value for key, value in given.items()}
         column = column if column in found else next((word for word in PATHS if word in found), None)
         if column is None:
-            raise DataError(f"{name} has a row without a path: {shown(str(found), 100)}.", HINT)
-        row = _row({**found, "path": found[column]})
+            raise DataError(f"{name} has a row without a path: {shown(str(given), 100)}.", HINT)
+        label = next((word for word in LABELS if word in found), "label")
+        row = _row({**found, "path": found[column], "label": found.get(label)})
         if "\0" in row.path:
             raise DataError(f"{name} has a path with a zero byte.", HINT)
         if row.path:
@@ -154,9 +172,17 @@ def _rows_of_table(objects: Iterator[Mapping[str, Any]], name: str) -> Iterator[
 
 
 def _row(values: Mapping[str, Any]) -> Row:
-    """Build a row; text and numbers count, anything else is as if it were not there."""
-    words = {key: str(value).strip() for key, value in values.items() if isinstance(value, str | int | float)}
-    return Row(words.get("path", ""), *(words.get(key) or None for key in ("label", "group", "split")))
+    """Build a row; what is neither text nor a number is as if it were not there."""
+    return Row(word_of(values["path"]) or "", *(word_of(values.get(key)) for key in ("label", "group", "split")))
+
+
+def word_of(value: Any) -> str | None:
+    """Return a cell as text: 1.0 as 1, bytes as a path; None where it is empty, NaN or no text or number."""
+    if isinstance(value, bytes):
+        return os.fsdecode(value) or None
+    if isinstance(value, float | Decimal):
+        value = None if value != value else int(value) if value % 1 == 0 else value
+    return str(value).strip() or None if isinstance(value, str | int | float | Decimal) else None
 
 
 @functools.cache
@@ -180,8 +206,8 @@ def _ending_of_stdin() -> str:
     first = stdin()[: LONGEST_LINE + 1].removeprefix(codecs.BOM_UTF8).lstrip().split(b"\n", 1)[0].lower()
     if first.startswith(b"{"):
         return ".jsonl"
-    for ending, delimiter in ((".csv", b","), (".tsv", b"\t")):
-        if any(cell.strip().decode("utf-8", "replace") in PATHS for cell in first.split(delimiter)):
+    for ending, delimiter in ((".csv", b","), (".csv", b";"), (".tsv", b"\t")):
+        if any(cell.strip(b'" \r').decode("utf-8", "replace") in PATHS for cell in first.split(delimiter)):
             return ending
     return ".txt"
 

@@ -140,7 +140,7 @@ def parts(path: Path, split: str) -> list[Part]:
         if name.startswith(below):
             names.append(name[len(below) :])
             chosen.append(number)
-    notes = (f"gone through {shown(layout.through)}/",) if layout.through else ()
+    notes = layout.notes
     notes = (*notes, f"of its {Path(below).name}/") if below.rstrip("/") != layout.through else notes
     notes = (*notes, *filter(None, [index.note]))
     labels = top_folders(names) if index.labels is None else _select(index.labels, chosen)

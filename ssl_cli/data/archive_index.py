@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ssl_cli.config.image_list import word_of
 from ssl_cli.data.compact import Names
-from ssl_cli.data.extras import is_readable
 from ssl_cli.data.part import Numbered, numbered
 from ssl_cli.data.passed import Passed, ending_of
-from ssl_cli.data.search import starts_as_image
+from ssl_cli.data.search import HEAD, is_image
 from ssl_cli.errors import DataError
-from ssl_cli.names import IMAGE_SUFFIXES, is_system_folder, shown
+from ssl_cli.names import is_system_folder, shown
 
 _LABEL_ENDINGS = (".cls", ".json")
 _LABELS = ("label", "cls", "class")
@@ -166,10 +166,7 @@ def _ordered(
 
 
 def _is_image(name: str, entry: _File) -> bool:
-    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
-    if suffix in IMAGE_SUFFIXES or is_readable(suffix):
-        return True
-    return ending_of(name) == ending_of("") and not entry.fault and starts_as_image(entry.read(16))
+    return is_image(name, lambda: b"" if entry.fault else entry.read(HEAD))
 
 
 def _key(name: str) -> str:
@@ -193,7 +190,7 @@ def _note_label(facts: dict[str, tuple[str | None, str | None]], name: str, entr
             return False
         if not isinstance(found, dict):
             return False
-        words = {key: str(value) for key, value in found.items() if isinstance(value, str | int | float)}
+        words = {key: word for key, value in found.items() if (word := word_of(value)) is not None}
         label = label or next((words[key] for key in _LABELS if key in words), None)
         group = group or words.get("group")
     if label is None and group is None:
@@ -234,18 +231,42 @@ class _Bounded(io.FileIO):
 
 
 def _tar(path: str) -> Iterator[_File]:
+    links = dict[str, str]()
+    for entry, to in _tar_entries(path):
+        if to:
+            links[entry.name] = to
+        else:
+            yield entry
+    wanted = set(links.values())
+    files = {entry.name: entry for entry, to in _tar_entries(path) if not to and entry.name in wanted} if links else {}
+    for name, to in links.items():  # a hard link is a file of its own
+        if to in files:
+            yield files[to]._replace(name=name, read=functools.partial(_read, path, files[to].member))
+
+
+def _read(path: str, member: Member, count: int) -> bytes:
+    with Path(path).open("rb") as file:
+        file.seek(member.start)
+        return file.read(min(count, member.size))
+
+
+def _tar_entries(path: str) -> Iterator[tuple[_File, str]]:
+    """Yield the files of a tar, and hard links with what they lead to."""
     with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         end = os.fstat(file.fileno()).st_size
         while (info := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined] # a list of all would take a kilobyte each
-            if not info.isreg() or info.issparse():
+            if info.islnk():
+                yield _File(info.name, Member(0, 0, 0), lambda count: b""), info.linkname
+            if not info.isreg():
                 continue
-            if info.offset_data + info.size > end:
+            if info.offset_data + info.size > end and not info.issparse():
                 raise DataError("is cut off", _AGAIN)
 
             def read(count: int, start: int = info.offset_data, size: int = info.size) -> bytes:
                 return os.pread(file.fileno(), min(count, size), start)
 
-            yield _File(info.name, Member(info.offset_data, info.size, info.size), read)
+            fault = "holds an image as a sparse file" if info.issparse() else ""
+            yield _File(info.name, Member(info.offset_data, info.size, info.size), read, fault), ""
         if os.pread(file.fileno(), tarfile.BLOCKSIZE, archive.offset).strip(b"\0"):  # tarfile stops there silently
             raise DataError("is damaged or cut off", _AGAIN)

@@ -11,7 +11,7 @@ from ssl_cli.data.layout import TEST, TRAIN, VAL, Layout
 from ssl_cli.data.part import Folder, Part, numbered, top_folders
 from ssl_cli.data.search import archives_in, find_images, layout_of, require_images
 from ssl_cli.errors import DataError
-from ssl_cli.names import expanded, shown
+from ssl_cli.names import expanded
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class _Place:
 
     @property
     def note(self) -> str:
-        """What was gone through."""
-        return f"gone through {shown(self.layout.through)}/" if self.layout and self.layout.through else ""
+        """What was gone through and not used."""
+        return "; ".join(self.layout.notes) if self.layout else ""
 
     @property
     def kind(self) -> str:

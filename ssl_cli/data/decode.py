@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ssl_cli.data import bands, heif, tiff, tiles, wide
 from ssl_cli.data.decoding import DECODING
+from ssl_cli.data.extras import is_heif
 from ssl_cli.data.numbers import AT_ONCE, BYTES_A_NUMBER, RGB, Numbers, Range, Wide, in_depth, pixels_of, upright
 from ssl_cli.data.regular import open_regular
 from ssl_cli.errors import DataError
@@ -203,7 +204,7 @@ def _by_pillow(
 def _picture(file: BinaryIO) -> Image.Image:
     head = file.read(wide.HEADER)
     file.seek(0)
-    if heif.is_heif(head):
+    if is_heif(head):
         return heif.opened(file)
     picture = Image.open(file, formats=FORMATS)
     if picture.format == "TIFF":

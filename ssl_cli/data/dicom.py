@@ -13,11 +13,6 @@ from ssl_cli.errors import DataError
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
-def is_dicom(head: bytes) -> bool:
-    """Whether a file begins with `head`, of 132 bytes, as DICOM files do."""
-    return head[128:132] == b"DICM"
-
-
 def find(file: BinaryIO) -> Wide:
     """Read the header of a DICOM file, at its start.
 

@@ -7,8 +7,22 @@ from typing import Any
 from ssl_cli.errors import DataError
 from ssl_cli.packages import is_installed
 
-SUFFIXES = {".dcm": ("pydicom", "dicom"), ".heic": ("pillow_heif", "heic"), ".heif": ("pillow_heif", "heic")}
+SUFFIXES = {
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), ("pydicom", "dicom")),
+    **dict.fromkeys((".heic", ".heif", ".hif"), ("pillow_heif", "heic")),
+}
 """By the ending of a file: the library that reads it, and the extra that brings it."""
+_HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether a file begins with `head`, of 132 bytes, as DICOM files do."""
+    return head[128:132] == b"DICM"
+
+
+def is_heif(head: bytes) -> bool:
+    """Whether a file begins with `head` as HEIF files do, and is no AVIF."""
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF and b"avif" not in head[12:64]
 
 
 @functools.cache

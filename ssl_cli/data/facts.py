@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssl_cli.data import dicom, heif, npy, tiff
+from ssl_cli.data import npy, tiff
 from ssl_cli.data.decode import decode, opened, reasons
+from ssl_cli.data.extras import is_dicom, is_heif
 from ssl_cli.data.numbers import RGB, Numbers, Range
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.data.split import files_of
@@ -157,9 +158,9 @@ def _format(head: bytes) -> str:
         return "NPY"
     if head[:4] in tiff.MAGIC:
         return "TIFF"
-    if heif.is_heif(head):
+    if is_heif(head):
         return "HEIF"
-    return "DICOM" if dicom.is_dicom(head) else "PNG" if head[1:4] == b"PNG" else "PPM"
+    return "DICOM" if is_dicom(head) else "PNG" if head[1:4] == b"PNG" else "PPM"
 
 
 def _thumb(pixels: np.ndarray) -> bytes:

@@ -9,14 +9,8 @@ from PIL import Image
 from ssl_cli.data.extras import require
 from ssl_cli.data.numbers import Numbers, Wide, straight_alpha
 
-_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 BYTES_A_PIXEL = 24
 """Bytes that decoding takes for each pixel: planes, their colours and a copy."""
-
-
-def is_heif(head: bytes) -> bool:
-    """Whether a file begins with `head` as HEIF files do, and is no AVIF."""
-    return head[4:8] == b"ftyp" and head[8:12] in _BRANDS and b"avif" not in head[12:64]
 
 
 def opened(file: BinaryIO) -> Image.Image:

@@ -1,5 +1,6 @@
 """How images lie in folders, on disk or in an archive: wrapping folders, splits and classes."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -8,10 +9,14 @@ from ssl_cli.names import shown
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = {
-    "train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST, "testing": TEST,
+    "train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "dev": VAL, "eval": VAL,
+    "test": TEST, "testing": TEST,
 }  # fmt: skip
 """The usual names of splits, in any case."""
-_DEEPEST = 16
+_AROUND = {"", "set", "data", "dataset", "split", "image", "images", "img", "imgs"}
+"""Words around them in the names of folders, such as `training_set` and `imgs_train`."""
+_BETWEEN = re.compile(r"[\s_.-]+|(?<=[a-z])(?=\d{4}$)")
+_DEEPEST, _NAMED = 16, 3
 
 Look = Callable[[str], tuple[Sequence[str], bool]]
 """Return the folders in a folder, which is named relative to the root with `/` (empty: the root), and whether an image
@@ -27,17 +32,34 @@ class Layout:
         test: of the test images; None: there are none of their own.
         through: the wrapping folder that was gone through.
         splits: names of the folders of all splits there are.
+        unused: folders next to them, which are of no split.
     """
 
     train: str = ""
     test: str | None = None
     through: str = ""
     splits: tuple[str, ...] = field(default=(), compare=False)
+    unused: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Phrases on what was gone through, and on folders of no split."""
+        notes = (f"gone through {shown(self.through)}/",) if self.through else ()
+        names = ", ".join(f"{shown(name)}/" for name in self.unused[:_NAMED]) + ", ..." * (len(self.unused) > _NAMED)
+        return (*notes, f"of no split, so not used: {names}") if names else notes
 
 
 def split_of(name: str) -> str | None:
-    """Return `train`, `val` or `test` for a usual name of a split in any case; None for any other."""
-    return SPLITS.get(name.lower())
+    """Return `train`, `val` or `test` for a usual name of a split in any case; None for any other.
+
+    Words around it and a year count as well: `training_set`, `Test-Images`, `trainset`, `val2017`.
+    """
+    name = name.lower()
+    if name in SPLITS:
+        return SPLITS[name]
+    words = [word.removesuffix("set") for word in _BETWEEN.split(name) if not (word.isdigit() and len(word) == 4)]
+    found = [SPLITS[word] for word in words if word in SPLITS]
+    return found[0] if len(found) == 1 and {*words} - {*SPLITS} <= _AROUND else None
 
 
 def find_layout(look: Look, where: str) -> Layout:
@@ -57,7 +79,8 @@ def find_layout(look: Look, where: str) -> Layout:
         if splits is not None:
             train, test, *others = splits
             found = tuple(name for name in (train, test, *others) if name)
-            return Layout(_join(below, train), _join(below, test) if test else None, below, found)
+            unused = [name for name in folders if split_of(name) is None and any(look(_join(below, name)))]
+            return Layout(_join(below, train), _join(below, test) if test else None, below, found, tuple(unused))
         if images or len(folders) != 1:
             break
         within, images = look(_join(below, folders[0]))

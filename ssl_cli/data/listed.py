@@ -117,6 +117,8 @@ def _absolute(file: Path | None, rows: Iterable[Row]) -> Iterator[tuple[str, Row
     folder = _folder(file)
     for row in rows:
         path = row.path if row.path.startswith(os.sep) else f"{folder}{os.sep}{row.path}"
+        if "\\" in path and not os.path.lexists(path):
+            path = path.replace("\\", os.sep)  # as Windows writes paths
         yield (os.path.normpath(path) if _UNTIDY.search(path) else path), row
 
 

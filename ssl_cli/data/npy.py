@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ssl_cli.data.numbers import Numbers, Wide
+from ssl_cli.data.numbers import RGB, Numbers, Wide
 from ssl_cli.errors import DataError
 
 MAGIC = b"\x93NUMPY"
@@ -35,12 +35,13 @@ def find(file: BinaryIO, channels: int) -> Wide:
 
 def _axes(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
     """Return which axes are height, width and channels."""
-    if len(shape) == 2 and channels == 1:
-        return 0, 1
-    if len(shape) == 3 and shape[2] == channels:
-        return 0, 1, 2
-    if len(shape) == 3 and shape[0] == channels:
-        return 1, 2, 0
+    for count in (channels, *{1: (RGB,), RGB: (1,)}.get(channels, ())):  # gray and colours become one another
+        if len(shape) == 2 and count == 1:
+            return 0, 1
+        if len(shape) == 3 and shape[2] == count:
+            return 0, 1, 2
+        if len(shape) == 3 and shape[0] == count:
+            return 1, 2, 0
     raise DataError(f"its shape is {shape}, and data.channels is {channels}")
 
 

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.image_list import STDIN
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.collect import require_places
 from ssl_cli.errors import DataError, UsageError
-from ssl_cli.names import expanded, is_there, shown
+from ssl_cli.names import expanded, is_folder, is_there, shown
 from ssl_cli.registry import closest, did_you_mean
 
 SHAPES = "shapes"
@@ -77,7 +78,7 @@ def name_and_split(source: str, split: str | None = None) -> tuple[str, str]:
     if name not in SPLITS:
         what = f"There is no folder and no data set called '{shown(source)}'."
         known = [*SPLITS, SHAPES]
-        folders = [entry.name for entry in os.scandir() if entry.is_dir() and not entry.name.startswith(".")]
+        folders = [entry.name for entry in os.scandir() if is_folder(Path(entry)) and not entry.name.startswith(".")]
         meant = closest(name, known) or closest(source, folders)
         raise DataError(what, f"Did you mean '{shown(meant)}'?" if meant else did_you_mean(name, known))
     if split not in SPLITS[name]:

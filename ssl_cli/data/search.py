@@ -1,13 +1,13 @@
 """Find the images in a folder, at any depth, each once, in an order by their names alone, without torch."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_cli import disk, status
 from ssl_cli.data.compact import Names
-from ssl_cli.data.extras import is_readable
+from ssl_cli.data.extras import is_dicom, is_heif, is_readable
 from ssl_cli.data.layout import Layout, find_layout
 from ssl_cli.data.passed import Passed, ending_of
 from ssl_cli.errors import DataError
@@ -18,7 +18,7 @@ from ssl_cli.registry import closest
 _WITHOUT = ending_of("")
 _STUDY = {"schema", "asked", "arms"}
 """Keys of a study's file."""
-_HEAD = 16
+HEAD = 132
 """Bytes by which an image without an ending is known."""
 
 
@@ -230,28 +230,41 @@ def _is_image(name: str, path: str) -> bool:
     Raises:
         OSError: it cannot be looked at.
     """
-    suffix = name[name.rfind(".") :].lower()
-    if suffix in IMAGE_SUFFIXES or is_readable(suffix):
-        return True
-    return ending_of(name) == _WITHOUT and starts_as_image(_head(path))
+    return is_image(name, lambda: _head(path))
 
 
 def _head(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return os.read(descriptor, _HEAD)
+        return os.read(descriptor, HEAD)
     finally:
         os.close(descriptor)
 
 
-def starts_as_image(head: bytes) -> bool:
-    """Whether a file with these first 16 bytes is an image of a format that is read."""
+def is_image(name: str, head: Callable[[], bytes]) -> bool:
+    """Whether a file is an image by its ending, or, where it has none, by its first `HEAD` bytes.
+
+    The last number in the name of a DICOM file, such as `1.2.840.10008`, is no ending.
+    """
+    suffix = name[name.rfind(".") :].lower()
+    if suffix in IMAGE_SUFFIXES or is_readable(suffix):
+        return True
+    if ending_of(name) == _WITHOUT:
+        return _starts_as_image(head())
+    return suffix[1:].isdigit() and is_readable(".dcm") and is_dicom(head())
+
+
+def _starts_as_image(head: bytes) -> bool:
+    """Whether a file with these first bytes is an image of a format that is read."""
     return (
         head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\x93NUMPY"))
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or head[4:12] in (b"ftypavif", b"ftypavis")
+        or head[:4] in (b"II+\0", b"MM\0+")
+        or (is_heif(head) and is_readable(".heic"))
+        or (is_dicom(head) and is_readable(".dcm"))
         or (head[:2] == b"BM" and head[6:10] == bytes(4))
-        or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace())
+        or (head[:1] == b"P" and head[1:2] in b"123456fF" and head[2:3].isspace())
     )
 
 

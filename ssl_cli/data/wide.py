@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from ssl_cli.data import dicom, heif, npy, tiff
+from ssl_cli.data.extras import is_dicom, is_heif
 from ssl_cli.data.numbers import Numbers, Wide
 from ssl_cli.errors import DataError
 
@@ -49,9 +50,9 @@ def find(file: BinaryIO, channels: int) -> Wide | None:
         return _anymap(file, head[:2])
     if found := _FLOAT_MAP.match(head):
         return _float_map(file, found)
-    if heif.is_heif(head):
+    if is_heif(head):
         return heif.find(file)
-    if dicom.is_dicom(head):
+    if is_dicom(head):
         return dicom.find(file)
     return None
 

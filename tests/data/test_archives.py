@@ -317,3 +317,29 @@ def test_folders_of_one_name_and_folders_without_labels(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="called 'cifar10'") as caught:
         require_data(DataSettings(source=(str(tmp_path / "a"), "cifar10")))
     assert "stands alone" in caught.value.hint
+
+
+def test_a_hard_link_in_a_tar_is_an_image_as_in_a_folder(tmp_path: Path) -> None:
+    save(tmp_path / "set" / "a" / "x.png", 7)
+    (tmp_path / "set" / "b").mkdir()
+    os.link(tmp_path / "set" / "a" / "x.png", tmp_path / "set" / "b" / "y")
+    (tmp_path / "set" / "b" / "z.png").symlink_to("y")
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(tmp_path / "set", "set")
+        gone = tarfile.TarInfo("gone.png")
+        gone.type, gone.linkname = tarfile.LNKTYPE, "nothing.png"
+        archive.addfile(gone)
+    source = open_pretraining(of(tmp_path / "x.tar"), 0)
+    assert [entry.name for entry in entries_of(source)] == ["a/x.png", "b/y"]
+    assert torch.equal(source.read(0), source.read(1))
+
+
+def test_an_image_that_is_a_sparse_file_in_a_tar_is_said(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("x.png")
+    info.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "99999", "GNU.sparse.major": "0"}
+    info.pax_headers |= {"GNU.sparse.minor": "1", "GNU.sparse.numblocks": "1", "GNU.sparse.name": "x.png"}
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.addfile(info)
+    with pytest.raises(DataError, match="holds an image as a sparse file") as caught:
+        require_data(of(tmp_path / "x.tar"))
+    assert caught.value.hint == "Unpack it, and give the folder."

@@ -129,3 +129,11 @@ def test_a_folder_of_arrays(tmp_path: Path) -> None:
     few = glance(DataSettings(source=str(tmp_path), channels=6), 0).few
     assert few is not None
     assert few.read(0).shape == (6, 10, 12)
+
+
+def test_an_array_of_gray_or_colours_becomes_the_other_as_any_file_does() -> None:
+    x = array(8, 9, 3)
+    picture = Image.fromarray(x)
+    assert np.array_equal(decode(npy(x), channels=1)[0].numpy(), np.array(picture.convert("L")))
+    for gray in (x[:, :, 0], x[:, :, :1], x[None, :, :, 0]):
+        assert np.array_equal(decode(npy(gray)).numpy(), np.stack([x[:, :, 0]] * 3))

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from ssl_cli import status
+from ssl_cli.data import search
 from ssl_cli.data.folder import open_folder
+from ssl_cli.data.search import find_images
 from ssl_cli.errors import DataError
 from tests.data.pictures import folder, save
 
@@ -157,3 +159,25 @@ def test_nothing_to_find(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_folder(tmp_path / "a\x1b[31m")
     assert caught.value.message.isprintable()
+
+
+def test_rarer_endings_are_those_of_images(tmp_path: Path) -> None:
+    for name in ("a.mpo", "b.APNG", "c.dib", "d.jif", "e.btf"):
+        save(tmp_path / name)
+    assert names(tmp_path) == ["a.mpo", "b.APNG", "c.dib", "d.jif", "e.btf"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_formats_of_extras_are_known_by_their_first_bytes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setattr(search, "is_readable", lambda suffix: there and suffix in (".dcm", ".heic"))
+    dicom = bytes(128) + b"DICM"
+    for name, data in {
+        "IM1": dicom, "1.2.840.17": dicom, "x.17": b"\x89PNG\r\n\x1a\n", "x.dat": dicom,
+        "heic": b"\0\0\0\x18ftypheic", "big": b"II+\0", "float": b"PF\n8 8",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(data)
+    assert list(find_images(tmp_path).names) == (["1.2.840.17", "IM1"] if there else []) + ["big", "float"] + (
+        ["heic"] if there else []
+    )

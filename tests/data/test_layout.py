@@ -6,7 +6,7 @@ import pytest
 
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.glance import glance
-from ssl_cli.data.layout import Layout, find_layout
+from ssl_cli.data.layout import Layout, find_layout, split_of
 from ssl_cli.data.places import require_data
 from ssl_cli.data.sources import open_evaluation, open_pretraining
 from ssl_cli.errors import DataError, NoLabelsError
@@ -125,3 +125,20 @@ def test_what_was_passed_over_is_counted_at_a_glance(tmp_path: Path) -> None:
         path.rename(tmp_path / "others" / path.name)
     with pytest.raises(DataError, match=r"no image in .*4 \.psd"):
         open_pretraining(settings(tmp_path / "others"), 0)
+
+
+@pytest.mark.parametrize("around", ["{}_set", "{}set", "imgs_{}", "{} Images", "{}2017", "my-{}".replace("my", "data")])
+def test_words_around_the_names_of_splits(around: str) -> None:
+    train, test = around.format("Train"), around.format("test")
+    assert layout({"": ((test, train), False)}) == Layout(train, test)
+
+
+@pytest.mark.parametrize("name", ["train_4", "trains", "test tube", "train_test", "train-é", "2017", "set", ""])
+def test_other_names_are_of_no_split(name: str) -> None:
+    assert split_of(name) is None
+
+
+def test_folders_of_images_next_to_the_splits_are_named(tmp_path: Path) -> None:
+    folder(tmp_path, {"train/a": 2, "train/b": 2, "test/a": 1, "more/a": 1})
+    (tmp_path / "labels").mkdir()
+    assert open_pretraining(settings(tmp_path), 0).notes == ("of no split, so not used: more/",)  # type: ignore[attr-defined]

@@ -4,12 +4,13 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from ssl_cli.config import image_list
-from ssl_cli.config.image_list import LONGEST_LINE, keep_stdin, read_rows
+from ssl_cli.config.image_list import LONGEST_LINE, keep_stdin, read_rows, word_of
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.places import require_data
 from ssl_cli.data.source import Source, groups_of
@@ -215,3 +216,34 @@ def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"caf\xe9.png\n")
     source = open_pretraining(DataSettings(source=str(tmp_path / "list.txt")), 0)
     assert source.read(0)[0, 0, 0] == 9
+
+
+HEADS = [row["path"] + "|" + row["label"] for row in ROWS if row["split"] == "train"]
+ODD_TABLES: dict[str, tuple[str, str]] = {
+    "semicolons": ("x.csv", "path;label\n" + "\n".join(HEADS).replace("|", ";")),
+    "semicolons, BOM, CRLF": ("x.csv", '\ufeff"path";label\r\n' + "\r\n".join(HEADS).replace("|", ";")),
+    "tabs in a csv": ("x.csv", "path\tlabel\n" + "\n".join(HEADS).replace("|", "\t")),
+    "commas in a tsv": ("x.tsv", "path,label\n" + "\n".join(HEADS).replace("|", ",")),
+    "CR alone": ("x.csv", "path,label\r" + "\r".join(HEADS).replace("|", ",")),
+    "other words": ("x.csv", "n,Image_Path,Class\n" + "\n".join(f"1,{line}" for line in HEADS).replace("|", ",")),
+    "paths of Windows": ("x.csv", "path,label\n" + "\n".join(HEADS).replace("|", ",").replace("/", "\\")),
+    "capital keys": (
+        "x.jsonl",
+        "\n".join(json.dumps(dict(zip(("Path", "LABEL"), line.split("|"), strict=True))) for line in HEADS),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_TABLES)
+def test_tables_as_other_programs_write_them(photos: Path, name: str) -> None:
+    source = open_pretraining(write(photos, *ODD_TABLES[name]), 0)
+    assert names(source) == [row["path"] for row in ROWS if row["split"] == "train"]
+    assert [source.classes[k] for k in source.labels.tolist()] == ["cat"] * 4 + ["dog"] * 4
+    assert getattr(source, "notes", ()) == ()
+
+
+def test_cells_that_are_numbers() -> None:
+    given = [1, 1.0, Decimal(1), "1", b"1", 0.5, Decimal("0.5"), float("nan"), Decimal("NaN"), None, "", [], {}, True]
+    words = [word_of(cell) for cell in given]
+    assert words == ["1"] * 5 + ["0.5"] * 2 + [None] * 6 + ["True"]
+    assert word_of(float("inf")) == "inf"

@@ -13,6 +13,7 @@ import torchvision.datasets as tv
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data import catalogue
 from ssl_cli.data.loader import Loader
+from ssl_cli.data.places import require_data
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.data.sources import open_evaluation, open_pretraining
 from ssl_cli.errors import DataError
@@ -184,3 +185,12 @@ def test_the_first_image_that_cannot_be_read_ends_the_run_where_that_is_asked_fo
         with pytest.raises(DataError, match=r"bad\.png cannot be read: it is not an image") as caught:
             list(Loader(source, 12, 0).batches(0, 3))
         assert "--on-bad-image skip" in caught.value.hint
+
+
+def test_a_link_in_a_circle_next_to_an_unknown_name_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="called 'loop'"):
+        require_data(DataSettings(source="loop"))
