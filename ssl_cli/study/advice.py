@@ -43,6 +43,9 @@ def _advice(summary: Summary, group: str) -> str:
     if {one, two} & {run.arm for run in summary.short}:
         return f"{one} and {two} are not comparable: they did not have the same compute, see the warning."
     found = summary.difference(one, two)
+    if found is not None and found.value < 0:  # on the seeds that both have, the other one is better
+        one, two = two, one
+        found = summary.difference(one, two)
     if found is None:
         return f"{one} has the best {QUALITIES[summary.quality]} so far; runs to compare it with are missing."
     if found.half is None:

@@ -106,6 +106,8 @@ def _measured(summary: Summary) -> str:
         return "memory and time of training alone, each run in a process of its own"
     if summary.quality == "consistency":
         return NO_LABELS
+    if not summary.book.results:
+        return "on training images held out by the seed; no test image is read"
     queries = max((row.means["queries"].value for row in summary.rows if "queries" in row.means), default=0)
     return f"on {queries:,.0f} training images held out by the seed; no test image was read"
 

@@ -17,11 +17,11 @@ RGB = 3
 
 
 class MisfitError(ValueError):
-    """Tensors that do not fit a network; `flags` are those of a network that they would fit, empty if unknown."""
+    """Tensors that do not fit a network; `hint` says which they would fit, or what the file lacks."""
 
-    def __init__(self, message: str, flags: str = "") -> None:
+    def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
-        self.flags = flags
+        self.hint = hint
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ def fit(found: Located, expected: Mapping[str, Tensor]) -> Fitted:
         MisfitError: a tensor is missing or has another shape, or the file has further layers of the network.
         ValueError: a tensor is not of real floating-point numbers, not finite, or no variance.
     """
-    flags = fitting_flags(found.tensors)
+    hint = _hint(found.tensors, expected)
     for name, tensor in expected.items():
         there = found.tensors.get(name)
         if there is None and not name.endswith(COUNTER):
-            raise MisfitError(f"it has no {name}, of shape {shape(tensor)} in the network", flags)
+            raise MisfitError(f"it has no {name}, of shape {shape(tensor)} in the network", hint)
         if there is not None and there.shape != tensor.shape:
             sentence = f"{name} has the shape {shape(there)} in it, and {shape(tensor)} in the network"
-            raise MisfitError(sentence, flags)
+            raise MisfitError(sentence, hint)
     more = [name for name in found.tensors if name not in expected]
     for name in more:
         if _is_layer(name, more[-1], expected):
             sentence = f"it has {name}, of shape {shape(found.tensors[name])}, which the network has not"
-            raise MisfitError(sentence, flags)
+            raise MisfitError(sentence, hint)
     tensors = {
         name: _converted(name, found.tensors[name], like) for name, like in expected.items() if name in found.tensors
     }
@@ -66,6 +66,13 @@ def fit(found: Located, expected: Mapping[str, Tensor]) -> Fitted:
         raise ValueError(f"{wrong[0]} holds numbers that are not finite")
     filled = tuple(name for name in expected if name not in found.tensors)
     return Fitted(tensors, filled, tuple(more))
+
+
+def _hint(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    flags = fitting_flags(tensors)
+    if flags and flags == fitting_flags(expected):
+        return "It is of this network, but not whole: save the network's state_dict() again."
+    return f"It fits {flags}." if flags else "Choose the --backbone that the file was trained with."
 
 
 def _is_layer(name: str, last: str, expected: Mapping[str, Tensor]) -> bool:

@@ -106,8 +106,7 @@ class Initial:
         try:
             return located, fit(located, expected)
         except MisfitError as error:
-            hint = f"It fits {error.flags}." if error.flags else "Choose the --backbone that the file was trained with."
-            raise CheckpointError(f"{self.file} does not fit {title}: {error}.", hint) from error
+            raise CheckpointError(f"{self.file} does not fit {title}: {error}.", error.hint) from error
         except ValueError as error:
             raise CheckpointError(f"{self.file} cannot be started from: {error}.") from error
 

@@ -47,6 +47,8 @@ def test_a_small_difference_is_none_and_says_what_would_tell() -> None:
 def test_one_seed_and_no_result_are_said() -> None:
     one = with_results(TWO, {"moco-v2-b128": {0: 0.5}, "simclr-b64": {0: 0.4}})
     assert "One seed distinguishes no arms. moco-v2-b128 is +10.0 points above simclr-b64" in advice(Summary(one))
+    other = with_results(TWO, {"moco-v2-b128": {0: 0.5, 1: 0.1}, "simclr-b64": {0: 0.4}})  # the better mean is not
+    assert "moco-v2-b128 is +10.0 points above simclr-b64 on it" in advice(Summary(other))
     assert advice(Summary(TWO)) == "No run has ended yet."
     alone = with_results(TWO, {"simclr-b64": {0: 0.4}})
     assert "Only simclr-b64 has a result" in advice(Summary(alone))

@@ -55,6 +55,11 @@ def test_what_is_not_done_is_next() -> None:
     assert list(lines(part, PLACE))[-1] == "next       sslcli study --resume --out 'runs/my study'"
 
 
+def test_before_the_first_result_no_number_of_images_is_said() -> None:
+    measured = next(line for line in lines(TWO, PLACE) if line.startswith("measured"))
+    assert measured == "measured   on training images held out by the seed; no test image is read"
+
+
 def test_papers_stand_in_the_row_of_their_arm() -> None:
     found = with_results(
         book(planned("v1"), planned("a-mlp"), study="moco-v2-ablation"), {"v1": {0: 0.3}, "a-mlp": {0: 0.4}}

@@ -135,7 +135,15 @@ def test_another_shape_is_refused_with_what_fits(other: dict[str, Any], sentence
     with pytest.raises(MisfitError) as caught:
         fit(found_in(small(**other).state_dict(), net), net.state_dict())
     assert sentence in str(caught.value)
-    assert caught.value.flags == flags
+    assert caught.value.hint == f"It fits {flags}."
+
+
+def test_a_part_of_this_network_is_called_so() -> None:
+    net = small()
+    part = {name: tensor for name, tensor in net.state_dict().items() if name != "layer3.0.conv1.weight"}
+    with pytest.raises(MisfitError, match=r"it has no layer3\.0\.conv1\.weight") as caught:
+        fit(found_in(part, net), net.state_dict())
+    assert "not whole" in caught.value.hint
 
 
 def test_other_depths_are_refused_both_ways() -> None:
@@ -146,7 +154,7 @@ def test_other_depths_are_refused_both_ways() -> None:
         fit(found_in(shallow.state_dict(), deep), deep.state_dict())
     with pytest.raises(MisfitError, match=r"has layer1\.2\.conv1\.weight.*which the network has not") as caught:
         fit(found_in(deep.state_dict(), shallow), shallow.state_dict())
-    assert caught.value.flags.startswith("--backbone resnet34 --width 0.0625")
+    assert caught.value.hint.startswith("It fits --backbone resnet34 --width 0.0625")
     sk = resnet50(width=0.0625, stem="imagenet", sk=True)
     assert fitting_flags(sk.state_dict()).endswith("--set model.stem=imagenet --set model.sk=true")
 
