@@ -17,6 +17,7 @@ from ssl_cli.augment.evaluation import fit
 from ssl_cli.augment.pipeline import sides_of
 from ssl_cli.config.tree import Fitted, Settings
 from ssl_cli.data.loader import cap_for, read_all
+from ssl_cli.data.sample import median_side
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import evenly
 from ssl_cli.draws import Key
@@ -25,8 +26,10 @@ from ssl_cli.events import Choice
 from ssl_cli.transfer.pixels import two_sample_accuracy
 
 LARGE_CROPS = 0.4
-IMAGES, SIDE, FEWEST = 512, 16, 16
-"""Images that are looked at, evenly apart; their side in pixels; and below how many nothing is chosen."""
+IMAGES, PIXELS, FEWEST = (64, 512), 2**27, 16
+"""Images that are looked at, evenly apart: at least and at most, and pixels in files; and below how many none help."""
+SIDE = 16
+"""Pixels of a side, to which they are shrunk."""
 SEPARATED, ERRORS = 0.6, 3
 """Accuracy from which on crops or flips do not suit the images: this, or so many standard errors above chance."""
 
@@ -67,11 +70,12 @@ def suited(settings: Settings, source: Source | None) -> tuple[dict[Fitted, Any]
 def _images(settings: Settings, source: Source) -> tuple[Tensor, Tensor]:
     """Return images as evaluation sees them and random crops of them, float32 `(N,C,16,16)` each; of few bytes."""
     crop, originals, cropped = Crop(settings.augment.crop, SIDE), [torch.empty(0)], [torch.empty(0)]
-    chosen, threads = evenly(len(source), IMAGES), settings.data.threads
+    area = (median_side(source, settings.data.channels) or SIDE) ** 2
+    chosen = evenly(len(source), round(min(max(PIXELS / area, IMAGES[0]), IMAGES[1])))
     plain = settings.augment.model_copy(update={"order": ("crop",)})
     with contextlib.suppress(DataError):  # too many bad images: the run itself says so
-        for images, _, index in read_all(source, chosen, threads=threads, cap=cap_for(SIDE), batch=64):
+        for images, _, index in read_all(source, chosen, threads=settings.data.threads, cap=cap_for(SIDE), batch=64):
             originals.append(fit(images, SIDE, plain))
-            key = Key(settings.run.seed, 0, index, 0)
-            cropped.append(crop.apply(images, crop.draw(key, sides_of(images))))
+            box = crop.draw(Key(0, 0, index, 0), sides_of(images))  # the choice is the same for all seeds
+            cropped.append(crop.apply(images, box))
     return torch.cat(originals[1:] or originals), torch.cat(cropped[1:] or cropped)

@@ -91,13 +91,29 @@ def test_a_run_records_what_it_took_and_a_resume_repeats_it(tmp_path: Path, monk
     assert "augmentation" in {choice["name"] for choice in planned["choices"]}
     state = checkpoint.load(checkpoint.locate(str(out))[0])
     assert state["settings"]["augment"]["flip"]["p"] == 0
-    monkeypatch.setattr("ssl_cli.engine.plan.suited.IMAGES", 0)  # a choice that is made again would be another one
+    monkeypatch.setattr("ssl_cli.engine.plan.suited.IMAGES", (0, 0))  # a choice that is made again would be another one
     longer = begun.model_copy(update={"schedule": begun.schedule.model_copy(update={"epochs": 3.0})})
     again = run(longer, resume=True, schedule__epochs="--epochs")
     assert only(again, Finished)[0].step > only(first, Finished)[0].step
     assert checkpoint.load(checkpoint.locate(str(out))[0])["settings"]["augment"]["flip"]["p"] == 0
     with pytest.raises(UsageError, match=r"augment.flip.p is 0.0 in this run and cannot become 0.5"):
         run(longer, resume=True, augment__flip__p="--set")
+
+
+def test_of_large_images_fewer_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, looked = asked(pictures(tmp_path / "photos", "direction")), list[int]()
+    monkeypatch.setattr("ssl_cli.engine.plan.suited.IMAGES", (20, 512))
+
+    def accuracy(first: torch.Tensor, second: torch.Tensor) -> float:
+        assert first.shape == second.shape
+        looked.append(len(first))
+        return 0.5
+
+    monkeypatch.setattr("ssl_cli.engine.plan.suited.two_sample_accuracy", accuracy)
+    for pixels in (2**27, 30 * 24**2, 24**2):
+        monkeypatch.setattr("ssl_cli.engine.plan.suited.PIXELS", pixels)
+        chosen(given)
+    assert looked == [48, 48, 30, 30, 20, 20]
 
 
 def test_the_accuracy_is_that_of_a_ridge_regression_on_held_out_rows() -> None:
