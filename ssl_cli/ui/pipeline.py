@@ -58,9 +58,9 @@ def lines(rows: Sequence[Row], asked: Asked, folder: Path) -> Iterator[str]:
     labelled = max(row.labelled or 0 for row in rows)
     test = max(row.test or 0 for row in rows)
     yield f"labels     {safe(asked.labels)}: {labelled:,} images, {test:,} test images"
-    table = [COLUMNS, *map(_cells, rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
-    for first, *others in table:
+    columns = [column for column in zip(COLUMNS, *map(_cells, rows), strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    for first, *others in zip(*columns, strict=True):
         padded = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
         yield "   ".join((first.ljust(widths[0]), *padded)).rstrip()
     by_stage = {row.stage: row for row in rows}

@@ -30,6 +30,12 @@ def test_the_table_has_a_line_for_each_stage() -> None:
     assert found[-1] == "next       sslcli export 'runs/my road/distill' --classifier -o classifier.onnx"
 
 
+def test_of_few_classes_there_is_no_column_of_top_5() -> None:
+    found = shown([dataclasses.replace(row, top5=None) for row in ROWS])
+    assert found[1].split() == ["top-1", "time", "parameters"]
+    assert " ".join(found[5].split()) == "fine-tuned 60.0 % ± 1.5 20 s 0.80 M"
+
+
 def test_a_difference_is_one_from_two_standard_errors_on() -> None:
     found = " ".join(" ".join(shown(ROWS)).split())
     assert "fine-tuned against from scratch: +30.0 ± 2.1 points distilled" in found
