@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from ssl_cli.errors import DISK_FULL, ResourceError
+from ssl_cli.names import is_folder, is_there, shown
 
 LARGEST_TEXT = 1 << 20
 """Bytes of a file of settings or facts; a larger one is a mistake, or hostile."""
@@ -183,6 +184,25 @@ def make_folder(path: Path) -> None:
         path.mkdir(exist_ok=True)
     with contextlib.suppress(PermissionError):  # a folder above it that may not be listed
         sync_folder(path.parent)
+
+
+def require_writable(folder: Path, what: str, hint: str) -> None:
+    """Refuse a folder that is there and cannot be written to, or cannot be created.
+
+    Args:
+        folder: the folder.
+        what: would be written, for the message.
+        hint: what to try.
+
+    Raises:
+        ResourceError: it, or the nearest folder above it that is there, is no folder or may not be written to.
+    """
+    folder = folder.absolute()
+    while not is_there(folder):
+        folder = folder.parent
+    if not is_folder(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        why = "cannot be written to" if is_folder(folder) else "is a file, not a folder"
+        raise ResourceError(f"Cannot write {what}: {shown(str(folder))} {why}.", hint)
 
 
 def sync_folder(folder: Path) -> None:

@@ -31,6 +31,7 @@ def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
     Raises:
         UsageError: both flags are set; or the folder holds a run and neither is; or it holds other files and no run.
         LockedError: another process uses it.
+        ResourceError: it cannot be written to, or created.
     """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other.", "Give one of them.")
@@ -47,14 +48,16 @@ def refuse_unfit(path: Path | None, *, resume: bool, overwrite: bool) -> None:
 
 
 def refuse_no_folder(path: Path) -> None:
-    """Refuse a path at which something else than a folder is.
+    """Refuse a path at which something else than a folder is, or which cannot be written to.
 
     Raises:
-        UsageError: it is.
+        UsageError: it is no folder.
+        ResourceError: it cannot be written to, or created.
     """
     if os.path.lexists(path) and not is_folder(path):
         what = "a file" if is_file(path) else "a link to nothing" if path.is_symlink() else "not a folder"
         raise UsageError(f"--out {path} is {what}.", "Give a folder.")
+    disk.require_writable(path, f"in {shown(str(path))}", "Choose another --out.")
 
 
 def _refuse_filled(path: Path, *, resume: bool, overwrite: bool) -> None:

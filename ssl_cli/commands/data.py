@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ssl_cli.commands import options
+from ssl_cli.commands import options, preflight
 from ssl_cli.errors import DataError, UsageError
 from ssl_cli.names import is_folder, shown
 from ssl_cli.registry import did_you_mean
@@ -55,8 +55,8 @@ def data(
     if what != CHECK:
         stands = f"Images stand second: sslcli data {CHECK} {shown(what)}" if is_folder(Path(what)) else ""
         raise UsageError(f"There is no 'sslcli data {shown(what)}'.", stands or did_you_mean(what, [CHECK]))
-    if sheet is not None and (is_folder(sheet) or sheet.suffix.lower() != ".png"):
-        raise UsageError(f"{shown(str(sheet))} would not be a PNG.", "Give --sheet a name that ends in .png.")
+    if sheet is not None:
+        preflight.picture(sheet, "odd", images=data)
     from ssl_cli.config.sources import settle
     from ssl_cli.data.places import require_data
     from ssl_cli.ui import check, report, sinks

@@ -69,7 +69,7 @@ def draw_map(
     require_feature(feature)
     require_method(by)
     require_color(color)
-    picture(output, "map", ENDINGS)
+    picture(output, "map", ENDINGS, data)
     hardware, machine = evaluation(run, data, None, device=device, download=download, method=method)
     from ssl_cli.maps.make import make_map  # imports torch: after the arguments are validated
 

@@ -63,7 +63,7 @@ def inspect_augs(
     from ssl_cli.config.sources import settle
     from ssl_cli.ui.sinks import present
 
-    picture(output, "augmentations")
+    picture(output, "augmentations", images=data)
     if op is not None and op not in OPS:
         raise UsageError(f"There is no operation '{op}'.", did_you_mean(op, OPS))
     from ssl_cli.data.places import require_data

@@ -77,7 +77,7 @@ def neighbors(
         what = "--vectors holds the rows of its own images, so neither --data nor --limit applies."
         raise UsageError(what, "Leave them out.")
     if sheet is not None:
-        picture(sheet)
+        picture(sheet, images=data)
     if vectors is not None:
         require_stored(vectors)
     hardware, machine = evaluation(run, data, None, device=device, download=download, method=method)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssl_cli import disk, packages
 from ssl_cli.commands import options
 from ssl_cli.config.image_list import STDIN
 from ssl_cli.config.tree import Settings
@@ -39,6 +40,10 @@ def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool
     ranks(devices, settings.data.places)
     out = settings.run.out
     refuse_unfit(None if out is None else Path(out), resume=resume, overwrite=overwrite)
+    if (folder := settings.data.cache_folder) is not None and settings.data.cache == "disk":
+        disk.require_writable(expanded(folder), f"the cache in {shown(folder)}", "Choose another data.cache_folder.")
+    if (name := settings.model.backbone).startswith("timm:"):
+        packages.require("timm", name)
     resumed = resume and out is not None and is_started(Path(out))
     if resume and out is not None and not has_trained(Path(out)) and settings.data.source is None:
         raise nothing_to_resume(Path(out), "run", "sslcli pretrain DATA")
@@ -104,6 +109,7 @@ def evaluation(
     from ssl_cli.config.group_by import require_group_by
     from ssl_cli.config.sources import settle_machine
     from ssl_cli.config.tree import DataSettings
+    from ssl_cli.data.collect import require_places
     from ssl_cli.data.places import require_data
     from ssl_cli.run_path import require_run
 
@@ -114,17 +120,30 @@ def evaluation(
         require_group_by(group_by)
     if data:
         require_data(DataSettings(source=options.places(data), test=test_data, group_by=group_by))
+    elif test_data is not None:
+        require_places([test_data])
     words = {key.removeprefix("data."): value for key, value in settled.items() if key.startswith("data.")}
     words |= {} if group_by is None else {"group_by": group_by}
     return settled.get("hardware.device", "auto"), words
 
 
-def picture(output: Path, stem: str = "picture", endings: Sequence[str] = (".png",)) -> None:
-    """Refuse a name that a picture cannot have; `stem` is one that it could have.
+def picture(
+    output: Path, stem: str = "picture", endings: Sequence[str] = (".png",), images: Sequence[str] | None = None
+) -> None:
+    """Refuse a picture that could not be written.
+
+    Args:
+        output: the file.
+        stem: a name that it could have.
+        endings: that it may have.
+        images: the places of the images, among which it may not be.
 
     Raises:
-        UsageError: it is a folder, or has another ending.
+        UsageError: it is a folder, has another ending, or would be among the images.
+        ResourceError: its folder cannot be written to, or created.
     """
+    from ssl_cli.config.images import refuse_among_images
+
     name = shown(str(output))
     if is_folder(output):
         example = shown(str(output / f"{stem}{endings[0]}"))
@@ -133,3 +152,5 @@ def picture(output: Path, stem: str = "picture", endings: Sequence[str] = (".png
         kinds = " nor ".join(ending.removeprefix(".").upper() for ending in endings)
         what = f"{name} would be neither {kinds}." if len(endings) > 1 else f"{name} would not be a {kinds}."
         raise UsageError(what, f"Give it a name that ends in {' or '.join(endings)}.")
+    disk.require_writable(output.parent, name, "Choose another place for it.")
+    refuse_among_images(output, *(images or ()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssl_cli.commands import options
-from ssl_cli.errors import DataError, ResourceError, UsageError
+from ssl_cli.errors import DataError, UsageError
 from ssl_cli.names import expanded, is_folder, shown
 from ssl_cli.ui.stream import write_result
 
@@ -76,8 +76,7 @@ def _compare(names: list[str], plot: Path | None, *, as_json: bool) -> int:
     if plot is not None:
         from ssl_cli import disk
 
-        if not is_folder(plot.absolute().parent):
-            raise ResourceError(f"There is no folder {shown(str(plot.parent))}.", "Create it first.")
+        disk.make_folder(plot.absolute().parent)
         disk.write_bytes(plot, draw(dict(zip(names, curves, strict=True))))
     picture = None if plot is None else str(plot)
     if as_json:

@@ -14,7 +14,7 @@ from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.arrays import Arrays
 from ssl_cli.data.bands import in_channels
 from ssl_cli.data.folder import Files, of_paths
-from ssl_cli.data.places import SPLITS, name_and_split
+from ssl_cli.data.places import SPLITS, name_and_split, not_in_folder
 from ssl_cli.data.source import Source
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
@@ -73,10 +73,7 @@ def _make(name: str, entry: Entry, split: str, settings: DataSettings) -> Any:
             return entry.make(root=settings.folder, download=False, **kwargs)
         except (RuntimeError, OSError) as error:
             if not settings.download:
-                raise DataError(
-                    f"'{name}' is not in the data folder '{shown(settings.folder)}'.",
-                    "Add --download, or set SSLCLI_DATA__FOLDER to the folder that holds it.",
-                ) from error
+                raise not_in_folder(name, settings.folder) from error
         try:
             return entry.make(root=settings.folder, download=True, **kwargs)
         except (RuntimeError, OSError, ValueError) as error:

@@ -86,11 +86,17 @@ def name_and_split(source: str, split: str | None = None) -> tuple[str, str]:
     return name, split
 
 
+def not_in_folder(name: str, folder: str) -> DataError:
+    """Return the error about a torchvision data set that is not in the folder of data sets."""
+    hint = "Add --download, or set SSLCLI_DATA__FOLDER to the folder that holds it."
+    return DataError(f"'{name}' is not in the data folder '{shown(folder)}'.", hint)
+
+
 def require_data(settings: DataSettings) -> None:
     """Refuse data that cannot be opened, before torch is imported.
 
     Raises:
-        DataError: no such folder, no image in it, or no such data set or split.
+        DataError: no such folder, no image in it, no such data set or split, or none here.
         UsageError: test images are given for the embedded set, which has its own, or groups for a set of a name.
     """
     if are_paths(settings.places):
@@ -98,7 +104,9 @@ def require_data(settings: DataSettings) -> None:
         _require_test(settings)
         return
     if not is_shapes(settings.places):
-        name_and_split(settings.places[0])
+        name, _ = name_and_split(settings.places[0])
+        if name != "fake" and not settings.download and not is_folder(expanded(settings.folder)):
+            raise not_in_folder(name, settings.folder)
     if settings.group_by is not None or settings.positives == "group":
         name = settings.places[0] if settings.places else SHAPES
         what = f"The images of '{shown(name)}' have no groups."

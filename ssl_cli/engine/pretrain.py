@@ -202,6 +202,7 @@ def assemble(
     record = record_of(source, by_group=asked.data.positives == "group")
     asked, of_data = (asked, ()) if resolved else measured(asked, source)
     device = local_device(continuation.device or (resolved.device if resolved else asked.hardware.device))
+    require_batch(source.name, len(source), 2 if resolved or "run.batch" in asked.run.fit else asked.run.batch)
     sized = SizedRun(fitted(asked, resolved.sized)) if resolved else size(asked, len(source), source, device)
     settings, notes = cap_queue(sized.settings, len(source))
     if resolved:
@@ -210,7 +211,6 @@ def assemble(
     if resolved and torch.device(resolved.device).type != device.type:
         notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
         resolved = None
-    require_batch(source.name, len(source), settings.run.batch)
     objective = build_objective(settings, device, len(source), initial, source)
     start = (initial.choice(objective, settings),) if initial else ()
     if resolved is None:

@@ -1,10 +1,9 @@
 """Options of an export and their validation; without torch, so that a wrong one is refused at once."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_cli import packages
+from ssl_cli import disk, packages
 from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.names import shown
 from ssl_cli.registry import did_you_mean
@@ -127,14 +126,4 @@ def check_output(output: Path, to: str) -> None:
             f"The file is written as {kind}, but '{name}' does not end in {suffix}.",
             f"Pass -o {output.with_suffix(suffix)}",
         )
-    _refuse_unwritable(output, name)
-
-
-def _refuse_unwritable(output: Path, name: str) -> None:
-    """Refuse a folder that cannot be written to before any work is done."""
-    folder = output.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        why = "cannot be written to" if folder.is_dir() else "is a file, not a folder"
-        raise ResourceError(f"Cannot write {name}: {shown(str(folder))} {why}.", "Choose another -o.")
+    disk.require_writable(output.parent, name, "Choose another -o.")

@@ -112,6 +112,7 @@ def test_the_headline_line(engine: FakeEngine, capsys: pytest.CaptureFixture[str
 def test_data_and_files(engine: FakeEngine) -> None:
     Path("sslcli.toml").write_text("[run]\nbatch = 33\nseed = 4\n", encoding="utf-8")
     Path("more.toml").write_text("[run]\nseed = 5\n", encoding="utf-8")
+    Path("data").mkdir()
     assert main(["pretrain", "cifar10", "--config", "more.toml", "--out", "x", "--resume"]) == 0
     assert passed(engine, "data.source") == "cifar10"
     assert (passed(engine, "run.batch"), passed(engine, "run.seed")) == (33, 5)

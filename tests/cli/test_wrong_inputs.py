@@ -268,6 +268,22 @@ EARLY = [
     "pretrain --resume --out used",
     "knn-eval none",
     "linear-eval runs/first nope/",
+    "pretrain cifar10",
+    "pretrain --out mine.py/run",
+    "pretrain --set data.cache=disk --set data.cache_folder=mine.py/cache",
+    "knn-eval runs/first --test-data nope/",
+    "knn-eval runs/first --confusion mine.py/matrix.png",
+    "neighbors runs/first --duplicates --sheet mine.py/pairs.png",
+    "neighbors runs/first --duplicates --data photos --sheet photos/pairs.png",
+    "map runs/first photos -o photos/map.png",
+    "inspect-augs photos -o mine.py/sheet.png",
+    "inspect-augs photos -o photos/sheet.png",
+    "data check photos --sheet mine.py/odd.png",
+    "finetune runs/first photos --out mine.py/tuned",
+    "distill runs/first --out mine.py/student",
+    "pipeline photos --out mine.py/road",
+    "study rivalry photos --out mine.py/study",
+    "runs compare runs/first --plot mine.py/curves.png",
 ]
 
 

@@ -32,8 +32,8 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     enough = 2 * getattr(settings.method, "queue", settings.run.batch)
     data, device = glance(settings.data, settings.run.seed, enough=enough), resolve_device(settings.hardware.device)
     settings, of_data = measured(settings, data.few)
+    require_batch(data.where, data.images, 2 if "run.batch" in settings.run.fit else settings.run.batch)
     sized = size(settings, data.images, data.few, device)
-    require_batch(data.where, data.images, sized.settings.run.batch)
     settings, notes = cap_queue(sized.settings, data.images)
     objective = build_objective(settings, device, data.images, initial, data.few)
     starts = [initial.choice(objective, settings)] if initial else []
