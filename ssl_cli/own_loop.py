@@ -32,13 +32,16 @@ def objective_of(
         groups of rows that share statistics, and their shuffling, are the engine's. For one process.
 
     Raises:
-        UsageError: there is no such method or setting, or a memory bank without `images`.
+        UsageError: there is no such method or setting, h has no width, or a memory bank without `images`.
     """
     from ssl_cli.config.sources import settle  # late: it takes a while to be imported
 
+    if features < 1:
+        raise UsageError(f"features={features} is no width of h.", "Give the number of values of each row.")
     nowhere = Path("/dev/null/none")  # no file of settings is read
     given = {"method": {**settings, "name": method}, "run": {"recipe": recipe, "seed": seed}}
     names = {f"method.{name}": f"{ARGUMENT}{name}" for name in settings}
+    names |= {"method.name": f"{ARGUMENT}method", "run.recipe": f"{ARGUMENT}recipe"}
     settled = settle(given, env={}, cwd=nowhere, user_file=nowhere, flag_names=names).settings
     objective = make_objective(method, objective_class(method), backbone, features, settled.method)
     if type(objective).prepare is not Objective.prepare and not images:

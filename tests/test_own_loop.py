@@ -136,6 +136,15 @@ def test_a_wrong_request_is_one_sentence(method: str, options: dict[str, Any], s
     assert said in caught.value.message
 
 
+def test_no_width_and_a_name_in_python_are_said_as_arguments() -> None:
+    with pytest.raises(UsageError, match="features=0 is no width of h"):
+        ssl_cli.Objective.of("simclr", network(), 0)
+    with pytest.raises(UsageError, match=r"no method 'nope' \(from the argument method\)"):
+        ssl_cli.Objective.of("nope", network(), 6)
+    with pytest.raises(UsageError, match=r"'nope' \(from the argument recipe\)"):
+        ssl_cli.Objective.of("simclr", network(), 6, recipe="nope")
+
+
 def test_views_that_cannot_be_compared() -> None:
     objective: Any = ssl_cli.Objective.of("simclr", network(), 6)
     with pytest.raises(UsageError, match="2 views of one shape"):
