@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssl_cli.data.collect import folder_part
 from ssl_cli.data.compact import Names
 from ssl_cli.data.decode import decode, opened, reasons
 from ssl_cli.data.numbers import Range
@@ -110,15 +109,6 @@ class Files:
             return part.storage.open(part.names[number], number)
         except OSError as error:
             raise DataError(shown(error.strerror or str(error))) from error
-
-
-def open_folder(root: Path, channels: int = 3, value_range: Range | None = None, depth: int = 8) -> Files:
-    """Open the images below `root`; the label of one is the first folder below it.
-
-    Raises:
-        DataError: not a folder, or no image in it.
-    """
-    return Files(str(root), [folder_part(root)], channels, value_range, depth)
 
 
 def of_paths(

@@ -24,10 +24,10 @@ from torchvision.transforms import v2 as tv
 
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.augment import AugmentSettings
-from ssl_cli.data.folder import open_folder
 from ssl_cli.data.loader import Loader, cap_for
 from tests.bench.views import FAMILIES, say, spread, torchvisions
 from tests.config.test_recipe import settings_of
+from tests.data.files import open_folder
 
 BATCH, WORKERS = 64, 2
 SIDES = 500, 375

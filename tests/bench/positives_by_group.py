@@ -25,7 +25,6 @@ from torch import Tensor
 
 from ssl_cli.augment.sheet import png
 from ssl_cli.config.sources import settle
-from ssl_cli.data.folder import open_folder
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_evaluation
@@ -33,6 +32,7 @@ from ssl_cli.data.split import part_of
 from ssl_cli.engine.evaluation.evaluate import knn_of
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.engine.pretrain import pretrain
+from tests.data.files import open_folder
 
 BURSTS, SHOTS, TEST, SEEDS, K = 400, 4, 500, (0, 1, 2), 20
 SETTINGS = (

@@ -4,9 +4,14 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from ssl_cli.data.collect import folder_part
+from ssl_cli.data.folder import Files
+from ssl_cli.data.numbers import Range
 
 
 def tiff(
@@ -118,3 +123,8 @@ def npy(x: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, x)
     return file.getvalue()
+
+
+def open_folder(root: Path, channels: int = 3, value_range: Range | None = None, depth: int = 8) -> Files:
+    """The images below a folder; the label of one is the first folder below it."""
+    return Files(str(root), [folder_part(root)], channels, value_range, depth)

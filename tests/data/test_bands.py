@@ -12,11 +12,11 @@ from PIL import Image
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import Gray
 from ssl_cli.data.decode import decode
-from ssl_cli.data.folder import open_folder
 from ssl_cli.data.glance import glance
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.data.sources import open_evaluation, open_pretraining
 from ssl_cli.errors import DataError
+from tests.data.files import open_folder
 
 
 def array(height: int, width: int, channels: int) -> np.ndarray:

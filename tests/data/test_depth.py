@@ -22,7 +22,6 @@ from ssl_cli.data import tiles
 from ssl_cli.data.cache import Cache
 from ssl_cli.data.decode import decode
 from ssl_cli.data.disk_cache import DiskCache
-from ssl_cli.data.folder import open_folder
 from ssl_cli.data.loader import Loader
 from ssl_cli.data.measured import measured
 from ssl_cli.data.numbers import LUMA
@@ -30,7 +29,7 @@ from ssl_cli.data.sample import read_sample
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.objective import Batch, PackedImages
 from ssl_cli.registry import OPS
-from tests.data.files import npy, png, tiff
+from tests.data.files import npy, open_folder, png, tiff
 from tests.data.gpu import gpu
 
 WHITE = 32767

@@ -15,13 +15,14 @@ from torch import Tensor
 from ssl_cli import draws
 from ssl_cli.data import disk_cache, image_store
 from ssl_cli.data.disk_cache import DiskCache, folder_of
-from ssl_cli.data.folder import Files, open_folder
+from ssl_cli.data.folder import Files
 from ssl_cli.data.image_store import FACTS, bytes_in, caches_in, delete, room_in
 from ssl_cli.data.loader import Loader
 from ssl_cli.data.shapes import Shapes
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import subset
 from ssl_cli.errors import DataError, ResourceError
+from tests.data.files import open_folder
 
 CAP = 24
 

@@ -11,11 +11,10 @@ from PIL import Image
 
 from ssl_cli.data.decode import decode, read_numbers
 from ssl_cli.data.extras import is_readable
-from ssl_cli.data.folder import open_folder
 from ssl_cli.data.measured import measured
 from ssl_cli.data.search import find_images
 from ssl_cli.errors import DataError
-from tests.data.files import tiff
+from tests.data.files import open_folder, tiff
 from tests.data.test_measured import settings
 
 RAMP = np.tile(np.linspace(0, 1, 64), (48, 1))

@@ -9,9 +9,9 @@ from PIL import Image
 
 from ssl_cli import status
 from ssl_cli.data import search
-from ssl_cli.data.folder import open_folder
 from ssl_cli.data.search import find_images
 from ssl_cli.errors import DataError
+from tests.data.files import open_folder
 from tests.data.pictures import folder, save
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ssl_cli.data.disk_cache import DiskCache
-from ssl_cli.data.folder import open_folder
 from ssl_cli.data.waiting import AUGMENTATION, DECODE, DISK, ReadTimes, WaitWatch
 from ssl_cli.events import Warned
+from tests.data.files import open_folder
 from tests.data.pictures import folder
 from tests.ui.events import stepped
 

@@ -11,7 +11,7 @@ import pytest
 from ssl_cli import checkpoint
 from ssl_cli.errors import ResourceError, SslcliError, convert_exception
 from tests.faults.operations import KILLED, Alters, Ends, Fault, Raises, Recorder, Short
-from tests.faults.scripts import Life, assert_intact, begin
+from tests.faults.scripts import Life, assert_intact, begin, resume
 
 WRITING = ("open", "write", "mkdir")
 CHANGING = (*WRITING, "truncate", "rename", "unlink", "rmdir")
@@ -62,7 +62,13 @@ def test_any_operation_fails_in_every_way(life: Life, kind: str, tmp_path: Path)
 
 def test_the_process_ends_at_any_operation(life: Life) -> None:
     copies = sorted(life.copies.iterdir(), key=lambda copy: int(copy.name))
-    assert len(copies) > 30
+    written = {operation.to or operation.path for operation in life.log}
+    steps = [operation.offset for operation in life.log if operation.kind == "commit"]
+    names = [f"checkpoints/step_{step:08d}{ending}" for step in steps for ending in (".pt", ".json")]
+    names += ["status.json"] * (life.script.act is not resume)  # that of a finished run stays until a step is taken
+    assert {f"run/{name}" for name in (*names, "metrics.jsonl", "settings.toml")} <= written
+    done = [life.log[number] for number in life.operations()]
+    assert len(copies) == 1 + sum(operation.kind != "sync" for operation in done[:-1])
     for copy in copies:
         assert_intact(copy / "run", life.allowed(int(copy.name)), life)
 

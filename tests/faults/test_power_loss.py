@@ -39,7 +39,7 @@ def check(life: Life, folder: Path, stride: int) -> int:
 
 
 def test_a_sample_of_what_a_power_loss_leaves(life: Life, tmp_path: Path) -> None:
-    assert check(life, tmp_path / "left", 6) > 25
+    assert check(life, tmp_path / "left", 6) >= len([*life.copies.iterdir()]) // 6
 
 
 @pytest.mark.slow

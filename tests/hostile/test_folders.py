@@ -16,13 +16,14 @@ from PIL import Image
 
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data import search
-from ssl_cli.data.folder import Files, open_folder
+from ssl_cli.data.folder import Files
 from ssl_cli.data.glance import glance
 from ssl_cli.data.loader import Loader, read_all
 from ssl_cli.data.regular import MOST, open_regular
 from ssl_cli.errors import DataError
 from ssl_cli.events import Skipped
 from ssl_cli.names import shown
+from tests.data.files import open_folder
 from tests.data.pictures import save
 
 GOOD = ("a/one.png", "b/two.png")

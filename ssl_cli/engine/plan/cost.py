@@ -84,9 +84,16 @@ class CostModel:
         return divide(sizes, self.activations, room, mode=mode, micro_batch=rows, device=self.device.type)
 
     def timing(self, limit: float, images: int, recomputed: float, *, decoded_once: bool) -> Timing | None:
-        """Estimate the seconds of a step over `images`, each of whose rows is `recomputed` so many times, and the end.
+        """Estimate the seconds of a step and of the end, an evaluation with this network and an untrained one.
 
-        The evaluation encodes images with this network and an untrained one.
+        Args:
+            limit: seconds of the run, of which the evaluation takes a part at most.
+            images: their number.
+            recomputed: forward passes that the micro-batch plan runs again, per row.
+            decoded_once: whether images are cached, so that only the first epoch decodes them.
+
+        Returns:
+            None where the costs of this machine are not known.
         """
         if self.cost is None:
             return None

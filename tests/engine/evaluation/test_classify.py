@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_cli.data.folder import open_folder
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.classify import accuracy_of
 from ssl_cli.errors import DataError
+from tests.data.files import open_folder
 from tests.data.pictures import folder
 from tests.engine.toy_run import toy_settings
 
