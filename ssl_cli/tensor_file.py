@@ -181,6 +181,8 @@ def require_plain_archive(path: Path) -> None:
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
         raise ValueError("it is not a file of tensors") from error
     names = {record.filename for record in records}
+    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):  # another archive, such as one of torch.export
+        raise ValueError("it is not a file of tensors")
     structure = sum(record.file_size for record in records if record.filename.endswith(".pkl"))
     if len(records) > MAX_RECORDS or structure > MAX_STRUCTURE:
         raise ValueError(f"it has {len(records):,} records and {structure:,} bytes of structure, more than are read")

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -140,6 +141,13 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, kind: str, m
     with pytest.raises(CheckpointError):
         checkpoint.load(checkpoint.locate(str(path))[0])
     assert not (tmp_path / "canary").exists()
+
+
+def test_an_archive_of_another_kind_is_called_so(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pt2", "w") as archive:
+        archive.writestr("x/version", "1")
+    with pytest.raises(CheckpointError, match=r"x\.pt2 is not a checkpoint: it is not a file of tensors\."):
+        checkpoint.load(tmp_path / "x.pt2")
 
 
 def test_find_names_what_is_missing(tmp_path: Path) -> None:

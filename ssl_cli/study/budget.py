@@ -48,7 +48,8 @@ def divide(seconds: float, costs: Sequence[Cost], seeds: int) -> float:
     if any(unit * cost.weight < cost.least for cost in costs):
         runs = f"{len(costs) * seeds} runs ({len(costs)} arms, {seeds} seed{'s' * (seeds != 1)})"
         least = format_seconds(needed(costs, seeds))
-        what = f"{format_seconds(seconds)} is too short for {runs}: they need about {least}."
+        left = format_seconds(max(seconds, 0))
+        what = f"The time is too short for {runs}: they need about {least}, and {left} are left for them."
         raise UsageError(what, possible(seconds, costs, seeds))
     return unit
 
