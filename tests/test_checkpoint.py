@@ -146,7 +146,7 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, kind: str, m
 def test_an_archive_of_another_kind_is_called_so(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.pt2", "w") as archive:
         archive.writestr("x/version", "1")
-    with pytest.raises(CheckpointError, match=r"x\.pt2 is not a checkpoint: it is not a file of tensors\."):
+    with pytest.raises(CheckpointError, match=r"x\.pt2 is damaged, or not a checkpoint: it is not a file of tensors\."):
         checkpoint.load(tmp_path / "x.pt2")
 
 
