@@ -230,6 +230,8 @@ def _is_image(name: str, path: str) -> bool:
     Raises:
         OSError: it cannot be looked at.
     """
+    if name[name.rfind(".") :].lower() in IMAGE_SUFFIXES:  # most of a million
+        return True
     return is_image(name, lambda: _head(path))
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -278,3 +279,38 @@ def test_two_ranks_fine_tune_as_one_process(tmp_path: Path) -> None:
         found[devices] = checkpoint.load(checkpoint.locate(str(tmp_path / devices))[0])["objective"]
     for name, value in found["1"].items():
         torch.testing.assert_close(found["2"][name], value, atol=1e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.slow
+def test_two_ranks_write_a_cache_on_disk_once_and_compute_what_one_process_does(tmp_path: Path) -> None:
+    photos, cache = tmp_path / "photos", tmp_path / "cache"
+    draw = np.random.default_rng(0)
+    for k in range(64):
+        path = photos / "ab"[k % 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(path)
+
+    def trained(name: str, ranks: int, how: str) -> dict[str, torch.Tensor]:
+        sets = ["--epochs", "1", "--set", f"data.cache={how}", "--set", f"data.cache_folder={cache}"]
+        devices = ["--devices", str(ranks)] if ranks > 1 else []
+        code, words = ended(
+            processes.start("pretrain", str(photos), "--out", str(tmp_path / name), *SMALL, *sets, *devices)
+        )
+        assert code == 0, words
+        found: dict[str, torch.Tensor] = checkpoint.load(*checkpoint.locate(str(tmp_path / name)))["objective"]
+        return found
+
+    def written() -> list[tuple[str, int]]:
+        return [(path.name, path.stat().st_size) for path in sorted(cache.glob("images-*/*.pixels"))]
+
+    wanted, decoded = trained("one", 1, "none"), trained("decoded", 2, "none")
+    first, parts = trained("first", 2, "disk"), written()
+    assert [name for name, _ in parts] == ["000001.pixels", "000002.pixels"]
+    assert sum(size for _, size in parts) == 64 * 20 * 24 * 3  # each image once
+    second = trained("second", 2, "disk")
+    assert written() == parts
+    assert wanted.keys() == first.keys() == decoded.keys() == second.keys()
+    for key in wanted:
+        assert torch.equal(first[key], decoded[key]), key
+        assert torch.equal(first[key], second[key]), key
+        assert torch.allclose(first[key].double(), wanted[key].double(), rtol=1e-3, atol=1e-5), key
