@@ -23,10 +23,11 @@ from ssl_cli.errors import ResourceError
 from ssl_cli.runs import find_runs
 from ssl_cli.signals import StopRequest
 from ssl_cli.study import chart, child, prepare
-from ssl_cli.study.book import read, write
+from ssl_cli.study.book import Asked, read, write
 from ssl_cli.study.run import Runner
 from ssl_cli.study.table import STUDIES
 from tests.data.pictures import save
+from tests.engine.plan.test_suited import pictures
 from tests.processes import start, steps_logged, wait
 
 SETS = (
@@ -219,6 +220,16 @@ def test_what_cannot_be_run_is_one_sentence_before_anything_trains(
     assert document["error"]["hint"]
     assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "plain"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_all_arms_have_the_crops_and_flips_of_the_first(tmp_path: Path) -> None:
+    sets = tuple(item for item in SETS if not item.startswith("data.images"))
+    book = prepare.prepare(Asked("rivalry", str(pictures(tmp_path / "photos", "direction", 64)), sets=sets))
+    found = {arm.method: arm.settings["augment"] for arm in book.arms}
+    assert {(method, *views["crop"]["scale"], views["flip"]["p"]) for method, views in found.items()} == {
+        ("moco-v2", 0.4, 1.0, 0.0), ("simclr", 0.4, 1.0, 0.0),
+    }  # fmt: skip
 
 
 @pytest.mark.slow

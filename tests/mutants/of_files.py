@@ -30,8 +30,8 @@ MUTANTS = [
         None,
         "new-folders-are-not-synced",
         DISK,
-        "        sync_folder(path.parent)\n\n\ndef sync_folder",
-        "        pass\n\n\ndef sync_folder",
+        "        sync_folder(path.parent)\n\n\ndef require_writable",
+        "        pass\n\n\ndef require_writable",
         ("tests/test_disk.py::test_a_new_folder_is_synced_in_the_one_above_it",),
     ),
     Mutant(

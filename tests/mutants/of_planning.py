@@ -7,7 +7,35 @@ TRAIN, PRETRAIN, RESUME = "ssl_cli/engine/train.py", "ssl_cli/engine/pretrain.py
 SIZE_TESTS, TIMING_TESTS = ("tests/planning/test_size.py",), ("tests/planning/test_timing.py",)
 RUNS = "tests/engine/plan/test_size.py"
 
+SUITED, SUITED_TESTS = "ssl_cli/engine/plan/suited.py", ("tests/engine/plan/test_suited.py",)
+PIXELS = "ssl_cli/transfer/pixels.py"
+
 MUTANTS = [
+    Mutant(None, "mirrored-top-to-bottom", SUITED, "originals.flip(3)", "originals.flip(2)", SUITED_TESTS),
+    Mutant(
+        None,
+        "what-was-fitted-is-tested",
+        PIXELS,
+        "tested = torch.cat([first[held_out::2], second[held_out::2]])",
+        "tested = torch.cat([first[1 - held_out :: 2], second[1 - held_out :: 2]])",
+        SUITED_TESTS,
+    ),
+    Mutant(
+        None,
+        "a-given-flip-is-chosen-all-the-same",
+        SUITED,
+        'f"augment.{key}" in settings.run.fit and',
+        "settings.run.fit and",
+        SUITED_TESTS,
+    ),
+    Mutant(
+        None,
+        "a-study-s-arms-have-crops-of-their-own",
+        "ssl_cli/study/prepare.py",
+        "**width, **views,",
+        "**width,",
+        ("tests/test_study.py::test_all_arms_have_the_crops_and_flips_of_the_first",),
+    ),
     Mutant(
         None,
         "a-resumed-plan-shows-the-steps-planned-first",

@@ -8,7 +8,14 @@ LAYOUTS, FOLDERS, LISTS = (f"tests/data/test_{name}.py" for name in ("layout", "
 ARCHIVES, FINGERPRINTS = "tests/data/test_archives.py", "tests/data/test_fingerprint.py"
 
 MUTANTS = [
-    Mutant(None, "splits-in-lower-case-alone", LAYOUT, "SPLITS.get(name.lower())", "SPLITS.get(name)", (LAYOUTS,)),
+    Mutant(
+        None,
+        "splits-in-lower-case-alone",
+        LAYOUT,
+        "    name = name.lower()\n    if name in SPLITS",
+        "    if name in SPLITS",
+        (LAYOUTS,),
+    ),
     Mutant(
         None,
         "a-class-folder-is-gone-through",
@@ -22,7 +29,7 @@ MUTANTS = [
         None,
         "the-ending-alone-decides",
         SEARCH,
-        "return ending_of(name) == _WITHOUT and starts_as_image(_head(path))",
+        "return _starts_as_image(head())",
         "return False",
         (FOLDERS,),
     ),

@@ -51,8 +51,8 @@ MUTANTS = [
         None,
         "avif-is-not-turned",
         DECODE,
-        '    if picture.format == "TIFF":',
-        '    if picture.format in ("TIFF", "AVIF"):',
+        '    if picture.format == "TIFF":  # which',
+        '    if picture.format in ("TIFF", "AVIF"):  # which',
         (f"{VALUES}::test_every_format_is_turned_as_pillow_turns_it",),
     ),
     Mutant(
