@@ -5,5 +5,5 @@
 set -eu
 out=${1:-runs/few-labels}
 
-sslcli pipeline ${DATA:+"$DATA"} --labels 10% --method simclr-v2 --out "$out" --resume
+sslcli pipeline "${DATA:-shapes}" --labels 10% --method simclr-v2 --out "$out" --resume
 sslcli export "$out/distill" --classifier -o "$out/student.onnx"

@@ -350,7 +350,7 @@ def test_kills_in_every_stage_change_no_bit(tmp_path: Path) -> None:
         lambda: status.state(out / "scratch") == "finished",
     ]
     for happened in moments:
-        process = start(out, *WORDS, "--resume")
+        process = start(out, "shapes", *WORDS, "--resume")
         wait(process, happened)
         struck += process.poll() is None
         process.kill()

@@ -219,7 +219,7 @@ def test_the_example_of_two_nodes(tmp_path: Path) -> None:
     }  # fmt: skip
     nodes = [
         subprocess.Popen(
-            ["sh", "examples/two_nodes.sh", str(node), "127.0.0.1", *SMALL, "--epochs", "1"], env=environment
+            ["sh", "examples/two_nodes.sh", str(node), "127.0.0.1", "shapes", *SMALL, "--epochs", "1"], env=environment
         )
         for node in range(2)
     ]
