@@ -94,7 +94,6 @@ def test_as_json_and_as_a_picture(runs: list[str], capsys: pytest.CaptureFixture
         (["compare", "a", "none"], 4, "There is no run in none"),
         (["compare", "a", "./a"], 2, "named twice"),
         (["compare", "a", "b", "--plot", "c.jpg"], 2, "c.jpg would not be a PNG"),
-        (["compare", "a", "b", "--plot", "none/c.png"], 5, "There is no folder none"),
         (["a", "b"], 2, "2 folders are given"),
         (["a", "--plot", "c.png"], 2, "--plot is for sslcli runs compare"),
     ],

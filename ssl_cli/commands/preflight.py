@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from ssl_cli import disk, packages
 from ssl_cli.commands import options
 from ssl_cli.config.image_list import STDIN
-from ssl_cli.config.tree import Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.names import expanded, is_folder, shown
 from ssl_cli.world import world
 
 if TYPE_CHECKING:
     from ssl_cli.commands.training import Request
+    from ssl_cli.config.tree import Settings
 
 
 PLAN_OR_RESUME = (
@@ -22,7 +22,7 @@ PLAN_OR_RESUME = (
 )
 
 
-def training(settings: Settings, *, resume: bool, overwrite: bool, dry_run: bool, devices: int | None = None) -> None:
+def training(settings: "Settings", *, resume: bool, overwrite: bool, dry_run: bool, devices: int | None = None) -> None:
     """Refuse a run that could not start, and a dry run of one.
 
     Raises:

@@ -103,14 +103,14 @@ def require_data(settings: DataSettings) -> None:
         require_places(settings.places)
         _require_test(settings)
         return
-    if not is_shapes(settings.places):
-        name, _ = name_and_split(settings.places[0])
-        if name != "fake" and not settings.download and not is_folder(expanded(settings.folder)):
-            raise not_in_folder(name, settings.folder)
     if settings.group_by is not None or settings.positives == "group":
         name = settings.places[0] if settings.places else SHAPES
         what = f"The images of '{shown(name)}' have no groups."
         raise UsageError(what, "Groups belong to folders, lists and archives: give one as DATA.")
+    if not is_shapes(settings.places):
+        name, _ = name_and_split(settings.places[0])
+        if name != "fake" and not settings.download and not is_folder(expanded(settings.folder)):
+            raise not_in_folder(name, settings.folder)
     _require_test(settings)
 
 

@@ -154,7 +154,7 @@ def test_epochs_that_are_given_on_a_resume_end_the_correction(corrected: Path, t
 @pytest.mark.usefixtures("measured")
 def test_a_sized_run_is_recorded_evaluated_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
-    asked = open_settings(out, ["run.batch", "schedule.epochs"], 1.0, run={"keep": 3, "batch": 64})
+    asked = open_settings(out, ["run.batch", "schedule.epochs"], 1e-3, run={"keep": 3, "batch": 64})
     events = run(asked)
     assert only(events, Planned)[0].choices[0] == Choice(
         name="sized",
