@@ -10,13 +10,12 @@ The rule, of which every number is a constant here:
 * No run has more than 400 epochs, so one on few images ends before its time is over; and 20 steps at least.
 """
 
-import functools
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ssl_cli.config.toml_file import flatten, nest
 from ssl_cli.config.tree import CIFAR_UP_TO, Fitted, Settings
 from ssl_cli.planning.network import FORWARD_BACKWARD, network_cost
 from ssl_cli.registry import is_library_backbone
@@ -160,18 +159,14 @@ def fitted(settings: Settings, values: Mapping[Fitted, Any]) -> Settings:
     Raises:
         ValueError: a value that the setting cannot have.
     """
-    table = settings.model_dump()
-    for key, value in values.items():
-        *sections, name = key.split(".")
-        if key in settings.run.fit:
-            functools.reduce(operator.getitem, sections, table)[name] = value
-    return Settings.model_validate(table)
+    chosen: dict[str, Any] = {key: value for key, value in values.items() if key in settings.run.fit}
+    return Settings.model_validate(nest(dict(flatten(settings.model_dump())) | chosen))
 
 
 def values_of(settings: Settings) -> dict[Fitted, Any]:
     """Return the values of the settings that are open, by dotted key."""
-    table = settings.model_dump()
-    return {key: functools.reduce(operator.getitem, key.split("."), table) for key in settings.run.fit}
+    table = dict(flatten(settings.model_dump()))
+    return {key: table[key] for key in settings.run.fit}
 
 
 def given_in(settings: Settings) -> dict[Fitted, Any]:
