@@ -34,7 +34,7 @@ LIGHTLY: Mapping[str, Mapping[str, list[str]]] = {
     },
 }
 """LightlySSL's optimisers: AdamW, and the SGD of its CIFAR-10 benchmark, whose rate is 0.06 for 128 images."""
-OURS: Mapping[str, list[str]] = {"full": [], "growing": ["--set", "schedule.resolution=[0.5,0.8]"]}
+VIEWS: Mapping[str, str] = {"full": "schedule.resolution=[1,1]", "growing": "schedule.resolution=[0.5,0.8]"}
 
 
 def lightly(method: str, optimiser: str) -> Arm:
@@ -56,7 +56,7 @@ def ours(method: str, views: str) -> Arm:
     def run(data: Path, epochs: int, seed: int) -> dict[str, Any]:
         words = [str(data), "--method", method, "--backbone", "resnet18", "--width", "0.25", "--image-size", "32"]
         words += ["--batch", "256", "--epochs", str(epochs), "--seed", str(seed)]
-        words += ["--set", "run.monitor=false", "--set", "run.evaluate=false", *OURS[views]]
+        words += ["--set", "run.monitor=false", "--set", "run.evaluate=false", "--set", VIEWS[views]]
         with tempfile.TemporaryDirectory() as folder:
             trained = succeeded(["pretrain", *words, "--out", str(Path(folder) / "run")])
             found = succeeded(["knn-eval", str(Path(folder) / "run"), "--k", "200", "--baselines"])
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=["lightly-adamw", "full", "growing"])
     asked = parser.parse_args()
     arms = {f"lightly-{name}": lightly(asked.method, name) for name in LIGHTLY[asked.method]}
-    arms |= {name: ours(asked.method, name) for name in OURS}
+    arms |= {name: ours(asked.method, name) for name in VIEWS}
     done = asked.results.read_text().splitlines() if asked.results.exists() else []
     held = {tuple(json.loads(line)[key] for key in ("method", "arm", "epochs", "seed")) for line in done}
     for seed in asked.seeds:

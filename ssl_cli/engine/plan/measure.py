@@ -191,11 +191,10 @@ def measure_step(
     many = _batch(len(images), images).to(device)
     augment = min(_seconds(device, lambda: pipeline.stacked(many, objective.views)) for _ in range(2)) / len(images)
     x = pipeline.stacked(_batch(len(sample.images), sample.images).to(device), 1)
-    passes = seconds, _, peaks = _measure_passes(objective, x, arithmetic, max_rows, room)
+    rows, both, forward, peaks = _measure_passes(objective, x, arithmetic, max_rows, room)
     loss, loss_bytes = _measure_loss(objective, batch, x)
-    rows = power_of_two(min(max(peaks, default=MIN_WEIGHED), MAX_PASS_SECONDS / max(seconds, 1e-9)))
     share = _share_of_pass(objective, x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows], arithmetic, smallest)
-    return StepCost(sample.read_seconds, augment, *passes, loss, loss_bytes, share)
+    return StepCost(sample.read_seconds, augment, both, forward, peaks, loss, loss_bytes, share)
 
 
 def pass_seconds(objective: Objective, x: Tensor, precision: str, *, backward: bool = True) -> float:
@@ -225,8 +224,8 @@ def synchronize(device: torch.device) -> None:
 
 def _measure_passes(
     objective: Objective, x: Tensor, arithmetic: Arithmetic, max_rows: int, room: int
-) -> tuple[float, float, dict[int, int]]:
-    """Return seconds a row of forward and backward, of forward alone, and peak bytes by rows."""
+) -> tuple[int, float, float, dict[int, int]]:
+    """Return how many rows were timed, seconds a row of forward and backward, of forward alone, and peaks by rows."""
     grown, peaks = dict[int, int](), dict[int, int]()
     layout = MEMORY_FORMATS[arithmetic.memory_format]
 
@@ -258,7 +257,7 @@ def _measure_passes(
     weighed = weighed if weighed <= rows or _fits(grown, weighed, room) else rows
     for count in (max(weighed // 8, FIRST_ROWS // 2), weighed):  # far apart, so that noise matters little
         weigh(count, peaks)
-    return seconds / rows, min(run(rows, backward=False) for _ in range(2)) / rows, peaks
+    return rows, seconds / rows, min(run(rows, backward=False) for _ in range(2)) / rows, peaks
 
 
 def _share_of_pass(objective: Objective, x: Tensor, arithmetic: Arithmetic, side: int) -> float:

@@ -97,7 +97,8 @@ def rows_run(
     monkeypatch.setattr(measure, "pass_seconds", run)
     monkeypatch.setattr(memory, "peak_during", peak_during)
     x = blank_rows(objective, 4, 16)
-    forward_backward, forward, peaks = measure._measure_passes(objective, x, FP32, max_rows, room)
+    rows, forward_backward, forward, peaks = measure._measure_passes(objective, x, FP32, max_rows, room)
+    assert rows == max(seen)
     assert (forward_backward, forward) == pytest.approx((1e-5, 1e-5))
     assert set(peaks) <= seen
     return seen
