@@ -1,6 +1,7 @@
 """A few images to measure with, and what is seen on them."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,26 @@ def test_images_from_which_nothing_can_be_learned_are_warned_of(images: list[Ten
     bad = [index for index, image in enumerate(images) if image is None]
     few = f"{len(bad)} of {len(images)} images that were looked at cannot be read, such as {bad[:1]}: it is damaged."
     assert sample.unreadable == (few.replace("[", "").replace("]", "") if bad else "")
+
+
+def test_loading_the_decoder_is_no_part_of_the_time_of_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, cost = [0.0], [10.0]
+
+    class Images:
+        labels = torch.full((5,), -1)
+
+        def __len__(self) -> int:
+            return 5
+
+        def path(self, index: int) -> str:
+            return str(index)
+
+        def read(self, index: int, cap: int | None = None) -> Tensor:
+            now[0] += cost.pop() if cost else 0.25
+            return torch.arange(48).view(3, 4, 4).to(torch.uint8)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    assert read_sample(Images(), 32).read_seconds == 0.25  # type: ignore[arg-type]
 
 
 def test_neither_the_embedded_set_nor_noise_is_warned_of() -> None:
