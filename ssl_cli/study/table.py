@@ -1,6 +1,6 @@
 """The studies: a table of arms each, an arm being a method with a few settings of its own. No torch is imported."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
@@ -49,15 +49,21 @@ class Study:
 def rivalry(given: Given) -> list[Arm]:
     """Make arms of each method at the batch that suits it and at four times that, in a quarter of the time and in all.
 
-    Memory is equal for all, since it is the same budget, whatever the batch.
+    Memory is equal for all, since it is the same budget, whatever the batch. A batch suits the time of a run too, so
+    names do not say it: an arm's name is the same in any time.
     """
     arms = []
     for method in given.methods:
         batch = given.batches[method]
-        for size in dict.fromkeys((batch, max(min(4 * batch, given.largest), batch))):
-            name, settings = f"{method}-b{size}", {"run.batch": size}
+        for times, size in _distinct({"1x": batch, "4x": max(min(4 * batch, given.largest), batch)}).items():
+            name, settings = f"{method}-{times}", {"run.batch": size}
             arms += [Arm(name, method, settings), Arm(f"{name}-quarter", method, settings, share=QUARTER)]
     return arms
+
+
+def _distinct(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return sizes by name, without those that equal an earlier one."""
+    return {name: size for k, (name, size) in enumerate(sizes.items()) if size not in [*sizes.values()][:k]}
 
 
 MLP, LINEAR = (
@@ -118,11 +124,12 @@ def simclr_head(given: Given) -> list[Arm]:
 def simclr_batch(given: Given) -> list[Arm]:
     """Make arms of SimCLR's batch, a quarter, once and four times that which suits, with all epochs and half."""
     batch = given.batches["simclr"]
-    sizes = dict.fromkeys(max(min(size, given.largest), 8) for size in (batch, batch // 4, 4 * batch))
+    times = {"1x": batch, "quarter": batch // 4, "4x": 4 * batch}
+    sizes = _distinct({name: max(min(size, given.largest), 8) for name, size in times.items()})
     return [
-        Arm(f"b{size}{'-half' * (share < 1)}", "simclr", {"run.batch": size}, share=share)
+        Arm(f"batch-{name}{'-half-epochs' * (share < 1)}", "simclr", {"run.batch": size}, share=share)
         for share in (1.0, 0.5)
-        for size in sizes
+        for name, size in sizes.items()
     ]
 
 
@@ -132,12 +139,11 @@ def moco_dictionary(given: Given) -> list[Arm]:
     End to end is SimCLR with MoCo's batch and temperature: the batch is the dictionary. The memory bank is InstDisc.
     """
     batch, half = given.batches["moco-v2"], given.images // 2
-    queue = max(min(1024, half), 1)
-    sizes = dict.fromkeys(max(min(rows, half), 1) for rows in (batch, 4 * batch, 4 * 1024))
+    rows = {"queue": 1024, "queue-batch": batch, "queue-4x-batch": 4 * batch, "queue-4096": 4096}
+    sizes = _distinct({name: max(min(size, half), 1) for name, size in rows.items()})
     same = {"run.batch": batch}
-    base = {**same, "method.queue": queue, "method.ema": 0.99}
-    arms = [Arm("queue", "moco-v2", base)]
-    arms += [Arm(f"queue-{rows}", "moco-v2", {**base, "method.queue": rows}) for rows in sizes if rows != queue]
+    base = {**same, "method.queue": sizes["queue"], "method.ema": 0.99}
+    arms = [Arm(name, "moco-v2", {**base, "method.queue": size}) for name, size in sizes.items()]
     arms += [Arm(f"momentum-{ema:g}", "moco-v2", {**base, "method.ema": ema}) for ema in (0.0, 0.9, 0.999)]
     end_to_end = {**same, "method.temperature": 0.2}
     return [*arms, Arm("end-to-end", "simclr", end_to_end), Arm("bank", "instdisc", same)]

@@ -1,6 +1,7 @@
 """Every arm of every study has settings that are valid, and differs from the others in what the study is about."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,19 @@ def test_arms_have_names_of_their_own_and_valid_settings(name: str, tmp_path: Pa
 def test_a_rivalry_has_each_method_at_two_batches_and_in_two_times() -> None:
     arms = rivalry(GIVEN)
     assert [(arm.name, arm.settings["run.batch"], arm.share) for arm in arms[:4]] == [
-        ("moco-v2-b128", 128, 1.0), ("moco-v2-b128-quarter", 128, 0.25),
-        ("moco-v2-b512", 512, 1.0), ("moco-v2-b512-quarter", 512, 0.25),
+        ("moco-v2-1x", 128, 1.0), ("moco-v2-1x-quarter", 128, 0.25),
+        ("moco-v2-4x", 512, 1.0), ("moco-v2-4x-quarter", 512, 0.25),
     ]  # fmt: skip
     assert len(arms) == 8
     few = rivalry(Given(200, ("moco-v2", "simclr"), dict.fromkeys(METHODS, 32)))
     assert {arm.settings["run.batch"] for arm in few} == {32}  # no larger one leaves four steps an epoch
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_names_of_arms_do_not_depend_on_the_batch_which_follows_from_the_time(name: str) -> None:
+    given = given_for(name)
+    other = replace(given, batches={method: batch // 2 for method, batch in given.batches.items()})
+    assert [arm.name for arm in STUDIES[name].arms(given)] == [arm.name for arm in STUDIES[name].arms(other)]
 
 
 def test_the_ablation_changes_one_thing_at_a_time() -> None:
@@ -116,7 +124,7 @@ def test_methods_and_arms_are_asked_for_by_name() -> None:
     assert methods_of(STUDIES["rivalry"], None) == ("moco-v2", "simclr")
     assert methods_of(STUDIES["rivalry"], "simclr, instdisc,simclr") == ("simclr", "instdisc")
     arms = rivalry(GIVEN)
-    assert [arm.name for arm in chosen(arms, "simclr-b64, moco-v2-b128")] == ["moco-v2-b128", "simclr-b64"]
+    assert [arm.name for arm in chosen(arms, "simclr-1x, moco-v2-1x")] == ["moco-v2-1x", "simclr-1x"]
     assert chosen(arms, None) == arms
     road = STUDIES["simclr-v2"].arms(given_for("simclr-v2"))
     assert [arm.name for arm in chosen(road, "half-distilled-1pct")] == [
