@@ -29,6 +29,12 @@ def with_data(
     return settings.model_copy(update={"data": settings.data.model_copy(update=changed)})
 
 
+def same_images(one: Settings, other: Settings) -> bool:
+    """Return whether settings name the same images and labels, all of them or as many."""
+    a, b = (with_absolute_paths(settings).data for settings in (one, other))
+    return all(getattr(a, key) == getattr(b, key) for key in ("source", "test", "limit", "classes", "labels"))
+
+
 def with_absolute_paths(settings: Settings, folder: Path | None = None) -> Settings:
     """Return the settings with absolute paths of images and weights: the run is evaluated and resumed from anywhere.
 

@@ -16,11 +16,12 @@ from ssl_cli.verdict import Score, advise, training_of
 
 def scored(
     run: str, trained: Trained, data: Evaluation, name: str, result: dict[str, Any], words: Sequence[str] = (),
-    identity: Sequence[object] = (),
+    identity: Sequence[object] = (), *, own: bool = True,
 ) -> Iterator[Event]:  # fmt: skip
     """Yield the run's notes, then the result with advice; write it to the run folder's `eval/`, a file a setting.
 
-    The newest is also `NAME.json` there, where one of few labels does not replace one of all.
+    The newest is also `NAME.json` there, where one of few labels does not replace one of all, nor one of other images,
+    or of some, one of the run's own.
 
     The trackers that know the run show it, too.
 
@@ -32,6 +33,7 @@ def scored(
         result: with `top1`, `baselines`, and the number of `queries` or `test` images.
         words: settings of the evaluation that are in the file's name.
         identity: settings that are in the digest in its name.
+        own: whether the images are the run's own, all of them.
     """
     asked = result.get("queries") or result.get("test") or 0
     score = Score(f"{name} top-1".replace("knn", "kNN"), result["top1"], asked, result["baselines"])
@@ -44,7 +46,8 @@ def scored(
     words = [*words, "baselines"] if result["baselines"] else words
     file = result_file(name, Path(trained.checkpoint).stem, (*images, *identity), words)
     facts = {"data": data.bank.name, "test": data.queries.name}
-    replaces = result.get("labels") is None or records.result_of(folder, name).get("labels", "") is not None
+    before = records.result_of(folder, name)
+    replaces = not before or (own and (result.get("labels") is None or before.get("labels") is not None))
     newest = f"{name}.json" if replaces else ""
     for event in conclude(run, trained, name, result, folder / "eval" / file, newest=newest, **facts):
         if isinstance(event, Evaluated):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ssl_cli import checkpoint
@@ -44,6 +45,28 @@ def test_knn_result(run: Path) -> None:
     (written,) = (run / "eval").glob("knn-h-k20-T0.1-baselines-step_00000007-shapes-train-*.json")
     for file in (written, run / "eval" / "knn.json"):
         assert json.loads(file.read_text())["result"] == result
+
+
+def test_a_result_on_other_images_does_not_replace_one_on_the_run_s_own(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_run(run, toy_settings())
+    for number in range(12):
+        file = tmp_path / "other" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (20 * number, 0, 99)).save(file)
+    newest = run / "eval" / "knn.json"
+
+    def bank(**asked: Any) -> int:
+        evaluated(knn_eval(str(run), ks=(1,), device="cpu", **asked))
+        return int(json.loads(newest.read_text())["result"]["bank"])
+
+    others = {"data": str(tmp_path / "other")}
+    assert bank(**others) < 12  # there is no other yet
+    assert bank() == 64
+    assert bank(**others) == 64
+    assert bank(data="shapes", limit=1) == 64
+    assert bank(data="shapes") == 64
+    assert len(list((run / "eval").glob("knn-h-*.json"))) == 3
 
 
 @pytest.mark.parametrize("name", ["simclr", "moco-v2", "instdisc"])
@@ -114,7 +137,8 @@ def test_results_of_other_settings_are_other_files(tmp_path: Path) -> None:
     ]
     for settings in asked:
         newest = evaluated(knn_eval(str(tmp_path), device="cpu", **settings)).result
-        assert json.loads((folder / "knn.json").read_text())["result"] == newest
+        if "limit" not in settings:
+            assert json.loads((folder / "knn.json").read_text())["result"] == newest
     assert len(list(folder.glob("knn-*.json"))) == len(asked) - 1  # the last asks for the same again
     assert len(list(folder.glob("knn-*k3+4+5-*.json"))) == 1
 
