@@ -41,6 +41,7 @@ class PartialVectors:
         self.facts = self.path.with_name(f"{self.path.name}.json")
         self.record = np.dtype([("index", "<i8"), ("row", dtype, (width,)), ("end", "<i8")])
         try:
+            disk.make_folder(output.absolute().parent)
             self._file = self.path.open("a+b")
         except OSError as error:
             raise self._fault(error) from error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_cli import packages
+from ssl_cli import disk, packages
 from ssl_cli.errors import DataError, UsageError
 from ssl_cli.names import is_file, is_folder, shown
 
@@ -55,15 +55,15 @@ def check(output: Path) -> None:
     """Refuse a file that cannot be written.
 
     Raises:
-        UsageError: an ending that is no format, a folder that is not there, or a library that is not installed.
+        UsageError: an ending that is no format, or a library that is not installed.
+        ResourceError: its folder cannot be written to, or cannot be created.
     """
     ending = output.suffix.lower()
     if ending not in FORMATS:
         raise UsageError(f"'{shown(str(output))}' ends in none of {' '.join(FORMATS)}.", "Such as -o vectors.npy.")
     if is_folder(output):
         raise UsageError(f"'{shown(str(output))}' is a folder.", "Name a file, such as vectors.npy in it.")
-    if not is_folder(output.parent):
-        raise UsageError(f"There is no folder {shown(str(output.parent))}.", "Create it first.")
+    disk.require_writable(output.parent, shown(str(output)), "Choose another -o.")
     _require_library(ending)
 
 

@@ -262,7 +262,8 @@ def test_a_file_of_another_program_is_not_touched(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["-o", "v.txt"], "ends in none of"),
-        (["-o", "nowhere/v.npy"], "no folder"),
+        (["-o", "/proc/nowhere/v.npy"], "Cannot write"),
+        (["-o", "v.npy", "--method", "moco-v9"], "not by 'moco-v9'"),
         (["-o", "."], "ends in none of"),
         (["-o", "v.npy", "--feature", "y"], "no feature"),
         (["-o", "v.npy", "missing"], "no folder and no data set"),
@@ -273,7 +274,7 @@ def test_what_cannot_be_is_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert main(["embed", str(run), *words]) in {2, 3}
+    assert main(["embed", str(run), *words]) in {2, 3, 5}
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -281,10 +282,10 @@ def test_what_cannot_be_is_one_sentence(
 def test_the_command_says_what_it_wrote(
     run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["embed", str(run), str(photos), "-o", str(tmp_path / "v.csv"), "--half", "--limit", "2"]
+    words = ["embed", str(run), str(photos), "-o", str(tmp_path / "new" / "v.csv"), "--half", "--limit", "2"]
     assert main([*words, "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert f"4 rows of {WIDTH} numbers, float16, h" in out
-    assert len(table(tmp_path / "v.csv")) == 5
+    assert len(table(tmp_path / "new" / "v.csv")) == 5
     assert main([*words, "--device", "cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 4

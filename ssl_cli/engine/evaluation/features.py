@@ -18,6 +18,7 @@ from ssl_cli.data.source import Source
 from ssl_cli.engine.build import build_objective, resolve_device
 from ssl_cli.errors import CheckpointError, NothingReadError, UsageError
 from ssl_cli.events import Skipped
+from ssl_cli.names import shown
 from ssl_cli.nn.precision import autocast
 from ssl_cli.objective import Batch, Objective
 from ssl_cli.planning.timing import whole_steps
@@ -76,7 +77,7 @@ def open_run(run: str, device: str = "auto", method: str | None = None, *, proje
 
     Raises:
         CheckpointError: no checkpoint, a damaged one, or one that does not fit its own settings.
-        UsageError: no such device, or a method of the user's own that was not given again.
+        UsageError: no such device, a method of the user's own that was not given again, or one that is not the run's.
     """
     path, digest = checkpoint.locate(run)
     state = checkpoint.load(path, digest)
@@ -85,6 +86,10 @@ def open_run(run: str, device: str = "auto", method: str | None = None, *, proje
         raise UsageError(
             f"This run was trained by '{settings.method.name}', which is not part of sslcli.",
             f"If you trust that code, give it again: --method {settings.method.name}",
+        )
+    if method not in (None, settings.method.name):
+        raise UsageError(
+            f"{shown(run)} was trained by '{settings.method.name}', not by '{shown(method)}'.", "Leave --method out."
         )
     where = resolve_device(device)
     objective = build_objective(settings, where)
