@@ -13,6 +13,9 @@ from ssl_cli.run_path import result_file
 from ssl_cli.trackers.track import track_later
 from ssl_cli.verdict import Score, advise, training_of
 
+OTHER = "other"
+"""What a result's file says of images that are not the run's own, or some of them."""
+
 
 def scored(
     run: str, trained: Trained, data: Evaluation, name: str, result: dict[str, Any], words: Sequence[str] = (),
@@ -21,7 +24,7 @@ def scored(
     """Yield the run's notes, then the result with advice; write it to the run folder's `eval/`, a file a setting.
 
     The newest is also `NAME.json` there, where one of few labels does not replace one of all, nor one of other images,
-    or of some, one of the run's own.
+    or of some, one of the run's own. Any replaces one of other images.
 
     The trackers that know the run show it, too.
 
@@ -45,9 +48,11 @@ def scored(
     images = (*(part.name for part in sets), *map(len, sets), settings.test, settings.limit, trained.settings.run.seed)
     words = [*words, "baselines"] if result["baselines"] else words
     file = result_file(name, Path(trained.checkpoint).stem, (*images, *identity), words)
-    facts = {"data": data.bank.name, "test": data.queries.name}
-    before = records.result_of(folder, name)
-    replaces = not before or (own and (result.get("labels") is None or before.get("labels") is not None))
+    facts = {"data": data.bank.name, "test": data.queries.name, "images": "own" if own else OTHER}
+    before, few = records.result_of(folder, name), result.get("labels") is not None
+    replaces = own and (not few or before.get("labels") is not None)
+    if not before or records.json_of(folder / "eval" / f"{name}.json").get("images") == OTHER:
+        replaces = True
     newest = f"{name}.json" if replaces else ""
     for event in conclude(run, trained, name, result, folder / "eval" / file, newest=newest, **facts):
         if isinstance(event, Evaluated):

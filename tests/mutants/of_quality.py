@@ -32,8 +32,8 @@ MUTANTS = [
         None,
         "a-result-on-other-images-is-the-run-s",
         "ssl_cli/protocols/result.py",
-        "not before or (own and (",
-        "not before or ((",
+        "replaces = own and ",
+        "replaces = ",
         ("tests/protocols/test_evaluations.py::test_a_result_on_other_images_does_not_replace_one_on_the_run_s_own",),
     ),
     Mutant(

@@ -47,6 +47,7 @@ def test_knn_result(run: Path) -> None:
         assert json.loads(file.read_text())["result"] == result
 
 
+@pytest.mark.usefixtures("quick_probe")
 def test_a_result_on_other_images_does_not_replace_one_on_the_run_s_own(tmp_path: Path) -> None:
     run = tmp_path / "run"
     write_run(run, toy_settings())
@@ -61,12 +62,16 @@ def test_a_result_on_other_images_does_not_replace_one_on_the_run_s_own(tmp_path
         return int(json.loads(newest.read_text())["result"]["bank"])
 
     others = {"data": str(tmp_path / "other")}
-    assert bank(**others) < 12  # there is no other yet
+    assert bank(**others) < 12  # there is none of its own yet
+    assert bank(**others, limit=2) == 2
+    evaluated(linear_eval(str(run), str(tmp_path / "other"), device="cpu"))
+    evaluated(linear_eval(str(run), labels="2-per-class", device="cpu"))
+    assert json.loads((run / "eval" / "linear.json").read_text())["result"]["labels"] == "2-per-class"
     assert bank() == 64
     assert bank(**others) == 64
     assert bank(data="shapes", limit=1) == 64
     assert bank(data="shapes") == 64
-    assert len(list((run / "eval").glob("knn-h-*.json"))) == 3
+    assert len(list((run / "eval").glob("knn-h-*.json"))) == 4
 
 
 @pytest.mark.parametrize("name", ["simclr", "moco-v2", "instdisc"])
