@@ -234,14 +234,15 @@ def _on_disk(model: CostModel, whole: int) -> ImageCache:
 
 def _measure(settings: Settings, objective: Objective, arithmetic: Arithmetic, source: Source | None) -> CostModel:
     sizes, device, data = local_groups(settings, objective), next(objective.parameters()).device, settings.data
-    pipeline = Pipeline(settings.views, data.size, settings.run.seed)
+    sides = data.size, view_size(settings.schedule.resolution, data.size, 1, 0)
+    pipeline, small = (Pipeline(settings.views, side, settings.run.seed) for side in sides)
     sample, cost = read_sample(source, data.size, data.channels), None
     rows = min(settings.hardware.micro_batch or max(saturating_rows(device.type), max(sizes)), sum(sizes))
     room = budget.free(settings.hardware.memory, device)
     try:
         cost = measure_step(
             objective, pipeline, sample, settings.run.batch, arithmetic, max_rows=rows, room=room,
-            smallest=view_size(settings.schedule.resolution, data.size, 1, 0),
+            smallest=small,
         )  # fmt: skip
     except Exception:
         if ":" not in settings.method.name:

@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -65,7 +66,7 @@ class StepCost:
         peaks: peak bytes of a forward and backward pass, by rows; empty where the system does not report them.
         loss: seconds of the loss of a batch and its gradient.
         loss_bytes: bytes of the same.
-        smallest: seconds of a forward and backward pass of the smallest views, as a share of those of full size.
+        smallest: seconds of an image whose views are the smallest, as a share of those of full size.
     """
 
     read: float
@@ -177,11 +178,11 @@ def power_of_two(rows: float) -> int:
 
 def measure_step(
     objective: Objective, pipeline: Pipeline, sample: Sample, batch: int, arithmetic: Arithmetic, *,
-    max_rows: int, room: int, smallest: int,
+    max_rows: int, room: int, smallest: Pipeline,
 ) -> StepCost:  # fmt: skip
     """Measure augmentation, forward and backward passes of up to `max_rows` rows, and the loss of a batch.
 
-    Views of `smallest` pixels are compared with those of full size.
+    The views of the pipeline `smallest` are compared with those of full size.
 
     Note:
         The objective is left unchanged. Rows are added only while they are expected to fit in `room` bytes.
@@ -189,12 +190,17 @@ def measure_step(
     device = next(objective.parameters()).device
     images = sample.images * max(1, min(batch, AUGMENTED) // len(sample.images))
     many = _batch(len(images), images).to(device)
-    augment = min(_seconds(device, lambda: pipeline.stacked(many, objective.views)) for _ in range(2)) / len(images)
+    augment, augment_small = (
+        min(_seconds(device, partial(each.stacked, many, objective.views)) for _ in range(2)) / len(images)
+        for each in (pipeline, smallest)
+    )
     x = pipeline.stacked(_batch(len(sample.images), sample.images).to(device), 1)
     rows, both, forward, peaks = _measure_passes(objective, x, arithmetic, max_rows, room)
     loss, loss_bytes = _measure_loss(objective, batch, x)
-    share = _share_of_pass(objective, x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows], arithmetic, smallest)
-    return StepCost(sample.read_seconds, augment, both, forward, peaks, loss, loss_bytes, share)
+    share = _share_of_pass(objective, x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows], arithmetic, smallest.size)
+    cost = StepCost(sample.read_seconds, augment, both, forward, peaks, loss, loss_bytes)
+    whole = cost.image(objective, 0)
+    return replace(cost, smallest=min((augment_small + share * (whole - augment)) / whole, 1.0))
 
 
 def pass_seconds(objective: Objective, x: Tensor, precision: str, *, backward: bool = True) -> float:

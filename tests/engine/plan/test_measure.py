@@ -15,7 +15,7 @@ from ssl_cli.engine.plan import measure
 from ssl_cli.engine.plan.measure import Arithmetic, measure_step, power_of_two
 from ssl_cli.nn.activations import blank_rows, count_activations, count_rows
 from ssl_cli.nn.evaluating import fingerprint
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Batch, Objective
 from tests.engine.test_pretrain import settings
 
 CPU = torch.device("cpu")
@@ -124,6 +124,25 @@ def test_small_views_are_compared_with_whole_ones(objective: Objective, monkeypa
     assert measure._share_of_pass(objective, x, FP32, 16) == 1
 
 
+def test_making_the_smallest_views_is_part_of_their_cost(objective: Objective, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds: dict[int, float] = {16: 4.0, 8: 3.0}
+
+    class Views(Pipeline):
+        def stacked(self, batch: Batch, views: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:
+            now[0] += seconds[self.size]
+            return super().stacked(batch, views, dtype)
+
+    now = [0.0]
+    monkeypatch.setattr("ssl_cli.engine.plan.measure.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(measure, "pass_seconds", lambda _, x, precision, backward=True: len(x) * (0.1 + 0.4 * backward))
+    monkeypatch.setattr(measure, "_share_of_pass", lambda *_: 0.25)
+    pipeline, small = (Views(settings(Path("nowhere")).views, side, 0) for side in (16, 8))
+    found = measure_step(objective, pipeline, read_sample(None, 16), 32, FP32, max_rows=32, room=10**9, smallest=small)
+    passes = found.image(objective, 0) - 4 / 32
+    assert passes == pytest.approx(objective.gradient_views * 0.5 + objective.key_views * 0.1)
+    assert found.smallest == pytest.approx((3 / 32 + 0.25 * passes) / (4 / 32 + passes))
+
+
 def test_rows_that_are_out_of_memory_are_the_end_of_the_measurement(
     objective: Objective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,8 +153,8 @@ def test_rows_that_are_out_of_memory_are_the_end_of_the_measurement(
 
 def test_measuring_leaves_the_objective_unchanged(objective: Objective) -> None:
     before = fingerprint(objective)
-    pipeline = Pipeline(settings(Path("nowhere")).views, 16, 0)
-    found = measure_step(objective, pipeline, read_sample(None, 16), 16, FP32, max_rows=32, room=10**9, smallest=8)
+    pipeline, small = (Pipeline(settings(Path("nowhere")).views, side, 0) for side in (16, 8))
+    found = measure_step(objective, pipeline, read_sample(None, 16), 16, FP32, max_rows=32, room=10**9, smallest=small)
     assert min(found.augment, found.forward_backward, found.forward, found.loss, found.smallest) > 0
     assert fingerprint(objective) == before
     assert objective.training
