@@ -3,7 +3,7 @@
 import contextlib
 import time
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 
 import torch
 from torch import Tensor
@@ -62,30 +62,29 @@ def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
     """Read a few images as the loader would for views of `size` pixels; noise where none can be read.
 
     Note:
-        The first one is read twice, and timed the second time: the first read of a process also loads the decoder, a
-        hundred times the time of a small JPEG.
+        The first read has no part in the time, where there are others: it may also load the decoder, which takes a
+        hundred times as long as a small JPEG.
     """
-    images, bad, start = list[Tensor](), list[str](), time.perf_counter()
+    images, bad, times = list[Tensor](), list[str](), list[float]()
     if source is not None and len(source):
-        indices = evenly(len(source), IMAGES)
+        indices, start = evenly(len(source), IMAGES), time.perf_counter()
         if isinstance(source, BatchedSource):
             images = list(source.read_many(indices))
+            times = [(time.perf_counter() - start) / len(images)]
         else:
-            with contextlib.suppress(DataError):
-                source.read(int(indices[0]), cap_for(size))
-            start = time.perf_counter()
             for index in indices.tolist():
+                start = time.perf_counter()
                 try:
                     images.append(source.read(index, cap_for(size)))
                 except DataError as error:
                     bad.append(f"{shown(source.path(index))}: {error.message}")
-    seconds = time.perf_counter() - start
+                times.append(time.perf_counter() - start)
     if not images:
         side = cap_for(size)
         noise = torch.arange(channels * side**2).view(channels, side, side).to(torch.uint8)
         return Sample([noise] * IMAGES, 0.0, noise.nbytes, noise=True, bad=tuple(bad))
     mean = sum(image.nbytes for image in images) / len(images)
-    return Sample(images, seconds / len(images), mean, in_memory=isinstance(source, BatchedSource), bad=tuple(bad))
+    return Sample(images, fmean(times[1:] or times), mean, in_memory=isinstance(source, BatchedSource), bad=tuple(bad))
 
 
 def median_side(source: Source, channels: int = 3) -> float | None:

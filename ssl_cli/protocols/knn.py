@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_cli.config.images import refuse_among_images, same_images, with_data
+from ssl_cli.config.images import refuse_among_images, with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.evaluation.evaluate import knn_of
@@ -79,8 +79,7 @@ def knn_eval(
         write_confusion(confusion, result["confusion"], result["per_class"], result["top1"])
         result["picture"] = str(confusion)
     words = [feature, _words("k", ks or (result["k"],)), _words("T", temperatures)]
-    own = same_images(trained.settings, settings)
-    yield from scored(run, trained, images, "knn", result, words, (*ks, *temperatures), own=own)
+    yield from scored(run, trained, images, "knn", result, settings, words, (*ks, *temperatures))
 
 
 def _labelled(settings: Settings, picture: Path | None, *, required: bool) -> tuple[Evaluation | None, str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ssl_cli import draws
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.augment import AugmentSettings, CropSettings
-from ssl_cli.config.images import same_images, with_data
+from ssl_cli.config.images import with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.source import group_numbers
 from ssl_cli.data.sources import Evaluation, open_evaluation
@@ -66,8 +66,7 @@ def linear_eval(
         result = linear_of(*how, fast=protocol == FAST, baselines=baselines, transform=transform)
     result["labels"] = labels
     words = [] if protocol == LBFGS else [protocol]
-    own = same_images(trained.settings, settings)
-    yield from scored(run, trained, images, "linear", result, words, identity=(labels,) if labels else (), own=own)
+    yield from scored(run, trained, images, "linear", result, settings, words, identity=(labels,) if labels else ())
 
 
 def linear_of(

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli import records
+from ssl_cli.config.images import same_images
+from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation
 from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import Trained
@@ -18,8 +20,8 @@ OTHER = "other"
 
 
 def scored(
-    run: str, trained: Trained, data: Evaluation, name: str, result: dict[str, Any], words: Sequence[str] = (),
-    identity: Sequence[object] = (), *, own: bool = True,
+    run: str, trained: Trained, data: Evaluation, name: str, result: dict[str, Any], settings: Settings,
+    words: Sequence[str] = (), identity: Sequence[object] = (),
 ) -> Iterator[Event]:  # fmt: skip
     """Yield the run's notes, then the result with advice; write it to the run folder's `eval/`, a file a setting.
 
@@ -34,9 +36,9 @@ def scored(
         data: the images.
         name: of the result, `knn` or `linear`.
         result: with `top1`, `baselines`, and the number of `queries` or `test` images.
+        settings: those of the run, with what names the images.
         words: settings of the evaluation that are in the file's name.
         identity: settings that are in the digest in its name.
-        own: whether the images are the run's own, all of them.
     """
     asked = result.get("queries") or result.get("test") or 0
     score = Score(f"{name} top-1".replace("knn", "kNN"), result["top1"], asked, result["baselines"])
@@ -44,15 +46,16 @@ def scored(
     where = run if folder.is_dir() else ""
     training = training_of(trained.settings, trained.step, trained.steps, where, records.logged_steps(folder))
     result["advice"] = advise(training, score).as_dict() if result["baselines"] else None
-    settings, sets = trained.settings.data, (data.bank, data.queries)
-    images = (*(part.name for part in sets), *map(len, sets), settings.test, settings.limit, trained.settings.run.seed)
+    of_run, sets = trained.settings.data, (data.bank, data.queries)
+    images = (*(part.name for part in sets), *map(len, sets), of_run.test, of_run.limit, trained.settings.run.seed)
     words = [*words, "baselines"] if result["baselines"] else words
     file = result_file(name, Path(trained.checkpoint).stem, (*images, *identity), words)
+    own = same_images(trained.settings, settings)
     facts = {"data": data.bank.name, "test": data.queries.name, "images": "own" if own else OTHER}
-    before, few = records.result_of(folder, name), result.get("labels") is not None
-    replaces = own and (not few or before.get("labels") is not None)
-    if not before or records.json_of(folder / "eval" / f"{name}.json").get("images") == OTHER:
-        replaces = True
+    before = records.json_of(folder / "eval" / f"{name}.json")
+    held = records.table(before, "result")
+    as_many = result.get("labels") is None or held.get("labels") is not None
+    replaces = not held or before.get("images") == OTHER or (own and as_many)
     newest = f"{name}.json" if replaces else ""
     for event in conclude(run, trained, name, result, folder / "eval" / file, newest=newest, **facts):
         if isinstance(event, Evaluated):

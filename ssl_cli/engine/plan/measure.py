@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -190,17 +189,20 @@ def measure_step(
     device = next(objective.parameters()).device
     images = sample.images * max(1, min(batch, AUGMENTED) // len(sample.images))
     many = _batch(len(images), images).to(device)
-    augment, augment_small = (
-        min(_seconds(device, partial(each.stacked, many, objective.views)) for _ in range(2)) / len(images)
-        for each in (pipeline, smallest)
-    )
+
+    def made(by: Pipeline) -> float:
+        return min(_seconds(device, lambda: by.stacked(many, objective.views)) for _ in range(2)) / len(images)
+
+    augment = made(pipeline)
     x = pipeline.stacked(_batch(len(sample.images), sample.images).to(device), 1)
     rows, both, forward, peaks = _measure_passes(objective, x, arithmetic, max_rows, room)
     loss, loss_bytes = _measure_loss(objective, batch, x)
-    share = _share_of_pass(objective, x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows], arithmetic, smallest.size)
     cost = StepCost(sample.read_seconds, augment, both, forward, peaks, loss, loss_bytes)
+    if smallest.size == pipeline.size:
+        return cost
+    share = _share_of_pass(objective, x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows], arithmetic, smallest.size)
     whole = cost.image(objective, 0)
-    return replace(cost, smallest=min((augment_small + share * (whole - augment)) / whole, 1.0))
+    return replace(cost, smallest=min((made(smallest) + share * (whole - augment)) / whole, 1.0))
 
 
 def pass_seconds(objective: Objective, x: Tensor, precision: str, *, backward: bool = True) -> float:
