@@ -1,13 +1,14 @@
 """Positives by group: the second view of an image is made of another image of its group, drawn statelessly."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from ssl_cli import draws
 from ssl_cli.config.tree import DataSettings, Settings
-from ssl_cli.data.source import Source, group_numbers
+from ssl_cli.data.source import Groups, Source, groups_of
 from ssl_cli.errors import DataError, UsageError
 from ssl_cli.events import Choice
 from ssl_cli.names import shown
@@ -75,14 +76,20 @@ def positives_of(settings: DataSettings, source: Source) -> Positives | None:
     """
     if settings.positives == "image":
         return None
-    group = group_numbers(source)
-    if group is None:
+    groups = groups_of(source)
+    if groups is None:
         raise DataError(f"{shown(source.name)} has no groups, and data.positives=group asks for them.", _HINT)
-    found = Positives(group)
+    found = _by_group(groups)
     if found.alone == len(source):
         what = f"Each of the {len(source):,} images of {shown(source.name)} is alone in its group"
         raise DataError(f"{what}, and data.positives=group asks for groups of two or more.", _HINT)
     return found
+
+
+@lru_cache(maxsize=1)
+def _by_group(groups: Groups) -> Positives:
+    """Sort the images by group, once for the plan, the objective and the loader of a run: 0.3 s for ImageNet."""
+    return Positives(groups.apart())
 
 
 def in_words(settings: Settings, source: Source | None) -> tuple[Choice, ...]:

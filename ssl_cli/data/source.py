@@ -60,7 +60,7 @@ class BatchedSource(Source, Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Groups:
     """The group of each image, such as a patient, a plate, a site or a video.
 

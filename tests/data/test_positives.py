@@ -170,6 +170,7 @@ def test_images_without_a_group_are_groups_of_one() -> None:
     found = positives_of(DataSettings(positives="group"), toy)
     assert found is not None
     assert found.alone == 5 + 3
+    assert positives_of(DataSettings(positives="group"), toy) is found  # sorted once
     assert positives_of(DataSettings(), toy) is None
 
 
