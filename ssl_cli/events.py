@@ -84,9 +84,9 @@ class Sized(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated(Event):
-    """The steps of the run are `steps` instead of `before`, as its first ones took `step_seconds` each; once a run.
+    """The steps of the run are `steps` instead of `before`, as those measured took `step_seconds` each.
 
-    They are `epochs`; the learning rate rises in the first `warmup` of the steps.
+    It happens at most twice a run. They are `epochs`; the learning rate rises in the first `warmup` of the steps.
     """
 
     steps: int

@@ -279,7 +279,7 @@ def _recorded(planned: Any, saved: Any, folder: RunFolder, settings: Settings) -
     def read(values: Any) -> Resolved:
         found = Resolved.from_dict(values)
         fitted(settings, found.sized)
-        return found if "schedule.epochs" in settings.run.fit else replace(found, timing=None, calibrated=None)
+        return found if "schedule.epochs" in settings.run.fit else replace(found, timing=None, calibrations=())
 
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         return read(planned)

@@ -111,11 +111,11 @@ def started(run: "Trainer") -> Started:
 
 
 def calibrate(run: "Trainer", step: int) -> Calibrated | None:
-    """Correct the number of epochs once, by the time of the first steps, and record it before the next step."""
+    """Correct the number of epochs by the time of the steps taken, where due, and record it before the next step."""
     before = run.schedule.steps
     found = run.schedule.after_step(step) if distributed.world_size() == 1 else None
     if found is not None:
-        run.resolved = replace(run.resolved, calibrated=run.schedule.calibrated)
+        run.resolved = replace(run.resolved, calibrations=run.schedule.calibrations)
         if run.folder is not None:
             run.folder.amend_plan(resolved=run.resolved.as_dict())
         if found.steps != before:
@@ -155,7 +155,7 @@ class Trainer:
         self.device = torch.device(resolved.device)
         memory_format = MEMORY_FORMATS[resolved.memory_format]
         self.objective = objective.train().to(memory_format=memory_format)
-        self.schedule = RunSchedule(settings, loader.steps_per_epoch, resolved.timing, resolved.calibrated)
+        self.schedule = RunSchedule(settings, loader.steps_per_epoch, resolved.timing, resolved.calibrations)
         self.peak_lr = peak_rate(settings.optim, settings.run.batch)
         self.optimiser = build_optimiser(objective, settings.optim, self.peak_lr, objective.plain_parameters)
         self.moments = Moments()

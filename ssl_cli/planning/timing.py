@@ -1,5 +1,6 @@
-"""The time of a run: how many steps fit into it, and their number corrected once, by the time of the first ones."""
+"""The time of a run: how many steps fit into it, and their number corrected, by the time of those taken."""
 
+import bisect
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from ssl_cli.optim.schedule import mean_area, view_size, warmup_steps
 from ssl_cli.planning.size import FEWEST_STEPS, MOST_EPOCHS, fitted
 
 Duration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Calibrations = tuple[tuple[int, float], ...]
+"""Corrections of the number of steps: after how many steps each was made, and the epochs of the run since."""
 SHORTEST, LONGEST = 600.0, 3600.0
 FEW, MANY = 2_000, 12_000
 """Images up to which a run takes the shortest time by default, and from which on the longest."""
@@ -27,6 +30,12 @@ MORE_STEPS = 100
 CALIBRATE_AFTER, CALIBRATE_PART = 30, 0.1
 """Steps, and share of the steps, that are measured before their number is corrected: the greater of both. The share is
 that of the warm-up. After 30 of 400 steps alone a run ended 15 % late: a processor is faster in its first seconds."""
+CALIBRATE_AGAIN, MEASURED_FROM = 0.5, 0.25
+"""Shares of the time at which the number of steps is corrected again, and from which on steps are measured for it. The
+first correction alone, by views of half the size, ended a run 20 % late: they had cost 0.6 of what was expected, which
+looks like a fast machine."""
+FEWEST_MEASURED = 3
+"""Steps whose time corrects the number of steps a second time, at least."""
 AREAS = 1000
 """Steps of a schedule whose views' areas give their mean to a thousandth."""
 PARTS = 200
@@ -68,12 +77,12 @@ class Timing:
         first = min(steps, steps_per_epoch)
         return first * self.first + (steps - first) * self.later
 
-    def steps(self, steps_per_epoch: int, slower: float = 1.0) -> int:
-        """Return the steps that fit into the time where each takes `slower` times as long, within the limits of `size`.
+    def steps(self, steps_per_epoch: int) -> int:
+        """Return the steps that fit into the time, within the limits of `size`.
 
         They are 20 at least, whatever the time, and those of 400 epochs at most.
         """
-        left = self.limit / slower - self.end
+        left = self.limit - self.end
         found = left / self.first
         if found > steps_per_epoch:
             found = steps_per_epoch + (left - steps_per_epoch * self.first) / self.later
@@ -119,7 +128,7 @@ def reason(settings: Settings, images: int, rate: float, ranks: int) -> str:
     if "schedule.epochs" not in settings.run.fit:
         return estimate
     after = calibrated_after(settings.schedule.steps(images // settings.run.batch))
-    once = f", corrected once by the time of the first {after} steps" if after else ""
+    once = f", corrected by the time of the first {after} steps, and again at half of the time" if after else ""
     once = once if ranks == 1 else ", not corrected while it trains, as several ranks share its steps"
     most = f"; {MOST_EPOCHS} epochs are the most" if settings.schedule.epochs >= MOST_EPOCHS else ""
     return f"{estimate}; {seconds_for(settings, images)[1]}{once}{most}"
@@ -150,36 +159,41 @@ def warn_of_time(settings: Settings, timing: Timing | None, steps_per_epoch: int
     return found
 
 
-def whole_steps(settings: Settings, images: int, calibrated: tuple[int, float] | None) -> int:
-    """Return the steps of a run on so many images, which was calibrated so, or never."""
-    return RunSchedule(settings, max(images // settings.run.batch, 1), None, calibrated).steps
+def whole_steps(settings: Settings, images: int, calibrations: Calibrations) -> int:
+    """Return the steps of a run on so many images, which was calibrated so."""
+    return RunSchedule(settings, max(images // settings.run.batch, 1), None, calibrations).steps
 
 
 class RunSchedule:
-    """The schedule of a run: that of the plan and, once the first steps are measured, one that suits their time.
+    """The schedule of a run: that of the plan and, once steps are measured, one that suits their time.
 
-    Steps up to the calibration keep their rates, so that a run that is resumed before it repeats them exactly. A run of
-    60 steps or more is calibrated after 30 or a tenth of its steps, a shorter one after a quarter of them.
+    A run of 60 steps or more is calibrated after 30 or a tenth of its steps, a shorter one after a quarter of them;
+    each again at half of its time. Steps up to a calibration keep their rates, so that a run that is resumed before
+    it repeats them exactly.
 
     Args:
         settings: of the run, sized.
         steps_per_epoch: of the run.
         timing: what the plan expects; None: the run is not calibrated.
-        calibrated: after how many steps an earlier process calibrated this run, and its epochs since; None: none did.
+        calibrations: those that earlier processes made.
     """
 
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(
-        self, settings: Settings, steps_per_epoch: int, timing: Timing | None, calibrated: tuple[int, float] | None
+        self, settings: Settings, steps_per_epoch: int, timing: Timing | None, calibrations: Calibrations
     ) -> None:  # fmt: skip
-        self.planned = self.schedule = settings.schedule
+        self.planned = settings.schedule
         self.steps_per_epoch, self.timing, self._size = steps_per_epoch, timing, settings.data.size
-        self.calibrated, self._warmup_is_open = calibrated, "schedule.warmup" in settings.run.fit
-        self._due = calibrated_after(self.steps)
-        self._from, self._since = 0, 0.0
-        if calibrated is not None:
-            self._change(round(calibrated[1] * steps_per_epoch))
+        self.calibrations, self._warmup_is_open = calibrations, "schedule.warmup" in settings.run.fit
+        changed = [(step, self._lasting(round(epochs * steps_per_epoch))) for step, epochs in calibrations]
+        self._since = [(0, self.planned), *changed]
+        self._start, self._began, self._window_began = 0, 0.0, 0.0
+
+    @property
+    def schedule(self) -> ScheduleSettings:
+        """Return the schedule of the last step, as far as it is known."""
+        return self._since[-1][1]
 
     @property
     def steps(self) -> int:
@@ -192,8 +206,8 @@ class RunSchedule:
         return warmup_steps(self.schedule, self.steps_per_epoch)
 
     def numbers(self, start: int) -> Iterator[int]:
-        """Yield the numbers, from 0, of the steps that are left after `start` of them; measure but the first ones."""
-        self._from = max(self._due // 3, start + 1)
+        """Yield the numbers, from 0, of the steps that are left after `start` of them."""
+        self._start, self._began = start, self.clock()
         number = start
         while number < self.steps:
             yield number
@@ -201,12 +215,11 @@ class RunSchedule:
 
     def at(self, number: int) -> ScheduleSettings:
         """Return the schedule of step `number`, from 0."""
-        return self.planned if self.calibrated is not None and number < self.calibrated[0] else self.schedule
+        return next(schedule for step, schedule in reversed(self._since) if step <= number)
 
     def view_size(self, number: int) -> int:
         """Return the side in pixels of the views of step `number`, from 0."""
-        schedule = self.at(number)
-        return view_size(schedule.resolution, self._size, schedule.steps(self.steps_per_epoch), number)
+        return self._side(number, self.at(number).steps(self.steps_per_epoch))
 
     def progress(self, step: int) -> float:
         """Return the fraction of the run after `step` steps."""
@@ -222,38 +235,75 @@ class RunSchedule:
         return (before + part * (after - before)) / times[-1]
 
     def after_step(self, step: int) -> Calibrated | None:
-        """Measure the first steps; return the correction where it is due, which later steps follow."""
-        if self.timing is None or self.calibrated is not None or step > self._due:
+        """Measure the steps; return the correction of their number where one is due, which later steps follow."""
+        if self.timing is None:
             return None
-        if step == self._from:
-            self._since = self.clock()
-        if step < self._due or step <= self._from:
+        window = self._window(step)
+        if step == window.start:
+            self._window_began = self.clock()
+        if step != window.stop or len(window) < FEWEST_MEASURED:
             return None
-        count, before = step - self._from, self.steps
-        measured = (self.clock() - self._since) / count
-        expected = sum(map(self._time, range(self._from, step))) / count
-        steps = max(self.timing.steps(self.steps_per_epoch, slower=max(measured / expected, 1e-9)), -(-4 * step // 3))
-        if abs(steps / before - 1) > NOISE:
-            self._change(steps)
-        self.calibrated = step, self.schedule.epochs
+        now, before = self.clock(), self.schedule
+        measured, expected = ((now - self._window_began) / len(window), sum(map(self._time, window)) / len(window))
+        steps = self._fitting(step, now - self._began, max(measured / expected, 1e-9), self.timing)
+        if abs(steps / self.steps - 1) > NOISE:
+            self._since.append((step, self._lasting(steps)))
+            self.__dict__.pop("_times", None)
+        self.calibrations = (*self.calibrations, (step, self.schedule.epochs))
         return Calibrated(
-            step=step, steps=self.steps, before=before, epochs=self.schedule.epochs, step_seconds=measured,
-            warmup=self.warmup,
-            message=_words(self.planned.epochs, self.schedule.epochs, step, measured, expected),
+            step=step, steps=self.steps, before=before.steps(self.steps_per_epoch), epochs=self.schedule.epochs,
+            step_seconds=measured, warmup=self.warmup,
+            message=_words(before.epochs, self.schedule.epochs, window, measured, expected),
         )  # fmt: skip
 
-    def _change(self, steps: int) -> None:
-        """Change the steps of the run; its warm-up stays as it was, but is at most a fifth of them where it is open."""
+    def _window(self, step: int) -> range:
+        """Return the steps that are measured for the first calibration after `step - 1` steps; empty where none is."""
+        first = calibrated_after(self.planned.steps(self.steps_per_epoch))
+        last = self.calibrations[-1][0] if self.calibrations else 0
+        if not first or last > first:
+            return range(0)
+        if step <= first and not last:
+            begin, end = first // 3, first
+        else:
+            begin, end = self._step_at(MEASURED_FROM), self._step_at(CALIBRATE_AGAIN)
+        return range(max(begin, last + 1, self._start + 1), end)
+
+    def _step_at(self, share: float) -> int:
+        """Return after how many steps so large a share of the time is over."""
+        return bisect.bisect_left(range(self.steps), share, key=self.share_of_time)
+
+    def _fitting(self, step: int, seconds: float, slower: float, timing: Timing) -> int:
+        """Return the steps of the run that fit into its time where each takes `slower` times as long as planned.
+
+        They are a third more than the `step` taken at least, so that the rate falls before the end. This process has
+        taken `seconds`; those of earlier ones count as planned, as much slower.
+        """
+
+        def left(steps: int) -> float:
+            parts = (step + int((part + 0.5) * (steps - step) / PARTS) for part in range(PARTS))
+            grown = sum(timing.by_side.get(self._side(number, steps), 0.0) for number in parts) if timing.by_side else 0
+            whole, taken = (timing.seconds(each, self.steps_per_epoch) for each in (steps, step))
+            return whole - taken + grown * (steps - step) / PARTS
+
+        budget = (timing.limit - seconds) / slower - sum(map(self._time, range(self._start))) - timing.end
+        most = range(step, MOST_EPOCHS * self.steps_per_epoch + 1)
+        return max(step - 1 + bisect.bisect_right(most, budget, key=left), -(-4 * step // 3), FEWEST_STEPS)
+
+    def _lasting(self, steps: int) -> ScheduleSettings:
+        """Return the schedule with so many steps; its warm-up is at most a fifth of them where it is open."""
         epochs, warmup = whole(steps / self.steps_per_epoch), self.planned.warmup
         warmup = min(warmup, LONGEST_WARMUP * epochs) if self._warmup_is_open else warmup
-        self.schedule = self.planned.model_copy(update={"epochs": epochs, "warmup": warmup})
-        self.__dict__.pop("_times", None)
+        return self.planned.model_copy(update={"epochs": epochs, "warmup": warmup})
 
     @cached_property
     def _times(self) -> list[float]:
         """The time up to the end of each of the `PARTS` of the run, from 0, in any unit."""
         middles = (int((part + 0.5) * self.steps / PARTS) for part in range(PARTS))
         return list(itertools.accumulate(map(self._time, middles), initial=0.0))
+
+    def _side(self, number: int, steps: int) -> int:
+        """Return the side in pixels of the views of step `number` of `steps`, from 0."""
+        return view_size(self.planned.resolution, self._size, steps, number)
 
     def _time(self, number: int) -> float:
         """Return the seconds that the plan expects of a step; without times the area of its views."""
@@ -264,8 +314,8 @@ class RunSchedule:
         return (self.timing.first if first else self.timing.later) + self.timing.by_side.get(side, 0.0)
 
 
-def _words(planned: float, epochs: float, step: int, measured: float, expected: float) -> str:
-    took = f"the first {step} steps took {measured:.3g} s each, {expected:.3g} s were expected"
+def _words(planned: float, epochs: float, steps: range, measured: float, expected: float) -> str:
+    took = f"steps {steps.start + 1} to {steps.stop} took {measured:.3g} s each, {expected:.3g} s were expected"
     if epochs == planned:
         return f"{format_epochs(epochs)} epochs as planned: {took}."
     return f"{format_epochs(epochs)} epochs instead of {format_epochs(planned)}: {took}."

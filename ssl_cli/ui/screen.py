@@ -46,7 +46,7 @@ class Screen:
     """What other times and machines would give, of a plan without training."""
     started: Started | None = None
     calibrated: Calibrated | None = None
-    """The number of steps, corrected by the time of the first ones."""
+    """The number of steps, corrected by the time of those taken."""
     latest: Stepped | None = None
     losses: tuple[float, ...] = ()
     """Losses over the whole run, thinned to a few hundred."""

@@ -47,7 +47,6 @@ def test_the_default_time_rises_with_the_images(images: int, seconds: float) -> 
 def test_the_steps_that_fit() -> None:
     assert TIMING.steps(PER_EPOCH) == 90
     assert TIMING.seconds(90, PER_EPOCH) + TIMING.end == TIMING.limit
-    assert TIMING.steps(PER_EPOCH, slower=2.0) == 35
     assert Timing(1.0, 2.0, 1.0).steps(PER_EPOCH) == FEWEST_STEPS
     assert Timing(-1.0, 2.0, 1.0, 5.0).steps(PER_EPOCH) == FEWEST_STEPS
     assert Timing(1e9, 2.0, 1.0).steps(PER_EPOCH) == MOST_EPOCHS * PER_EPOCH
@@ -89,7 +88,8 @@ def test_a_time_that_is_short_is_warned_of() -> None:
 def test_the_plan_says_why_the_run_takes_its_time() -> None:
     chosen = fitted(settings(time=60), {"schedule.epochs": 20})
     assert reason(chosen, 96, 2.345, 1) == (
-        "estimate: 2.3 images/s; in 1 min 00 s, corrected once by the time of the first 30 steps"
+        "estimate: 2.3 images/s; in 1 min 00 s, corrected by the time of the first 30 steps, "
+        "and again at half of the time"
     )
     assert "several ranks" in reason(chosen, 96, 20, 2)
     assert "400 epochs are the most" in reason(fitted(chosen, {"schedule.epochs": 400}), 96, 20, 1)
@@ -106,13 +106,16 @@ class Clock:
         return self.now
 
 
-def drive(schedule: RunSchedule, clock: Clock, seconds: float, start: int = 0, stop: int = 10**9) -> list[float]:
-    """Take steps of so many seconds each, from `start`; return the rate of each."""
+def drive(
+    schedule: RunSchedule, clock: Clock, seconds: float, start: int = 0, stop: int = 10**9, later: float | None = None
+) -> list[float]:
+    """Take steps of so many seconds each, of `later` seconds from the 31st on; return the rate of each."""
     rates = []
     for number in schedule.numbers(start):
         if number == stop:
             break
-        clock.now += seconds if number >= PER_EPOCH else seconds * TIMING.first
+        each = later if later is not None and number >= 30 else seconds
+        clock.now += each if number >= PER_EPOCH else each * TIMING.first
         rates.append(rate(schedule.at(number), 1.0, number, PER_EPOCH))
         schedule.after_step(number + 1)
     return rates
@@ -131,49 +134,90 @@ def sized() -> Settings:
     return timed(settings(), TIMING, PER_EPOCH)
 
 
+def growing_settings(sized: Settings) -> Settings:
+    """Return the settings with views that grow from half of their size in the first 0.8 of the schedule."""
+    schedule = sized.schedule.model_copy(update={"resolution": (0.5, 0.8)})
+    return sized.model_copy(update={"schedule": schedule})
+
+
 @pytest.mark.parametrize(("slower", "steps"), [(1.0, 90), (1.01, 90), (1.5, 53), (0.5, 200), (4.0, 40), (100.0, 40)])
-def test_a_run_is_corrected_once_after_thirty_steps(clock: Clock, sized: Settings, slower: float, steps: int) -> None:
-    schedule = RunSchedule(sized, PER_EPOCH, TIMING, None)
+def test_a_run_is_corrected_after_thirty_steps(clock: Clock, sized: Settings, slower: float, steps: int) -> None:
+    schedule = RunSchedule(sized, PER_EPOCH, TIMING, ())
     rates = drive(schedule, clock, slower)
     assert len(rates) == schedule.steps == steps
     planned = [rate(sized.schedule, 1.0, number, PER_EPOCH) for number in range(90)]
     assert rates[:30] == planned[:30]
     assert (rates == planned) == (steps == 90)
     assert rates[-1] < 0.04  # the schedule is complete
-    assert schedule.calibrated == (30, steps / PER_EPOCH)
+    assert [epochs for _, epochs in schedule.calibrations] == [steps / PER_EPOCH] * len(schedule.calibrations)
+    assert [step for step, _ in schedule.calibrations][:1] == [30]
     if steps > 40:
         assert abs(clock.now + slower * TIMING.end - TIMING.limit) < 0.03 * TIMING.limit
 
 
-@pytest.mark.parametrize("start", [0, 5, 20, 28, 30, 45])
+@pytest.mark.parametrize("start", [0, 5, 20, 28, 30, 45, 60])
 def test_a_resumed_run_repeats_the_same_rates(clock: Clock, sized: Settings, start: int) -> None:
-    first = RunSchedule(sized, PER_EPOCH, TIMING, None)
-    whole = drive(first, clock, 1.5)
-    again = RunSchedule(sized, PER_EPOCH, TIMING, first.calibrated)
+    first = RunSchedule(sized, PER_EPOCH, TIMING, ())
+    whole = drive(first, clock, 0.8, later=1.3)
+    assert len({epochs for _, epochs in first.calibrations}) == 2
+    again = RunSchedule(sized, PER_EPOCH, TIMING, first.calibrations)
     assert again.steps == first.steps
     assert drive(again, clock, 7.0, start) == whole[start:]
     assert again.warmup == first.warmup
 
 
 def test_a_run_resumed_before_it_is_corrected_is_corrected_then(clock: Clock, sized: Settings) -> None:
-    drive(RunSchedule(sized, PER_EPOCH, TIMING, None), clock, 1.5, stop=20)
-    again = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    drive(RunSchedule(sized, PER_EPOCH, TIMING, ()), clock, 1.5, stop=20)
+    again = RunSchedule(sized, PER_EPOCH, TIMING, ())
     drive(again, clock, 1.5, 20)
-    assert again.calibrated == (30, 5.3)
-    late = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    assert again.calibrations == ((30, 5.3),)
+    late = RunSchedule(sized, PER_EPOCH, TIMING, ())
     drive(late, clock, 1.5, 29)
-    assert (late.calibrated, late.steps) == (None, 90)
+    assert late.calibrations == ((41, 5.5),)  # at half of its time alone: 7 of these 12 steps suffice
+
+
+@pytest.mark.parametrize("start", [30, 38])
+def test_a_run_resumed_between_its_corrections_is_corrected_again(clock: Clock, sized: Settings, start: int) -> None:
+    first = RunSchedule(sized, PER_EPOCH, TIMING, ())
+    drive(first, clock, 0.8, stop=start)
+    again = RunSchedule(sized, PER_EPOCH, TIMING, first.calibrations)
+    drive(again, clock, 1.3, start)
+    assert again.calibrations[:1] == first.calibrations
+    assert len(again.calibrations) == 2
+    assert again.steps < first.steps
+    assert abs(clock.now + 1.3 * TIMING.end - TIMING.limit) < 0.15 * TIMING.limit  # it knows but its own speed
+
+
+@pytest.mark.parametrize("later", [0.7, 1.0, 1.3, 1.6])
+def test_a_machine_that_changes_its_speed_is_corrected_at_half_of_the_time(
+    clock: Clock, sized: Settings, later: float
+) -> None:
+    schedule = RunSchedule(sized, PER_EPOCH, TIMING, ())
+    drive(schedule, clock, 1.0, later=later)
+    assert abs(clock.now + later * TIMING.end - TIMING.limit) < 0.1 * TIMING.limit
+
+
+@pytest.mark.parametrize("small", [0.15, 0.3, 0.45])
+def test_small_views_that_cost_what_was_not_expected_are_corrected(clock: Clock, sized: Settings, small: float) -> None:
+    growing, size = (0.5, 0.8), sized.data.size
+    expected, mean = relative_costs(growing, size, 0.3)
+    cost, _ = relative_costs(growing, size, small)
+    timing = replace(TIMING, by_side={side: share - mean for side, share in expected.items()})  # of a step of 1 s
+    run = RunSchedule(growing_settings(sized), PER_EPOCH, timing, ())
+    for number in run.numbers(0):
+        clock.now += (2.0 if number < PER_EPOCH else 1.0) + cost[run.view_size(number)] - mean
+        run.after_step(number + 1)
+    assert len(run.calibrations) == 2
+    assert abs(clock.now + timing.end - timing.limit) < 0.06 * timing.limit
 
 
 @pytest.mark.parametrize("slower", [1.0, 1.5, 0.6])
 def test_a_run_whose_views_grow_is_corrected_by_what_the_small_ones_should_take(
     clock: Clock, sized: Settings, slower: float
 ) -> None:
-    growing, size = (0.5, 0.8), sized.data.size
-    cost, mean = relative_costs(growing, size, 0.3)
+    cost, mean = relative_costs((0.5, 0.8), sized.data.size, 0.3)
     timing = replace(TIMING, by_side={side: share - mean for side, share in cost.items()})  # of a step of 1 s
-    schedule = sized.schedule.model_copy(update={"resolution": growing})
-    run = RunSchedule(sized.model_copy(update={"schedule": schedule}), PER_EPOCH, timing, None)
+    run = RunSchedule(growing_settings(sized), PER_EPOCH, timing, ())
     for number in run.numbers(0):
         clock.now += slower * ((2.0 if number < PER_EPOCH else 1.0) + cost[run.view_size(number)] - mean)
         run.after_step(number + 1)
@@ -182,7 +226,7 @@ def test_a_run_whose_views_grow_is_corrected_by_what_the_small_ones_should_take(
 
 
 def test_how_much_of_a_run_is_done_is_by_its_time(clock: Clock, sized: Settings) -> None:
-    schedule = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    schedule = RunSchedule(sized, PER_EPOCH, TIMING, ())
     total = TIMING.seconds(90, PER_EPOCH)
     for step in (0, 5, 10, 40, 90):
         assert schedule.share_of_time(step) == pytest.approx(TIMING.seconds(step, PER_EPOCH) / total, abs=0.01)
@@ -191,8 +235,7 @@ def test_how_much_of_a_run_is_done_is_by_its_time(clock: Clock, sized: Settings)
 
 
 def test_small_views_are_a_small_part_of_a_run(sized: Settings) -> None:
-    growing = sized.schedule.model_copy(update={"resolution": (0.5, 0.8)})
-    schedule = RunSchedule(sized.model_copy(update={"schedule": growing}), PER_EPOCH, None, None)
+    schedule = RunSchedule(growing_settings(sized), PER_EPOCH, None, ())
     areas = [schedule.view_size(number) ** 2 for number in range(90)]
     for step in (0, 20, 45, 90):
         assert schedule.share_of_time(step) == pytest.approx(sum(areas[:step]) / sum(areas), abs=0.01)
@@ -215,7 +258,7 @@ def test_the_cost_of_growing_views_is_linear_in_their_area() -> None:
 
 
 def test_progress_ends_at_one(clock: Clock, sized: Settings) -> None:
-    schedule = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    schedule = RunSchedule(sized, PER_EPOCH, TIMING, ())
     drive(schedule, clock, 1.5)
     assert schedule.progress(30) == 30 / 90
     assert schedule.progress(31) == 31 / 53
@@ -223,9 +266,9 @@ def test_progress_ends_at_one(clock: Clock, sized: Settings) -> None:
 
 
 def test_without_a_time_nothing_is_corrected(clock: Clock, sized: Settings) -> None:
-    schedule = RunSchedule(sized, PER_EPOCH, None, None)
+    schedule = RunSchedule(sized, PER_EPOCH, None, ())
     assert len(drive(schedule, clock, 9.0)) == 90
-    assert schedule.calibrated is None
+    assert schedule.calibrations == ()
 
 
 @pytest.mark.parametrize(("steps", "after"), [(19, 0), (20, 5), (59, 14), (60, 30), (300, 30), (1000, 100)])
@@ -234,14 +277,14 @@ def test_short_runs_are_corrected_after_a_quarter(steps: int, after: int) -> Non
 
 
 def test_the_correction_is_stated(clock: Clock, sized: Settings) -> None:
-    schedule = RunSchedule(sized, PER_EPOCH, TIMING, None)
+    schedule = RunSchedule(sized, PER_EPOCH, TIMING, ())
     events = []
     for number in schedule.numbers(0):
         clock.now += 1.5 if number >= PER_EPOCH else 3.0
         events.append(schedule.after_step(number + 1))
-    (event,) = filter(None, events)
+    (event,) = filter(None, events)  # at half of the time, after 32 steps, there is nothing new to measure
     assert (event.step, event.steps, event.before) == (30, 53, 90)
-    assert event.message == "5.3 epochs instead of 9: the first 30 steps took 1.5 s each, 1 s were expected."
+    assert event.message == "5.3 epochs instead of 9: steps 11 to 30 took 1.5 s each, 1 s were expected."
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from ssl_cli.events import Skipped
 from ssl_cli.names import shown
 from ssl_cli.nn.precision import autocast
 from ssl_cli.objective import Batch, Objective
+from ssl_cli.planning.resolved import calibrations
 from ssl_cli.planning.timing import whole_steps
 
 Encoder = Callable[[Tensor], Tensor]
@@ -107,7 +108,7 @@ def open_run(run: str, device: str = "auto", method: str | None = None, *, proje
     precision = "bf16" if same and resolved.get("precision") == "bf16" else "fp32"
     step = int(state["step"])
     images = resolved.get("images")
-    steps = whole_steps(settings, images, resolved.get("calibrated")) if isinstance(images, int) else 0
+    steps = whole_steps(settings, images, calibrations(resolved)) if isinstance(images, int) else 0
     return Trained(
         objective, settings, precision, step, str(path), tuple(_notes(run, path, step)), steps, digest, resolved
     )

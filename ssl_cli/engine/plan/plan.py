@@ -86,7 +86,8 @@ def make_plan(
     mode, why_compile = _compile(hardware.compile, device, fitted.micro_batches, groups, seconds)
     resolved = Resolved(
         device=str(device), precision=arithmetic.precision, memory_format=arithmetic.memory_format, compile=mode,
-        images=images, **fitted.resolved, sized=values_of(settings), calibrated=earlier.calibrated if earlier else None,
+        images=images, **fitted.resolved, sized=values_of(settings),
+        calibrations=earlier.calibrations if earlier else (),
         timing=timing if ranks == 1 and not earlier and "schedule.epochs" in settings.run.fit else None,
     )  # fmt: skip
     size, disk = budget.checkpoint_bytes(settings, objective), _free_disk(out)

@@ -229,6 +229,8 @@ def test_choices_of_earlier_versions_are_read(compile: Any, wanted: str) -> None
     assert found == Resolved("cpu", "fp32", "channels_last", "cached", 8, 2, False, wanted, 96, 5)
     assert Resolved.from_dict(found.as_dict()) == found
     assert Resolved.from_dict(EARLIER).kept_graphs == 0
+    assert Resolved.from_dict({**EARLIER, "calibrated": [30, 2.5]}).calibrations == ((30, 2.5),)
+    assert Resolved.from_dict({**EARLIER, "calibrated": None}).calibrations == ()
 
 
 def test_a_resumed_run_s_batch_is_divided_as_the_settings_ask(tmp_path: Path) -> None:
