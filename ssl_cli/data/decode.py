@@ -28,7 +28,7 @@ from ssl_cli.names import shown
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
 """Formats that are opened; those that start other programs or are archives are not."""
-DECODER = 2
+DECODER = 3
 """Version of what follows: another one, as another Pillow, may give other pixels."""
 MAX_PIXELS = 178_956_970
 """Pillow's own hard limit."""
@@ -206,9 +206,16 @@ def _picture(file: BinaryIO) -> Image.Image:
     file.seek(0)
     if is_heif(head):
         return heif.opened(file)
-    picture = Image.open(file, formats=FORMATS)
+    try:
+        picture = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        if head[:4] in tiff.MAGIC:
+            raise DataError(tiff.unread(file)) from None
+        raise
     if picture.format == "TIFF":
         tiff.seek_main(picture)
+    elif picture.format == "PNG" and picture.mode == "L" and isinstance(clear := picture.info.get("transparency"), int):
+        picture.info["transparency"] = clear * {"L;2": 85, "L;4": 17}.get(str(picture.tile[0].args), 1)  # as its shades
     return picture
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import re
 from typing import Any
 
 from ssl_cli.errors import DataError
@@ -15,9 +16,13 @@ SUFFIXES = {
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
+_NAKED = re.compile(rb"(\x02\0\0\0UL\x04\0|\x08\0[\x00\x01\x05\x08\x16]\0([A-Z]{2}[^\0]\0|[^\0]\0\0\0))", re.DOTALL)
+"""First bytes of a DICOM file without a preamble, as older programs write them: its first tag and the length of it."""
+
+
 def is_dicom(head: bytes) -> bool:
-    """Whether a file begins with `head`, of 132 bytes, as DICOM files do."""
-    return head[128:132] == b"DICM"
+    """Whether a file begins with `head`, of 132 bytes, as DICOM files do, those without a preamble too."""
+    return head[128:132] == b"DICM" or _NAKED.match(head) is not None
 
 
 def is_heif(head: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Images in .npy files: integers or floats, `(H,W,C)`, `(C,H,W)`, or of one channel `(H,W)`; nothing is unpickled."""
+"""Images in .npy files, `(H,W,C)`, `(C,H,W)`, or of one channel `(H,W)`: numbers or booleans; nothing is unpickled."""
 
 import io
 import math
@@ -24,7 +24,7 @@ def find(file: BinaryIO, channels: int) -> Wide:
     if version not in read_header:
         raise DataError(f"it is a .npy file of version {version}; 1 and 2 are read")
     shape, _, dtype = read_header[version](file)
-    if dtype.kind not in "uif" or dtype.itemsize > 8:
+    if dtype.kind not in "uifb" or dtype.itemsize > 8:
         raise DataError(f"its numbers are {dtype}; integers and floats of at most 64 bits are read")
     axes = _axes(shape, channels)
     height, width = (shape[axis] for axis in axes[:2])
@@ -52,4 +52,6 @@ def _read(file: BinaryIO, axes: tuple[int, ...], size: int) -> Numbers:
     array: np.ndarray = np.load(file, allow_pickle=False).transpose(axes)
     if array.dtype.itemsize == 2 and array.dtype.kind == "f":
         array = array.astype(np.float32)
+    elif array.dtype == bool:
+        array = array * np.uint8(255)
     return Numbers(array if array.ndim == 3 else array[:, :, None])

@@ -184,14 +184,13 @@ def pixels_of(
     ends = numbers.full or limits or ((0.0, 255.0) if whole else widened(numbers.span()))
     height, width, count = numbers.values.shape
     kind = np.uint8 if whole else _SHADE[depth]
-    shrunk = shrink(lambda box: numbers.shades(ends, box, depth), (width, height), count, cap, kind)
-    if on_white:
-        shrunk = _on_white(shrunk)
-    if shrunk.shape[2] == RGB and channels == 1:
-        shrunk = _gray(shrunk)
-    elif shrunk.shape[2] == 1 and channels == RGB:
-        shrunk = shrunk.repeat(RGB, 2)
-    return upright(in_depth(shrunk, depth), orientation)
+
+    def shades(box: tiles.Box | None) -> np.ndarray:
+        found = numbers.shades(ends, box, depth)
+        return _on_white(found) if on_white else found  # before it is shrunk: what is clear has no shade
+
+    shrunk = shrink(shades, (width, height), count - on_white, cap, kind)
+    return upright(in_depth(_converted(shrunk, channels), depth), orientation)
 
 
 def in_depth(shades: np.ndarray, depth: int) -> np.ndarray:
@@ -214,14 +213,24 @@ def straight_alpha(values: np.ndarray) -> np.ndarray:
 
 def _on_white(shades: np.ndarray) -> np.ndarray:
     """Lay shades whose last channel is the opacity on white; those of 8 bits are rounded."""
-    colours, opacity = shades[:, :, :-1], shades[:, :, -1:]
-    if shades.dtype == np.uint8:
-        opacity = opacity.astype(np.uint16)
-        laid: np.ndarray = ((colours * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
-    else:
-        white = np.float32(white_of(16))
-        laid = white - (white - colours) * (opacity / white)
+    laid, white = np.empty((*shades.shape[:2], shades.shape[2] - 1), shades.dtype), np.float32(white_of(16))
+    for row, given in zip(laid, shades, strict=True):
+        colours, opacity = given[:, :-1], given[:, -1:]
+        if shades.dtype == np.uint8:
+            opacity = opacity.astype(np.uint16)
+            row[:] = (colours * opacity + 255 * (255 - opacity) + 127) // 255
+        else:
+            row[:] = white - (white - colours) * (opacity / white)
     return laid
+
+
+def _converted(shades: np.ndarray, channels: int) -> np.ndarray:
+    """Convert shades of gray to colours or the reverse, with or without an opacity; others are `channels` already."""
+    count = shades.shape[2]
+    if count == channels:
+        return shades
+    colours, opacity = np.split(shades, [RGB if count >= RGB else 1], 2)
+    return np.concatenate([_gray(colours) if count >= RGB else colours.repeat(RGB, 2), opacity], 2)
 
 
 def _gray(shades: np.ndarray) -> np.ndarray:
@@ -237,7 +246,7 @@ def _of_channels(numbers: Numbers, channels: int) -> tuple[Numbers, bool]:
     count = numbers.values.shape[2]
     colours = count - numbers.alpha
     if channels not in (1, RGB):
-        if count != channels:
+        if count != channels and not (numbers.alpha and {count, channels} == {2, 4}):
             raise DataError(f"it has {count} channels, and data.channels is {channels}")
         return numbers, False
     if colours in (1, RGB):

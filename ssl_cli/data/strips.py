@@ -14,9 +14,14 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ssl_cli.data.extras import require
+from ssl_cli.data.numbers import RGB
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
 
+PALETTE = 3
+"""Photometric interpretation of numbers that a palette gives colours."""
+_FULL = {bits: (np.arange(2**bits) * (255 / (2**bits - 1))).round().astype(np.uint8) for bits in range(1, 8)}
+"""Shades of numbers of fewer than 8 bits."""
 BYTEWISE = {1, 5, 8, 32773, 32946, 34925, 50000}
 """Compressions of bytes, whatever they mean: none, LZW, Deflate, PackBits, Deflate again, LZMA, Zstandard."""
 _OTHERS = {7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP"}
@@ -37,8 +42,8 @@ class _Bytes(TiffImageFile):
 class Page:
     """One page of a TIFF file; `block` is width and height of its tiles, or 0 and the rows of a strip.
 
-    `reduced` says that it is a smaller copy or a mask of another page, `premultiplied` that its colours are multiplied
-    by the opacity, `by_pillow` that Pillow reads files of this header.
+    `reduced` says that it is a smaller copy or a mask of another page, `opacity` which channel is that, `premultiplied`
+    that its colours are multiplied by it, `by_pillow` that Pillow reads files of this header.
     """
 
     number: int
@@ -56,22 +61,28 @@ class Page:
     block: tuple[int, int]
     offsets: np.ndarray
     counts: np.ndarray
-    alpha: bool
+    opacity: int | None
     premultiplied: bool
     nodata: float | None
     orientation: int
     reduced: bool
     by_pillow: bool
+    palette: np.ndarray
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether it has one channel of gray, or three of colours, and the opacity alone."""
+        return self.opacity is not None and self.opacity == self.channels - 1 and self.opacity in (1, RGB)
 
     @property
     def is_packed(self) -> bool:
-        """Whether numbers do not begin at whole bytes: they are unpacked to 16 bits."""
-        return self.bits in (10, 12, 14)
+        """Whether numbers are not 8, 16, 32 or 64 bits: they are unpacked to the next of these."""
+        return self.kind == "u" and self.bits < 32 and self.bits not in (8, 16)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of its numbers; uint8 where there is none."""
-        width = 2 if self.is_packed else self.bits // 8
+        width = 1 + (self.bits > 8) + 2 * (self.bits > 16) if self.is_packed else self.bits // 8
         known = width in {"f": (2, 4, 8), "c": ()}.get(self.kind, (1, 2, 4, 8))
         return np.dtype(f"{'=' if self.is_packed else self.order}{self.kind}{width}" if known else "u1")
 
@@ -87,6 +98,7 @@ class Page:
         """Bytes that reading it takes: of a plane compressed, as Pillow's raster, as bytes, as sums; of all twice."""
         width = -(-self.size[0] // self.block[0]) * self.block[0] if self.tiled and self.block[0] else self.size[0]
         raw = width * self.size[1] * self.channels * max(self.bits, 8) // 8
+        raw = raw * 2 if self.is_packed and self.bits > 16 else raw
         plane = int(self.counts.sum()) + raw * (4 + 2 * self.is_packed + (self.bits > 8))
         return plane // self.planes + 2 * raw * (self.planes > 1) + raw * self.premultiplied
 
@@ -121,6 +133,8 @@ def _plane(file: BinaryIO, page: Page, plane: int, channels: int) -> np.ndarray:
         x = _summed(x, page.predictor, channels)
     if page.missing[blocks].any():
         x = _filled(x, page, blocks, across)
+    if page.bits < 8 and page.photometric != PALETTE:
+        x = _FULL[page.bits][x]
     return x.reshape(height, across * across_one, channels)[:, :width]
 
 
@@ -192,11 +206,11 @@ def _unpacked(lines: np.ndarray, page: Page, count: int) -> np.ndarray:
     """Return the numbers of lines of blocks, `(H,blocks,count)`, from their bytes `(H,blocks,line)`."""
     if not page.is_packed:
         return lines.view(page.dtype)
-    out = np.empty((*lines.shape[:2], count), np.uint16)
+    out = np.empty((*lines.shape[:2], count), page.dtype)
     for k in range(len(lines)):
         bits = np.unpackbits(lines[k], axis=-1)[:, : count * page.bits].reshape(-1, count, page.bits)
-        sixteen = np.pad(bits, ((0, 0), (0, 0), (16 - page.bits, 0)))
-        out[k] = np.packbits(sixteen, axis=-1).view(">u2")[..., 0]
+        whole = np.pad(bits, ((0, 0), (0, 0), (8 * out.itemsize - page.bits, 0)))
+        out[k] = np.packbits(whole, axis=-1).view(out.dtype.newbyteorder(">"))[..., 0]
     return out
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ssl_cli.data.numbers import RGB, Numbers, Wide, straight_alpha
-from ssl_cli.data.strips import BYTEWISE, Page, read_page
+from ssl_cli.data.strips import BYTEWISE, PALETTE, Page, read_page
 from ssl_cli.errors import DataError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -26,8 +26,8 @@ _TYPES |= {16: "u8", 17: "i8", 18: "u8"}
 _NAMES = {
     254: "subfile", 256: "width", 257: "height", 258: "bits", 259: "compression", 262: "photometric", 266: "fill_order",
     273: "offsets", 274: "orientation", 277: "channels", 278: "rows", 279: "counts", 284: "planar", 317: "predictor",
-    322: "tile_width", 323: "tile_height", 324: "tile_offsets", 325: "tile_counts", 338: "extra", 339: "format",
-    42113: "nodata",
+    320: "palette", 322: "tile_width", 323: "tile_height", 324: "tile_offsets", 325: "tile_counts", 338: "extra",
+    339: "format", 42113: "nodata",
 }  # fmt: skip
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
 _BY_PILLOW = {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677}
@@ -39,7 +39,7 @@ _GRAY = {_WHITE_IS_ZERO, 1, *_RAW}
 _REDUCED = 5
 """Bits of the type of a page that is a smaller copy or a mask of another."""
 _KIND_WORDS = {"u": "unsigned integers", "i": "signed integers", "f": "floats", "c": "complex numbers"}
-_BITS = {"u": {8, 10, 12, 14, 16, 32, 64}, "i": {8, 16, 32, 64}, "f": {16, 32, 64}}
+_BITS = {"u": {*range(1, 33), 64}, "i": {8, 16, 32, 64}, "f": {16, 32, 64}}
 Tags = dict[str, np.ndarray]
 
 
@@ -53,8 +53,10 @@ def find(file: BinaryIO, channels: int) -> Wide | None:
     first = next(found, None) or next(_pages(file), None)
     if first is None:
         raise DataError("it is damaged (there is no image in it)")
-    usual = channels in (1, RGB) or (first.alpha and first.channels == channels)
+    usual = channels in (1, RGB) or (first.has_alpha and first.channels == channels)
     if _is_ordinary(first) and (usual or first.compression not in BYTEWISE):
+        if not first.by_pillow:
+            raise DataError(_unread(first))
         if first.missing.any():
             raise DataError("it is damaged (parts of it are missing)")
         return None
@@ -68,7 +70,18 @@ def find(file: BinaryIO, channels: int) -> Wide | None:
         _refuse(page, first)
     pixels = math.prod(first.size)
     needed = max(page.needed for page in pages) + (len(pages) > 1) * pixels * len(pages) * first.dtype.itemsize
-    return Wide(first.size, needed, lambda: _read(file, pages), first.orientation)
+    return Wide(first.size, needed, lambda: _read(file, pages, channels), first.orientation)
+
+
+def unread(file: BinaryIO) -> str:
+    """Return why a TIFF file is not read, of which neither `find` nor Pillow knows the kind."""
+    return _unread(next(_pages(file)))
+
+
+def _unread(page: Page) -> str:
+    order = "big-endian BigTIFF" if not page.by_pillow else "TIFF"
+    numbers = f"{page.channels} channels of {_KIND_WORDS[page.kind]} of {page.bits} bits"
+    return f"it is a {order} of {numbers}, photometric interpretation {page.photometric}, which is not read"
 
 
 def seek_main(picture: Image.Image) -> None:
@@ -81,7 +94,8 @@ def seek_main(picture: Image.Image) -> None:
     picture.seek(0)
 
 
-def _read(file: BinaryIO, pages: list[Page]) -> Numbers:
+def _read(file: BinaryIO, pages: list[Page], channels: int) -> Numbers:
+    """Read the pages; of more channels than the `channels` 1 or 3 that are asked for, the colours and the opacity."""
     first = pages[0]
     if len(pages) == 1:
         values = read_page(file, first)
@@ -91,31 +105,40 @@ def _read(file: BinaryIO, pages: list[Page]) -> Numbers:
             values[:, :, k : k + 1] = read_page(file, page)
     if values.dtype == np.float16:
         values = values.astype(np.float32)
-    if first.premultiplied and len(pages) == 1:
+    if first.photometric == PALETTE:
+        values = (first.palette >> 8).astype(np.uint8)[values[:, :, 0]]
+    alpha = first.has_alpha and len(pages) == 1
+    if first.opacity is not None and not alpha and channels in (1, RGB):
+        values, alpha = values[:, :, [*range(RGB), first.opacity]], True
+    if first.premultiplied and alpha:
         values = straight_alpha(values)
     hole = None if values.dtype == np.uint8 else first.nodata
     if hole is not None and values.dtype.kind == "f":
         with np.errstate(over="ignore"):
             hole = float(values.dtype.type(hole))  # as it is in the file
     return Numbers(
-        values, alpha=first.alpha and len(pages) == 1, colours=first.photometric == _COLOURS,
+        values, alpha=alpha, colours=first.photometric == _COLOURS,
         inverted=first.photometric == _WHITE_IS_ZERO, hole=hole,
     )  # fmt: skip
 
 
 def _is_ordinary(page: Page) -> bool:
     """Whether Pillow reads all of it that becomes gray or colours."""
+    if page.photometric == PALETTE and page.palette.size and page.channels == 1 and page.compression in BYTEWISE:
+        return page.bits <= 8 and page.by_pillow
     if page.photometric not in {*_GRAY, _COLOURS}:
         return True
-    if page.bits > 8 or page.kind != "u":
+    if page.bits not in (1, 2, 4, 8) or page.bits * page.channels not in (page.bits, 8 * page.channels):
+        return False
+    if page.kind != "u":
         return False
     if page.compression in BYTEWISE and page.bits == 8 and (
         not page.by_pillow or page.missing.any() or page.photometric in _RAW
-        or (page.alpha and page.photometric == _WHITE_IS_ZERO)
+        or (page.has_alpha and page.photometric == _WHITE_IS_ZERO)
         or (page.premultiplied and (page.planes > 1 or page.photometric != _COLOURS))
     ):  # fmt: skip
         return False
-    usual = page.channels - page.alpha <= (RGB + 1 if page.photometric == _COLOURS else 1) and page.planes <= RGB
+    usual = page.channels - page.has_alpha <= (RGB + 1 if page.photometric == _COLOURS else 1) and page.planes <= RGB
     return page.compression in _BY_PILLOW or (page.compression in BYTEWISE and usual)
 
 
@@ -185,6 +208,7 @@ def _page(tags: Tags, number: int, order: str, *, large: bool) -> Page:
     offsets, counts = (tags.get("tile_" * tiled + name, np.array([], np.uint64)) for name in ("offsets", "counts"))
     height, channels = _first(tags, "height", 0), max(1, _first(tags, "channels", 1))
     extra = tags.get("extra", np.array([], int)).tolist()
+    opacity = _opacity(extra, channels, colours=_first(tags, "photometric", 1) == _COLOURS)
     rows = max(1, min(_first(tags, "rows", height), height))
     return Page(
         number=number,
@@ -202,13 +226,28 @@ def _page(tags: Tags, number: int, order: str, *, large: bool) -> Page:
         block=(_first(tags, "tile_width", 0), _first(tags, "tile_height", 0)) if tiled else (0, rows),
         offsets=offsets.astype(np.uint64),
         counts=counts.astype(np.uint64),
-        alpha=extra in ([1], [2]) and channels - 1 in (1, RGB),
-        premultiplied=extra == [1] and channels - 1 in (1, RGB),
+        opacity=opacity,
+        premultiplied=opacity is not None and 1 in extra,
+        palette=_palette(tags, int(bits[0])),
         reduced=bool(_first(tags, "subfile", 0) & _REDUCED),
         by_pillow=not (large and order == ">"),
         nodata=_number(tags.get("nodata")),
         orientation=_first(tags, "orientation", 1),
     )
+
+
+def _opacity(extra: list[int], channels: int, *, colours: bool) -> int | None:
+    """Return which channel is the opacity, of those after one of gray or three of colours; None: none is."""
+    before = channels - len(extra)
+    found = [number for number, kind in enumerate(extra, before) if kind in (1, 2)]
+    usual = before in (1, RGB) if len(extra) == 1 else before == RGB and colours
+    return found[0] if len(found) == 1 and usual else None
+
+
+def _palette(tags: Tags, bits: int) -> np.ndarray:
+    """Return the colours of each number `(2**bits, 3)` of 16 bits; none where there is no whole palette."""
+    found = tags.get("palette", np.array([], np.uint16))
+    return found.reshape(RGB, -1).T if bits <= 16 and found.size == RGB * 2**bits else np.empty((0, RGB), np.uint16)
 
 
 def _first(tags: Tags, name: str, otherwise: int) -> int:

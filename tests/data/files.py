@@ -17,7 +17,8 @@ from ssl_cli.data.numbers import Range
 def tiff(
     *pages: np.ndarray, photometric: int | None = None, planar: int = 1, extra: Sequence[int] = (), nodata: str = "",
     compression: int = 1, predictor: int = 1, rows: int | None = None, tile: int = 0, orientation: int = 1,
-    order: Literal["<", ">"] = "<", big: bool = False, bits: int = 0, subfile: Sequence[int] = (), packed: bytes = b"",
+    order: Literal["<", ">"] = "<", big: bool = False, bits: int = 0, subfile: Sequence[int] = (),
+    palette: Sequence[int] = (), packed: bytes = b"",
 ) -> bytes:  # fmt: skip
     """A TIFF with exactly these tags; each page is `(H,W)` or `(H,W,C)`."""
     offset, head = ("Q", 16) if big else ("I", 8)
@@ -31,7 +32,8 @@ def tiff(
         places, counts = [], []
         for plane in [x] if planar == 1 else [x[:, :, k : k + 1] for k in range(channels)]:
             for block in blocks(plane, rows or height, tile):
-                data = packed or coded(block.astype(block.dtype.newbyteorder(order)), predictor)
+                block = block.astype(block.dtype.newbyteorder(order))
+                data = packed or (bits_of(block, bits) if bits else coded(block, predictor))
                 data = zlib.compress(data) if compression in (8, 32946) else data
                 places.append(len(out))
                 counts.append(len(data))
@@ -48,6 +50,7 @@ def tiff(
         else:
             tags += [(273, offset, places), (278, "I", [rows or height]), (279, offset, counts)]
         tags += [(338, "H", list(extra))] if extra else []
+        tags += [(320, "H", list(palette))] if palette else []
         tags += [(42113, "B", nodata.encode() + b"\0")] if nodata else []
         struct.pack_into(order + offset, out, link, len(out))
         link = directory(out, sorted(tags, key=lambda tag: tag[0]), order, offset, big=big)
@@ -93,17 +96,17 @@ def coded(block: np.ndarray, predictor: int) -> bytes:
     return block.tobytes()
 
 
-def twelve(x: np.ndarray) -> bytes:
-    """Numbers of 12 bits `(H,W)`, W even, two in three bytes."""
-    first, second = x[:, ::2].astype(int), x[:, 1::2].astype(int)
-    return np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1).astype(np.uint8).tobytes()
+def bits_of(x: np.ndarray, bits: int) -> bytes:
+    """Numbers `(H,...)` of so many bits one after the other, each line from a whole byte."""
+    each = (x.reshape(len(x), -1, 1).astype(np.int64) >> np.arange(bits - 1, -1, -1)) & 1
+    return np.packbits(each.astype(np.uint8).reshape(len(x), -1), axis=-1).tobytes()
 
 
-def png(x: np.ndarray, colour_type: int, *, more: bytes = b"") -> bytes:
-    """A PNG of 16 bits of `(H,W)` or `(H,W,C)`."""
+def png(x: np.ndarray, colour_type: int, *, more: bytes = b"", bits: int = 16) -> bytes:
+    """A PNG of `(H,W)` or `(H,W,C)`."""
     height, width = x.shape[:2]
-    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in x)
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    lines = b"".join(b"\0" + bits_of(row[None], bits) for row in x)
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     body = chunk(b"IHDR", header) + more + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 

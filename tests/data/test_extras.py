@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ssl_cli.data.decode import decode, read_numbers
-from ssl_cli.data.extras import is_readable
+from ssl_cli.data.extras import is_dicom, is_readable
 from ssl_cli.data.measured import measured
 from ssl_cli.data.search import find_images
 from ssl_cli.errors import DataError
@@ -126,6 +126,64 @@ def test_dicom_with_an_exact_window() -> None:
     x = (RAMP * 16).round().astype(np.uint16)
     found = decode(dicom(x, WindowCenter=8, WindowWidth=16, VOILUTFunction="LINEAR_EXACT"), channels=1)[0].numpy()
     assert np.abs(found - x / 16 * 255).max() <= 1
+
+
+STORED = (RAMP * 4095).round().astype(np.uint16)
+TABLE = np.linspace(1, 0, 4096) ** 2
+SHADES = (TABLE[STORED] * 255).round()
+
+
+def by_table(x: np.ndarray, bits: int, *, words: bool = True, start: int = 0, count: int = 4096, **more: Any) -> bytes:
+    """A DICOM whose numbers a table of `count` entries from `start` gives shades of so many bits."""
+    pydicom = pytest.importorskip("pydicom")
+    table, data = pydicom.Dataset(), (TABLE[:count] * (2**bits - 1)).round().astype(np.uint8 if bits == 8 else "<u2")
+    table.add_new("LUTDescriptor", "SS" if start < 0 else "US", [count, start, bits])
+    table.add_new("LUTData", "OW" if words else "US", data.tobytes() if words else data.tolist())
+    return dicom(x, VOILUTSequence=[table], **more)
+
+
+@pytest.mark.parametrize(
+    ("make", "wanted"),
+    [
+        (lambda: by_table(STORED, 16), SHADES),
+        (lambda: by_table(STORED, 12, words=False), SHADES),
+        (lambda: by_table(STORED, 8), SHADES),
+        (lambda: by_table(STORED, 10, what="MONOCHROME1"), 255 - SHADES),
+        (lambda: by_table((STORED - 1024.0).astype(np.int16), 16, start=-1024), SHADES),
+        (lambda: by_table(STORED, 16, RescaleSlope=1, RescaleIntercept=-5, start=-5), SHADES),
+        (lambda: by_table(STORED, 16, WindowCenter=9, WindowWidth=9), SHADES),
+        (lambda: by_table((RAMP * 255).round().astype(np.uint8), 16, count=256),
+         (TABLE[:256] * 255)[GRAY.astype(int)]),
+        (lambda: by_table(STORED, 16, start=1000, count=2000),
+         (TABLE * 255)[(STORED - 1000.0).clip(0, 1999).astype(int)]),
+        (lambda: dicom(STORED, WindowCenter=2000, WindowWidth=1000, VOILUTFunction="SIGMOID"),
+         255 / (1 + np.exp(-4 * (STORED - 2000.0) / 1000))),
+        (lambda: dicom(STORED, "MONOCHROME1", WindowCenter=2000, WindowWidth=1e-9, VOILUTFunction="SIGMOID"),
+         255.0 * (STORED <= 2000)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value_range", [None, (7, 8)])
+def test_dicom_by_a_table_or_a_sigmoid_in_any_range(
+    make: Any, wanted: np.ndarray, value_range: tuple[float, float] | None
+) -> None:
+    found = decode(make(), channels=1, value_range=value_range)[0].numpy()
+    assert np.abs(found - wanted).max() <= 1
+    deep = decode(make(), channels=1, value_range=value_range, depth=16)[0].numpy()
+    assert np.abs(deep * (255 / 32767) - wanted).max() <= 0.6
+
+
+def test_dicom_without_a_preamble_or_of_bits() -> None:
+    pydicom = pytest.importorskip("pydicom")
+    data = dicom(STORED)
+    for part in (data[132:], data[132 + 12 + int.from_bytes(data[140:144], "little") :]):  # without its facts, too
+        assert is_dicom(part[:132])
+        assert np.abs(decode(part, channels=1)[0].numpy() - GRAY).max() <= 1
+    bits = dicom(RAMP > 0.5, BitsAllocated=1, BitsStored=1, HighBit=0)
+    image = pydicom.dcmread(io.BytesIO(bits))
+    image.PixelData = np.packbits(RAMP > 0.5, bitorder="little").tobytes()
+    file = io.BytesIO()
+    image.save_as(file, enforce_file_format=True)
+    assert np.array_equal(decode(file.getvalue(), channels=1)[0].numpy(), 255 * (RAMP > 0.5))
 
 
 def test_dicom_in_colours() -> None:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from ssl_cli.data.decode import decode, read_numbers
 from ssl_cli.errors import DataError
-from tests.data.files import anymap, chunk, npy, png, tiff, twelve
+from tests.data.files import anymap, chunk, npy, png, tiff
 
 W, H = 64, 48
 RAMP = np.tile(np.linspace(0, 1, W), (H, 1))
@@ -102,6 +102,9 @@ FIVE8 = whole(BANDS, 255, "u1")
 SMALL = whole(RAMP, 1000)
 ONE: Range = (0, 4095)
 
+PALETTE = [*range(65536), *range(65535, -1, -1), *[0] * 65536]
+PALETTE8 = [*range(0, 65536, 257), *range(65535, -1, -257), *[0] * 256]
+
 Case = tuple[Callable[[], bytes], int, Range, np.ndarray]
 READ: dict[str, Case] = {
     **{f"tiff, {bits} bits in 16": (partial(tiff, gray(bits)), 3, None, GRAY) for bits in (8, 10, 12, 14, 16)},
@@ -184,7 +187,33 @@ READ: dict[str, Case] = {
     "big-endian floats": (lambda: tiff(RGB.astype("f4"), order=">"), 3, None, COLOUR),
     "BigTIFF": (lambda: tiff(U16, big=True, rows=10), 3, None, COLOUR),
     "BigTIFF of five pages": (lambda: tiff(*whole(BANDS, 65535).transpose(2, 0, 1), big=True), 5, None, FIVE),
-    "12 bits packed": (lambda: tiff(gray(12), bits=12, packed=twelve(gray(12))), 3, None, GRAY),
+    "12 bits packed": (lambda: tiff(gray(12), bits=12), 3, None, GRAY),
+    **{f"{bits} bits packed": (partial(tiff, gray(bits), bits=bits), 3, None, shades(gray(bits), 0, 2**bits - 1))
+       for bits in (1, 2, 3, 4, 5, 7, 9, 11, 15)},
+    "24 bits packed": (lambda: tiff(whole(RAMP, 2**24 - 1, "u4"), bits=24), 3, None, GRAY),
+    "white is zero, 3 bits packed": (lambda: tiff(gray(3), bits=3, photometric=0), 3, None,
+                                     255 - shades(gray(3), 0, 7)),
+    "colours of 4 bits packed": (lambda: tiff(whole(RGB, 15), bits=4), 3, None, shades(whole(RGB, 15), 0, 15)),
+    "a palette for 16 bits": (lambda: tiff(gray(16), photometric=3, palette=PALETTE), 3, None,
+                              np.stack([GRAY, 255 - GRAY, 0 * GRAY], -1)),
+    "a palette in a big-endian BigTIFF": (
+        lambda: tiff(EIGHT[:, :, 0], photometric=3, palette=PALETTE8, big=True, order=">"), 3, None,
+        np.stack([GRAY, 255 - GRAY, 0 * GRAY], -1),
+    ),
+    **{f"the opacity among other bands, {kind}": (
+        partial(tiff, whole(np.insert(np.dstack([RGB, RAMP]), at, FADING, -1), np.iinfo(kind).max, kind),
+                extra=(2, 0) if at == 3 else (0, 2)),
+        3, (0, 65535), on_white(255 * RGB, FADING[:, :, None]),
+    ) for kind, at in (("u1", 3), ("u2", 4))},
+    "a clear shade of 2 bits, png": (lambda: png(gray(2), 0, bits=2, more=chunk(b"tRNS", b"\0\1")), 3, None,
+                                     np.where(gray(2) == 1, 255, shades(gray(2), 0, 3))),
+    "a clear shade of 4 bits, png": (lambda: png(gray(4), 0, bits=4, more=chunk(b"tRNS", b"\0\7")), 1, None,
+                                     np.where(gray(4) == 7, 255, shades(gray(4), 0, 15))),
+    "gray and alpha of 16 bits, as colours": (lambda: png(np.stack([gray(16), HALF], -1), 4), 4, None,
+                                              np.dstack([GRAY, GRAY, GRAY, np.full((H, W), 128)])),
+    "colours and alpha of 16 bits, as gray": (
+        lambda: png(np.dstack([gray(16)] * 3 + [HALF]), 6), 2, None, np.dstack([GRAY, np.full((H, W), 128)])),
+    "true and false in npy": (lambda: npy(RAMP > 0.5), 3, None, 255 * (RAMP > 0.5)),
     "LZW floats": (lambda: saved(Image.fromarray(RAMP.astype("f4")), "TIFF", compression="tiff_lzw"), 3, None, GRAY),
     "Zstandard, 16 bits": (lambda: saved(Image.fromarray(gray(12)), "TIFF", compression="zstd"), 3, None, GRAY),
     "floats of three colours as pfm": (lambda: pfm3(RGB * 9), 3, None, COLOUR),
@@ -213,7 +242,12 @@ READ: dict[str, Case] = {
 REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "complex": (lambda: tiff(RAMP.astype("c8")), 3, "its numbers are complex numbers of 64 bits"),
     "24-bit floats": (lambda: tiff(RAMP.astype("f4"), bits=24), 3, "its numbers are floats of 24 bits"),
-    "24-bit integers": (lambda: tiff(gray(8), bits=24), 3, "its numbers are unsigned integers of 24 bits"),
+    "33-bit integers": (lambda: tiff(gray(8), bits=33), 3, "its numbers are unsigned integers of 33 bits"),
+    "inks in a big-endian BigTIFF": (
+        lambda: tiff(FIVE8[:, :, :4], photometric=5, big=True, order=">"),
+        3,
+        "a big-endian BigTIFF of 4 channels of unsigned integers of 8 bits",
+    ),
     "complex npy": (lambda: npy(RAMP.astype("c8")), 1, "its numbers are complex64; integers and floats"),
     "five channels for three": (lambda: tiff(FIVE8, photometric=1, extra=(0,) * 4), 3, "it has 5 channels, and"),
     "five channels for four": (lambda: tiff(FIVE8, extra=(0, 0)), 4, "it has 5 channels, and data.channels is 4"),
@@ -292,6 +326,18 @@ def test_a_broken_turn_loses_no_image() -> None:
         saved(Image.fromarray(EIGHT), "PNG", exif=b"x"),
     ):
         assert decode(data).shape == (3, H, W)
+
+
+@pytest.mark.parametrize("form", ["png", "tiff"])
+def test_what_is_clear_has_no_shade_where_it_is_shrunk(form: str) -> None:
+    seen = (np.arange(W) // 3 % 2 == 0) & (RAMP >= 0)
+    x = np.dstack([seen, ~seen & seen, ~seen, seen]) * np.uint16(65535)
+    data = png(x, 6) if form == "png" else tiff(x, extra=(2,))
+    laid = Image.fromarray(np.where(seen[:, :, None], [255, 0, 0], 255).astype(np.uint8))
+    wanted = np.asarray(laid.resize((27, 20), Image.Resampling.BILINEAR)).astype(float)
+    assert np.abs(decode(data, cap=20).permute(1, 2, 0).numpy() - wanted).max() <= 1
+    deep = decode(data, cap=20, depth=16).permute(1, 2, 0).numpy() * (255 / 32767)
+    assert np.abs(deep - wanted).max() <= 1
 
 
 def test_a_hot_pixel_does_not_darken_the_image() -> None:
