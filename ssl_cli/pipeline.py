@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ssl_cli import checkpoint, disk
+from ssl_cli import checkpoint, disk, records
 from ssl_cli.config.labels import require_unchanged
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled
@@ -130,7 +130,7 @@ class Pipeline:
     def _in_time(self, settled: Settled) -> tuple[Settled, list[str]]:
         """Return the settings of a stage on labels with as many epochs at most as its time allows, and a note."""
         schedule, labelled = settled.settings.schedule, stage_result(self.folder, LINEAR).get("train")
-        rate = timed(self.folder / PRETRAIN.name)[1]
+        rate = timed(records.events(self.folder / PRETRAIN.name))[1]
         epochs = epochs_within(self.asked.seconds(SCRATCH), rate, labelled, schedule.epochs)
         if epochs == schedule.epochs:
             return settled, []

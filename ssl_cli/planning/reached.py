@@ -1,6 +1,7 @@
 """What the stages of a pipeline reached, read from the files that they wrote: a missing or damaged one is no error."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def row(folder: Path, stage: Stage) -> Row:
         seconds, parameters = result.get("seconds"), result.get("parameters")
     else:
         parameters = number(table(json_of(folder / stage.name / "plan.json"), "expected").get("parameters"))
-        seconds, _ = timed(folder / stage.name)
+        seconds, _ = timed(records.events(folder / stage.name))
     test, labelled = (whole(result.get(name)) for name in ("test", "train" if stage is LINEAR else "labelled"))
     top1, top5, classes = result.get("top1"), result.get("top5"), len(table(result, "per_class"))
     return Row(stage, top1, top5, test, labelled, seconds, whole(parameters), classes or None)
@@ -91,15 +92,15 @@ def stage_result(folder: Path, stage: Stage) -> dict[str, Any]:
     return records.result_in(file)
 
 
-def timed(run: Path) -> tuple[float | None, float | None]:
+def timed(events: Iterable[Mapping[str, Any]]) -> tuple[float | None, float | None]:
     """Return the seconds of all processes of a run, each from its plan on, and the images per second of the last."""
     total, first, last, rate = 0.0, None, 0.0, None
-    for event in records.events(run):
+    for event in events:
         if number(event.get("time")) is None:
             continue
-        if first is None or event.get("event") == "planned":
+        if first is None or event["event"] == "planned":
             total += 0.0 if first is None else max(last - first, 0.0)
             first = event["time"]
         last = event["time"]
-        rate = number(event.get("rate")) if event.get("event") == "finished" else rate
+        rate = number(event.get("rate")) if event["event"] == "finished" else rate
     return (None if first is None else total + max(last - first, 0.0)), rate

@@ -115,12 +115,11 @@ def _start_words(folder: Path, arm: Planned) -> list[str]:
 
 def trained(run: Path) -> dict[str, Any]:
     """Return what a finished run took, from its own files: of memory the peak of its last process."""
-    finished, last = dict[str, Any](), dict[str, Any]()
-    for event in records.events(run):
-        finished = event if event.get("event") == "finished" else finished
-        last = event if event.get("event") == "stepped" else last
-    seconds, rate = timed(run)
-    found = {"steps": finished.get("steps"), "peak_memory": finished.get("peak_memory"), "epochs": last.get("epoch")}
+    events = list(records.events(run))
+    last = {event["event"]: event for event in events}
+    finished, stepped = last.get("finished", {}), last.get("stepped", {})
+    seconds, rate = timed(events)
+    found = {"steps": finished.get("steps"), "peak_memory": finished.get("peak_memory"), "epochs": stepped.get("epoch")}
     return {**found, "seconds": seconds, "rate": rate, "per_thousand": 1000 / rate if rate else None}
 
 

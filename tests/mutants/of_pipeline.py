@@ -36,7 +36,7 @@ MUTANTS = [
         None,
         "the-time-between-processes-counts",
         REACHED,
-        'if first is None or event.get("event") == "planned":',
+        'if first is None or event["event"] == "planned":',
         "if first is None:",
         REACHED_TESTS,
     ),

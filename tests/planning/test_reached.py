@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ssl_cli import status
+from ssl_cli import records, status
 from ssl_cli.planning.reached import LINEAR_FILE, is_done, reached, row, stage_result, timed
 from ssl_cli.planning.stages import FINETUNE, LINEAR, PRETRAIN, STAGES
 
@@ -51,17 +51,17 @@ def test_seconds_are_those_of_every_process_but_not_those_between_them(tmp_path:
         tmp_path / "run", ("warned", 90.0), ("planned", 100.0), ("stepped", 110.0), ("stepped", 120.0),
         ("planned", 1000.0), ("stepped", 1003.0), time=1004.0, rate=55.5,
     )  # fmt: skip
-    assert timed(tmp_path / "run") == (24.0, 55.5)
+    assert timed(records.events(tmp_path / "run")) == (24.0, 55.5)
 
 
 def test_lines_that_are_no_events_are_left_out(tmp_path: Path) -> None:
     events(
         tmp_path / "run", "{", "[1]", '{"time": "x"}', "[" * 20_000, ("planned", 1.0), '{"time": NaN}', ("saved", 3.0)
     )
-    assert timed(tmp_path / "run") == (2.0, None)
+    assert timed(records.events(tmp_path / "run")) == (2.0, None)
     os.mkfifo(tmp_path / "metrics.jsonl")
-    assert timed(tmp_path) == (None, None)
-    assert timed(tmp_path / "gone") == (None, None)
+    assert timed(records.events(tmp_path)) == (None, None)
+    assert timed(records.events(tmp_path / "gone")) == (None, None)
 
 
 @pytest.mark.parametrize("value", ["x", None, True, -0.1, 1.5, float("nan"), float("inf"), 10**400, [0.5], {"a": 1}])
