@@ -270,8 +270,6 @@ def _measure_passes(
 
 def _share_of_pass(objective: Objective, x: Tensor, arithmetic: Arithmetic, side: int) -> float:
     """Return the seconds of a pass of views of `side` pixels, as a share of those of the whole views x."""
-    if side >= x.shape[-1]:
-        return 1.0
     layout, times = MEMORY_FORMATS[arithmetic.memory_format], [math.inf, math.inf]
     parts = [x[..., :each, :each].contiguous(memory_format=layout) for each in (side, x.shape[-1])]
     for turn in range(3):  # the first passes of a shape build kernels

@@ -51,19 +51,23 @@ def suited(settings: Settings, source: Source | None) -> tuple[dict[Fitted, Any]
     if len(originals) < FEWEST:
         return {}, ()
     limit = max(SEPARATED, 0.5 + ERRORS / math.sqrt(8 * len(originals)))
-    values, words, shares = dict[Fitted, Any](), list[str](), list[str]()
+    values, words, accuracies = dict[Fitted, Any](), list[str](), list[str]()
+
+    def separated(name: str, augmented: Tensor) -> bool:
+        accuracy = two_sample_accuracy(originals.flatten(1), augmented.flatten(1))
+        accuracies.append(f"{name} {100 * accuracy:.0f} %")
+        return accuracy >= limit
+
     if crop:
-        accuracy = two_sample_accuracy(originals.flatten(1), cropped.flatten(1))
         low, high = augment.crop.scale
-        low = max(low, LARGE_CROPS) if accuracy >= limit else low
+        low = max(low, LARGE_CROPS) if separated("crops", cropped) else low
         values["augment.crop.scale"] = (low, max(low, high))
-        words, shares = [*words, f"crops from {100 * low:.0f} %"], [*shares, f"crops {100 * accuracy:.0f} %"]
+        words.append(f"crops from {100 * low:.0f} %")
     if flip:
-        accuracy = two_sample_accuracy(originals.flatten(1), originals.flip(3).flatten(1))
-        p = 0.0 if accuracy >= limit else augment.flip.p
+        p = 0.0 if separated("flips", originals.flip(3)) else augment.flip.p
         values["augment.flip.p"] = p
-        words, shares = [*words, "flips" if p else "no flips"], [*shares, f"flips {100 * accuracy:.0f} %"]
-    reason = f"a linear classifier separates them from originals, chance being 50 %: {', '.join(shares)}"
+        words.append("flips" if p else "no flips")
+    reason = f"a linear classifier separates them from originals, chance being 50 %: {', '.join(accuracies)}"
     return values, (Choice(name="augmentation", value=", ".join(words), reason=reason),)
 
 
