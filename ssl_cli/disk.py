@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from ssl_cli.errors import DISK_FULL, ResourceError
+from ssl_cli.errors import ResourceError, write_error
 from ssl_cli.names import is_folder, is_there, shown
 
 LARGEST_TEXT = 1 << 20
@@ -69,11 +69,9 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> tuple[str, 
         fault = error if isinstance(error, OSError) else stream.fault if stream else None
         if fault is None:
             raise
-        full = fault.errno in DISK_FULL
-        size = f" ({stream.size:,} bytes so far)" if stream else ""
-        what = f"there is no room left for it{size}" if full else str(fault.strerror)
-        hint = "Free some space and try again; a run continues with --resume." if full else "Choose another place."
-        raise ResourceError(f"Cannot write {path}: {what}.", hint) from error
+        size = f" beyond {stream.size:,} bytes" if stream else ""
+        full = "Free some space and try again; a run continues with --resume."
+        raise write_error(f"{path}{size}", fault, "Choose another place.", full) from error
     return stream.digest.hexdigest(), stream.size
 
 

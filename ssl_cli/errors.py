@@ -118,9 +118,9 @@ class Interrupted(BaseException):
         self.code = code
 
 
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Errors of a write for which there is no room: on the disk, in a quota, or by the limit of a file's size."""
-_OF_THE_DISK = DISK_FULL | {
+_OF_THE_DISK = _DISK_FULL | {
     errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE,
     errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT,
 }  # fmt: skip
@@ -131,6 +131,22 @@ _OUT_OF_MEMORY = re.compile(
     r"|failed to map (segment|.*memory)",
     re.IGNORECASE,
 )
+
+
+def write_error(
+    what: str, error: OSError | ValueError, elsewhere: str, full: str = "Free some space and try again."
+) -> ResourceError:
+    """Return the error about a failed write.
+
+    Args:
+        what: cannot be written, for the sentence.
+        error: why, such as a full disk.
+        elsewhere: hint for any other cause than a full disk.
+        full: hint for a full disk.
+    """
+    is_full = getattr(error, "errno", None) in _DISK_FULL
+    why = "there is no room left for it" if is_full else getattr(error, "strerror", None) or error
+    return ResourceError(f"Cannot write {what}: {why}.", full if is_full else elsewhere)
 
 
 def convert_exception(error: Exception) -> SslcliError:
@@ -150,10 +166,10 @@ def convert_exception(error: Exception) -> SslcliError:
         )
     if isinstance(error, OSError) and error.errno in _OF_THE_DISK and error.filename:
         hint = "Check the disk, and the permissions on it."
-        if error.errno in DISK_FULL:
+        if error.errno in _DISK_FULL:
             hint = "Free some space and try again."
         return ResourceError(f"Cannot use {os.fsdecode(error.filename)}: {error.strerror}.", hint)
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return ResourceError("There is no room left on the disk.", "Free some space and try again.")
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return ResourceError("Too many files are open.", "Raise the limit with ulimit -n, or close other programs.")

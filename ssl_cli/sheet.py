@@ -24,7 +24,7 @@ from ssl_cli.data.sources import open_pretraining
 from ssl_cli.data.split import spread
 from ssl_cli.engine.build import local_device
 from ssl_cli.engine.plan.size import SUITED, size
-from ssl_cli.errors import DataError, ResourceError, UsageError
+from ssl_cli.errors import DataError, UsageError, write_error
 from ssl_cli.events import Evaluated, Event, Pictured, Skipped, Warned
 from ssl_cli.names import shown
 from ssl_cli.objective import Batch
@@ -265,4 +265,4 @@ def write_picture(output: Path, data: bytes) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         disk.write_bytes(output, data)
     except OSError as error:
-        raise ResourceError(f"Cannot write {output}: {error.strerror}.", "Choose another place for it.") from error
+        raise write_error(str(output), error, "Choose another place for it.") from error

@@ -18,7 +18,7 @@ from ssl_cli.data.numbers import PIXEL
 from ssl_cli.data.source import Source, entries_of
 from ssl_cli.data.split import Subset, files_of
 from ssl_cli.data.waiting import ReadTimes
-from ssl_cli.errors import ResourceError
+from ssl_cli.errors import write_error
 from ssl_cli.names import expanded, shown
 
 _LIBRARIES = ("pillow", "pillow-heif", "pydicom", "tifffile")
@@ -88,8 +88,8 @@ class DiskCache(Subset):
         try:
             self.store = ImageStore(root, identity, (len(source), channels), PIXEL[depth])
         except OSError as error:
-            what = f"Cannot write the cache of images in {shown(str(root))}: {error.strerror}."
-            raise ResourceError(what, "Choose another --set data.cache_folder, or data.cache=auto.") from error
+            hint = "Choose another --set data.cache_folder, or data.cache=auto."
+            raise write_error(f"the cache of images in {shown(str(root))}", error, hint) from error
 
     @property
     def full(self) -> str:

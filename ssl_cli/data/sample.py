@@ -3,7 +3,6 @@
 import contextlib
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import fmean, median
 
 import torch
@@ -88,7 +87,6 @@ def read_sample(source: Source | None, size: int, channels: int = 3) -> Sample:
     return Sample(images, fmean(times[1:] or times), mean, in_memory=isinstance(source, BatchedSource), bad=tuple(bad))
 
 
-@lru_cache(maxsize=1)  # a plan asks twice, for crops and for the network, and the headers may lie on a network disk
 def median_side(source: Source, channels: int = 3) -> float | None:
     """Return the median short side in pixels of a few images, from the headers of files; None if none can be read."""
     sides = []

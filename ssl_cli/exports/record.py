@@ -9,7 +9,7 @@ from ssl_cli.augment import evaluation
 from ssl_cli.config.tree import Settings
 from ssl_cli.engine.evaluation.evaluate import conclude
 from ssl_cli.engine.evaluation.features import Trained
-from ssl_cli.errors import ResourceError
+from ssl_cli.errors import ResourceError, write_error
 from ssl_cli.events import Event, Warned
 from ssl_cli.exports import model_card
 from ssl_cli.formats.preprocessing import Preprocessing
@@ -88,7 +88,7 @@ def _write_file(output: Path, data: bytes) -> tuple[str, int]:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ResourceError(f"Cannot write {output}: {error.strerror}.", "Choose another -o.") from error
+        raise write_error(str(output), error, "Choose another -o.") from error
     return disk.write_bytes(output, data)
 
 

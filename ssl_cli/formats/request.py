@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_cli import disk, packages
-from ssl_cli.errors import ResourceError, UsageError
+from ssl_cli.errors import UsageError, write_error
 from ssl_cli.names import shown
 from ssl_cli.registry import did_you_mean
 
@@ -117,7 +117,7 @@ def check_output(output: Path, to: str) -> None:
     try:
         is_folder = output.is_dir()
     except OSError as error:  # such as a name that is too long
-        raise ResourceError(f"Cannot write {name}: {error.strerror}.", "Choose another -o.") from error
+        raise write_error(name, error, "Choose another -o.") from error
     if is_folder:
         raise UsageError(f"{name} is a folder.", f"Name a file in it: -o {output / 'encoder'}{suffix}")
     if output.suffix.lower() != suffix:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, TextIO
 
-from ssl_cli.errors import DISK_FULL, ResourceError
+from ssl_cli.errors import write_error
 
 
 class DisplayStream:
@@ -61,10 +61,8 @@ def write_result(text: str) -> None:
         discard(1)
     except (OSError, ValueError) as error:
         discard(1)
-        why = getattr(error, "strerror", None) or error
-        full = getattr(error, "errno", None) in DISK_FULL
-        hint = "Free some space, or write it elsewhere." if full else "Write it elsewhere."
-        raise ResourceError(f"Cannot write the result: {why}.", hint) from error
+        full = "Free some space, or write it elsewhere."
+        raise write_error("the result", error, "Write it elsewhere.", full) from error
 
 
 def discard(number: int) -> None:

@@ -17,7 +17,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.folder import Files, of_paths
 from ssl_cli.data.search import closest_path
 from ssl_cli.engine.evaluation.features import Trained, encode, open_run
-from ssl_cli.errors import DISK_FULL, DataError, ResourceError
+from ssl_cli.errors import DataError, ResourceError
 from ssl_cli.events import Encoded, Evaluated, Event, Warned
 from ssl_cli.names import expanded, is_file, is_there, kind_of, shown
 from ssl_cli.nn.evaluating import evaluating
@@ -161,9 +161,7 @@ def _images(asked: Search, opened: _Opened, folder: Path) -> Generator[Event, No
             yield from append_rows(vectors, trained, settings, source, asked.feature)
             return made_now(source, vectors, trained.precision)
     except ResourceError as error:
-        full = getattr(error.__cause__, "errno", None) in DISK_FULL
-        first = "Free some space there, set TMPDIR to a larger disk" if full else "Set TMPDIR to another folder"
-        hint = f"{first}, or give --vectors a file of sslcli embed."
+        hint = "Free some space there, set TMPDIR to another disk, or give --vectors a file of sslcli embed."
         raise ResourceError(error.message, hint) from error
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from ssl_cli import disk
-from ssl_cli.errors import DISK_FULL, LockedError, ResourceError, UsageError
+from ssl_cli.errors import LockedError, ResourceError, UsageError, write_error
 from ssl_cli.names import shown
 
 SCHEMA = "sslcli vectors 1"
@@ -158,8 +158,5 @@ class PartialVectors:
         return int(wrong[0]) if len(wrong) else len(index)
 
     def _fault(self, error: OSError) -> ResourceError:
-        full = error.errno in DISK_FULL
-        what = "there is no room left for it" if full else str(error.strerror)
-        first = "Free some space" if full else "Mend that, or choose another -o"
-        hint = f"{first}; the same command continues where it stopped."
-        return ResourceError(f"Cannot write {shown(str(self.path))}: {what}.", hint)
+        again = "; the same command continues where it stopped."
+        return write_error(shown(str(self.path)), error, f"Choose another -o{again}", f"Free some space{again}")

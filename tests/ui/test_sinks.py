@@ -218,7 +218,7 @@ def test_a_full_disk_behind_stderr_ends_no_run(
 def test_a_result_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPatch, as_json: bool) -> None:
     monkeypatch.setattr("ssl_cli.ui.stream.discard", lambda number: None)
     monkeypatch.setattr(sys, "stdout", Full())
-    with pytest.raises(ResourceError, match="Cannot write the result: No space left"):
+    with pytest.raises(ResourceError, match="Cannot write the result: there is no room left"):
         present("pretrain", training(), as_json=as_json)
 
 

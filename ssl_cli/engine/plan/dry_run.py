@@ -43,7 +43,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     yield Planned(choices=(*sized.choices, *of_data, *starts, *found.choices), expected=found.expected)
     if found.resolved.timing is not None:
         yield Sized(
-            rows=forecast(work_of(settings, data.images, few, objective), found.settings, found.resolved.timing)
+            rows=forecast(work_of(settings, data.images, sized.side, objective), found.settings, found.resolved.timing)
         )
     for note in (*sized.warnings, *notes, *found.warnings, *filter(None, [data.doubt])):
         yield Warned(message=note)

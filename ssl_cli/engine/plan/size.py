@@ -29,9 +29,13 @@ TIMED, SUITED = {"schedule.epochs", "schedule.warmup"}, {"augment.crop.scale", "
 
 @dataclass(frozen=True)
 class SizedRun:
-    """Settings with what was chosen in place, the choice in words, and what to warn of."""
+    """Settings with what was chosen in place, the choice in words, and what to warn of.
+
+    `side` is the median short side of the images in pixels, None where they are not here.
+    """
 
     settings: Settings
+    side: float | None = None
     choices: tuple[Choice, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -45,10 +49,11 @@ def size(settings: Settings, images: int, source: Source | None, device: torch.d
         source: images to look at; None: there are none here.
         device: whose throughput is measured, for about two seconds.
     """
-    views, choices = suited(settings, source)
+    pixels = None if source is None else median_side(source, settings.data.channels)
+    views, choices = suited(settings, source, pixels)
     settings = fitted(settings, views)
     if not set(settings.run.fit) - TIMED - SUITED or images < 2:
-        return SizedRun(settings, choices)
+        return SizedRun(settings, pixels, choices)
     hardware, (name, width, side) = settings.hardware, SMALL if device.type == "cpu" else LARGE
     model = ModelSettings(backbone=name, width=width, stem=settings.model.stem)
     data = settings.data.model_copy(update={"size": side})
@@ -58,7 +63,7 @@ def size(settings: Settings, images: int, source: Source | None, device: torch.d
     flops = world().size * flop / row_seconds(objective, side, device, arithmetic)
     process = memory.resident()
     room = budget.budget(hardware.memory, device, process)[0] - (0 if device.type == "cuda" else process)
-    work, (seconds, _) = work_of(settings, images, source, objective), seconds_for(settings, images)
+    work, (seconds, _) = work_of(settings, images, pixels, objective), seconds_for(settings, images)
     chosen = choose(work, Machine(flops, room, 2 if arithmetic.precision == "bf16" else 4), seconds)
     reason = f"{images:,} images of {work.side:,.0f} pixels, {flops / 1e9:,.0f} GFLOP/s measured here, "
     count = settings.schedule.epochs
@@ -67,14 +72,12 @@ def size(settings: Settings, images: int, source: Source | None, device: torch.d
     words = f"{chosen.network}, {chosen.size} pixels, batch {chosen.batch:,}"
     choice = Choice(name="sized", value=words, reason=reason)
     warnings = [] if objective.classes else warn_of_few(images)
-    return SizedRun(fitted(settings, chosen.values), (choice, *choices), tuple(warnings))
+    return SizedRun(fitted(settings, chosen.values), pixels, (choice, *choices), tuple(warnings))
 
 
-def work_of(settings: Settings, images: int, source: Source | None, objective: Objective) -> Work:
-    """Describe the images, the method and what is given, to size a run."""
-    side = None if source is None else median_side(source, settings.data.channels)
-    if side is None:
-        side = known_side(settings.data.source) or LIBRARY_SIZE
+def work_of(settings: Settings, images: int, side: float | None, objective: Objective) -> Work:
+    """Describe the images (of this side, None: as their name says), the method and what is given, to size a run."""
+    side = side or known_side(settings.data.source) or LIBRARY_SIZE
     group, area = settings.model.bn_group, mean_area(settings.schedule.resolution, settings.data.size, AREAS)
     return Work(
         images, side, given_in(settings), batch=settings.run.batch, stem=settings.model.stem,

@@ -17,7 +17,6 @@ from ssl_cli.augment.evaluation import fit
 from ssl_cli.augment.pipeline import sides_of
 from ssl_cli.config.tree import Fitted, Settings
 from ssl_cli.data.loader import cap_for, read_all
-from ssl_cli.data.sample import median_side
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import evenly
 from ssl_cli.draws import Key
@@ -34,12 +33,15 @@ SEPARATED, ERRORS = 0.6, 3
 """Accuracy from which on crops or flips do not suit the images: this, or so many standard errors above chance."""
 
 
-def suited(settings: Settings, source: Source | None) -> tuple[dict[Fitted, Any], tuple[Choice, ...]]:
+def suited(
+    settings: Settings, source: Source | None, side: float | None
+) -> tuple[dict[Fitted, Any], tuple[Choice, ...]]:
     """Return crops and flips for the images, by dotted key, and that in words; nothing where neither is open.
 
     Args:
         settings: of the run; of `augment.crop.scale` and `augment.flip.p`, those in `run.fit` are open.
         source: the images; None: they are not here.
+        side: median short side of their files in pixels; None: unknown.
     """
     augment, used = settings.augment, {*settings.augment.order, *(settings.augment.second or ())}
     crop, flip = (
@@ -47,7 +49,7 @@ def suited(settings: Settings, source: Source | None) -> tuple[dict[Fitted, Any]
     )
     if source is None or not (crop or flip):
         return {}, ()
-    originals, cropped = _images(settings, source)
+    originals, cropped = _images(settings, source, (side or SIDE) ** 2)
     if len(originals) < FEWEST:
         return {}, ()
     limit = max(SEPARATED, 0.5 + ERRORS / math.sqrt(8 * len(originals)))
@@ -71,10 +73,12 @@ def suited(settings: Settings, source: Source | None) -> tuple[dict[Fitted, Any]
     return values, (Choice(name="augmentation", value=", ".join(words), reason=reason),)
 
 
-def _images(settings: Settings, source: Source) -> tuple[Tensor, Tensor]:
-    """Return images as evaluation sees them and random crops of them, float32 `(N,C,16,16)` each; of few bytes."""
+def _images(settings: Settings, source: Source, area: float) -> tuple[Tensor, Tensor]:
+    """Return images as evaluation sees them and random crops of them, float32 `(N,C,16,16)` each.
+
+    There are the fewer of them the more pixels, `area`, their files have.
+    """
     crop, originals, cropped = Crop(settings.augment.crop, SIDE), [torch.empty(0)], [torch.empty(0)]
-    area = (median_side(source, settings.data.channels) or SIDE) ** 2
     chosen = evenly(len(source), round(min(max(PIXELS / area, IMAGES[0]), IMAGES[1])))
     plain = settings.augment.model_copy(update={"order": ("crop",)})
     with contextlib.suppress(DataError):  # too many bad images: the run itself says so

@@ -20,7 +20,7 @@ from ssl_cli.config.image_list import KEPT
 from ssl_cli.config.tree import Settings
 from ssl_cli.curves import FILE as CURVES
 from ssl_cli.data.fingerprint import FILE as IMAGES
-from ssl_cli.errors import DISK_FULL, ResourceError
+from ssl_cli.errors import write_error
 from ssl_cli.names import encode_paths, is_folder, shown
 from ssl_cli.records import METRICS, json_of
 from ssl_cli.run_path import is_started, not_empty, refuse_unfit, run_of_checkpoints
@@ -75,8 +75,7 @@ class RunFolder:
             self.close()
             if not isinstance(error, OSError):
                 raise
-            why = error.strerror or error
-            raise ResourceError(f"Cannot write in {path}: {why}.", "Choose another --out.") from error
+            raise write_error(f"in {path}", error, "Choose another --out.") from error
         _, self._metrics, self._log = self._files
 
     def write_settings(self, settings: Settings) -> None:
@@ -145,8 +144,7 @@ class RunFolder:
                 with disk.open_append(self.path / "bad_images.jsonl") as file:
                     file.write(line + "\n")
         except OSError as error:
-            hint = "Free some space." if error.errno in DISK_FULL else "Check the disk, and the permissions on it."
-            raise ResourceError(f"Cannot write in {self.path}: {error.strerror}.", hint) from error
+            raise write_error(f"in {self.path}", error, "Check the disk, and the permissions on it.") from error
 
     def log(self, text: str) -> None:
         """Append the text to `train.log` with the date, control characters escaped; a failed write is ignored."""

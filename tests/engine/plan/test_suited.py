@@ -12,6 +12,7 @@ from PIL import Image
 from ssl_cli import checkpoint
 from ssl_cli.config.sources import settle
 from ssl_cli.config.tree import Fitted, Settings
+from ssl_cli.data.sample import median_side
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.plan.suited import FEWEST, suited
 from ssl_cli.errors import UsageError
@@ -40,7 +41,8 @@ def asked(folder: Path, *sets: str, **given: Any) -> Settings:
 
 
 def chosen(settings: Settings) -> dict[Fitted, Any]:
-    return suited(settings, open_pretraining(settings.data, 0))[0]
+    source = open_pretraining(settings.data, 0)
+    return suited(settings, source, median_side(source))[0]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,7 @@ def chosen(settings: Settings) -> dict[Fitted, Any]:
 )
 def test_the_choice_follows_the_images(tmp_path: Path, kind: str, crops: float, flips: float) -> None:
     found = asked(pictures(tmp_path / "photos", kind))
-    values, (choice,) = suited(found, open_pretraining(found.data, 0))
+    values, (choice,) = suited(found, open_pretraining(found.data, 0), None)
     assert values == {SCALE: (crops, 1.0), FLIP: flips}
     assert choice.value == f"crops from {100 * crops:.0f} %, {'flips' if flips else 'no flips'}"
 
@@ -76,7 +78,7 @@ def test_few_images_and_bad_ones_choose_nothing(tmp_path: Path) -> None:
     for path in bad.iterdir():
         path.write_bytes(path.read_bytes()[:60])
     assert chosen(asked(bad)) == {}
-    assert suited(asked(bad), None) == ({}, ())
+    assert suited(asked(bad), None, None) == ({}, ())
 
 
 def test_a_run_records_what_it_took_and_a_resume_repeats_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
