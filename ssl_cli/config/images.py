@@ -31,8 +31,13 @@ def with_data(
 
 def same_images(one: Settings, other: Settings) -> bool:
     """Return whether settings name the same images and labels, all of them or as many."""
-    a, b = (with_absolute_paths(settings).data for settings in (one, other))
-    return all(getattr(a, key) == getattr(b, key) for key in ("source", "test", "limit", "classes", "labels"))
+    return named_images(one) == named_images(other)
+
+
+def named_images(settings: Settings) -> tuple[object, ...]:
+    """Return what names the images and labels in the settings, paths absolute."""
+    data = with_absolute_paths(settings).data
+    return data.source or "shapes", data.test, data.limit, data.classes, data.labels
 
 
 def with_absolute_paths(settings: Settings, folder: Path | None = None) -> Settings:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli import records
+from ssl_cli.config.images import named_images
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import open_pretraining
 from ssl_cli.engine.evaluation.evaluate import conclude
@@ -45,7 +46,7 @@ def measured(
     moved = trend(records.logged_steps(folder))
     result |= {"feature": feature, "trend": moved, "meaning": MEANING, "data": source.name}
     result["note"] = "; ".join(filter(None, (why, result["note"])))
-    identity = (source.name, len(source), settings.data.limit, settings.run.seed)
+    identity = (source.name, len(source), *named_images(settings), settings.run.seed)
     file = result_file("label-free", Path(trained.checkpoint).stem, identity, [feature])
     yield from conclude(run, trained, "quality", result, folder / "eval" / file)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli import records
-from ssl_cli.config.images import same_images
+from ssl_cli.config.images import named_images, same_images
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.sources import Evaluation
 from ssl_cli.engine.evaluation.evaluate import conclude
@@ -46,8 +46,8 @@ def scored(
     where = run if folder.is_dir() else ""
     training = training_of(trained.settings, trained.step, trained.steps, where, records.logged_steps(folder))
     result["advice"] = advise(training, score).as_dict() if result["baselines"] else None
-    of_run, sets = trained.settings.data, (data.bank, data.queries)
-    images = (*(part.name for part in sets), *map(len, sets), of_run.test, of_run.limit, trained.settings.run.seed)
+    named = (*named_images(settings), settings.data.group_by, settings.run.seed)
+    images = (data.bank.name, len(data.bank), len(data.queries), *named)
     words = [*words, "baselines"] if result["baselines"] else words
     file = result_file(name, Path(trained.checkpoint).stem, (*images, *identity), words)
     own = same_images(trained.settings, settings)

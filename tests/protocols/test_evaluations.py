@@ -74,6 +74,20 @@ def test_a_result_on_other_images_does_not_replace_one_on_the_run_s_own(tmp_path
     assert len(list((run / "eval").glob("knn-h-*.json"))) == 4
 
 
+def test_results_on_folders_of_the_same_names_are_other_files(run: Path, tmp_path: Path) -> None:
+    places = [tmp_path / root / part for root in "ab" for part in ("one", "two")]
+    for place in places:
+        for number in range(8):
+            file = place / "xy"[number % 2] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (20 * number, 0, 99)).save(file)
+    for data in (places[:2], places[2:], places[:2]):
+        evaluated(knn_eval(str(run), tuple(map(str, data)), ks=(1,), device="cpu"))
+        evaluated(knn_eval(str(run), tuple(map(str, data)), without_labels=True, device="cpu"))
+    for name in ("knn-h-k1-", "label-free-h-"):
+        assert len(list((run / "eval").glob(f"{name}*-one-two-*.json"))) == 2
+
+
 @pytest.mark.parametrize("name", ["simclr", "moco-v2", "instdisc"])
 def test_z_is_the_trained_projector_s_output(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = toy_settings(images=48).model_copy(update={"method": method_settings(name)(name=name)})
