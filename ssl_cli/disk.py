@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -193,7 +194,7 @@ def require_writable(folder: Path, what: str, hint: str) -> None:
         hint: what to try.
 
     Raises:
-        ResourceError: it, or the nearest folder above it that is there, is no folder or may not be written to.
+        ResourceError: it, or the nearest folder above it that is there, is no folder, or takes no file.
     """
     folder = folder.absolute()
     while not is_there(folder):
@@ -201,6 +202,11 @@ def require_writable(folder: Path, what: str, hint: str) -> None:
     if not is_folder(folder) or not os.access(folder, os.W_OK | os.X_OK):
         why = "cannot be written to" if is_folder(folder) else "is a file, not a folder"
         raise ResourceError(f"Cannot write {what}: {shown(str(folder))} {why}.", hint)
+    try:  # such as /proc, an immutable folder or a full disk
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        why = f"nothing can be written to {shown(str(folder))} ({error.strerror})"
+        raise ResourceError(f"Cannot write {what}: {why}.", hint) from error
 
 
 def sync_folder(folder: Path) -> None:

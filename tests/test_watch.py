@@ -242,6 +242,9 @@ def test_whatever_stands_in_its_files_is_passed_over(run: Run, capsys: pytest.Ca
     run.state("finished", 0)
     assert names(watch(run.folder)) == ["Stepped 1"]
     assert main(["watch", str(run.folder)]) == 0
+    out = capsys.readouterr().out
+    assert "does not say how the run started" in out
+    assert "knn-eval ''" not in out
 
 
 def test_an_event_without_what_the_report_needs_is_one_sentence(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,6 +93,11 @@ def config(
         options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES, gentle=gentle,
         cwd=Path(os.devnull) if what == INIT else None,  # a file that is replaced is not read
     )  # fmt: skip
+    if data:
+        from ssl_cli.data.places import require_data
+
+        # a named set may be on another machine, or be downloaded later
+        require_data(settled.settings.data.model_copy(update={"download": True}))
     return _show(settled, origin=origin, as_json=json) if what == SHOW else _init(settled, target, as_json=json)
 
 

@@ -79,10 +79,12 @@ def embed(
 ) -> int:
     """Write a vector for each image: the run's representation h, or its embedding z."""
     from ssl_cli.commands.preflight import evaluation, ranks
+    from ssl_cli.config.images import refuse_among_images
     from ssl_cli.vectors.request import check
 
     require_feature(feature)
     check(output)
+    refuse_among_images(output, *(data or ()))
     ranks(devices, data or ())
     hardware, machine = evaluation(run, data, None, device=device, download=download, method=method, group_by=group_by)
     if devices is not None and devices > 1 and world().size == 1:

@@ -127,7 +127,7 @@ def knn_eval(
     preset = KNN.get(protocol or "")
     feature = feature or (preset.feature if preset else "h")
     require_feature(feature)
-    require_suited(run, data, feature, baselines=baselines)
+    require_suited(run, data, feature, baselines=baselines, method=method)
     if confusion is not None:
         picture(confusion, "confusion")
     if without_labels and (confusion is not None or baselines or k or temperature or protocol):

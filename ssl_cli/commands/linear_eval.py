@@ -49,7 +49,7 @@ def linear_eval(
     from ssl_cli.ui.sinks import present
 
     require("protocol", protocol, tuple(LINEAR))
-    require_suited(run, data, "h", baselines=baselines)
+    require_suited(run, data, "h", baselines=baselines, method=method)
     if baselines and protocol in BY_SGD:
         raise UsageError(f"--baselines are not trained by --protocol {protocol}.", "Give --protocol lbfgs or fast.")
     if labels is not None:

@@ -8,7 +8,8 @@ import typer
 from ssl_cli.commands import options
 from ssl_cli.commands.embed import SetData
 from ssl_cli.commands.knn_eval import Feature, require_feature
-from ssl_cli.errors import UsageError
+from ssl_cli.errors import DataError, UsageError
+from ssl_cli.names import expanded, is_folder, shown
 
 EPILOG = options.examples(
     "Nearest among the run's own images: sslcli neighbors runs/photos cat.jpg",
@@ -26,7 +27,10 @@ Vectors = Annotated[
     typer.Option(metavar="FILE", help="Rows that sslcli embed wrote of this run.", rich_help_panel=options.DATA),
 ]
 K = Annotated[
-    int, typer.Option("--k", "-k", metavar="N", min=1, max=10_000, help="Neighbours.", rich_help_panel=SEARCH)
+    int | None,
+    typer.Option(
+        "--k", "-k", metavar="N", min=1, max=10_000, help="Neighbours of IMAGE (default: 10)", rich_help_panel=SEARCH
+    ),
 ]
 Duplicates = Annotated[
     bool,
@@ -42,7 +46,7 @@ Above = Annotated[
 Sheet = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A PNG of what was found.", rich_help_panel=options.OUTPUT)
 ]
-ABOVE = 0.98
+ABOVE, NEAREST = 0.98, 10
 
 
 def neighbors(
@@ -50,7 +54,7 @@ def neighbors(
     image: Image = None,
     data: SetData = None,
     vectors: Vectors = None,
-    k: K = 10,
+    k: K = None,
     duplicates: Duplicates = False,
     above: Above = None,
     feature: Feature = "h",
@@ -73,6 +77,10 @@ def neighbors(
         raise UsageError("Give an IMAGE, or --duplicates for pairs within the set.", hint)
     if above is not None and not duplicates:
         raise UsageError("--above is for --duplicates.", "Leave it out; -k says how many neighbours.")
+    if k is not None and duplicates:
+        raise UsageError("-k is for an IMAGE: --duplicates lists all pairs.", "Leave it out; --above gives fewer.")
+    if image is not None and is_folder(expanded(image)):
+        raise DataError(f"{shown(image)} is a folder, not an image.", "Give a file; --data says among which images.")
     if vectors is not None and (data or limit is not None):
         what = "--vectors holds the rows of its own images, so neither --data nor --limit applies."
         raise UsageError(what, "Leave them out.")
@@ -87,5 +95,8 @@ def neighbors(
     asked = Search(
         run, options.places(data), vectors, feature, limit, sheet, device=hardware, method=method, machine=machine
     )
-    events = pairs(asked, ABOVE if above is None else above) if image is None else nearest(asked, image, k)
+    if image is None:
+        events = pairs(asked, ABOVE if above is None else above)
+    else:
+        events = nearest(asked, image, NEAREST if k is None else k)
     return present("neighbors", events, as_json=json)

@@ -2,8 +2,9 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -86,10 +87,12 @@ def study(
     debug: options.Debug = False,
 ) -> int:
     """Compare methods, or settings, on the same images: in turns, over seeds, with intervals."""
+    if name in (LIST, SHOW):
+        _refuse_more(name, ctx.params)
     if name == LIST:
         return _list(as_json=json)
     if name == SHOW:
-        return _show((data or [])[:1] or ([out] if out else []), as_json=json)
+        return _show(data or ([out] if out else []), as_json=json)
     _refuse(name, out, resume=resume, dry_run=dry_run)
     from ssl_cli.study import book as books
 
@@ -133,6 +136,20 @@ def _refuse(name: str | None, out: str | None, *, resume: bool, dry_run: bool) -
         study_named(name)
     elif not resume:
         raise UsageError("study needs a NAME.", f"One of {', '.join(STUDIES)}; sslcli study list explains them.")
+
+
+def _refuse_more(name: str, params: Mapping[str, Any]) -> None:
+    """Refuse what `study list` and `study show` would not obey.
+
+    Raises:
+        UsageError: more is given than the folder to show.
+    """
+    folder = ("data", "out") if name == SHOW else ()
+    given = [key for key, value in params.items() if value and key not in ("name", "json", "debug", *folder)]
+    places = [*(params["data"] or ()), *filter(None, [params["out"]])] if name == SHOW else []
+    if given or len(places) > 1:
+        what = "takes the folder of one study and nothing else" if name == SHOW else "takes nothing else"
+        raise UsageError(f"study {name} {what}.", "sslcli study show DIR" if name == SHOW else "sslcli study list")
 
 
 def _require_images(asked: "Asked") -> None:

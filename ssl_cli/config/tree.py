@@ -1,5 +1,6 @@
 """The settings tree: frozen, validated once, at the edge. Names are those of the papers (design.md, section 4)."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
@@ -11,7 +12,7 @@ from ssl_cli.config.augment import AugmentSettings
 from ssl_cli.config.group_by import valid_group_by
 from ssl_cli.config.methods import MethodSettings, of_its_method
 from ssl_cli.config.section import LARGEST_NUMBER, Count, Epochs, Factor, Rate, Section
-from ssl_cli.config.units import Bytes, Seconds
+from ssl_cli.config.units import Bytes, Seconds, format_bytes
 from ssl_cli.names import shown
 from ssl_cli.registry import BACKBONE_LIBRARIES, BACKBONES, TRACKERS, TrackerName, did_you_mean, is_library_backbone
 
@@ -19,6 +20,10 @@ SELECTIVE = ("resnet50", "resnet101", "resnet152")
 """Backbones that can have selective kernels: those of bottleneck blocks."""
 SHAPING = ("width", "stem", "sk", "zero_init", "init")
 """Settings that shape our own ResNets; a torchvision or timm network is as its library makes it."""
+LEAST_MEMORY = 10**6
+"""Bytes: a smaller budget is a unit that was forgotten."""
+DEVICE = r"(auto|cpu|cuda|mps|xpu|hpu|npu|mtia|xla)(:\d{1,3})?"
+"""PyTorch's names of devices, which may be none of this machine."""
 CIFAR_UP_TO = 64
 """Pixels: images up to this side have the CIFAR stem and test transform."""
 Fitted = Literal[
@@ -254,10 +259,22 @@ def _memory(value: Any) -> Any:
     return None if value == "auto" else value
 
 
+def _enough(count: int | None) -> int | None:
+    if count is not None and count < LEAST_MEMORY:
+        raise ValueError(f"it should be {format_bytes(LEAST_MEMORY)} at least, write it like 8GB")
+    return count
+
+
+def _device(name: str) -> str:
+    if re.fullmatch(DEVICE, name) is None:
+        raise ValueError("there is no such device. Known: auto, cpu, cuda, mps, and one of several GPUs as cuda:1")
+    return name
+
+
 class HardwareSettings(Section):
     """The machine: all `auto` unless given."""
 
-    device: str = "auto"
+    device: Annotated[str, AfterValidator(_device)] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     mode: Literal["auto", "direct", "tail-keep", "cached", "checkpointed"] = Field(
@@ -265,8 +282,8 @@ class HardwareSettings(Section):
         description="activations kept: all, of some micro-batches, none (gradient caching), checkpoints alone",
     )
     micro_batch: Count | None = Field(None, description="rows through the network at once")
-    memory: Annotated[Bytes | None, BeforeValidator(_memory)] = Field(
-        None, gt=0, le=10**15, description="budget, e.g. 8GB"
+    memory: Annotated[Bytes | None, BeforeValidator(_memory), AfterValidator(_enough)] = Field(
+        None, le=10**15, description="budget, e.g. 8GB"
     )
     compile: Literal["auto", "on", "off", "graphs"] = Field(
         "auto", description="torch.compile, with CUDA graphs too; auto: by a rule, without a trial"

@@ -11,7 +11,7 @@ from ssl_cli.data.layout import TEST, TRAIN, VAL, Layout
 from ssl_cli.data.part import Folder, Part, numbered, top_folders
 from ssl_cli.data.search import archives_in, find_images, layout_of, require_images
 from ssl_cli.errors import DataError
-from ssl_cli.names import expanded
+from ssl_cli.names import expanded, is_folder, shown
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class _Place:
             return None
         below = self.layout.train if split == TRAIN else self.layout.test
         return None if below is None else self.path / below
+
+    def top(self, split: str) -> Path | None:
+        """Return the real path of the folder of a split's images, of the list or of the archive; None: it has none."""
+        path = self.root(split) if self.layout else self.path
+        return None if path is None else Path(os.path.realpath(path))
 
     @property
     def note(self) -> str:
@@ -105,6 +110,45 @@ def require_places(places: Sequence[str]) -> None:
             archive.parts(place.path, TRAIN)
 
 
+def refuse_overlap(places: Sequence[str], test: str) -> None:
+    """Refuse a folder of test images that are training images: it is a folder of DATA, lies in one, or holds one.
+
+    Raises:
+        DataError: it is; or there is no such place.
+    """
+    own = [place.top(TEST) or place.top(TRAIN) for place in _resolved([test], TEST)]
+    for place in _resolved(places, TRAIN):
+        if any(_meet(place.top(TRAIN), other) for other in own):
+            what = f"The test images, {shown(test)}, are among the training images, {shown(place.name)}."
+            raise DataError(what, "Give others, or leave --test-data out: a fifth of each class is held out then.")
+
+
+def _meet(one: Path | None, other: Path | None) -> bool:
+    if one is None or other is None or not (is_folder(one) and is_folder(other)):
+        return one is not None and one == other
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _refuse_repeated(places: Sequence[_Place], split: str) -> None:
+    """Refuse a place that is given twice, or a folder in another one.
+
+    Raises:
+        DataError: there is one.
+    """
+    seen, twice = dict[Path, str](), "so that its images would be there twice"
+    for place in places:
+        if (top := place.top(split)) is None:
+            continue
+        if top in seen:
+            raise DataError(f"{shown(place.name)} is given more than once, {twice}.", "Give it once.")
+        seen[top] = place.name
+    for top, name in seen.items():
+        above = next((seen[folder] for folder in top.parents if folder in seen), None) if is_folder(top) else None
+        if above is not None:
+            what = f"{shown(name)} lies in {shown(above)}, {twice}."
+            raise DataError(what, f"Leave {shown(name)} out: folders are read at any depth.")
+
+
 def _resolved(places: Sequence[str], split: str) -> list[_Place]:
     """Look what each place is; a folder that holds archives and no image stands for those.
 
@@ -121,6 +165,7 @@ def _resolved(places: Sequence[str], split: str) -> list[_Place]:
             layout = layout_of(path)
             shards = _shards(path, layout)
             found += [_Place(shard, Path(shard)) for shard in shards] or [_Place(name, path, layout)]
+    _refuse_repeated(found, split)
     splits = [archive.split_in(place.name) if place.kind == "archive" else None for place in found]
     if TRAIN not in splits:
         return found

@@ -7,7 +7,7 @@ from typing import Any
 
 from ssl_cli.config.image_list import STDIN
 from ssl_cli.config.tree import DataSettings
-from ssl_cli.data.collect import require_places
+from ssl_cli.data.collect import refuse_overlap, require_places
 from ssl_cli.errors import DataError, UsageError
 from ssl_cli.names import expanded, is_folder, is_there, shown
 from ssl_cli.registry import closest, did_you_mean
@@ -118,6 +118,8 @@ def _require_test(settings: DataSettings) -> None:
     if settings.test is not None:
         refuse_test_images(settings.places)
         require_places([settings.test])
+        if are_paths(settings.places):
+            refuse_overlap(settings.places, settings.test)
 
 
 def refuse_test_images(places: Sequence[str]) -> None:

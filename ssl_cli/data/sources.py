@@ -8,7 +8,7 @@ import torch
 from ssl_cli.config.labels import parse_labels, require_unchanged
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data.bands import in_channels
-from ssl_cli.data.collect import given_parts, test_parts, training_parts
+from ssl_cli.data.collect import given_parts, refuse_overlap, test_parts, training_parts
 from ssl_cli.data.folder import Files
 from ssl_cli.data.grouping import grouped
 from ssl_cli.data.labelled import choose, listed
@@ -179,6 +179,8 @@ def _test_images(settings: DataSettings, seed: int, split: str) -> tuple[Source 
     if split == "validation":
         return None, f"the training images, {by_seed}"
     if settings.test is not None:
+        if paths:
+            refuse_overlap(settings.places, settings.test)
         return _files(
             _test_groups(given_parts(settings.test), settings), settings
         ), f"the images of {shown(settings.test)}"

@@ -164,6 +164,9 @@ def _disk(folder: Path) -> Check:
     """Write to the disk on which runs would be."""
     place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     name = shown(str(place), 80)
+    if folder != place and os.path.lexists(folder):
+        what = f"{shown(str(folder), 80)} is no folder."
+        return Check("disk", name, {"folder": str(place)}, what, "Give runs another place with --out.", UsageError.code)
     try:
         free, speed = shutil.disk_usage(place).free, write_speed(place)
     except OSError as error:

@@ -100,11 +100,11 @@ def require(kind: str, name: str, known: Sequence[str]) -> None:
         raise UsageError(f"There is no {kind} '{shown(name)}'.", did_you_mean(name, known))
 
 
-def require_suited(run: str, data: object, feature: str, *, baselines: bool) -> None:
+def require_suited(run: str, data: object, feature: str, *, baselines: bool, method: str | None) -> None:
     """Refuse of an exported file what only a run can give.
 
     Raises:
-        UsageError: no images are given, or z or baselines are asked for.
+        UsageError: no images are given, z or baselines are asked for, or a method is named.
     """
     if not is_onnx(run):
         return
@@ -115,3 +115,5 @@ def require_suited(run: str, data: object, feature: str, *, baselines: bool) -> 
         raise UsageError(f"{name} holds the backbone alone, which gives h.", "Give the run for --feature z.")
     if baselines:
         raise UsageError(f"{name} cannot be compared with its network untrained.", "Give the run for --baselines.")
+    if method is not None:
+        raise UsageError(f"{name} is measured without its method, and none is imported.", "Leave --method out.")

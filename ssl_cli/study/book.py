@@ -14,7 +14,7 @@ from ssl_cli.errors import UsageError
 from ssl_cli.planning import record
 from ssl_cli.study.arm import LINEAR, PRETRAIN
 from ssl_cli.study.budget import order
-from ssl_cli.study.table import STUDIES, methods_of, study_named
+from ssl_cli.study.table import STUDIES, methods_of, require_arms, study_named
 
 KIND = record.Kind("study", flags={"name": "NAME", "data": "DATA", "sets": "--set"})
 FINISHED, PARTS = "finished", ("run", "data", "model")
@@ -282,7 +282,8 @@ def asked(given: Mapping[str, Any], cwd: Path | None = None) -> Asked:
     """
     env, project = record.surroundings(cwd)
     found = Asked(**{k: v for k, v in given.items() if v is not None}, env=env, project=project)
-    methods_of(study_named(found.name), found.methods)
+    study = study_named(found.name)
+    require_arms(study, methods_of(study, found.methods), found.arms)
     return found
 
 

@@ -17,6 +17,8 @@ OPERATIONS = ("crop", "cutout", "jitter", "sobel", "noise", "blur", "rotate")
 """Those of SimCLR's figure 5, in its order; `jitter` is its colour distortion, with gray."""
 WHOLE = {"augment.crop.scale": (1.0, 1.0), "augment.crop.ratio": (1.0, 1.0)}
 """No random crop: the largest centred square."""
+SUITED, IMAGES = 32, [1 << bits for bits in range(1, 21)]
+"""A batch, and numbers of images, of which the largest is enough for all arms of a study."""
 ALONE = "-"
 """Stands in the name of an arm between two operations."""
 
@@ -246,6 +248,22 @@ def methods_of(study: Study, asked: str | None) -> tuple[str, ...]:
     if study.arms is rivalry and len(names) < 2:
         raise UsageError("--methods: a rivalry needs two methods at least.", f"Such as {','.join(study.methods)}.")
     return names
+
+
+def require_arms(study: Study, methods: tuple[str, ...], asked: str | None) -> None:
+    """Refuse arms that the study has for no number of images.
+
+    Raises:
+        UsageError: there is no such arm.
+    """
+    for images in IMAGES:  # the most last, whose error names all arms
+        try:
+            chosen(study.arms(Given(images, methods, dict.fromkeys(methods, SUITED), width=1.0)), asked)
+        except UsageError:
+            if images == IMAGES[-1]:
+                raise
+        else:
+            return
 
 
 def chosen(arms: Sequence[Arm], asked: str | None) -> list[Arm]:

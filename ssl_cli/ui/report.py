@@ -192,6 +192,9 @@ def _facts(screen: Screen, finished: Finished) -> Iterator[Line]:
 
 def _next(command: str, screen: Screen, out: str) -> Iterator[Line]:
     run = shlex.quote(safe(out))
+    if not screen.started and not screen.stopped:  # such as a run that is watched
+        yield "note", "metrics.jsonl does not say how the run started: it is damaged, or was lost"
+        return
     if screen.stopped:
         if screen.stopped.exit_code in {STOPPED, INTERRUPTED}:
             yield "next", _resume(command, screen)

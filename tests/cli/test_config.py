@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ssl_cli.cli import main
 from ssl_cli.config.listing import PLANNED
@@ -139,6 +140,7 @@ def test_what_cannot_be_is_one_sentence(
 
 
 def test_a_value_that_the_plan_chooses_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
     assert main(["config", "show", str(tmp_path), "--width", "0.5"]) == 0
     marked = {line.split(" = ")[0] for line in capsys.readouterr().out.splitlines() if PLANNED in line}
     assert {"batch", "epochs", "size"} <= marked

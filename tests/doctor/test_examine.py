@@ -70,6 +70,11 @@ def test_a_disk_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch, 
     check = examined._disk(Path("/proc/runs"))
     assert (check.code, check.facts["folder"]) == (5, "/proc")
 
+    (tmp_path / "file").touch()
+    check = examined._disk(tmp_path / "file")
+    assert (check.code, check.facts["folder"]) == (2, str(tmp_path))
+    assert "file is no folder" in check.problem
+
     def full(folder: Path) -> float:
         raise OSError(errno.ENOSPC, "No space left on device")
 

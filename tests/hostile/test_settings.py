@@ -68,7 +68,7 @@ CASES = [
     *of_sets("less than or equal", "hardware.micro_batch=9223372036854775807", "data.limit=9223372036854775807"),
     *of_sets("too large", f"run.batch={HUGE}", "run.batch=9223372036854775808", f"hardware.memory={HUGE}"),
     *of_sets("greater than", "run.batch=-1", "schedule.epochs=0", "data.threads=0", "run.keep=0", "data.size=-1"),
-    *of_sets("greater than", "optim.lr=0", "optim.lr=-0.0", "hardware.memory=0", "hardware.micro_batch=-1"),
+    *of_sets("greater than", "optim.lr=0", "optim.lr=-0.0", "hardware.micro_batch=-1"),
     # what is no number where one is needed, and no text where that is
     *of_sets("run.batch", "run.batch=", "run.batch=''", "run.batch=[[1,[2]]]", "run.batch={a=1}"),
     *of_sets("run.batch", f"run.batch={'9' * 5000}"),
@@ -76,6 +76,8 @@ CASES = [
     *of_sets("milestones", f"schedule.milestones=[{'1,' * 20_000}]"),
     *of_sets("zero byte", 'run.out="a\\u0000b"', "data.source='a\0b'", 'hardware.device="\\u0000"'),
     *of_sets("longer than 4,096", f"run.out={LONG}", f"data.source={LONG}", f"hardware.device={LONG}"),
+    *of_sets("at least", "hardware.memory=0", "hardware.memory=-1", "hardware.memory=8", "hardware.memory=999kB"),
+    *of_sets("no such device", "hardware.device=gpu", "hardware.device=cuda:x", "hardware.device=''"),
     *of_sets("amount", "hardware.memory=\udcff", "run.max_time=\udcff"),
     *of_sets("no backbone", "model.backbone=\udcff", f"model.backbone={'y' * 4000}"),
     *of_sets("no operation", "augment.order=['crop','\udcff']"),

@@ -71,6 +71,7 @@ def test_what_is_given_counts_before_the_protocol(engine: FakeEngine) -> None:
         ("encoder.onnx photos --feature z", "holds the backbone alone"),
         ("encoder.onnx photos --protocol moco", "holds the backbone alone"),
         ("encoder.onnx photos --baselines", "cannot be compared"),
+        ("encoder.onnx photos --method simclr", "measured without its method"),
     ],
 )
 def test_refused_before_anything_is_read(
@@ -87,6 +88,6 @@ def test_an_exported_file_with_images_is_passed_on(engine: FakeEngine) -> None:
 
 def test_a_run_folder_may_be_called_as_it_likes(tmp_path: Path) -> None:
     (tmp_path / "run.onnx").mkdir()
-    require_suited(str(tmp_path / "run.onnx"), None, "z", baselines=True)
+    require_suited(str(tmp_path / "run.onnx"), None, "z", baselines=True, method=None)
     with pytest.raises(UsageError):
-        require_suited(str(tmp_path / "no.onnx"), None, "h", baselines=False)
+        require_suited(str(tmp_path / "no.onnx"), None, "h", baselines=False, method=None)

@@ -49,11 +49,13 @@ def require_devices(device: str, ranks: int) -> None:
     """Require a device for each rank.
 
     Raises:
-        UsageError: there are fewer GPUs, or one was named.
+        UsageError: there are fewer GPUs, or none, or one was named.
     """
     if ":" in device:
         raise UsageError(f"--device {device} is one GPU, and --devices {ranks} takes more.", "Pass --device cuda.")
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if device == "cuda" and not gpus:
+        raise UsageError("There is no device 'cuda' here.", "Use --device cpu, or auto.")
     if gpus and ranks > gpus:
         raise UsageError(f"There are {gpus} GPUs here, not {ranks}.", f"Pass --devices {gpus}, or --device cpu.")
 
