@@ -1,4 +1,4 @@
-"""How far the outputs of two implementations of an encoder are apart."""
+"""The largest difference between the outputs of two implementations of an encoder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,6 +54,6 @@ def agreement(
     largest, cosine = torch.stack(errors).max().item(), torch.cat(cosines).min().item()
     tolerance, least = ROUNDED.get(dtype, (TOLERANCE, COSINE))
     if not (largest <= tolerance and cosine >= least):  # so written that a value that is not a number fails
-        apart = f"largest difference {largest:.1e} of the largest value, least cosine {cosine:.6f}"
-        raise CheckpointError(f"{what} disagrees with torch: {apart}.", hint)
+        difference = f"largest difference {largest:.1e} of the largest value, least cosine {cosine:.6f}"
+        raise CheckpointError(f"{what} disagrees with torch: {difference}.", hint)
     return Agreement(largest, cosine, tuple(sorted({len(batch) for batch in wanted})))
