@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_cli import draws
+from ssl_cli import draws, memory
 from ssl_cli.augment.pipeline import Pipeline
 from ssl_cli.config.augment import AugmentSettings, CropSettings
 from ssl_cli.config.images import with_data
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.source import group_ids
+from ssl_cli.data.decoded import decoded
+from ssl_cli.data.source import group_numbers
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.evaluation.evaluate import TRAINED, device_of, encode_both, joined_notes, require_finite
 from ssl_cli.engine.evaluation.features import Transform, augmented, encode, fitted
@@ -32,6 +33,8 @@ from ssl_cli.transfer.tally import Tally
 
 PART = 4096
 """Images that are encoded before the classifier takes its steps on them."""
+KEPT = 4
+"""Decoded images take this part of the free memory at most; those that do not fit are decoded in each epoch."""
 Answer = tuple[Tensor, dict[str, Any], str]
 """Scores of the test images `(Q, classes)`, settings and findings of the classifier, and a note."""
 
@@ -84,7 +87,7 @@ def linear_of(
         passes = {f" {epoch}": augmented(pipeline, epoch) for epoch in range(1, grid_probe.PASSES + 1)}
     train, test, start = encode_both(objective, settings, precision, data, H, baselines, transform, passes)
     require_unchanged(objective, before)
-    answers, group = dict[str, Answer](), group_ids(data.bank, train.index)
+    answers, group = dict[str, Answer](), group_numbers(data.bank, train.index)
     for name, queries in test.h.items():
         rows = [train.h[name + suffix].to(device) for suffix in ("", *passes)]
         probe, classes, seed = _grid if fast else _lbfgs, len(data.bank.classes), settings.run.seed
@@ -112,6 +115,7 @@ def trained_by_sgd(
     epochs, batch, seed = int(how.schedule.epochs), how.batch_of(images, settings.data.size), settings.run.seed
     before, pipeline, classes = fingerprint(objective.backbone), crops_and_flips(settings), len(data.bank.classes)
     encoded = partial(encode, {TRAINED: objective.represent}, settings=settings, device=device, precision=precision)
+    bank = decoded(data.bank, memory.available() // KEPT)
     with evaluating(objective):
         test = encoded(data.queries, transforms={"": transform or fitted(settings)})
         require_finite(test)
@@ -121,7 +125,7 @@ def trained_by_sgd(
             carry, view = Carry(batch), {"": augmented(pipeline, epoch)}
             for number, part in enumerate(torch.split(draws.permutation(seed, images, epoch), PART)):
                 yield Encoded(done=epoch * images + number * PART, of=epochs * images)
-                rows = encoded(data.bank, transforms=view, indices=part)
+                rows = encoded(bank, transforms=view, indices=part)
                 for h, label in carry.add(rows.h[TRAINED].to(device), rows.label.to(device)):
                     probe.learn(h, label)
             for h, label in carry.rest():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ssl_cli import draws, records
 from ssl_cli.data.sources import open_evaluation
+from ssl_cli.data.split import Subset
 from ssl_cli.engine.evaluation.features import augmented
 from ssl_cli.errors import SslcliError
 from ssl_cli.events import Encoded, Evaluated
@@ -108,6 +110,35 @@ def test_the_backbone_is_the_same_byte_for_byte(tmp_path: Path, short: None, pro
     with pytest.raises(SslcliError, match="backbone changed"):
         run_protocol(objective, settings, protocol)
     assert fingerprint(objective) != before
+
+
+@pytest.mark.parametrize("protocol", BY_SGD)
+def test_each_image_is_decoded_once(run: Path, short: None, protocol: str) -> None:
+    reads = list[int]()
+
+    class Files(Subset):
+        def read(self, index: int, cap: int | None = None) -> Tensor:
+            reads.append(index)
+            return super().read(index, cap)
+
+    settings = toy_settings()
+    data = open_evaluation(settings.data, 0)
+    files = replace(data, bank=Files(data.bank, torch.arange(64)))
+    objective = write_run(run / "files" / protocol, settings)
+    *_, found = run_to_end(trained_by_sgd(objective, settings, "fp32", files, protocol))
+    assert sorted(reads) == list(range(64))
+    *_, same = run_to_end(trained_by_sgd(objective, settings, "fp32", data, protocol))
+    assert found["confusion"] == same["confusion"]
+
+
+def run_to_end(events: Generator[Any, None, dict[str, Any]]) -> list[Any]:
+    """Return the events, and the result behind them."""
+    found = list[Any]()
+    while True:
+        try:
+            found.append(next(events))
+        except StopIteration as end:
+            return [*found, end.value]
 
 
 def bytes_of(state: dict[str, Tensor]) -> str:

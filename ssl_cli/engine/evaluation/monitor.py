@@ -6,9 +6,10 @@ import torch
 
 from ssl_cli import draws
 from ssl_cli.config.tree import Settings
-from ssl_cli.data.source import Source
+from ssl_cli.data.decoded import Fitted
+from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.data.split import labelled, queries_and_bank
-from ssl_cli.engine.evaluation.features import Features, encode
+from ssl_cli.engine.evaluation.features import Encoder, Features, Transform, encode
 from ssl_cli.errors import SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned
 from ssl_cli.nn.evaluating import evaluating
@@ -20,9 +21,9 @@ EVERY = 10
 """Log steps from one measurement to the next."""
 IMAGES, BATCHES = 2500, 10
 """Images at most, and in batches: encoding them costs little of the steps between two measurements."""
-QUERIES = 0.2
-FEWEST = 50
-MICRO = 256
+QUERIES, FEWEST, MICRO = 0.2, 50, 256
+FITTED, LARGEST = "fitted", 2**26
+"""Of images that take at most so many bytes as the network sees them, only the first measurement decodes any."""
 K = 20
 """Neighbours at most; fewer where a class of the bank is smaller."""
 _STREAM = -2
@@ -53,7 +54,9 @@ class Monitor:
         self.queries, self.bank = queries_and_bank(known, order, settings.run.seed, QUERIES)
         enough = len(order) >= FEWEST and len(self.queries) > 0
         self.active = settings.run.monitor and enough and len(known.classes) > 1
-        self._log_steps = 0
+        self._log_steps, self._seen = 0, dict[Source, Source]()
+        whole = 4 * len(order) * settings.data.channels * settings.data.size**2
+        self._keeps = whole <= LARGEST and not isinstance(source, BatchedSource)
 
     def measure(self, objective: Objective, step: int) -> Iterator[Event]:
         """Count a log step; at every tenth yield `Evaluated` named `online_knn`.
@@ -70,15 +73,22 @@ class Monitor:
             top1, _ = accuracy(votes.ranking, queries.label)
         except (SslcliError, MemoryError, RuntimeError) as error:
             self.active = False
-            converted = convert_exception(error)
-            yield Warned(step=step, message=f"No kNN while training: {converted.message}", hint=converted.hint)
+            ours = convert_exception(error)
+            yield Warned(step=step, message=f"No kNN while training: {ours.message}", hint=ours.hint)
             return
         result = {"top1": top1, "k": votes.k, "bank": len(bank.label), "queries": len(queries.label)}
         yield Evaluated(step=step, name="online_knn", result=result)
 
     def _encode(self, objective: Objective, part: Source) -> Features:
+        seen, encoders = self._seen.get(part), dict[str, Encoder](h=objective.represent)
+        if self._keeps and not seen:
+            encoders[FITTED] = torch.nn.Identity()
+        transforms: dict[str, Transform] | None = {"": lambda batch: batch.image} if seen else None
         with evaluating(objective):
-            return encode(
-                {"h": objective.represent}, part, self.settings,
-                device=self.device, precision=self.precision, micro=self.micro,
+            found = encode(
+                encoders, seen or part, self.settings, device=self.device, precision=self.precision, micro=self.micro,
+                transforms=transforms,
             )  # fmt: skip
+        if FITTED in found.h:
+            self._seen[part] = Fitted(part, found.index, found.h[FITTED])
+        return found

@@ -8,6 +8,7 @@ import torch
 
 from ssl_cli import checkpoint
 from ssl_cli.data.sources import open_pretraining
+from ssl_cli.data.split import Subset
 from ssl_cli.engine.evaluation import monitor
 from ssl_cli.engine.evaluation.monitor import Monitor
 from ssl_cli.events import Evaluated, Warned
@@ -102,6 +103,38 @@ def test_a_run_is_the_same_with_and_without_it(tmp_path: Path, at_every_log_step
         ends.append(tensors(checkpoint.load(checkpoint.locate(str(tmp_path / name))[0])["objective"]))
     assert ends[0].keys() == ends[1].keys()
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+class Files(Subset):
+    """Count how often images are read."""
+
+    reads = 0
+
+    def read(self, index: int, cap: int | None = None) -> torch.Tensor:
+        Files.reads += 1
+        return super().read(index, cap)
+
+
+@pytest.mark.parametrize(("largest", "again"), [(2**26, 0), (0, 300)])
+def test_images_that_fit_are_decoded_for_the_first_measurement_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_every_log_step: None, largest: int, again: int
+) -> None:
+    monkeypatch.setattr(monitor, "LARGEST", largest)
+    monkeypatch.setattr(Files, "reads", 0)
+    chosen = settings(tmp_path / "run", data={"images": 300}, run={"monitor": True, "batch": 32})
+    files = Files(open_pretraining(chosen.data, 0), torch.arange(300))
+    objective, meter = build("simclr"), Monitor(files, chosen, "fp32", CPU)
+    list(meter.measure(objective, 1))
+    assert Files.reads == 300
+    with torch.no_grad():
+        for parameter in objective.backbone.parameters():
+            parameter.mul_(1.5)
+    (event,) = meter.measure(objective, 2)
+    assert Files.reads == 300 + again
+    (anew,) = Monitor(files, chosen, "fp32", CPU).measure(objective, 2)
+    assert isinstance(event, Evaluated)
+    assert isinstance(anew, Evaluated)
+    assert event.result == anew.result
 
 
 def test_too_few_or_unlabelled_images_are_not_measured(tmp_path: Path, at_every_log_step: None) -> None:
