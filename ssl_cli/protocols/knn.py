@@ -49,7 +49,7 @@ def knn_eval(
         ks: neighbours; none: `default_k`. The result is that of the first k and temperature, and `scores` has all.
         temperatures: T of the vote exp(s / T).
         feature: `h`, the output of the backbone, or `z`, the projector's output of unit length.
-        protocol: name of the published protocol that these settings are from, for the result.
+        protocol: name of the published protocol that these settings are from, for the result, where they are still its.
         confusion: PNG of the confusion matrix to write.
         without_labels: measure what needs no labels, though there are some.
         baselines: measure raw pixels and the same network untrained, too.
@@ -74,7 +74,8 @@ def knn_eval(
         trained.objective, settings, trained.precision, images, ks=ks, temperatures=temperatures, feature=feature,
         baselines=baselines, details=True, transform=transform,
     )  # fmt: skip
-    result |= {"protocol": protocol, "protocol_source": KNN[protocol].source if protocol else None}
+    published = KNN[protocol].source if protocol and KNN[protocol].is_that(ks, temperatures, feature) else None
+    result |= {"protocol": protocol if published else None, "protocol_source": published}
     if confusion is not None:
         write_confusion(confusion, result["confusion"], result["per_class"], result["top1"])
         result["picture"] = str(confusion)

@@ -175,7 +175,8 @@ def _mean(found: Mean | None) -> str:
 def _against(found: Difference | None) -> str:
     if found is None:
         return ""
-    return points(found) + ("" if found.is_known else ", not distinguishable")
+    apart = "" if found.is_known else ", not distinguishable"
+    return f"{points(found)}{apart}"
 
 
 def chart(summary: Summary, width: int = WIDTH) -> Iterator[str]:

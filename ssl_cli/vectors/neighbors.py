@@ -27,7 +27,7 @@ from ssl_cli.vectors.partial import PartialVectors
 from ssl_cli.vectors.request import Search
 from ssl_cli.vectors.search import Pairs, nearest, similar_pairs, typical_similarity
 from ssl_cli.vectors.sheets import MOST, lines_of, lines_of_pairs, tile_of, write_sheet
-from ssl_cli.vectors.stored import VectorSet, made_now, read_stored
+from ssl_cli.vectors.stored import VectorSet, find, made_now, read_stored
 
 MOST_PAIRS = 10_000
 """Pairs that are listed; all are counted."""
@@ -61,7 +61,7 @@ def neighbors(asked: Search, image: str, k: int = 10) -> Iterator[Event]:
     opened = _open(asked)
     yield from _notes(opened)
     with evaluating(opened.trained.objective), tempfile.TemporaryDirectory() as folder:
-        images = yield from _images(asked, opened, Path(folder))
+        images = yield from _images(asked, opened, Path(folder), image)
         began, own = time.monotonic(), images.find(image)
         alone = None if own is not None else _alone(image, opened)
         query = torch.from_numpy(images.rows[own].copy()) if alone is None else _encoded(alone, asked, opened, images)
@@ -146,14 +146,22 @@ def _notes(opened: _Opened) -> Iterator[Event]:
     yield from (Warned(step=opened.trained.step, message=note) for note in opened.trained.notes)
 
 
-def _images(asked: Search, opened: _Opened, folder: Path) -> Generator[Event, None, VectorSet]:
-    """Read the stored rows, or encode the images into a temporary folder; return the set."""
+def _images(
+    asked: Search, opened: _Opened, folder: Path, image: str | None = None
+) -> Generator[Event, None, VectorSet]:
+    """Read the stored rows, or encode the images into a temporary folder; return the set.
+
+    Raises:
+        DataError: `image` is none of them, and cannot be read; before any is encoded.
+    """
     trained, settings = opened.trained, opened.settings
     if asked.sheet is not None:
         refuse_among_images(asked.sheet, *settings.data.folders)
     if asked.vectors is not None:
         return read_stored(asked.vectors, trained.sha256, asked.feature, settings.data)
     source = open_images(settings)
+    if image is not None and find(image, map(source.path, range(len(source)))) is None:
+        _alone(image, opened)
     try:
         width = width_of(trained, settings, asked.feature)
         identity = identity_of(trained, settings, source, asked.feature)

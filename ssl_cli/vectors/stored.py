@@ -3,7 +3,7 @@
 import csv
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -54,11 +54,16 @@ class VectorSet:
 
     def find(self, image: str) -> int | None:
         """Return the row of the image of this path or name; None: there is none."""
-        last, whole = os.path.basename(image), os.path.abspath(image)  # noqa: PTH100, PTH119
-        for row, (path, _) in enumerate(self.names()):
-            if path == image or (path.endswith(last) and os.path.abspath(path) == whole):  # noqa: PTH100
-                return row
-        return None
+        return find(image, (path for path, _ in self.names()))
+
+
+def find(image: str, paths: Iterable[str]) -> int | None:
+    """Return the place of the image of this path or name among paths; None: it is none of them."""
+    last, whole = os.path.basename(image), os.path.abspath(image)  # noqa: PTH100, PTH119
+    for place, path in enumerate(paths):
+        if path == image or (path.endswith(last) and os.path.abspath(path) == whole):  # noqa: PTH100
+            return place
+    return None
 
 
 def made_now(source: Source, vectors: PartialVectors, precision: str) -> VectorSet:

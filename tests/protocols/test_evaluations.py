@@ -47,6 +47,23 @@ def test_knn_result(run: Path) -> None:
         assert json.loads(file.read_text())["result"] == result
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({}, True),
+        ({"ks": (20, 5), "temperatures": (0.07, 1.0)}, True),
+        ({"ks": (5, 20)}, False),
+        ({"ks": ()}, False),
+        ({"temperatures": (0.1,)}, False),
+        ({"feature": "z"}, False),
+    ],
+)
+def test_a_protocol_is_named_where_its_settings_are_taken(run: Path, given: dict[str, Any], named: bool) -> None:
+    asked = {"ks": (20,), "temperatures": (0.07,), "feature": "h", **given}
+    result = evaluated(knn_eval(str(run), protocol="dino", device="cpu", **asked)).result
+    assert (result["protocol"], bool(result["protocol_source"])) == (("dino", True) if named else (None, False))
+
+
 @pytest.mark.usefixtures("quick_probe")
 def test_a_result_on_other_images_does_not_replace_one_on_the_run_s_own(tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -58,6 +58,18 @@ def test_an_image_of_the_set_is_found_by_any_of_its_names(
         assert len(found["neighbors"]) == 9
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_image_that_is_not_there_is_refused_before_any_is_encoded(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    image = tmp_path / "one.png"
+    if damaged:
+        image.write_bytes(b"no image")
+    monkeypatch.setattr("ssl_cli.vectors.neighbors.append_rows", lambda *_: pytest.fail("images were encoded"))
+    with pytest.raises(DataError, match="cannot be read" if damaged else "no image at"):
+        list(neighbors(Search(str(run), str(photos), device="cpu"), str(image), 3))
+
+
 def test_an_image_without_a_file_is_found_by_its_name(run: Path) -> None:
     found = result_of(neighbors(Search(str(run), device="cpu"), "shapes:train[3]", 5))
     assert found["in_set"]
@@ -157,7 +169,7 @@ def test_rows_that_are_not_finite_are_refused(run: Path, photos: Path, tmp_path:
     state["objective"]["backbone.conv1.weight"].mul_(1e38)
     torch.save(state, tmp_path / "alone.pt")
     with pytest.raises(DivergedError, match="not finite"):
-        list(neighbors(Search(str(tmp_path / "alone.pt"), str(photos), device="cpu"), "x.png"))
+        list(neighbors(Search(str(tmp_path / "alone.pt"), str(photos), device="cpu"), str(photos / "cats" / "c.png")))
 
 
 @pytest.fixture
