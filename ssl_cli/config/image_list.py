@@ -33,7 +33,9 @@ LABELS = ("label", "class", "cls", "class_name", "category", "target")
 """Names of the columns of paths and of labels, in lower case, the one that counts first."""
 _COLUMNS = (*PATHS, *LABELS, "group", "split")
 _AFTER_CR = re.compile(r"(?<=\r)(?!\n)")
-_DELIMITERS = (",", ";", "\t")
+_EMPTY = ("nan", "NaN")
+_DELIMITERS = (",", ";", "\t", "|")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 HINT = "Write a path a line, or a .csv with the columns path and, if there are any, label, group, split."
 
 
@@ -76,17 +78,23 @@ def read_rows(file: Path | None, what: str = "list") -> Iterator[Row]:
                 case ".jsonl" | ".ndjson":
                     yield from _rows_of_table(_objects(lines, name), name)
                 case _:
-                    yield from (Row(path) for line in lines if (path := line.strip()))
+                    yield from _text(lines, name)
     except (OSError, ValueError, csv.Error) as error:
         words = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise DataError(f"{name} cannot be read: {shown(words)}.", HINT) from error
 
 
 def _open(file: Path | None) -> IO[bytes]:
-    if file is None:
-        return io.BytesIO(stdin())
-    disk.require_file(file)
-    return file.open("rb")
+    """Open a list; one in UTF-16, as some programs of Windows write it, is read as a whole."""
+    if file is not None:
+        disk.require_file(file)
+    stream = io.BytesIO(stdin()) if file is None else file.open("rb")
+    is_wide = stream.read(2) in _UTF_16
+    stream.seek(0)
+    if not is_wide:
+        return stream
+    with stream:
+        return io.BytesIO(stream.read().decode("utf-16").encode())
 
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
@@ -100,9 +108,32 @@ def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
         yield line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode("utf-8", "surrogateescape")
 
 
+def _parts_by_cr(lines: Iterator[str]) -> Iterator[str]:
+    return (part for line in lines for part in (_AFTER_CR.split(line) if "\r" in line[:-2] else [line]))
+
+
+def _text(lines: Iterator[str], name: str) -> Iterator[Row]:
+    """Yield the paths, one a line, or what the first line says it is: JSON objects, or a table by its header."""
+    lines = _parts_by_cr(lines)
+    first = next((line for line in lines if line.strip()), "")
+    lines = itertools.chain([first], lines)
+    if first.lstrip().startswith("{"):
+        yield from _rows_of_table(_objects(lines, name), name)
+    elif any(word in first and {*PATHS} & {*_header(first, word)} for word in _DELIMITERS):
+        yield from _csv(lines, ",")
+    else:
+        yield from (Row(_unquoted(path)) for line in lines if (path := line.strip()))
+
+
+def _unquoted(path: str) -> str:
+    return path[1:-1] if path[-1] in "\"'" and path[0] == path[-1] and len(path) > 2 else path
+
+
 def _csv(lines: Iterator[str], delimiter: str) -> Iterator[Row]:
-    lines = (part for line in lines for part in (_AFTER_CR.split(line) if "\r" in line[:-2] else [line]))
+    lines = _parts_by_cr(lines)
     line = next((line for line in lines if line.strip()), "")
+    if line.lower().startswith("sep="):  # as Excel reads it
+        delimiter, line = line[4:5], next(lines, "")
     known = (other for other in (delimiter, *_DELIMITERS) if {*PATHS} & {*_header(line, other)})
     rows = csv.reader(itertools.chain([line], lines), delimiter=next(known, delimiter))
     first = next((row for row in rows if any(map(str.strip, row))), [])
@@ -113,7 +144,14 @@ def _csv(lines: Iterator[str], delimiter: str) -> Iterator[Row]:
     for row in itertools.chain([] if is_header else [first], rows):
         path, *others = (row[place].strip() if place < len(row) else "" for place in places)
         if path:
-            yield Row(path, *(word or None for word in others))
+            yield Row(path, *map(_cell, others))
+
+
+def _cell(word: str) -> str | None:
+    """Return the text of a cell: 1.0 as 1, as other formats have it; None where it is empty or NaN."""
+    if word.endswith(".0") and word[:-2].removeprefix("-").isdecimal():
+        return word[:-2]
+    return word if word and word not in _EMPTY else None
 
 
 def _header(line: str, delimiter: str) -> list[str]:

@@ -76,6 +76,8 @@ def parts(file: Path | None, split: str) -> list[Part]:
         total += 1
         if os.path.isfile(path):  # noqa: PTH113
             rows[split_name].add(path, row)
+        elif found := _with_label(path, row):
+            rows[split_name].add(*found)
         else:
             missing, example = missing + 1, example or row.path
     if not total:
@@ -89,6 +91,8 @@ def parts(file: Path | None, split: str) -> list[Part]:
             return []
         raise DataError(f"The list {shown(where)} names no training image.", "Write train into its column split.")
     notes = (f"not there: {missing:,} of the listed files, such as {shown(example, 100)}",) if missing else ()
+    both = _shared(rows[TRAIN].paths, (rows[TEST] if len(rows[TEST].paths) else rows[VAL]).paths)
+    notes += (f"listed for training and for testing: {both:,}",) if both else ()
     splits = tuple(name for name, of in rows.items() if len(of.paths))
     return [chosen.part(where, _folder(file), notes, splits if len(splits) > 1 else ())]
 
@@ -103,7 +107,7 @@ def require(file: Path | None) -> None:
     first = [(path, row, _split(row, where)) for path, row in islice(_absolute(file, read_rows(file)), PEEKED)]
     if not first:
         raise DataError(f"The list {shown(where)} names no image.", HINT)
-    if not any(os.path.isfile(path) for path, _, _ in first):  # noqa: PTH113
+    if not any(os.path.isfile(path) or _with_label(path, row) for path, row, _ in first):  # noqa: PTH113
         what = f"None of the first files in the list {shown(where)} is there, such as '{shown(first[0][1].path)}'."
         raise DataError(what, "Paths are relative to the folder of the list.")
 
@@ -120,6 +124,23 @@ def _absolute(file: Path | None, rows: Iterable[Row]) -> Iterator[tuple[str, Row
         if "\\" in path and not os.path.lexists(path):
             path = path.replace("\\", os.sep)  # as Windows writes paths
         yield (os.path.normpath(path) if _UNTIDY.search(path) else path), row
+
+
+def _with_label(path: str, row: Row) -> tuple[str, Row] | None:
+    """Return path and row of a line of a path and its label, which is its last word; None: no such file is there."""
+    if row.label is None and row.group is None and row.split is None:
+        for blank in ("\t", ",", ";", " "):
+            shorter, _, label = path.rpartition(blank)
+            if shorter and os.path.isfile(shorter.rstrip()):  # noqa: PTH113
+                return shorter.rstrip(), row._replace(label=label.strip())
+    return None
+
+
+def _shared(first: Names, second: Names) -> int:
+    """Return how many names are in both."""
+    few, many = sorted((first, second), key=len)
+    known = {*few}
+    return len({name for name in many if name in known}) if known else 0
 
 
 def _split(row: Row, where: str) -> str:

@@ -138,7 +138,7 @@ WRONG: dict[str, tuple[str, str | bytes, str]] = {
     "nested deeply": ("x.jsonl", '{"a":' + "[" * 20000 + "]" * 20000 + "}", "no JSON object"),
     "a zero byte": ("x.txt", b"cat/000.png\0\n", "zero byte"),
     "a zero byte in JSON": ("x.jsonl", '{"path": "a\\u0000b"}', "zero byte"),
-    "UTF-16": ("x.csv", "path,label\ncat/000.png,a".encode("utf-16"), "zero byte"),
+    "UTF-16 that is cut": ("x.csv", "path,label\ncat/000.png,a".encode("utf-16")[:-1], "cannot be read"),
     "an endless line": ("x.txt", b"x" * (LONGEST_LINE + 2), "line 1 is longer"),
     "another split": ("x.csv", "path,split\ncat/000.png,fold 3\n", "split called 'fold 3'"),
     "no training image": ("x.csv", "path,split\ncat/000.png,test\n", "names no training image"),
@@ -227,11 +227,19 @@ ODD_TABLES: dict[str, tuple[str, str]] = {
     "CR alone": ("x.csv", "path,label\r" + "\r".join(HEADS).replace("|", ",")),
     "other words": ("x.csv", "n,Image_Path,Class\n" + "\n".join(f"1,{line}" for line in HEADS).replace("|", ",")),
     "paths of Windows": ("x.csv", "path,label\n" + "\n".join(HEADS).replace("|", ",").replace("/", "\\")),
+    "bars": ("x.csv", "path|label\n" + "\n".join(HEADS)),
+    "a line for Excel": ("x.csv", "sep=;\npath;label\n" + "\n".join(HEADS).replace("|", ";")),
+    "a table called a text": ("x.txt", "path,label\n" + "\n".join(HEADS).replace("|", ",")),
+    "JSON called a text": (
+        "x.txt", "\n".join(json.dumps(dict(zip(("path", "label"), line.split("|"), strict=True))) for line in HEADS),
+    ),
+    **{f"a label after a path, by {blank!r}": ("x.txt", "\n".join(HEADS).replace("|", blank))
+       for blank in (" ", "  ", "\t", ",", ", ", ";")},
     "capital keys": (
         "x.jsonl",
         "\n".join(json.dumps(dict(zip(("Path", "LABEL"), line.split("|"), strict=True))) for line in HEADS),
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ODD_TABLES)
@@ -240,6 +248,29 @@ def test_tables_as_other_programs_write_them(photos: Path, name: str) -> None:
     assert names(source) == [row["path"] for row in ROWS if row["split"] == "train"]
     assert [source.classes[k] for k in source.labels.tolist()] == ["cat"] * 4 + ["dog"] * 4
     assert getattr(source, "notes", ()) == ()
+
+
+@pytest.mark.parametrize("form", ["utf-16", "utf-16-be", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lists_in_the_encodings_and_lines_of_other_systems(photos: Path, form: str, end: str) -> None:
+    paths = [f'"{ROWS[0]["path"]}"', f"'{ROWS[1]['path']}'", ROWS[2]["path"]]
+    text = ("\ufeff" * (form == "utf-16-be") + end.join(paths) + end).encode(form)
+    (photos / "x.txt").write_bytes(text)
+    assert names(open_pretraining(DataSettings(source=str(photos / "x.txt")), 0)) == [row["path"] for row in ROWS[:3]]
+
+
+def test_cells_of_text_that_are_numbers_or_empty(photos: Path) -> None:
+    cells = ["1", "1.0", "-1.0", "1.5", "v1.0", "nan", "", "01"]
+    rows = "\n".join(f"{row['path']},{cell}" for row, cell in zip(ROWS, cells, strict=False))
+    source = open_pretraining(write(photos, "x.csv", f"path,label\n{rows}"), 0)
+    found = [source.classes[k] if k >= 0 else "" for k in source.labels.tolist()]
+    assert found == ["1", "1", "-1", "1.5", "v1.0", "", "", "01"]
+
+
+def test_images_that_are_for_training_and_for_testing_are_counted(photos: Path) -> None:
+    rows = [f"{row['path']},{row['split']}" for row in ROWS] + [f"{ROWS[0]['path']},val", f"{ROWS[1]['path']},test"]
+    source = open_pretraining(write(photos, "x.csv", "path,split\n" + "\n".join(rows)), 0)
+    assert source.notes == ("listed for training and for testing: 1",)  # type: ignore[attr-defined]
 
 
 def test_cells_that_are_numbers() -> None:
