@@ -50,6 +50,27 @@ def test_a_test_folder_is_preferred_to_a_validation_folder() -> None:
         ({"": (("notes", "train"), False), "train": (("cat", "dog"), False)}, Layout("train")),
         ({"": (("train",), False)}, Layout("train")),
         ({"": (("cat", "test"), False)}, Layout()),
+        (
+            {
+                "": (("test", "train"), False),
+                "train": (("train",), False),
+                "train/train": (("a", "b"), False),
+                "test": (("test",), False),
+                "test/test": (("a",), False),
+            },
+            Layout("train/train", "test/test"),
+        ),
+        (
+            {
+                "": (("test", "train"), False),
+                "train": (("a", "b"), False),
+                "test": (("a",), False),
+                "test/a": (("x",), False),
+            },
+            Layout("train", "test"),
+        ),
+        ({"": (("set_one", "toy_train"), False)}, Layout()),
+        ({"": (("toy_car", "toy_train"), False)}, Layout()),
         ({"": ((), False)}, Layout()),
     ],
 )
@@ -133,6 +154,18 @@ def test_words_around_the_names_of_splits(around: str) -> None:
     assert layout({"": ((test, train), False)}) == Layout(train, test)
 
 
+@pytest.mark.parametrize("around", ["seg_{}", "x_{}", "{}_256", "{}1", "{}_v2", "{}A", "{}_photos", "3 {} b"])
+def test_folders_that_differ_in_their_split_alone(around: str) -> None:
+    train, test = around.format("Train"), around.format("Test")
+    assert layout({"": ((test, train, "others"), False)}) == Layout(train, test)
+    with pytest.raises(DataError, match=r"seg_test/ and x_test/: which are the test images"):
+        layout({"": (("seg_test", "seg_train", "x_test", "x_train"), False)})
+
+
+def test_all_the_usual_names_of_training_images() -> None:
+    assert layout({"": (("test", "trainval"), False)}) == Layout("trainval", "test")
+
+
 @pytest.mark.parametrize("name", ["train_4", "trains", "test tube", "train_test", "train-é", "2017", "set", ""])
 def test_other_names_are_of_no_split(name: str) -> None:
     assert split_of(name) is None
@@ -142,3 +175,12 @@ def test_folders_of_images_next_to_the_splits_are_named(tmp_path: Path) -> None:
     folder(tmp_path, {"train/a": 2, "train/b": 2, "test/a": 1, "more/a": 1})
     (tmp_path / "labels").mkdir()
     assert open_pretraining(settings(tmp_path), 0).notes == ("of no split, so not used: more/",)  # type: ignore[attr-defined]
+    save(tmp_path / "next to them.png")
+    assert open_pretraining(settings(tmp_path), 0).notes == ("of no split, so not used: ./, more/",)  # type: ignore[attr-defined]
+
+
+def test_splits_in_each_class_are_said(tmp_path: Path) -> None:
+    folder(tmp_path, {"a/train": 2, "a/test": 2, "b/train": 2})
+    source = open_pretraining(settings(tmp_path), 0)
+    assert len(source) == 6
+    assert source.notes == ("a/ has splits of its own, all of which are used",)  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ MUTANTS = [
         None,
         "a-class-folder-is-gone-through",
         LAYOUT,
-        "        if images or not within:  # it is a class\n            break\n",
+        "        if images or not within:  # it is a class\n            return below, depth\n",
         "",
         (LAYOUTS,),
     ),
