@@ -47,7 +47,7 @@ class Layout:
     @property
     def notes(self) -> tuple[str, ...]:
         """Phrases on what was gone through, and on folders of no split."""
-        notes = (f"gone through {shown(self.through)}/",) if self.through else ()
+        notes: tuple[str, ...] = (f"gone through {shown(self.through)}/",) if self.through else ()
         notes += (f"{shown(self.mixed)}/ has splits of its own, all of which are used",) if self.mixed else ()
         names = ", ".join(f"{shown(name)}/" for name in self.unused[:_NAMED]) + ", ..." * (len(self.unused) > _NAMED)
         return (*notes, f"of no split, so not used: {names}") if names else notes

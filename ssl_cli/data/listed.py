@@ -90,7 +90,9 @@ def parts(file: Path | None, split: str) -> list[Part]:
         if split != TRAIN:
             return []
         raise DataError(f"The list {shown(where)} names no training image.", "Write train into its column split.")
-    notes = (f"not there: {missing:,} of the listed files, such as {shown(example, 100)}",) if missing else ()
+    notes: tuple[str, ...] = ()
+    if missing:
+        notes += (f"not there: {missing:,} of the listed files, such as {shown(example, 100)}",)
     both = _shared(rows[TRAIN].paths, (rows[TEST] if len(rows[TEST].paths) else rows[VAL]).paths)
     notes += (f"listed for training and for testing: {both:,}",) if both else ()
     splits = tuple(name for name, of in rows.items() if len(of.paths))
