@@ -151,6 +151,11 @@ def view_by_view(targets: Targets) -> Tensor:
     return targets.transpose(0, 1).flatten(0, 1)
 
 
+def device_of(net: nn.Module) -> torch.device:
+    """Return the device of a network's parameters."""
+    return next(net.parameters()).device
+
+
 def to_device(x: Tensor, device: torch.device | None) -> Tensor:
     """Copy a tensor to `device` (None: leave it); from the CPU to a GPU through pinned memory, without waiting."""
     from_host = x.device.type == "cpu"

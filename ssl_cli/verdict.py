@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ssl_cli.names import shown
+from ssl_cli.names import counted, shown
 from ssl_cli.records import number, share, table
 
 if TYPE_CHECKING:  # pydantic takes long to import
@@ -164,9 +164,7 @@ def advise(training: Training, score: Score | None = None) -> Advice:
         return _near(training, score, near)
     cut = 0 < training.step < training.steps
     if training.steps and training.steps < FEW_STEPS and not cut:
-        what = (
-            f"Only {training.steps:,} step{'s' * (training.steps != 1)}: too few to learn much. Train for more epochs"
-        )
+        what = f"Only {counted(training.steps, 'step')}: too few to learn much. Train for more epochs"
         return Advice(f"{what}, or take a smaller batch: more steps, with fewer negatives each.", _longer(training))
     if score is not None and any(other < LITTLE_ROOM for other in near.values()):
         return _near(training, score, near)

@@ -11,6 +11,7 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.engine.evaluation.features import Trained, Transform, encode
 from ssl_cli.errors import DataError, DivergedError, UsageError
 from ssl_cli.nn.evaluating import evaluating
+from ssl_cli.objective import device_of
 from ssl_cli.protocols.encoder import open_encoder
 from ssl_cli.protocols.request import is_onnx, require
 from ssl_cli.registry import FEATURES, H, Z
@@ -36,7 +37,7 @@ class Encoder:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return next(self.backbone.parameters()).device
+        return device_of(self.backbone)
 
     def encode(self, images: Images, *, feature: str = H, l2: bool = False, batch: int = 64) -> Tensor:
         """Compute a row for each image, in their order.

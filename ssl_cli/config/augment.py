@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from ssl_cli.config.section import Factor, Section
-from ssl_cli.names import shown
+from ssl_cli.names import counted, shown
 from ssl_cli.registry import OPS, did_you_mean
 
 
@@ -171,7 +171,7 @@ class AugmentSettings(Section):
         if "gray" in used and channels != RGB:
             why["gray"] = "there are no colours"
         if "normalize" in used and channels != expected:
-            why["normalize"] = f"its mean and std are of {expected} channel{'s' * (expected != 1)}"
+            why["normalize"] = f"its mean and std are of {counted(expected, 'channel')}"
         return why
 
     def normalised(self) -> "AugmentSettings":

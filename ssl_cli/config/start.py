@@ -9,6 +9,7 @@ from ssl_cli.config.methods import FineTuneSettings
 from ssl_cli.config.sources import Source
 from ssl_cli.config.tree import SELECTIVE, SHAPING, Settings
 from ssl_cli.errors import UsageError
+from ssl_cli.names import counted
 from ssl_cli.registry import TRANSFERS, is_library_backbone
 
 DEFAULTS = {"schedule.epochs", "run.seed", "data.labels", "method.from_layer"}
@@ -67,7 +68,7 @@ def require_layer(layer: int, settings: Settings, run: str) -> None:
     """
     hidden = hidden_layers(settings)
     if layer > hidden:
-        have = f"{hidden} hidden layer{'s' * (hidden != 1)}"
+        have = counted(hidden, "hidden layer")
         what = f"The head of {run} has {have}, so fine-tuning cannot start from layer {layer}."
         raise UsageError(what, f"Pass --from-layer 0{f' to {hidden}' if hidden else ''}; 0 is h, without the head.")
 

@@ -16,6 +16,7 @@ from ssl_cli.data.numbers import RGB, Numbers, Range
 from ssl_cli.data.source import BatchedSource, Source
 from ssl_cli.data.split import files_of
 from ssl_cli.data.wide import HEADER
+from ssl_cli.names import counted
 
 CAP = 64
 """Short side of the image that brightness and contrast are measured on."""
@@ -85,7 +86,7 @@ class _Seen:
             return
         height, width, channels = found.values.shape
         self.size, self.format, self.kind = (width, height), _format(self.head), found.kind
-        self.mode = _channels(channels)
+        self.mode = counted(channels, "channel")
         self.span = None if found.values.dtype == np.uint8 else found.extremes()
 
 
@@ -142,14 +143,10 @@ class Inspector:
             stored = stored[1], stored[0]
         self.facts[index] = Facts(
             width=stored[0], height=stored[1], size=size,
-            format=seen.format or "in memory", mode=seen.mode or _channels(channels),
+            format=seen.format or "in memory", mode=seen.mode or counted(channels, "channel"),
             kind=seen.kind, span=seen.span, mean=float(pixels.mean()) / 255,
             contrast=float(pixels.var(axis=(1, 2)).mean()) ** 0.5 / 255, digest=digest[:16], thumb=_thumb(pixels),
         )  # fmt: skip
-
-
-def _channels(count: int) -> str:
-    return f"{count} channel{'s' * (count != 1)}"
 
 
 def _format(head: bytes) -> str:

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 from ssl_cli.nn.batchnorm import grouped
 from ssl_cli.nn.checkpointing import checkpointed
 from ssl_cli.nn.precision import autocast
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Objective, device_of
 
 ROWS, FEW = 64, 8
 WORKSPACE, MAX_WORKSPACE = 1.25, 1.6
@@ -99,7 +99,7 @@ def count_rows(objective: Objective, x: Tensor, precision: str, *, checkpointing
 
 def blank_rows(objective: Objective, rows: int, size: int) -> Tensor:
     """Return images `(rows,C,S,S)` on the device of `objective`; fake ones within a `FakeTensorMode`."""
-    device = next(objective.parameters()).device
+    device = device_of(objective)
     x = torch.rand(rows, objective.channels, size, size, device=device)
     return x.contiguous(memory_format=torch.channels_last)
 

@@ -16,12 +16,12 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.decoded import decoded
 from ssl_cli.data.source import group_numbers
 from ssl_cli.data.sources import Evaluation, open_evaluation
-from ssl_cli.engine.evaluation.evaluate import TRAINED, device_of, encode_both, joined_notes, require_finite
+from ssl_cli.engine.evaluation.evaluate import TRAINED, encode_both, joined_notes, require_finite
 from ssl_cli.engine.evaluation.features import Transform, augmented, encode, fitted
 from ssl_cli.errors import SslcliError
 from ssl_cli.events import Encoded, Event
 from ssl_cli.nn.evaluating import evaluating, fingerprint
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Objective, device_of
 from ssl_cli.protocols.encoder import open_encoder
 from ssl_cli.protocols.request import FAST, LBFGS, LINEAR
 from ssl_cli.protocols.result import scored

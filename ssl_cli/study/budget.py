@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ssl_cli.config.units import format_seconds, format_time
 from ssl_cli.errors import UsageError
+from ssl_cli.names import counted
 
 MARGIN, FINE = 1.1, 600.0
 """How much more is suggested than what plans expect, as the next ones may expect more; and seconds written as such."""
@@ -46,7 +47,7 @@ def divide(seconds: float, costs: Sequence[Cost], seeds: int) -> float:
     """
     unit = _unit(seconds, costs, seeds)
     if any(unit * cost.weight < cost.least for cost in costs):
-        runs = f"{len(costs) * seeds} runs ({len(costs)} arms, {seeds} seed{'s' * (seeds != 1)})"
+        runs = f"{len(costs) * seeds} runs ({len(costs)} arms, {counted(seeds, 'seed')})"
         least = format_seconds(needed(costs, seeds))
         left = format_seconds(max(seconds, 0))
         what = f"The time is too short for {runs}: they need about {least}, and {left} are left for them."

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli import disk
+from ssl_cli.names import counted
 from ssl_cli.study.simclr_v2 import kind_of
 from ssl_cli.study.summary import COSTS, QUALITIES, RIVALRY, Row, Summary
 from ssl_cli.study.table import ALONE, OPERATIONS
@@ -39,7 +40,7 @@ def draw(summary: Summary, folder: Path) -> list[Path]:
         figure = _by_labels(Figure, summary)
     else:
         figure = _intervals(Figure, summary)
-    seeds = f"{summary.n} seed{'s' * (summary.n != 1)}"
+    seeds = counted(summary.n, "seed")
     bars = "; bars are standard errors" if summary.n > 1 and summary.book.asked.name != AUGMENTATIONS else ""
     figure.suptitle(f"{summary.book.asked.name}: {seeds}{bars}", fontsize=10)
     paths = []

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_cli.names import counted
 from ssl_cli.transfer.tally import Tally
 
 LARGEST_K = 200
@@ -78,7 +79,7 @@ def k_note(asked: int | None, voted: int, labels: Tensor) -> str:
         return f"k is {voted}, not {asked}: the bank has no more images"
     if voted > smallest:
         return (
-            f"k {voted} is more than the {smallest} image{'s' * (smallest != 1)} that the smallest class has in the "
+            f"k {voted} is more than the {counted(smallest, 'image')} that the smallest class has in the "
             f"bank: others outvote it; -k {max(smallest, 1)} suits"
         )
     return ""

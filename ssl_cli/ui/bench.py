@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_cli.events import Advised, Measured
+from ssl_cli.names import counted
 from ssl_cli.ui.screen import Screen
 from ssl_cli.ui.text import percent, safe
 
@@ -62,7 +63,7 @@ def _place(name: str) -> tuple[int, str]:
 def _about(advised: Advised) -> str:
     """Describe the measured run in a line."""
     run = advised.run
-    threads = f"{run['threads']} thread{'s' * (run['threads'] != 1)}"
+    threads = counted(run["threads"], "thread")
     words = (
         f"{run['method']}, {run['backbone']}, {run['size']} px, batch {run['batch']:,}",
         f"{run['device_name'] or run['device']}, {threads}, {run['precision']} {run['memory_format']}, {run['mode']}",

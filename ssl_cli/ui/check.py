@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ssl_cli.config.units import format_bytes
+from ssl_cli.names import counted
 from ssl_cli.ui.accuracy import Line
 from ssl_cli.ui.text import safe
 
@@ -109,7 +110,7 @@ def _again(label: str, found: Mapping[str, Any], what: str, another: str) -> Ite
     if not found["images"]:
         yield label, f"no {what}"
         return
-    groups = f"{found['groups']:,} group{'s' * (found['groups'] != 1)} of up to {found['largest']:,}"
+    groups = f"{counted(found['groups'], 'group')} of up to {found['largest']:,}"
     between = [f"{found[key]:,} of these {where}" for key, where in _BETWEEN.items() if found[key]]
     yield label, "; ".join([f"{found['images']:,} {another}, in {groups}", *between])
     for group in found["examples"][:NAMED]:

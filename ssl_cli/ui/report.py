@@ -98,7 +98,7 @@ def lines(command: str, screen: Screen) -> Iterator[Line]:
 def _sheet(result: Mapping[str, Any]) -> str:
     images, views = result["images"], result["views"]
     each = f"{views} steps of {safe(result['op'])}, from low to high" if result.get("op") else f"{views} views"
-    return f"{images} image{'s' * (images != 1)} and {each}{' of each' * (images != 1)}"
+    return f"{counted(images, 'image')} and {each}{' of each' * (images != 1)}"
 
 
 def _task(matched: Mapping[str, Any], note: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.units import format_bytes, format_epochs, format_seconds
+from ssl_cli.names import counted
 from ssl_cli.study.advice import advice, points, warnings
 from ssl_cli.study.book import SHARE, Book, Planned, Result
 from ssl_cli.study.paper import PAPERS, number
@@ -36,7 +37,7 @@ def plan(book: Book, folder: Path) -> Iterator[str]:
     about, asked = book.about, book.asked
     runs = len(book.turns)
     yield f"study      {asked.name}: {STUDIES[asked.name].asks}"
-    yield f"runs       {runs}: {len(book.arms)} arms, {asked.seeds} seed{'s' * (asked.seeds != 1)}, in turns"
+    yield f"runs       {runs}: {len(book.arms)} arms, {counted(asked.seeds, 'seed')}, in turns"
     yield f"time       about {format_seconds(about.seconds)}; {format_seconds(asked.time)} are asked for"
     epochs = f"{format_epochs(about.unit)} epoch{'s' * (about.unit != 1)}"
     unit = format_seconds(about.unit) if about.equal == "time" else epochs
@@ -76,7 +77,7 @@ def lines(book: Book, folder: Path) -> Iterator[str]:
     about, images = book.about, safe(asked.data or "shapes")
     yield f"images     {images}, {about.images:,}; {about.network}; {format_bytes(about.memory)} of memory"
     yield f"measured   {_measured(summary)}"
-    seeds = f"{summary.n} seed{'s' * (summary.n != 1)}"
+    seeds = counted(summary.n, "seed")
     yield f"runs       {done} of {runs} done, {seeds}; ± of a mean is its standard error over seeds"
     yield ""
     if summary.is_cost:

@@ -53,7 +53,7 @@ def _duplicates(result: Mapping[str, Any]) -> Iterator[Line]:
     count, pairs = result["count"], result["pairs"]
     yield (
         "duplicates",
-        f"{count:,} pair{'s' * (count != 1)} with a similarity of at least {result['above']:g} (--above)",
+        f"{counted(count, 'pair')} with a similarity of at least {result['above']:g} (--above)",
     )
     if count:
         yield "", f"{result['paired']:,} of the {result['images']:,} images are in such a pair"

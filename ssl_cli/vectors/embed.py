@@ -22,6 +22,7 @@ from ssl_cli.engine.evaluation.features import Encoder, Trained, encode, open_ru
 from ssl_cli.errors import DivergedError, NothingReadError
 from ssl_cli.events import Encoded, Evaluated, Event, Skipped, Warned
 from ssl_cli.nn.evaluating import evaluating
+from ssl_cli.objective import device_of
 from ssl_cli.registry import H, Z
 from ssl_cli.vectors.partial import PartialVectors
 from ssl_cli.vectors.ranks import Part, agreed, gathered, joined
@@ -114,7 +115,7 @@ def encoder_of(trained: Trained, feature: str) -> Encoder:
 @torch.no_grad()
 def width_of(trained: Trained, settings: Settings, feature: str) -> int:
     """Return how many numbers a row has; the objective is in evaluation mode."""
-    side, place = settings.data.size, next(trained.objective.parameters()).device
+    side, place = settings.data.size, device_of(trained.objective)
     return encoder_of(trained, feature)(torch.zeros(1, settings.data.channels, side, side, device=place)).shape[1]
 
 
@@ -157,7 +158,7 @@ def encode_parts(
     Raises:
         DataError: too many images cannot be read.
     """
-    place, encoder = next(trained.objective.parameters()).device, encoder_of(trained, feature)
+    place, encoder = device_of(trained.objective), encoder_of(trained, feature)
 
     def encoded(images: Tensor) -> Part:
         try:

@@ -21,6 +21,7 @@ from ssl_cli.errors import DataError, ResourceError
 from ssl_cli.events import Encoded, Evaluated, Event, Warned
 from ssl_cli.names import expanded, is_file, is_there, kind_of, shown
 from ssl_cli.nn.evaluating import evaluating
+from ssl_cli.objective import device_of
 from ssl_cli.registry import H, Z
 from ssl_cli.vectors.embed import append_rows, encoder_of, finished, identity_of, open_images, width_of
 from ssl_cli.vectors.partial import PartialVectors
@@ -42,7 +43,7 @@ class _Opened:
 
     @property
     def device(self) -> torch.device:
-        return next(self.trained.objective.parameters()).device
+        return device_of(self.trained.objective)
 
 
 def neighbors(asked: Search, image: str, k: int = 10) -> Iterator[Event]:

@@ -17,7 +17,7 @@ from ssl_cli.errors import DataError, SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.names import counted, shown
 from ssl_cli.nn.evaluating import evaluating
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Objective, device_of
 from ssl_cli.transfer.tally import Tally
 
 LOGITS = "logits"
@@ -59,7 +59,7 @@ def accuracy_of(objective: Objective, settings: Settings, precision: str, querie
     Raises:
         DataError: all are of such classes.
     """
-    classes, device = settings.data.classes, next(objective.parameters()).device
+    classes, device = settings.data.classes, device_of(objective)
     queries = relabelled(queries, classes)
     if not bool(((queries.labels >= 0) & (queries.labels < len(classes))).any()):
         what = f"No test image is of a class that was learned: {shown(', '.join(classes[:4]))}."

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ssl_cli import disk
@@ -19,7 +18,7 @@ from ssl_cli.errors import DivergedError, SslcliError
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.names import counted
 from ssl_cli.nn.evaluating import evaluating
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Objective, device_of
 from ssl_cli.registry import H, Z
 from ssl_cli.transfer.duplicates import duplicates_note
 from ssl_cli.transfer.knn import default_k, k_note, score
@@ -127,11 +126,6 @@ def encode_both(
 def _without(rows: Features, encoder: str) -> Features:
     """Return the rows without those of an encoder."""
     return replace(rows, h={name: h for name, h in rows.h.items() if not name.startswith(encoder)})
-
-
-def device_of(objective: Objective) -> torch.device:
-    """Return where an objective is."""
-    return next(objective.parameters()).device
 
 
 def require_finite(rows: Features) -> None:

@@ -11,12 +11,12 @@ from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_evaluation
 from ssl_cli.data.split import subset
 from ssl_cli.engine.build import build_untrained
-from ssl_cli.engine.evaluation.evaluate import TRAINED, UNTRAINED, device_of, knn_of, require_finite
+from ssl_cli.engine.evaluation.evaluate import TRAINED, UNTRAINED, knn_of, require_finite
 from ssl_cli.engine.evaluation.features import VIEW, Transform, augmented, encode, fitted
 from ssl_cli.errors import DataError, NoLabelsError, SslcliError, convert_exception
 from ssl_cli.events import Evaluated, Event, Warned, record
 from ssl_cli.nn.evaluating import evaluating
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Objective, device_of
 from ssl_cli.registry import H, Z
 from ssl_cli.transfer.label_free import measures
 from ssl_cli.verdict import Score, advise, training_of

@@ -6,7 +6,7 @@ from ssl_cli import memory
 from ssl_cli.augment.pipeline import GPU_CHUNK_BYTES as CHUNK_BYTES
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.loader import cap_for
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Objective, device_of
 from ssl_cli.world import world
 
 AUTO_CPU = 4 * 10**9
@@ -39,7 +39,7 @@ def budget(asked: int | None, device: torch.device, process: int) -> tuple[int, 
 
 def cache_bytes(settings: Settings, objective: Objective, limit: int, process: int) -> int:
     """Return the RAM for decoded images: a quarter of what is free, on a CPU of what the budget `limit` leaves."""
-    if next(objective.parameters()).device.type == "cuda":
+    if device_of(objective).type == "cuda":
         return memory.available() // 4 // world().local_size
     image = settings.data.channels * cap_for(settings.data.size) ** 2 * settings.data.bits // 8
     return max(limit - fixed_bytes(settings, objective, "fp32", image, process), 0) // 4
@@ -56,7 +56,7 @@ def fixed_bytes(settings: Settings, objective: Objective, precision: str, image:
     pixels = settings.data.channels * settings.data.size**2
     views = batch * objective.views * pixels * (2 if precision == "bf16" else 4)
     batch = min(2 * batch, settings.run.batch)  # a rank may have the views of twice as many images
-    if next(objective.parameters()).device.type == "cuda":
+    if device_of(objective).type == "cuda":
         chunk = min(batch * objective.views * pixels * 4, CHUNK_BYTES)  # of augmentation, with two temporaries
         prefetched = views + int(batch * image)
         return training + views + prefetched + 3 * chunk

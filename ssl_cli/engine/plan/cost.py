@@ -22,7 +22,7 @@ from ssl_cli.errors import ResourceError, UsageError
 from ssl_cli.names import shown
 from ssl_cli.nn.activations import ActivationBytes, calibrate, count_activations
 from ssl_cli.nn.group_sizes import group_sizes
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Objective, device_of
 from ssl_cli.optim.schedule import view_size
 from ssl_cli.planning.divide import MicroBatchPlan, Mode, divide, saturating_rows
 from ssl_cli.planning.timing import Timing, relative_costs
@@ -69,7 +69,7 @@ class CostModel:
     @property
     def device(self) -> torch.device:
         """Return the device of the run."""
-        return next(self.objective.parameters()).device
+        return device_of(self.objective)
 
     @property
     def fixed(self) -> int:
@@ -233,7 +233,7 @@ def _on_disk(model: CostModel, whole: int) -> ImageCache:
 
 
 def _measure(settings: Settings, objective: Objective, arithmetic: Arithmetic, source: Source | None) -> CostModel:
-    sizes, device, data = local_groups(settings, objective), next(objective.parameters()).device, settings.data
+    sizes, device, data = local_groups(settings, objective), device_of(objective), settings.data
     sides = data.size, view_size(settings.schedule.resolution, data.size, 1, 0)
     pipeline, small = (Pipeline(settings.views, side, settings.run.seed) for side in sides)
     sample, cost = read_sample(source, data.size, data.channels), None

@@ -17,7 +17,7 @@ from ssl_cli.nn.batchnorm import grouped
 from ssl_cli.nn.heads import unit
 from ssl_cli.nn.library import accepts
 from ssl_cli.nn.precision import MEMORY_FORMATS, autocast, tf32
-from ssl_cli.objective import Batch, Objective
+from ssl_cli.objective import Batch, Objective, device_of
 
 SIDE = 64
 """Pixels at which precisions are compared: what is faster there is faster on larger images, and takes less time."""
@@ -186,7 +186,7 @@ def measure_step(
     Note:
         The objective is left unchanged. Rows are added only while they are expected to fit in `room` bytes.
     """
-    device = next(objective.parameters()).device
+    device = device_of(objective)
     images = sample.images * max(1, min(batch, AUGMENTED) // len(sample.images))
     many = _batch(len(images), images).to(device)
 

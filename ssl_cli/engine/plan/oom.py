@@ -15,7 +15,7 @@ from ssl_cli.engine.plan.plan import cache_bytes, replan
 from ssl_cli.errors import OutOfMemoryError, convert_exception
 from ssl_cli.events import Warned
 from ssl_cli.nn.compile import is_compiler_error
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Objective, device_of
 from ssl_cli.planning.divide import divide_further
 from ssl_cli.planning.resolved import Resolved
 
@@ -59,7 +59,7 @@ def resume_smaller(
     Raises:
         ResourceError: as `make_plan`, where it was killed.
     """
-    device, smaller = next(objective.parameters()).device, resolved
+    device, smaller = device_of(objective), resolved
     if killed:
         note = "The kernel may have killed this run, out of memory."
     if note and not (killed and device.type == "cuda"):

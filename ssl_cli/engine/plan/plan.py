@@ -18,9 +18,10 @@ from ssl_cli.engine.plan.cost import IN_PART, NOWHERE, Fit, fit
 from ssl_cli.engine.plan.measure import Arithmetic, choose_arithmetic
 from ssl_cli.engine.rows import splits_groups
 from ssl_cli.events import Choice
+from ssl_cli.names import counted
 from ssl_cli.nn.group_sizes import group_sizes
 from ssl_cli.nn.precision import MEMORY_FORMATS
-from ssl_cli.objective import Objective
+from ssl_cli.objective import Objective, device_of
 from ssl_cli.optim.schedule import peak_rate, view_size
 from ssl_cli.planning.divide import MicroBatchPlan, Mode
 from ssl_cli.planning.resolved import Resolved
@@ -74,7 +75,7 @@ def make_plan(
         ResourceError: not even the smallest micro-batch fits the memory.
         UsageError: the micro-batch asked for would split a BatchNorm group.
     """
-    began, device, hardware = time.monotonic() - spent, next(objective.parameters()).device, settings.hardware
+    began, device, hardware = time.monotonic() - spent, device_of(objective), settings.hardware
     arithmetic, why = _arithmetic(objective, device, settings)
     objective.to(memory_format=MEMORY_FORMATS[arithmetic.memory_format])
     fitted = fit(settings, objective, arithmetic, images, sample_source)
@@ -175,10 +176,10 @@ def _warnings(
     keys = group_sizes(settings.run.batch, 1, settings.model.bn_group)
     asked, method, model, size = settings.hardware.compile, settings.method.name, settings.model, settings.data.size
     needed = (settings.run.keep + 1) * checkpoint  # the new one is written before the oldest is deleted
-    on_gpu, stop = next(objective.parameters()).device.type == "cuda", settings.run.max_time
+    on_gpu, stop = device_of(objective).type == "cuda", settings.run.max_time
     sentences = (
         (ranks > cores and not on_gpu,
-         f"{ranks} ranks share {cores} core{'s' * (cores != 1)} here and will wait for one another; "
+         f"{ranks} ranks share {counted(cores, 'core')} here and will wait for one another; "
          f"pass --devices {cores} or less. The time planned is for a core each."),
         (objective.shuffled_keys and len(keys) == 1,
          f"All {settings.run.batch} keys of a step share one BatchNorm group, so shuffling them has no effect; "
@@ -285,13 +286,13 @@ def _memory_choices(fitted: Fit) -> list[tuple[str, str, str]]:
 def _why_device(settings: Settings) -> str:
     threads = torch.get_num_threads()
     found = "given" if settings.hardware.device != "auto" else "found"
-    number = f"{threads} thread{'s' * (threads != 1)}, whose number affects the last bits of sums"
+    number = f"{counted(threads, 'thread')}, whose number affects the last bits of sums"
     return "; ".join(filter(None, (found, number, spinning.described())))
 
 
 def _why_processes(groups: int, ranks: int) -> str:
     if splits_groups(groups, ranks):
-        return f"{groups} BatchNorm group{'s' * (groups > 1)} cannot be divided evenly: ranks all-reduce statistics"
+        return f"{counted(groups, 'BatchNorm group')} cannot be divided evenly: ranks all-reduce statistics"
     return f"{groups // ranks} of {groups} BatchNorm groups each"
 
 
