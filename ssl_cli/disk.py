@@ -196,9 +196,7 @@ def require_writable(folder: Path, what: str, hint: str) -> None:
     Raises:
         ResourceError: it, or the nearest folder above it that is there, is no folder, or takes no file.
     """
-    folder = folder.absolute()
-    while not is_there(folder):
-        folder = folder.parent
+    folder = nearest_existing(folder)
     if not is_folder(folder) or not os.access(folder, os.W_OK | os.X_OK):
         why = "cannot be written to" if is_folder(folder) else "is a file, not a folder"
         raise ResourceError(f"Cannot write {what}: {shown(str(folder))} {why}.", hint)
@@ -207,6 +205,12 @@ def require_writable(folder: Path, what: str, hint: str) -> None:
     except OSError as error:
         why = f"nothing can be written to {shown(str(folder))} ({error.strerror})"
         raise ResourceError(f"Cannot write {what}: {why}.", hint) from error
+
+
+def nearest_existing(path: Path) -> Path:
+    """Return the absolute path, or the nearest one above it that is there."""
+    path = path.absolute()
+    return next(place for place in (path, *path.parents) if is_there(place))
 
 
 def sync_folder(folder: Path) -> None:

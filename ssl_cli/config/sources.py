@@ -140,8 +140,7 @@ class Environment(EnvSettingsSource, Source):
         """Read a list or a table as TOML, where pydantic-settings would read JSON."""
         return _parsed(_PLACES if field is DataSettings.model_fields["source"] else field_name, value)
 
-    def __call__(self) -> dict[str, Any]:  # noqa: D102
-        return nest(self.values)
+    __call__ = Source.__call__
 
 
 class File(Source):

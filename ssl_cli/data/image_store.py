@@ -52,10 +52,8 @@ _open_here: set[Path] = set()
 
 def room_in(folder: Path) -> int:
     """Return the bytes that caches in a folder may still take: of its disk, a part stays free."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
-        usage = shutil.disk_usage(folder)
+        usage = shutil.disk_usage(disk.nearest_existing(folder))
     except OSError:
         return 0
     return max(usage.free - int(min(KEEP_FREE, KEEP_SHARE * usage.total)), 0)

@@ -260,7 +260,7 @@ def test_a_table_in_a_variable_is_merged_with_single_variables(settled: Callable
 
 
 def test_debugging_is_no_setting(settled: Callable[..., Settled]) -> None:
-    settled(env={"SSLCLI_DEBUG": "1", "PATH": "/bin"})
+    assert settled(env={"SSLCLI_DEBUG": "1", "PATH": "/bin"}) == settled(env={})
 
 
 HOSTILE = {

@@ -13,6 +13,7 @@ from ssl_cli.config.augment import RGB
 from ssl_cli.config.tree import CIFAR_UP_TO, Settings
 from ssl_cli.config.units import format_bytes, format_epochs, format_seconds, format_time
 from ssl_cli.data.source import Source
+from ssl_cli.disk import nearest_existing
 from ssl_cli.engine.plan import budget, compile
 from ssl_cli.engine.plan.cost import IN_PART, NOWHERE, Fit, fit
 from ssl_cli.engine.plan.measure import Arithmetic, choose_arithmetic
@@ -324,7 +325,4 @@ def _parameters(objective: Objective) -> int:
 
 
 def _free_disk(out: Path) -> int:
-    place = out.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
+    return shutil.disk_usage(nearest_existing(out)).free
