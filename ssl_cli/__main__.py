@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 """Whether the kernel gives transparent huge pages to all memory, on request (`madvise`), or never."""
@@ -45,6 +47,7 @@ def request_huge_pages() -> None:
 
 def run() -> int:
     """Run the command line of this process; returns its exit code."""
+    quiet = end_quietly_at_ctrl_c()
     request_huge_pages()
     from ssl_cli.spinning import cores_in_use, cpu_time, limit_spinning
 
@@ -53,9 +56,32 @@ def run() -> int:
     from ssl_cli.trackers.recorder import hung
 
     limit_spinning(cores_in_use(before, cpu_time()))
+    if quiet:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # main cleans up, and reports it
     code = main()
+    if quiet:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of Python's own end
     end_without(code, hung)
     return code
+
+
+def end_quietly_at_ctrl_c() -> bool:
+    """End this process with exit code 130 at a Ctrl-C while our modules are imported, where Python shows a traceback.
+
+    Returns:
+        Whether Ctrl-C is handled so; it is not where it was ignored or handled already.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return False
+    report = b'{"error": {"code": 130, "message": "Stopped: SIGINT was received.", "hint": "Run it again."}}\n'
+
+    def end(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            os.write(1, report if "--json" in sys.argv else b"")
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, end)
+    return True
 
 
 def end_without(code: int, hung: Sequence[str]) -> None:

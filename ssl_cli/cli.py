@@ -6,9 +6,12 @@ Nothing here imports torch: a command's body does, once its arguments are valida
 import contextlib
 import functools
 import os
+import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +53,9 @@ from ssl_cli.errors import (
     UsageError,
     convert_exception,
 )
+from ssl_cli.names import is_folder, shown
 from ssl_cli.registry import closest
+from ssl_cli.signals import stop_reason
 from ssl_cli.ui.screen import TRAINING
 from ssl_cli.ui.stream import DisplayStream, discard, write_result
 from ssl_cli.world import world
@@ -69,6 +74,13 @@ class Commands(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, with the metavar of flags that take no value."""
         return options.switches(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a Ctrl-C becomes an `Interrupted`, since typer would end with its exit code alone."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(stop_reason(signal.SIGINT), INTERRUPTED) from None
 
 
 class Command(TyperCommand):
@@ -147,8 +159,10 @@ def root(
     ] = False,
 ) -> None:
     """Contrastive self-supervised pretraining of image encoders."""
-    if not {"--help", "-h"} & {*(ctx.obj or ())} and ctx.invoked_subcommand is not None:
+    words = ctx.obj or ()
+    if not {"--help", "-h"} & {*words} and ctx.invoked_subcommand is not None:
         _require_current_directory()
+        _refuse_empty(words)
     if not world().is_rank_zero and ctx.invoked_subcommand not in (*TRAINING, "embed"):
         raise typer.Exit  # what is not shared by several ranks is for rank 0 alone
     if ctx.invoked_subcommand is None:
@@ -161,6 +175,14 @@ def _require_current_directory() -> None:
     except OSError as error:
         message = f"The current directory cannot be found: {error.strerror}."
         raise UsageError(message, "Change to one that exists, such as: cd ~") from error
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse a word without a character: as a path it would mean the current folder."""
+    for before, word in pairwise(words):
+        if not word.strip() or re.fullmatch(r"--[\w-]+=\s*", word):
+            place = word.rstrip("= ") or before
+            raise UsageError(f"What is given behind {shown(place)} is empty.", "Was a variable of the shell not set?")
 
 
 @functools.cache
@@ -218,7 +240,8 @@ def _reader_left() -> int:
 def _stopped(stop: Interrupted, words: Sequence[str]) -> int:
     """Report a run that was stopped before its first step, or twice; at a step's end the run reports it itself."""
     if "--json" in words and world().is_rank_zero:
-        again = "Run the same command again." if "embed" in words[:1] else "Continue with --resume."
+        resumed = (*TRAINING, "pipeline", "study")
+        again = "Continue with --resume." if {*resumed} & {*words[:1]} else "Run the same command again."
         return _write_error(stop.code, f"Stopped: {stop.reason}.", again)
     if world().is_rank_zero:
         sys.stderr.write(f"stopped: {stop.reason}\n")
@@ -258,8 +281,6 @@ def _command_line(error: TyperException, words: Sequence[str]) -> UsageError:
 
 def _advice(error: TyperException, words: Sequence[str]) -> str:
     """Return what to try next about a command line in which no word is nearly right."""
-    from ssl_cli.names import is_folder
-
     context, flag = getattr(error, "ctx", None), getattr(error, "option_name", "")
     command = next((word for word in words if word in {known.name for known in app.registered_commands}), "")
     if flag and command and context and context.parent is None:

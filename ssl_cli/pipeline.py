@@ -56,7 +56,8 @@ def check(asked: Asked) -> Images:
         UsageError: settings of ./sslcli.toml or the environment that a later stage would refuse.
     """
     for stage in (FINETUNE, DISTILL):
-        start.settle_resumed(start.Request(stage.command, None, asked.flags(stage, {}), env=asked.env))
+        flags = asked.flags(stage, {})
+        start.settle_resumed(start.Request(stage.command, None, flags, flag_names=FLAG_NAMES, env=asked.env))
     settings = settle_pretraining(asked).settings
     data = settings.data.model_copy(update={"labels": asked.labels})
     training, test = start.open_labelled(settings.model_copy(update={"data": data}))

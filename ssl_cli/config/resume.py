@@ -94,7 +94,7 @@ def continued(
             continue
         elif key not in changeable:
             raise UsageError(
-                f"{key} is {value} in this run and cannot become {wanted} ({origin}).",
+                f"{key} is {'not set' if value is None else value} in this run and cannot become {wanted} ({origin}).",
                 "Leave it out to continue as before, or start another run with another --out.",
             )
         section, _, name = key.partition(".")

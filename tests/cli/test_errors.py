@@ -148,6 +148,41 @@ def test_ctrl_c(engine: FakeEngine) -> None:
     assert main(["pretrain"]) == 130
 
 
+@pytest.mark.parametrize(("command", "hint"), [("pretrain", "--resume"), ("knn-eval", "the same command again")])
+def test_ctrl_c_is_said_as_json_too(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, hint: str
+) -> None:
+    engine.answers[command.replace("-", "_")] = raising(KeyboardInterrupt())
+    (tmp_path / "run.pt").touch()
+    words = [command, "--json", *([str(tmp_path / "run.pt")] * (command == "knn-eval"))]
+    assert main(words) == 130
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["message"]) == (130, "Stopped: SIGINT was received.")
+    assert hint in error["hint"]
+
+
+IMPORTED = """
+import os, signal, sys
+from ssl_cli import __main__
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "ssl_cli.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+sys.exit(__main__.run())
+"""
+
+
+def test_ctrl_c_while_modules_are_imported_shows_no_traceback() -> None:
+    words = [sys.executable, "-c", IMPORTED, "runs", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert json.loads(done.stdout)["error"]["code"] == 130
+
+
 def test_a_signal_before_the_first_step(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     def stops() -> list[Event]:
         raise errors.Interrupted("SIGTERM was received", 75)

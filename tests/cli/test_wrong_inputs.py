@@ -46,6 +46,10 @@ TABLE = [
     Wrong("pretrain photos birds cifar10", 3, "called 'cifar10'", "stands alone"),
     Wrong("export runs/first photos -o x.onnx", 2, "unexpected extra argument", "sslcli export --help"),
     Wrong("knn-eval", 2, "Missing argument 'RUN'", "sslcli knn-eval --help"),
+    Wrong("pretrain photos ''", 2, "is empty.", "variable of the shell"),
+    Wrong("knn-eval runs/first ' '", 2, "is empty.", "variable of the shell"),
+    Wrong("pretrain photos --out ''", 2, "behind --out is empty.", "variable of the shell"),
+    Wrong("export runs/first --output=", 2, "behind --output is empty.", "variable of the shell"),
     # settings, with where they come from
     Wrong("pretrain --batch -3", 2, "run.batch = -3 (from --batch)", "Give --batch another value"),
     Wrong("pretrain --width 99", 2, "model.width = 99.0 (from --width)", "Give --width"),
@@ -147,6 +151,7 @@ TABLE = [
     Wrong("linear-eval encoder.onnx birds --method simclr", 2, "measured without its method", "Leave --method out."),
     Wrong("neighbors runs/first --duplicates -k 3", 2, "-k is for an IMAGE", "--above gives fewer"),
     Wrong("neighbors runs/first photos", 3, "photos is a folder, not an image", "--data says among which"),
+    Wrong("pipeline birds --labels 50% --student resnet5", 2, "'resnet5' (from --student)", "'resnet"),
     Wrong("study list --time 2h", 2, "study list takes nothing else", "sslcli study list"),
     Wrong("study list photos", 2, "study list takes nothing else", "sslcli study list"),
     Wrong("study show old used", 2, "the folder of one study", "sslcli study show DIR"),
