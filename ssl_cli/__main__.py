@@ -60,7 +60,7 @@ def run() -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # main cleans up, and reports it
     code = main()
     if quiet:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of Python's own end
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(code))  # all is written: no traceback at the end
     end_without(code, hung)
     return code
 

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,6 +68,14 @@ AFTERWORD = (
 )
 
 
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(stop_reason(signal.SIGINT), INTERRUPTED) from None
+
+
 class Commands(TyperGroup):
     """The group of commands, in the order of work; its --help shows no <bool>."""
 
@@ -75,12 +83,15 @@ class Commands(TyperGroup):
         """Return the parameters, with the metavar of flags that take no value."""
         return options.switches(super().get_params(ctx))
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Parse the command line; a Ctrl-C becomes an `Interrupted`, since typer would end with its exit code alone."""
+        with _ctrl_c():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; a Ctrl-C becomes an `Interrupted`, since typer would end with its exit code alone."""
-        try:
+        """Run the command; a Ctrl-C as above."""
+        with _ctrl_c():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Interrupted(stop_reason(signal.SIGINT), INTERRUPTED) from None
 
 
 class Command(TyperCommand):
@@ -205,7 +216,7 @@ def main(args: Sequence[str] | None = None) -> int:
             return _reader_left()
         return end.code if isinstance(end.code, int) else DONE
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return _stopped(Interrupted(stop_reason(signal.SIGINT), INTERRUPTED), words)
     except Interrupted as stop:
         return _stopped(stop, words)
     except Exception as error:
