@@ -181,7 +181,7 @@ def _oddest(survey: Survey) -> list[Pictured]:
         row("longest", lambda of: -of.aspect, lambda of: f"{_sides(of)}, {of.aspect:.2f} to 1"),
         row("darkest", lambda of: of.mean, lambda of: f"mean {of.mean:.3f}"),
         row("brightest", lambda of: -of.mean, lambda of: f"mean {of.mean:.3f}"),
-        row("lowest contrast", lambda of: of.contrast, lambda of: f"deviation {of.contrast:.3f}"),
+        row("lowest contrast", lambda of: of.contrast, lambda of: f"standard deviation {of.contrast:.3f}"),
         row("rarest kinds", lambda of: kinds[_kind(of)], lambda of: ", ".join(_kind(of))),
     ]
 

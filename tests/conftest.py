@@ -103,8 +103,8 @@ def _counted(size: int, precision: str, *, checkpointing: bool = False) -> Hasha
 
 
 def _measured(
-    pipeline: Any, sample: Any, batch: int, arithmetic: Any, *, max_rows: int, room: int, smallest: Any
+    pipeline: Any, sample: Any, batch: int, arithmetic: Any, *, max_rows: int, available: int, smallest: Any
 ) -> Hashable:
     shapes = tuple(image.shape for image in sample.images)
     form = (arithmetic.precision, arithmetic.memory_format)
-    return pipeline.orders, pipeline.size, shapes, batch, form, max_rows, min(room, ENOUGH), smallest.size
+    return pipeline.orders, pipeline.size, shapes, batch, form, max_rows, min(available, ENOUGH), smallest.size

@@ -172,8 +172,8 @@ def _run(runner: "Pipeline", raise_if_signalled: Callable[[], None], *, overwrit
             except Interrupted as stop:
                 return _stopped(runner, stage, stop.code, stop.reason, as_json=as_json)
             except Exception as error:
-                ours = _of_stage(convert_exception(error), stage, runner.folder)
-                raise ours from (error.__cause__ if ours is error else error)
+                converted = _of_stage(convert_exception(error), stage, runner.folder)
+                raise converted from (error.__cause__ if converted is error else error)
             if screen.stopped is not None:
                 return _stopped(runner, stage, screen.exit_code, screen.stopped.reason, as_json=as_json)
             sys.stderr.writelines(f"{line}\n" for line in display.outcome(stage, screen))

@@ -195,27 +195,26 @@ def _parquet(file: Path, name: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _rows_of_table(objects: Iterator[Mapping[str, Any]], name: str) -> Iterator[Row]:
-    column = None
+    column, before, keys = "", None, list[Any]()
     for given in objects:
-        found = {str(key).strip().lower(): value for key, value in given.items()}
-        column = column if column in found else next((word for word in PATHS if word in found), None)
-        if column is None:
-            raise DataError(f"{name} has a row without a path: {shown(str(given), 100)}.", HINT)
-        label = next((word for word in LABELS if word in found), "label")
-        row = _row({**found, "path": found[column], "label": found.get(label)})
-        if "\0" in row.path:
+        if (names := tuple(given)) != before:
+            found = {str(key).strip().lower(): key for key in names}
+            column = column if column in found else next((word for word in PATHS if word in found), "")
+            if not column:
+                raise DataError(f"{name} has a row without a path: {shown(str(given), 100)}.", HINT)
+            label = next((word for word in LABELS if word in found), "label")
+            before, keys = names, [found.get(word) for word in (column, label, "group", "split")]
+        path, *others = (None if key is None else word_of(given[key]) for key in keys)
+        if path and "\0" in path:
             raise DataError(f"{name} has a path with a zero byte.", HINT)
-        if row.path:
-            yield row
-
-
-def _row(values: Mapping[str, Any]) -> Row:
-    """Build a row; what is neither text nor a number is as if it were not there."""
-    return Row(word_of(values["path"]) or "", *(word_of(values.get(key)) for key in ("label", "group", "split")))
+        if path:
+            yield Row(path, *others)
 
 
 def word_of(value: Any) -> str | None:
     """Return a cell as text: 1.0 as 1, bytes as a path; None where it is empty, NaN or no text or number."""
+    if type(value) is str:  # most of a million
+        return value.strip() or None
     if isinstance(value, bytes):
         return os.fsdecode(value) or None
     if isinstance(value, float | Decimal):

@@ -118,7 +118,7 @@ class DataSettings(Section):
         "auto: 16 where files have more than 8",
     )
     normalize: Literal["recipe", "measured"] = Field(
-        "recipe", description="mean and deviation of augment.normalize; measured: on 256 of the images"
+        "recipe", description="mean and standard deviation of augment.normalize; measured: on 256 of the images"
     )
     group_by: Annotated[str, AfterValidator(valid_group_by)] | None = Field(
         None, description="group of each image by its path: {parent}, {folder}, {stem}, or a regular expression"

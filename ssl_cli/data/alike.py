@@ -14,7 +14,7 @@ NEAR = 0.08
 ASPECT = 0.05
 """Share by which their aspects may differ."""
 FLAT = 2.0
-"""Levels of 255: pictures whose deviation is less have nothing to compare."""
+"""Levels of 255: pictures whose standard deviation is less have nothing to compare."""
 _ROWS = 1024
 
 
@@ -60,9 +60,9 @@ def _earlier(x: Tensor, norms: Tensor, aspects: Tensor, shaped: Tensor) -> Tenso
     for start in range(0, len(x), _ROWS):
         rows = slice(start, start + _ROWS)
         stop = min(start + _ROWS, len(x))
-        apart = squares[rows, None] + squares[None, :stop] - 2 * (x[rows] @ x[:stop].T)
+        distances = squares[rows, None] + squares[None, :stop] - 2 * (x[rows] @ x[:stop].T)
         most = NEAR * torch.maximum(norms[rows, None], norms[None, :stop])
-        near = apart <= most.square()
+        near = distances <= most.square()
         near &= shaped[rows, None] & shaped[None, :stop]
         near &= (aspects[rows, None] / aspects[None, :stop]).log().abs() <= ASPECT
         found = near.int().argmax(1)

@@ -2,13 +2,14 @@
 
 import os
 import struct
+import tarfile
 import zlib
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_cli.config.units import format_bytes
-from ssl_cli.data.archive_index import Index, Member, index_of, version_of
+from ssl_cli.data.archive_index import Index, Member, index_of, read_sparse, version_of
 from ssl_cli.data.compact import Names
 from ssl_cli.data.layout import TRAIN, Layout, find_layout, split_of
 from ssl_cli.data.part import Numbered, Part, numbered, top_folders
@@ -68,10 +69,15 @@ class Archive:
                 if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
                     raise DataError("it is damaged: it is not where its archive says")
                 start += _LOCAL.size + sum(_LOCAL.unpack(header)[-2:])
-            data = _read(descriptor, start, member.stored)
+            data = b"" if self._is_sparse(member) else _read(descriptor, start, member.stored)
         finally:
             os.close(descriptor)
+        if self._is_sparse(member):
+            return _whole(self.file, member)
         return _checked(data, member) if self.index.is_zip else data
+
+    def _is_sparse(self, member: Member) -> bool:
+        return member.packed and not self.index.is_zip
 
 
 def _read(descriptor: int, start: int, size: int) -> bytes:
@@ -84,10 +90,20 @@ def _read(descriptor: int, start: int, size: int) -> bytes:
     return b"".join(parts)
 
 
+def _whole(file: str, member: Member) -> bytes:
+    try:
+        data = read_sparse(file, member)
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise DataError(f"it is damaged ({error})") from None
+    if len(data) < member.size:
+        raise DataError("it is damaged: its archive is cut off")
+    return data
+
+
 def _checked(data: bytes, member: Member) -> bytes:
     """Inflate a member of a zip to its size, no further, and compare its checksum."""
     try:
-        if member.deflated:
+        if member.packed:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
     except zlib.error as error:
         raise DataError(f"it is damaged ({error})") from None
@@ -110,6 +126,15 @@ def is_archive(path: Path) -> bool:
     return head.startswith((b"PK\3\4", b"PK\5\6")) or head[257:262] == b"ustar"
 
 
+def _is_packed(path: Path) -> bool:
+    """Whether a file is compressed as a whole by gzip, bzip2, xz or Zstandard, whatever its name; False: unreadable."""
+    try:
+        with path.open("rb") as file:
+            return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"))
+    except OSError:
+        return False
+
+
 def split_in(name: str) -> str | None:
     """Return the split that the name of an archive holds, such as `train` of `set-train-0001.tar`; None: no or two."""
     words = "".join(c if c.isalpha() else " " for c in Path(name).stem.lower()).split()
@@ -125,7 +150,7 @@ def parts(path: Path, split: str) -> list[Part]:
     Raises:
         DataError: it is damaged, encrypted, compressed as a whole, or holds no image.
     """
-    if path.name.lower().endswith(PACKED):
+    if path.name.lower().endswith(PACKED) or _is_packed(path):
         name = shown(path.name)
         what = f"The archive {shown(str(path))} is compressed as a whole, so its images can only be read in order."
         raise DataError(what, f"Unpack it once: tar -xf '{name}', and give the folder; or decompress it to a .tar.")

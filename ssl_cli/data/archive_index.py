@@ -4,6 +4,8 @@ import functools
 import io
 import json
 import os
+import stat
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -29,17 +31,22 @@ _LARGEST_HEADER = 2**20
 """Bytes of one header of a tar; more is no header of files that exist."""
 _DEEPEST = 64
 _AGAIN = "Copy or download it again."
+_MOST_PADDING = 16 * 2**20
+"""Bytes of zeros at the end of a tar, behind which another one may begin."""
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 class Member(NamedTuple):
-    """Where an image's bytes are: their start in a tar, that of the header in front of them in a zip."""
+    """Where an image's bytes are: their start in a tar, that of the header in front of them in a zip.
+
+    `packed` are those that are deflated in a zip, or a sparse file in a tar, which starts at its header, too.
+    """
 
     start: int
     stored: int
     size: int
     crc: int = 0
-    deflated: bool = False
+    packed: bool = False
 
 
 class Members:
@@ -54,8 +61,8 @@ class Members:
             column.append(int(value))
 
     def __getitem__(self, index: int) -> Member:
-        start, stored, size, crc, deflated = (column[index] for column in self._columns)
-        return Member(start, stored, size, crc, bool(deflated))
+        start, stored, size, crc, packed = (column[index] for column in self._columns)
+        return Member(start, stored, size, crc, bool(packed))
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,9 @@ def index_of(path: Path) -> Index:
         raise DataError(f"{where} is damaged or cut off: {words}.", _AGAIN) from error
     if not len(index.names):
         note = f" ({index.note})" if index.note else ""
-        raise DataError(f"There is no image in {where[0].lower()}{where[1:]}{note}.", "Give another archive.")
+        inner = any(f" {ending}" in index.note for ending in (".tar", ".zip"))
+        hint = "Unpack it once, and give the folder." if inner else "Give another archive."
+        raise DataError(f"There is no image in {where[0].lower()}{where[1:]}{note}.", hint)
     return index
 
 
@@ -202,7 +211,7 @@ def _note_label(facts: dict[str, tuple[str | None, str | None]], name: str, entr
 def _zip(path: str) -> Iterator[_File]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if info.is_dir():
+            if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16):
                 continue
             fault = "is encrypted" if info.flag_bits & 1 else ""
             fault = fault or ("" if info.compress_type in _METHODS else "is packed in another way than deflate")
@@ -244,29 +253,75 @@ def _tar(path: str) -> Iterator[_File]:
             yield files[to]._replace(name=name, read=functools.partial(_read, path, files[to].member))
 
 
+def read_sparse(path: str, member: Member, count: int = sys.maxsize) -> bytes:
+    """Return the first `count` bytes of a sparse file in a tar, zeros where it has none.
+
+    Raises:
+        OSError: it is cut off.
+    """
+    parts, count = list[bytes](), min(count, member.size)
+    with _Bounded(path) as file:
+        file.seek(member.start)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            found = archive.extractfile(archive.next() or "")
+            while found and count and (part := found.read(min(count, _LARGEST_HEADER))):
+                parts.append(part)
+                count -= len(part)
+    return b"".join(parts)
+
+
 def _read(path: str, member: Member, count: int) -> bytes:
+    if member.packed:
+        return read_sparse(path, member, count)
     with Path(path).open("rb") as file:
         file.seek(member.start)
         return file.read(min(count, member.size))
 
 
 def _tar_entries(path: str) -> Iterator[tuple[_File, str]]:
-    """Yield the files of a tar, and hard links with what they lead to."""
-    with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+    """Yield the files of a tar, or of several that were joined to one file, and hard links with what they lead to."""
+    place: int | None = 0
+    with _Bounded(path) as file:
         end = os.fstat(file.fileno()).st_size
-        while (info := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined] # a list of all would take a kilobyte each
-            if info.islnk():
-                yield _File(info.name, Member(0, 0, 0), lambda count: b""), info.linkname
-            if not info.isreg():
-                continue
-            if info.offset_data + info.size > end and not info.issparse():
-                raise DataError("is cut off", _AGAIN)
+        while place is not None:
+            file.seek(place)
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                while (info := archive.next()) is not None:
+                    archive.members.clear()  # type: ignore[attr-defined] # a list of all would take a kilobyte each
+                    if info.islnk():
+                        yield _File(info.name, Member(0, 0, 0), lambda count: b""), info.linkname
+                    if info.isreg():
+                        yield _tar_file(path, file.fileno(), info, end), ""
+            if os.pread(file.fileno(), tarfile.BLOCKSIZE, archive.offset).strip(b"\0"):  # tarfile stops there silently
+                raise DataError("is damaged or cut off", _AGAIN)
+            place = _next_tar(file.fileno(), archive.offset)
 
-            def read(count: int, start: int = info.offset_data, size: int = info.size) -> bytes:
-                return os.pread(file.fileno(), min(count, size), start)
 
-            fault = "holds an image as a sparse file" if info.issparse() else ""
-            yield _File(info.name, Member(info.offset_data, info.size, info.size), read, fault), ""
-        if os.pread(file.fileno(), tarfile.BLOCKSIZE, archive.offset).strip(b"\0"):  # tarfile stops there silently
-            raise DataError("is damaged or cut off", _AGAIN)
+def _tar_file(path: str, descriptor: int, info: tarfile.TarInfo, end: int) -> _File:
+    """Describe a file in a tar of `end` bytes.
+
+    Raises:
+        DataError: it is cut off.
+    """
+    if info.issparse():
+        member = Member(info.offset, info.size, info.size, packed=True)
+        return _File(info.name, member, functools.partial(_read, path, member))
+    if info.offset_data + info.size > end:
+        raise DataError("is cut off", _AGAIN)
+    member = Member(info.offset_data, info.size, info.size)
+    return _File(info.name, member, lambda count: os.pread(descriptor, min(count, member.size), member.start))
+
+
+def _next_tar(descriptor: int, place: int) -> int | None:
+    """Return where another tar begins behind the zeros at the end of one; None: none does."""
+    end = place + _MOST_PADDING
+    while place < end and (data := os.pread(descriptor, 2**20, place)):
+        if rest := data.lstrip(b"\0"):
+            place += (len(data) - len(rest)) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+            try:
+                tarfile.TarInfo.frombuf(os.pread(descriptor, tarfile.BLOCKSIZE, place), "utf-8", "surrogateescape")
+            except tarfile.TarError:
+                return None
+            return place
+        place += len(data)
+    return None

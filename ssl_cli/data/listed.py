@@ -1,5 +1,6 @@
 """Images that a list names, without torch."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -15,10 +16,30 @@ from ssl_cli.names import shown
 
 FRACTION, FEW = 0.05, 10
 """Up to FEW listed files may be missing, or up to this fraction of them."""
+FEW_OF_A_FOLDER, MOST_OF_A_FOLDER = 64, 100_000
+"""Files of a folder in a row after which its names are read, this many at most."""
 PEEKED = 1000
 """Rows that are read to refuse a list before torch is imported."""
 _UNTIDY = re.compile(r"//|/\.|/$")
 """Parts of a path that another way of writing it has not."""
+
+
+class _Listing:
+    """Look whether files are there: in a folder of many that come one after the other, by its names."""
+
+    def __init__(self) -> None:
+        self._folder, self._looked, self._names = "", 0, set[str]()
+
+    def has(self, path: str) -> bool:
+        """Whether a file is at this path."""
+        folder, _, name = path.rpartition(os.sep)
+        if folder != self._folder:
+            self._folder, self._looked, self._names = folder, 0, set()
+        self._looked += 1
+        if self._looked == FEW_OF_A_FOLDER:
+            with contextlib.suppress(OSError), os.scandir(folder or os.sep) as scan:
+                self._names = {entry.name for entry in islice(scan, MOST_OF_A_FOLDER) if entry.is_file()}
+        return name in self._names or os.path.isfile(path)  # noqa: PTH113
 
 
 class _Rows:
@@ -70,11 +91,11 @@ def parts(file: Path | None, split: str) -> list[Part]:
     """
     where = "stdin" if file is None else str(file)
     rows = {name: _Rows() for name in (TRAIN, VAL, TEST)}
-    missing, example, total = 0, "", 0
+    missing, example, total, listing = 0, "", 0, _Listing()
     for path, row in _absolute(file, read_rows(file)):
         split_name = _split(row, where)
         total += 1
-        if os.path.isfile(path):  # noqa: PTH113
+        if listing.has(path):
             rows[split_name].add(path, row)
         elif found := _with_label(path, row):
             rows[split_name].add(*found)

@@ -1,4 +1,4 @@
-"""What a set of images decides about its settings: range and depth of numbers, mean and deviation; its groups."""
+"""Settings that are measured of a set of images: range, depth, mean and standard deviation; its groups."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,18 +11,18 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.data.decode import read_numbers
 from ssl_cli.data.loader import cap_for, read_all
 from ssl_cli.data.numbers import Numbers, Range, widened
-from ssl_cli.data.positives import in_words
+from ssl_cli.data.positives import describe_positives
 from ssl_cli.data.source import Source
 from ssl_cli.data.split import evenly, files_of
 from ssl_cli.errors import DataError
 from ssl_cli.events import Choice
 
 FILES = 64
-"""Files, evenly apart, whose numbers are looked at for the range."""
+"""Files, evenly spaced, that are sampled for the range."""
 MOST_PIXELS = 2**28
-"""Pixels after which no further file is looked at."""
+"""Pixels after which no further file is sampled."""
 IMAGES = 256
-"""Images, evenly apart, of which mean and deviation are taken."""
+"""Images, evenly spaced, of which mean and standard deviation are taken."""
 DIGITS = 5
 
 
@@ -37,7 +37,7 @@ def measured(settings: Settings, source: Source | None) -> tuple[Settings, tuple
     if source is None:
         return settings, ()
     settings, choices = _with_numbers(settings, source)
-    choices = (*choices, *in_words(settings, source))
+    choices = (*choices, *describe_positives(settings, source))
     if settings.data.normalize == "measured":
         settings, choice = _normalised(settings, source)
         choices = (*choices, choice)
@@ -48,23 +48,23 @@ def _with_numbers(settings: Settings, source: Source) -> tuple[Settings, tuple[C
     """Return the settings with range and depth of the files' numbers, and both in words; nothing of 8 bits alone."""
     data, files = settings.data, files_of(source, 0)[0]
     here = hasattr(files, "stored") and len(source) > 0
-    looked = _Looked()
+    sampled = _Sampled()
     if here and "auto" in (data.range, data.depth):
-        looked = _look(source, data.channels, all_files=data.range == "auto")
+        sampled = _sample(source, data.channels, all_files=data.range == "auto")
     found, choices = dict[str, Any](), list[Choice]()
     if data.range == "per-image":
         choices.append(Choice(name="range", value="each image's own", reason="given"))
     elif data.range != "auto":
         choices.append(Choice(name="range", value=_words(data.range), reason="given"))
-    elif looked.spans:
-        found["range"] = files.value_range = looked.range
-        reason = f"{looked.words}; black and white of the whole set"
-        choices.append(Choice(name="range", value=_words(looked.range), reason=reason))
+    elif sampled.spans:
+        found["range"] = files.value_range = sampled.range
+        reason = f"{sampled.words}; black and white of the whole set"
+        choices.append(Choice(name="range", value=_words(sampled.range), reason=reason))
     if data.depth != "auto":
         choices += [Choice(name="depth", value=f"{data.depth} bits", reason="given")] if here else []
-    elif looked.wide:
+    elif sampled.wide:
         found["depth"] = files.depth = 16
-        reason = f"{looked.words}; --set data.depth=8 takes half the memory"
+        reason = f"{sampled.words}; --set data.depth=8 takes half the memory"
         choices.append(Choice(name="depth", value="16 bits", reason=reason))
     if found:
         settings = settings.model_copy(update={"data": data.model_copy(update=found)})
@@ -76,8 +76,8 @@ def _words(ends: Any) -> str:
 
 
 @dataclass
-class _Looked:
-    """What is found in the files that are looked at: how many there are, and of those of other than 8 bits what.
+class _Sampled:
+    """What is found in the sampled files: how many there are, and of those of other than 8 bits what.
 
     `wide` are the latter; `spans` are the ranges of those that have none of their own.
     """
@@ -95,30 +95,30 @@ class _Looked:
     @property
     def words(self) -> str:
         """The kinds of numbers, and in how many files."""
-        return f"{' and '.join(sorted(self.kinds))} in {self.wide} of {self.files} files looked at"
+        return f"{' and '.join(sorted(self.kinds))} in {self.wide} of {self.files} sampled files"
 
 
-def _look(source: Source, channels: int, *, all_files: bool) -> _Looked:
-    """Look at files of a set, evenly apart, for numbers of other than 8 bits; else up to the first that has some.
+def _sample(source: Source, channels: int, *, all_files: bool) -> _Sampled:
+    """Sample files of a set, evenly spaced, for numbers of other than 8 bits; else up to the first that has some.
 
     Note:
-        The files looked at, and so the range, depend on the set alone. Those that cannot be read are left out.
+        The sampled files, and so the range, depend on the set alone. Those that cannot be read are left out.
     """
-    looked, pixels = _Looked(), 0
+    sampled, pixels = _Sampled(), 0
     for index in evenly(len(source), FILES).tolist():
-        looked.files += 1
+        sampled.files += 1
         numbers = _wide_numbers(source, index, channels)
         if numbers is None:
             continue
         span = numbers.span()
         if span is not None:
-            looked.wide += 1
-            looked.spans += [] if numbers.full else [span]
-            looked.kinds.add(numbers.kind)
+            sampled.wide += 1
+            sampled.spans += [] if numbers.full else [span]
+            sampled.kinds.add(numbers.kind)
         pixels += numbers.values.size
-        if pixels > MOST_PIXELS or (looked.wide and not all_files):
+        if pixels > MOST_PIXELS or (sampled.wide and not all_files):
             break
-    return looked
+    return sampled
 
 
 def _wide_numbers(source: Source, index: int, channels: int) -> Numbers | None:
@@ -132,7 +132,7 @@ def _wide_numbers(source: Source, index: int, channels: int) -> Numbers | None:
 
 
 def _normalised(settings: Settings, source: Source) -> tuple[Settings, Choice]:
-    """Measure mean and deviation of each channel, in [0, 1], over images shrunk as training reads them.
+    """Measure mean and standard deviation of each channel, in [0, 1], over images shrunk as training reads them.
 
     Raises:
         DataError: no image can be read.
@@ -145,13 +145,13 @@ def _normalised(settings: Settings, source: Source) -> tuple[Settings, Choice]:
             mean, square, count = mean + x.mean(1), square + x.square().mean(1), count + 1
             least = 1 / torch.iinfo(image.dtype).max
     if not count:
-        raise DataError("None of the images looked at can be read.", "Repair or remove them.")
+        raise DataError("None of the sampled images can be read.", "Repair or remove them.")
     mean, square = mean / count, square / count
-    deviation = (square - mean.square()).clamp(min=0).sqrt().clamp(min=least)
-    found = NormalizeSettings(mean=_rounded(mean), std=_rounded(deviation))
+    std = (square - mean.square()).clamp(min=0).sqrt().clamp(min=least)
+    found = NormalizeSettings(mean=_rounded(mean), std=_rounded(std))
     augment = settings.augment.model_copy(update={"normalize": found})
     mean_words, std_words = (" ".join(f"{x:.3f}" for x in numbers) for numbers in (found.mean, found.std))
-    words = f"mean {mean_words}, deviation {std_words}"
+    words = f"mean {mean_words}, standard deviation {std_words}"
     choice = Choice(name="normalised by", value=words, reason=f"measured on {count:,} of {len(source):,} images")
     return settings.model_copy(update={"augment": augment}), choice
 

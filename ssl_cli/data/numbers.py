@@ -21,7 +21,7 @@ LUMA = (19595, 38470, 7471)
 TAIL = 0.001
 """Share of an image's numbers at either end that its range leaves out: hot and dead pixels."""
 LOOKED_AT = 2**18
-"""Pixels, evenly apart, from which an image's range is measured."""
+"""Pixels, evenly spaced, from which an image's range is measured."""
 UNREAL = 1e38
 """Floats from here on are marks of a missing value, such as -3.4e38."""
 FULL: Final = (1, 255, 1023, 4095, 16383, 65535)

@@ -42,13 +42,13 @@ class Sample:
         """A warning where images cannot be read, with an example; else empty."""
         if not self.bad:
             return ""
-        looked = len(self.bad) + (0 if self.noise else len(self.images))
-        return f"{len(self.bad)} of {looked} images that were looked at cannot be read, such as {self.bad[0]}."
+        sampled = len(self.bad) + (0 if self.noise else len(self.images))
+        return f"{len(self.bad)} of {sampled} sampled images cannot be read, such as {self.bad[0]}."
 
     @property
     def nothing_to_learn(self) -> str:
         """A warning where no image has more than one colour, or all are equal; else empty."""
-        count = f"All of {len(self.images)} images that were looked at are"
+        count = f"All of {len(self.images)} sampled images are"
         if self.noise:
             return ""
         if all(bool((x == x[:, :1, :1]).all()) for x in self.images):

@@ -76,8 +76,8 @@ class Groups:
         """Return the groups of the images `indices` `(M,)`."""
         return Groups(self.of[indices], self.names)
 
-    def apart(self) -> Tensor:
-        """Return numbers of the groups `(N,)` from 0, where an image without a group has one of its own."""
+    def ids(self) -> Tensor:
+        """Return the id of each image's group `(N,)`, from 0; an image without a group is a group of one."""
         without = self.of < 0
         return self.of.masked_scatter(without, len(self.names) + without.cumsum(0)[without] - 1)
 
@@ -87,12 +87,12 @@ def groups_of(source: Source) -> Groups | None:
     return getattr(source, "groups", None)
 
 
-def group_numbers(source: Source, indices: Tensor | None = None) -> Tensor | None:
-    """Return the numbers of the groups of all images or of `indices` `(M,)`, as `apart`; None: there are none."""
+def group_ids(source: Source, indices: Tensor | None = None) -> Tensor | None:
+    """Return `Groups.ids` of all images or of `indices` `(M,)`; None: there are no groups."""
     groups = groups_of(source)
     if groups is None:
         return None
-    return groups.apart() if indices is None else groups.apart()[indices]
+    return groups.ids() if indices is None else groups.ids()[indices]
 
 
 def note_of(source: Source) -> str:

@@ -15,7 +15,7 @@ from ssl_cli.data.labelled import choose, listed
 from ssl_cli.data.part import Folder, Part
 from ssl_cli.data.places import are_paths, is_shapes, refuse_test_images
 from ssl_cli.data.shapes import CLASSES, Shapes, Stream
-from ssl_cli.data.source import Source, group_numbers, groups_of
+from ssl_cli.data.source import Source, group_ids, groups_of
 from ssl_cli.data.split import hold_out, labelled, limited, part_of, relabelled, stratified, subset
 from ssl_cli.errors import DataError, NoLabelsError, OneClassError
 from ssl_cli.names import shown
@@ -76,7 +76,7 @@ def open_evaluation(settings: DataSettings, seed: int, split: str = "test", labe
     _require_classes(bank)
     if queries is None:
         bank, queries = stratified(bank, seed)
-        note += _apart(bank)
+        note += _group_note(bank)
     else:
         queries = _labelled(limited(queries, settings.limit))
         unknown = sorted(set(queries.classes) - set(bank.classes))
@@ -120,7 +120,7 @@ def open_test(settings: DataSettings, seed: int) -> tuple[Source, str]:
     if queries is not None:
         return _labelled(limited(queries, settings.limit)), note
     bank, queries = stratified(_labelled(_training(settings, seed)), seed)
-    return queries, note + _apart(bank)
+    return queries, note + _group_note(bank)
 
 
 def _training(settings: DataSettings, seed: int, split: str | None = None) -> Source:
@@ -153,7 +153,7 @@ def _with_labels(source: Source, settings: DataSettings, seed: int) -> Source:
     if not len(known):
         raise _unlabelled(source, "learn from")
     if _test_images(settings, seed, "validation" if settings.hold_out else "test")[0] is None:
-        known = known[hold_out(source.labels[known], seed, group=group_numbers(source, known))[0]]
+        known = known[hold_out(source.labels[known], seed, group=group_ids(source, known))[0]]
     chosen = known[choose(source.labels[known], source.classes, parse_labels(str(settings.labels)), seed)]
     labels = torch.full((len(source),), -1)
     labels[chosen] = source.labels[chosen]
@@ -213,7 +213,7 @@ def _without_queries(bank: Source, queries: Source) -> str:
         return ""
     names = ", ".join(shown(bank.classes[label]) for label in left[:_NAMED])
     more = ", ..." if len(left) > _NAMED else ""
-    group = group_numbers(bank)
+    group = group_ids(bank)
     of = torch.arange(len(bank)) if group is None else group
     each = torch.unique(torch.stack([bank.labels, of]), dim=1)[0].bincount()
     few = int((each[left] == 1).sum())
@@ -227,7 +227,7 @@ def _test_groups(parts: list[Part], settings: DataSettings) -> list[Part]:
     return grouped(parts, settings.group_by, required=False)
 
 
-def _apart(source: Source) -> str:
+def _group_note(source: Source) -> str:
     return "" if groups_of(source) is None else ", in whole groups: none is on both sides"
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ssl_cli import draws
-from ssl_cli.data.source import BatchedSource, Entry, Source, entries_of, group_numbers, groups_of
+from ssl_cli.data.source import BatchedSource, Entry, Source, entries_of, group_ids, groups_of
 
 _STREAM = -1
 """First word of the stream of these permutations; those of epochs start from 0."""
@@ -102,7 +102,7 @@ def stratified(source: Source, seed: int, fraction: float = 0.2) -> tuple[Source
 
     Of a source with groups no group is in both parts, so the fraction is met as nearly as whole groups can.
     """
-    rest, held_out = hold_out(source.labels, seed, fraction, group_numbers(source))
+    rest, held_out = hold_out(source.labels, seed, fraction, group_ids(source))
     return subset(source, rest), subset(source, held_out)
 
 
@@ -168,7 +168,7 @@ def part_of(source: Source, count: int, seed: int) -> Source:
 
 def queries_and_bank(source: Source, order: Tensor, seed: int, fraction: float) -> tuple[Source, Source]:
     """Split the images `order` `(M,)`: the first ones, or groups of them, such a fraction; no group is in both."""
-    cut, group = int(len(order) * fraction), group_numbers(source, order)
+    cut, group = int(len(order) * fraction), group_ids(source, order)
     queries, bank = order[:cut], order[cut:]
     if group is not None and len(group):
         bank, queries = (order[part] for part in hold_out(source.labels[order], seed, fraction, group))
@@ -178,8 +178,8 @@ def queries_and_bank(source: Source, order: Tensor, seed: int, fraction: float) 
 def spread(source: Source, count: int, seed: int = 0) -> Tensor:
     """Return the order int64 `(N,)` of all images in which the first `count` are as different as labels can say.
 
-    One image of each class comes before the second of any; of more classes than `count` those evenly apart come first.
-    The images of a class, and those without any label, are taken evenly apart; the seed says from which one on.
+    One image of each class comes before the second of any; of more classes than `count` those evenly spaced come first.
+    The images of a class, and those without any label, are taken evenly spaced; the seed says from which one on.
     """
     classes = source.labels + 1
     sizes = classes.bincount()
@@ -188,7 +188,7 @@ def spread(source: Source, count: int, seed: int = 0) -> Tensor:
     if len(sizes) < 2:
         return _turned(len(source), count, seed)
     place = torch.empty(len(sizes), dtype=torch.int64)
-    place[_evenly_apart(len(sizes), count)] = torch.arange(len(sizes))
+    place[_evenly_spaced(len(sizes), count)] = torch.arange(len(sizes))
     by_class, each = classes.argsort(stable=True), -(-count // len(sizes))
     members = torch.split(by_class, sizes.tolist())
     by_class = torch.cat([own[_turned(len(own), each, seed)] for own in members])
@@ -198,12 +198,12 @@ def spread(source: Source, count: int, seed: int = 0) -> Tensor:
 
 
 def evenly(length: int, count: int) -> Tensor:
-    """Return at most `count` of `length` places, evenly apart from the first to the last, int64."""
+    """Return at most `count` of `length` places, evenly spaced from the first to the last, int64."""
     return torch.linspace(0, length - 1, min(count, length)).long()
 
 
-def _evenly_apart(length: int, count: int) -> Tensor:
-    """Return the order of `length` places that begins with `count` of them evenly apart."""
+def _evenly_spaced(length: int, count: int) -> Tensor:
+    """Return the order of `length` places that begins with `count` of them evenly spaced."""
     count = min(count, length)
     first = torch.arange(count) * length // max(count, 1)
     others = torch.ones(length, dtype=torch.bool)
@@ -212,8 +212,8 @@ def _evenly_apart(length: int, count: int) -> Tensor:
 
 
 def _turned(length: int, count: int, seed: int) -> Tensor:
-    """Return `_evenly_apart`, counted from the place that the seed names."""
-    return (_evenly_apart(length, count) + seed) % length
+    """Return `_evenly_spaced`, counted from the place that the seed names."""
+    return (_evenly_spaced(length, count) + seed) % length
 
 
 def relabelled(source: Source, classes: tuple[str, ...]) -> Source:

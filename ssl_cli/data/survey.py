@@ -23,7 +23,7 @@ _PENDING = 256
 
 
 def sample_of(images: int, most: int) -> Tensor:
-    """Return the places int64 `(M,)` of all images, or of `most` of them: blocks of neighbours evenly apart."""
+    """Return the places int64 `(M,)` of all images, or of `most` of them: blocks of neighbours evenly spaced."""
     if images <= most:
         return torch.arange(images)
     blocks = max(most // BLOCK, 1)

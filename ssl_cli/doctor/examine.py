@@ -96,8 +96,8 @@ def _device(asked: str) -> Iterator[Check]:
             what = f"A matrix product on {device} is wrong: {total:g} in place of {64**3}."
             raise UsageError(what, "Use another device.")
     except (SslcliError, RuntimeError) as error:
-        ours = convert_exception(error)
-        yield Check("device", shown(asked), {"device": asked}, ours.message, ours.hint, ours.code)
+        converted = convert_exception(error)
+        yield Check("device", shown(asked), {"device": asked}, converted.message, converted.hint, converted.code)
         return
     facts: dict[str, Any] = {"device": str(device), "cuda": torch.version.cuda, "gpus": []}
     name, problem = _processor(), ""
@@ -206,8 +206,8 @@ def _files() -> Check:
 
 def _launcher(env: Mapping[str, str]) -> Check:
     """Name the variables of launchers, and refuse half of a world."""
-    ours = spinning.SHORT if spinning.is_chosen_here() else {}
-    found = {name: shown(env[name], 80) for name in sorted(env) if LAUNCHER.fullmatch(name) and name not in ours}
+    converted = spinning.SHORT if spinning.is_chosen_here() else {}
+    found = {name: shown(env[name], 80) for name in sorted(env) if LAUNCHER.fullmatch(name) and name not in converted}
     words = ", ".join(f"{name}={value}" for name, value in found.items()) or "no variables of one"
     facts = {"variables": found}
     size = int(found["WORLD_SIZE"]) if found.get("WORLD_SIZE", "").isdigit() else 1

@@ -200,7 +200,7 @@ def assemble(
     resolved = before = _recorded(earlier.get("resolved"), state["resolved"] if state else None, folder, asked)
     source = open_pretraining(asked.data, asked.run.seed)
     record = record_of(source, by_group=asked.data.positives == "group")
-    asked, of_data = (asked, ()) if resolved else measured(asked, source)
+    asked, data_choices = (asked, ()) if resolved else measured(asked, source)
     device = local_device(continuation.device or (resolved.device if resolved else asked.hardware.device))
     require_batch(source.name, len(source), 2 if resolved or "run.batch" in asked.run.fit else asked.run.batch)
     sized = SizedRun(fitted(asked, resolved.sized)) if resolved else size(asked, len(source), source, device)
@@ -212,10 +212,10 @@ def assemble(
         notes.append(f"The run continues on {device.type}, not on {resolved.device}: it is planned for that device.")
         resolved = None
     objective = build_objective(settings, device, len(source), initial, source)
-    start = (initial.choice(objective, settings),) if initial else ()
+    initial_choice = (initial.choice(objective, settings),) if initial else ()
     if resolved is None:
         spent = time.monotonic() - began
-        sized = replace(sized, choices=(*sized.choices, *of_data, *start))
+        sized = replace(sized, choices=(*sized.choices, *data_choices, *initial_choice))
         plan = _new_plan(settings, objective, source, folder, sized, record, spent=spent, earlier=before)
         settings, resolved, ram, planned = plan.settings, plan.resolved, plan.cache_bytes, _planned(plan)
         notes += plan.warnings
@@ -229,7 +229,7 @@ def assemble(
             note = earlier.get("out_of_memory") or earlier.get("shortage")
             resolved, ram, more = oom.resume_smaller(settings, objective, resolved, source, note, killed=folder.killed)
             notes += more
-        what = "all choices unchanged" if resolved == before else "the batch is divided differently"
+        what = "all choices unchanged" if resolved == before else "the micro-batches differ"
         taken, shown = state["step"] if state else 0, resolved.as_calibrated(settings)
         planned = _resumed_plan(shown, objective, source, taken, earlier, what)
         folder.amend_plan(resolved=resolved.as_dict(), **dict.fromkeys(("out_of_memory", "shortage")))

@@ -18,13 +18,13 @@ BANK, QUERIES = 2000, 500
 """Images of the comparison, at most: enough to see a loss of two points."""
 
 
-def knn_of_both(trained: Trained, model: onnx.ModelProto, numbers: str) -> tuple[dict[str, Any] | None, str]:
+def knn_of_both(trained: Trained, model: onnx.ModelProto, dtype: str) -> tuple[dict[str, Any] | None, str]:
     """Measure top-1 of the run's network and of a graph on the same labelled images; also return a note.
 
     Args:
         trained: the run, on the CPU.
         model: its backbone, fitted images `(N,C,S,S)` to h.
-        numbers: the type of the graph's weights, by which its result is named.
+        dtype: the type of the graph's weights, by which its result is named.
 
     Returns:
         None, without a note where there are no labels, with one where the images are not here.
@@ -38,7 +38,7 @@ def knn_of_both(trained: Trained, model: onnx.ModelProto, numbers: str) -> tuple
     try:
         images = open_evaluation(settings.data, settings.run.seed).part(BANK, QUERIES, settings.run.seed)
         with evaluating(trained.objective):
-            encoders = {FLOAT32: trained.objective.represent, numbers: graph}
+            encoders = {FLOAT32: trained.objective.represent, dtype: graph}
             bank, queries = (
                 encode(encoders, source, settings, device=torch.device("cpu"))
                 for source in (images.bank, images.queries)

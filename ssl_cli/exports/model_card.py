@@ -1,4 +1,4 @@
-"""`MODEL_CARD.md` next to an export: what it is, from what, how good, and how it is used."""
+"""`MODEL_CARD.md` next to an export: usage, training, accuracy, preprocessing and settings."""
 
 import contextlib
 import hashlib
@@ -29,11 +29,11 @@ SHOWN = {
 }
 """The settings that the model card lists, by section; None: all. None of them is a path."""
 PATHS = {"run", "checkpoint", "recipe"}
-"""Settings that may name a place of this machine, and are then left out."""
+"""Settings that may hold a path on this machine, and are then left out."""
 
 
 def write(output: Path, text: str) -> Path | None:
-    """Write the model card of an export next to it, and return its path; None where only files of others are there.
+    """Write the model card of an export next to it, and return its path; None where both names are taken.
 
     It replaces an earlier one of the same file that nobody has edited. Where `MODEL_CARD.md` is another, it is written
     as `FILE.MODEL_CARD.md`.
@@ -43,14 +43,14 @@ def write(output: Path, text: str) -> Path | None:
     """
     marked = f"{text}\n{MARK.format(file=shown(output.name), digest=hashlib.sha256(text.encode()).hexdigest())}\n"
     for path in (output.with_name(NAME), output.with_name(f"{output.name}.{NAME}")):
-        if not is_there(path) or _is_ours(path, output.name):
+        if not is_there(path) or _is_unedited(path, output.name):
             disk.write_bytes(path, marked.encode())
             return path
     return None
 
 
-def _is_ours(path: Path, file: str) -> bool:
-    """Whether a model card is one that was written for this file, and is as it was written."""
+def _is_unedited(path: Path, file: str) -> bool:
+    """Return whether a model card was written for this file and has not been edited since."""
     with contextlib.suppress(OSError, ValueError):
         text, _, mark = disk.read_bytes(path).decode().rstrip("\n").rpartition("\n")
         return mark == MARK.format(file=shown(file), digest=hashlib.sha256(text.encode()).hexdigest())
@@ -58,7 +58,7 @@ def _is_ours(path: Path, file: str) -> bool:
 
 
 def text_of(
-    file: str, result: Mapping[str, Any], settings: Settings, program: Sequence[str], *, images: Mapping[str, Any],
+    file: str, result: Mapping[str, Any], settings: Settings, usage: Sequence[str], *, images: Mapping[str, Any],
     measured: Sequence[str], preprocessing: Mapping[str, Any],
 ) -> str:  # fmt: skip
     """Return the text of a model card.
@@ -67,7 +67,7 @@ def text_of(
         file: name of the export.
         result: of the export: format, size, input, output, check.
         settings: of the run.
-        program: lines that load the file and encode an image.
+        usage: lines of Python that load the file and encode an image.
         images: number and fingerprint of the training images, as far as they are known.
         measured: a line for each result.
         preprocessing: of an image, as `describe_preprocessing`.
@@ -89,20 +89,20 @@ def text_of(
     rows = [f"| {name} | {value} |" for name, value in known.items()]
     parts = [
         *head, "", f"# {shown(file)}", "", _what(settings, result), "",
-        "## Use", "", "```python", *program, "```", "",
+        "## Use", "", "```python", *usage, "```", "",
         "## What it is", "", "| | |", "|---|---|", *rows, "",
         "## Training images", "", _data(settings, images), "",
         "## Measured", "", *(f"- {line}" for line in measured or ["Nothing yet: `sslcli knn-eval RUN` does."]), "",
         "## Preprocessing", "", _words(preprocessing), "", "```json", json.dumps(preprocessing, indent=1), "```", "",
         "## Settings", "", "```toml", *_settings(settings), "```", "",
-        "## Licence", "", "None is stated. It is yours to choose, within what the images and any weights that the "
-        "training started from allow.",
+        "## Licence", "", "None is stated. Choose one that the licences of the images and of any initial "
+        "weights allow.",
     ]  # fmt: skip
     return "\n".join(parts)
 
 
 def _what(settings: Settings, result: Mapping[str, Any]) -> str:
-    start = " It started from other weights." if settings.model.init_from or settings.model.pretrained else ""
+    start = " Training started from other weights." if settings.model.init_from or settings.model.pretrained else ""
     if "classes" in result:
         names = ", ".join(shown(name) for name in result["classes"])
         return f"An image classifier. Its classes, in the order of the logits: {names}.{start}"
@@ -110,10 +110,10 @@ def _what(settings: Settings, result: Mapping[str, Any]) -> str:
 
 
 def _rounding(result: Mapping[str, Any]) -> str:
-    """Word what rounding the weights saved and cost."""
-    numbers, knn = result["numbers"], result.get("knn")
-    cost = f"; kNN top-1 {100 * knn[numbers]:.1f} %, before {100 * knn['float32']:.1f} %" if knn else ""
-    return f"{numbers}, rounded from {format_bytes(result['float32_bytes'])} of float32{cost}"
+    """Describe the size and the accuracy of the weights before they were rounded."""
+    dtype, knn = result["numbers"], result.get("knn")
+    cost = f"; kNN top-1 {100 * knn[dtype]:.1f} %, {100 * knn['float32']:.1f} % in float32" if knn else ""
+    return f"{dtype}, rounded from {format_bytes(result['float32_bytes'])} of float32{cost}"
 
 
 def _data(settings: Settings, images: Mapping[str, Any]) -> str:
@@ -121,7 +121,7 @@ def _data(settings: Settings, images: Mapping[str, Any]) -> str:
     named = "images drawn by sslcli (`shapes`)" if not places else "images"
     number = f"{images['number']:,} {named}" if images.get("number") else named.capitalize()
     mark = f", fingerprint `{images['fingerprint']}`" if images.get("fingerprint") else ""
-    more = "" if not places else " What they show, and from where they are, is yours to add."
+    more = "" if not places else " Add what they show and where they are from."
     return f"{number}, {settings.data.size} pixels a side in training{mark}.{more}"
 
 
@@ -129,7 +129,7 @@ def _words(facts: Mapping[str, Any]) -> str:
     """Describe the test transform in a sentence."""
     steps = [f"resize the short side to {facts['resize_short_side']} pixels ({facts['interpolation']}, antialiased)"]
     steps += [f"crop the centre, {facts['size']} x {facts['size']}", "divide by 255"]
-    steps += ["subtract the mean, divide by the deviation"] if facts["mean"] is not None else []
+    steps += ["subtract the mean, divide by the standard deviation"] if facts["mean"] is not None else []
     if facts["range"] is not None:
         unrounded = ", without rounding" if facts["depth"] == 16 else ""
         steps.insert(0, f"scale the numbers of the range {facts['range']} to 0 and 255{unrounded}")

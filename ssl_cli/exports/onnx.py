@@ -19,8 +19,8 @@ from ssl_cli.engine.evaluation.features import Trained, open_run
 from ssl_cli.errors import DataError, SslcliError, UsageError
 from ssl_cli.events import Event, Warned
 from ssl_cli.exports.measure import knn_of_both
-from ssl_cli.exports.program import onnx_program
 from ssl_cli.exports.record import finish, origin, preprocessing_of
+from ssl_cli.exports.usage import onnx_usage
 from ssl_cli.formats.batches import random_batches
 from ssl_cli.formats.description import as_text, describe_input, describe_preprocessing, rounded
 from ssl_cli.formats.onnx import INPUT, LOGITS, OUTPUT, compare, convert, stamp
@@ -48,7 +48,7 @@ class _Encoder(nn.Module):
 
 def export_run(
     run: str, output: Path, *, opset: int = OPSET, input_kind: str = FLOAT, l2: bool = False, classifier: bool = False,
-    dynamic_size: bool = False, numbers: str = FLOAT32, method: str | None = None,
+    dynamic_size: bool = False, dtype: str = FLOAT32, method: str | None = None,
 ) -> Iterator[Event]:  # fmt: skip
     """Write a run as ONNX, images to h, or to logits; the last event is `Evaluated` named `export`.
 
@@ -64,7 +64,7 @@ def export_run(
         l2: divide rows by their length.
         classifier: write a fine-tuned or distilled run whole, images to logits, with the names of the classes.
         dynamic_size: take fitted images of any size.
-        numbers: type of the weights, `float32`, or rounded `float16` or `int8`: then the result says what that costs,
+        dtype: type of the weights, `float32`, or rounded `float16` or `int8`: then the result says what that costs,
             in kNN accuracy where labels are known.
         method: the run's method again, if it is the user's own.
 
@@ -81,15 +81,15 @@ def export_run(
     whole = plain_network(trained.objective, run) if classifier else trained.objective.backbone
     digest, encoder = fingerprint(whole), whole if classifier else _Encoder(whole, l2)
     model = _converted(encoder, settings, opset, name, what, dynamic_size=dynamic_size)
-    model, cost, *notes = _rounded(trained, model, numbers, classifier=classifier)
+    model, cost, *notes = _rounded(trained, model, dtype, classifier=classifier)
     preprocessing = preprocessing_of(settings)
     if in_graph:
         prepend(model, preprocessing)
-    verification, note = _verify(model, encoder, settings, input_kind, dynamic_size=dynamic_size, numbers=numbers)
+    verification, note = _verify(model, encoder, settings, input_kind, dynamic_size=dynamic_size, dtype=dtype)
     yield from (Warned(step=trained.step, message=words) for words in (*notes, note, depth_note) if words)
     transform = describe_preprocessing(preprocessing, in_graph=in_graph)
     form = {
-        "opset": opset, "input_kind": input_kind, "l2": l2, "numbers": numbers, "dynamic_size": dynamic_size,
+        "opset": opset, "input_kind": input_kind, "l2": l2, "numbers": dtype, "dynamic_size": dynamic_size,
         **({"classes": list(settings.data.classes)} if classifier else {}),
         "h_width": model.graph.output[0].type.tensor_type.shape.dim[1].dim_value,
         "preprocessing": transform,
@@ -103,7 +103,7 @@ def export_run(
     }
     yield from finish(
         run, trained, output, model.SerializeToString(deterministic=True), {**words, **form, **verification, **cost},
-        program=onnx_program(output.name, preprocessing, what, in_graph=in_graph), preprocessing=transform,
+        usage=onnx_usage(output.name, preprocessing, what, in_graph=in_graph), preprocessing=transform,
         record=f"{output.stem}.json",
     )  # fmt: skip
 
@@ -116,15 +116,15 @@ def _of_eight_bits(settings: Settings) -> tuple[Settings, str]:
 
 
 def _rounded(
-    trained: Trained, model: onnx.ModelProto, numbers: str, *, classifier: bool
+    trained: Trained, model: onnx.ModelProto, dtype: str, *, classifier: bool
 ) -> tuple[onnx.ModelProto, dict[str, Any], str]:
     """Round the weights if that is asked for; return what it saves and costs, too, and a note."""
-    if numbers == FLOAT32:
+    if dtype == FLOAT32:
         return model, {}, ""
     cost: dict[str, Any] = {"float32_bytes": len(model.SerializeToString())}
-    model, note = rounded_weights(model, numbers), ""
+    model, note = rounded_weights(model, dtype), ""
     if not classifier:
-        cost["knn"], note = knn_of_both(trained, model, numbers)
+        cost["knn"], note = knn_of_both(trained, model, dtype)
     return model, cost, note
 
 
@@ -160,7 +160,7 @@ def _reference(encoder: nn.Module, settings: Settings, input_kind: str) -> Calla
 
 
 def _verify(
-    model: onnx.ModelProto, encoder: nn.Module, settings: Settings, input_kind: str, *, dynamic_size: bool, numbers: str
+    model: onnx.ModelProto, encoder: nn.Module, settings: Settings, input_kind: str, *, dynamic_size: bool, dtype: str
 ) -> tuple[dict[str, Any], str]:
     """Compare the graph with torch on random and the first real images; return how they agree, and what was left out.
 
@@ -174,7 +174,7 @@ def _verify(
         note = f"Checked on random images only: {error.message}"
     size, channels = settings.data.size, settings.data.channels
     batches = [*random_batches(size, channels, input_kind, dynamic_size=dynamic_size), *real]
-    agreement = compare(model, _reference(encoder, settings, input_kind), batches, numbers)
+    agreement = compare(model, _reference(encoder, settings, input_kind), batches, dtype)
     sides = (max(batch.shape[1:3] if input_kind == UINT8 else batch.shape[2:]) for batch in batches)
     return {**asdict(agreement), "real_images": sum(map(len, real)), "largest_side": max(sides)}, note
 

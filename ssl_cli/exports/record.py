@@ -14,20 +14,20 @@ from ssl_cli.events import Event, Warned
 from ssl_cli.exports import model_card
 from ssl_cli.formats.preprocessing import Preprocessing
 
-WAYS = ("trained", "untrained", "pixels")
+ENCODERS = ("trained", "untrained", "pixels")
 AT_THE_END = {"top1": "kNN top-1", "consistency": "nearest neighbours that are an image's own view,"}
-"""Measures in `quality` of a run's status, and their words."""
+"""Measures in `quality` of a run's status, and their labels."""
 MEASURES = {"knn": "kNN", "linear": "linear probe", "finetune": "fine-tuned", "distill": "distilled"}
 """Names of the results in a run's `eval/` that a model card lists."""
-_HOW = {
+_DETAILS = {
     "k": "k", "temperature": "temperature", "feature": "on", "protocol": "protocol", "queries": "queries",
     "bank": "bank", "train": "training images", "test": "test images", "step": "step",
 }  # fmt: skip
-"""What is said of each, with the word before it."""
+"""Entries of a result that the model card lists, and their labels."""
 
 
 def origin(trained: Trained) -> dict[str, Any]:
-    """Describe where the weights come from; a user's own method by its class alone, without the path of its file."""
+    """Describe where the weights come from; of a user's own method the class alone, not the path of its file."""
     settings = trained.settings
     return {
         "version": __version__,
@@ -48,7 +48,7 @@ def preprocessing_of(settings: Settings) -> Preprocessing:
 
 
 def finish(
-    run: str, trained: Trained, output: Path, data: bytes, result: Mapping[str, Any], *, program: Sequence[str],
+    run: str, trained: Trained, output: Path, data: bytes, result: Mapping[str, Any], *, usage: Sequence[str],
     preprocessing: Mapping[str, Any], record: str,
 ) -> Iterator[Event]:  # fmt: skip
     """Write the file, and its model card next to it; yield the result, which is recorded in the run folder, too.
@@ -58,8 +58,8 @@ def finish(
         trained: what was read from it.
         output: the file.
         data: its content.
-        result: of the export, with `input`, `output` and `checked` in words.
-        program: lines of Python that load the file and encode an image.
+        result: of the export, with descriptions `input`, `output` and `checked`.
+        usage: lines of Python that load the file and encode an image.
         preprocessing: of an image, as `describe_preprocessing`.
         record: name of the record in the run's `export/`.
 
@@ -70,12 +70,13 @@ def finish(
     whole = {"path": str(output), "bytes": size, **result, "sha256": sha256}
     images = {"number": records.whole(trained.resolved.get("images")), "fingerprint": _fingerprint(trained)}
     text = model_card.text_of(
-        output.name, {**origin(trained), **whole}, trained.settings, program,
+        output.name, {**origin(trained), **whole}, trained.settings, usage,
         images=images, measured=[*_measured(Path(run))], preprocessing=preprocessing,
     )  # fmt: skip
     try:
         path = model_card.write(output, text)
-        note = "" if path else f"{output.parent / model_card.NAME} is not ours to replace: no model card was written."
+        theirs = f"{output.parent / model_card.NAME} was edited, or not written by sslcli"
+        note = "" if path else f"{theirs}: no model card was written."
     except ResourceError as error:
         path, note = None, f"No model card was written: {error.message}"
     yield from [Warned(step=trained.step, message=note)] if note else []
@@ -98,21 +99,21 @@ def _fingerprint(trained: Trained) -> str | None:
 
 
 def _measured(run: Path) -> Iterator[str]:
-    """Yield a line for each result that the run folder holds, that of the end of training first."""
+    """Yield a line for each result in the run folder, the one at the end of training first."""
     quality = records.table(status.read(run), "quality")
     for measure, words in AT_THE_END.items():
-        ways = {name: records.share(records.table(quality, name).get(measure)) for name in WAYS}
-        if ways["trained"] is not None:
-            rest = ", ".join(f"{name} {100 * way:.1f} %" for name, way in ways.items() if way and name != "trained")
-            yield f"at the end of training: {words} {100 * ways['trained']:.1f} %" + (f" ({rest})" if rest else "")
+        values = {name: records.share(records.table(quality, name).get(measure)) for name in ENCODERS}
+        if (trained := values.pop("trained")) is not None:
+            others = ", ".join(f"{name} {100 * value:.1f} %" for name, value in values.items() if value)
+            yield f"at the end of training: {words} {100 * trained:.1f} %" + (f" ({others})" if others else "")
     for name, words in MEASURES.items():
         found = records.result_of(run, name)
         if "top1" not in found:
             continue
         top5 = f", top-5 {100 * found['top5']:.1f} %" if "top5" in found else ""
-        how = [f"{label} {found[key]}" for key, label in _HOW.items() if isinstance(found.get(key), str | int | float)]
-        others = records.table(found, "baselines")
-        how += [
-            f"{key} {100 * top1:.1f} %" for key, value in others.items() if (top1 := records.share(value)) is not None
+        details = [
+            f"{label} {found[key]}" for key, label in _DETAILS.items() if isinstance(found.get(key), str | int | float)
         ]
-        yield f"{words}: top-1 {100 * found['top1']:.1f} %{top5}" + (f" ({', '.join(how)})" if how else "")
+        baselines = {key: records.share(value) for key, value in records.table(found, "baselines").items()}
+        details += [f"{key} {100 * top1:.1f} %" for key, top1 in baselines.items() if top1 is not None]
+        yield f"{words}: top-1 {100 * found['top1']:.1f} %{top5}" + (f" ({', '.join(details)})" if details else "")

@@ -16,8 +16,8 @@ from ssl_cli.config.tree import Settings
 from ssl_cli.engine.evaluation.features import open_run
 from ssl_cli.errors import CheckpointError, UsageError
 from ssl_cli.events import Event
-from ssl_cli.exports.program import EVAL, torch_program
 from ssl_cli.exports.record import finish, origin, preprocessing_of
+from ssl_cli.exports.usage import EVAL, torch_usage
 from ssl_cli.formats.agreement import agreement
 from ssl_cli.formats.description import as_text, describe_preprocessing
 from ssl_cli.formats.request import check_output
@@ -82,7 +82,7 @@ def export_weights(
     }  # fmt: skip
     fit = preprocessing_of(settings)
     yield from finish(
-        run, trained, output, made.data, result, program=torch_program(load, imports, fit),
+        run, trained, output, made.data, result, usage=torch_usage(load, imports, fit),
         preprocessing=describe_preprocessing(fit, in_graph=False), record=f"{output.name}.json",
     )  # fmt: skip
 

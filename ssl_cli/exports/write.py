@@ -30,5 +30,5 @@ def write(run: str, output: Path, options: Options, method: str | None = None) -
 
     return export_run(
         run, output, opset=options.opset, input_kind=options.input_kind, l2=options.l2, classifier=options.classifier,
-        dynamic_size=options.dynamic_size, numbers=options.numbers, method=method,
+        dynamic_size=options.dynamic_size, dtype=options.dtype, method=method,
     )  # fmt: skip

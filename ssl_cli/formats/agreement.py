@@ -1,4 +1,4 @@
-"""How far the outputs of two implementations of an encoder are apart."""
+"""The largest difference between the outputs of two implementations of an encoder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Agreement:
 
 
 def agreement(
-    wanted: Sequence[Tensor], found: Sequence[Tensor], what: str, hint: str, numbers: str = "float32"
+    wanted: Sequence[Tensor], found: Sequence[Tensor], what: str, hint: str, dtype: str = "float32"
 ) -> Agreement:
     """Compare outputs `(N,F)` batch by batch.
 
@@ -40,7 +40,7 @@ def agreement(
         found: by what was written.
         what: to name it in an error.
         hint: of that error.
-        numbers: type of the weights of what was written.
+        dtype: type of the weights of what was written.
 
     Raises:
         CheckpointError: shapes differ, or it computes something else.
@@ -52,8 +52,8 @@ def agreement(
         errors.append((a - b).abs().max() / a.abs().max().clamp(min=torch.finfo(torch.float32).tiny))
         cosines.append(F.cosine_similarity(a, b)[a.norm(dim=1) > 0])  # a row of zeros has no direction
     largest, cosine = torch.stack(errors).max().item(), torch.cat(cosines).min().item()
-    tolerance, least = ROUNDED.get(numbers, (TOLERANCE, COSINE))
+    tolerance, least = ROUNDED.get(dtype, (TOLERANCE, COSINE))
     if not (largest <= tolerance and cosine >= least):  # so written that a value that is not a number fails
-        apart = f"largest difference {largest:.1e} of the largest value, least cosine {cosine:.6f}"
-        raise CheckpointError(f"{what} disagrees with torch: {apart}.", hint)
+        difference = f"largest difference {largest:.1e} of the largest value, least cosine {cosine:.6f}"
+        raise CheckpointError(f"{what} disagrees with torch: {difference}.", hint)
     return Agreement(largest, cosine, tuple(sorted({len(batch) for batch in wanted})))

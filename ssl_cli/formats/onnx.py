@@ -78,7 +78,7 @@ def session_of(data: bytes) -> Any:
 
 
 def compare(
-    model: onnx.ModelProto, reference: Callable[[Tensor], Tensor], batches: Sequence[Tensor], numbers: str = "float32"
+    model: onnx.ModelProto, reference: Callable[[Tensor], Tensor], batches: Sequence[Tensor], dtype: str = "float32"
 ) -> Agreement:
     """Check that the graph is valid, and compare its output in onnxruntime with `reference` on each batch `(N,...)`.
 
@@ -94,7 +94,7 @@ def compare(
         raise CheckpointError(f"The ONNX file does not run: {type(error).__name__}: {reason}") from error
     with torch.no_grad():
         wanted = [reference(batch) for batch in batches]
-    return agreement(wanted, found, "The ONNX file", "Nothing was written; try another --opset.", numbers)
+    return agreement(wanted, found, "The ONNX file", "Nothing was written; try another --opset.", dtype)
 
 
 def stamp(model: onnx.ModelProto, producer: str, version: str, facts: Mapping[str, str]) -> None:

@@ -108,8 +108,8 @@ def _filter(add: _Nodes, side: str, resized: str, preprocessing: Preprocessing) 
     scale = add("Div", old, new)
     centre = add("Mul", add("Add", start, np.arange(size, dtype=np.float32)[:, None] + np.float32(0.5)), scale)
     pixel = add("Cast", add("Range", np.int64(0), side, np.int64(1)), to=TensorProto.FLOAT)
-    apart = add("Abs", add("Sub", add("Add", pixel, np.float32(0.5)), centre))
-    distance = add("Mul", apart, add("Div", one, add("Max", scale, one)))  # antialiased: wider where it shrinks
+    offset = add("Abs", add("Sub", add("Add", pixel, np.float32(0.5)), centre))
+    distance = add("Mul", offset, add("Div", one, add("Max", scale, one)))  # antialiased: wider where it shrinks
     kernel = _linear if preprocessing.interpolation == "bilinear" else _cubic
     weight = kernel(add, distance)
     return add("Div", weight, add("ReduceSum", weight, np.array([1], dtype=np.int64), keepdims=1))

@@ -42,7 +42,7 @@ class Options:
     int8: bool = False
 
     @property
-    def numbers(self) -> str:
+    def dtype(self) -> str:
         """The type of the weights."""
         return FLOAT16 if self.half else INT8 if self.int8 else FLOAT32
 

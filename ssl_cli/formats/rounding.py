@@ -15,12 +15,12 @@ from ssl_cli.formats.request import FLOAT16, INT8
 from ssl_cli.formats.runtime import import_onnxruntime
 
 
-def rounded_weights(model: onnx.ModelProto, numbers: str) -> onnx.ModelProto:
+def rounded_weights(model: onnx.ModelProto, dtype: str) -> onnx.ModelProto:
     """Return the model with rounded weights, by onnxruntime's own tools.
 
     Args:
         model: float32; unchanged.
-        numbers: `float16`: weights and what is computed of them. `int8`: weights of convolutions and matrix products,
+        dtype: `float16`: weights and what is computed of them. `int8`: weights of convolutions and matrix products,
             with a scale for each tensor; the images' own scales are measured in each run of the graph ("dynamic").
 
     Raises:
@@ -29,12 +29,10 @@ def rounded_weights(model: onnx.ModelProto, numbers: str) -> onnx.ModelProto:
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     try:
         with _silent():
-            made = {FLOAT16: _float16, INT8: _int8}[numbers](copy)
+            made = {FLOAT16: _float16, INT8: _int8}[dtype](copy)
     except Exception as error:  # the tools raise whatever the unsupported construct happens to break
         reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(
-            f"The encoder cannot be written as {numbers}: {type(error).__name__}: {reason}"
-        ) from error
+        raise CheckpointError(f"The encoder cannot be written as {dtype}: {type(error).__name__}: {reason}") from error
     return without_traces(made)
 
 

@@ -23,14 +23,14 @@ def build_optimiser(net: nn.Module, optim: OptimSettings, lr: float, plain: Iter
     Vectors (BatchNorm parameters and biases) are those of one dimension, whatever their names. Weight decay and LARS
     adaptation may each exclude them. Both exclude the `plain` ones, whatever the settings.
     """
-    apart = {id(p) for p in plain}
-    params = [p for p in net.parameters() if p.requires_grad and id(p) not in apart]
+    no_decay = {id(p) for p in plain}
+    params = [p for p in net.parameters() if p.requires_grad and id(p) not in no_decay]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in params if p.ndim > 1], "weight_decay": optim.weight_decay},
         {"params": [p for p in params if p.ndim <= 1], "weight_decay": optim.weight_decay * optim.decay_norm_bias},
     ]
-    if apart:
-        groups.append({"params": [p for p in net.parameters() if id(p) in apart], "weight_decay": 0.0})
+    if no_decay:
+        groups.append({"params": [p for p in net.parameters() if id(p) in no_decay], "weight_decay": 0.0})
     if optim.name == "lars":
         for group, adapt in zip(groups, (True, optim.adapt_norm_bias, False), strict=False):
             group["adapt"] = adapt

@@ -76,7 +76,7 @@ def saturating_rows(device: str) -> int:
 
 
 def divide(
-    sizes: Sequence[int], activations: Callable[[bool], ActivationBytes], room: int, *,
+    sizes: Sequence[int], activations: Callable[[bool], ActivationBytes], available: int, *,
     mode: Mode = "auto", micro_batch: int | None = None, device: str = "cpu",
 ) -> MicroBatchPlan | None:  # fmt: skip
     """Choose the micro-batches with the fewest recomputed rows that fit.
@@ -84,7 +84,7 @@ def divide(
     Args:
         sizes: rows of each BatchNorm group of a step.
         activations: memory estimate without checkpointing (False) and with it (True).
-        room: bytes that activations may take.
+        available: bytes that activations may take.
         mode: the mode asked for.
         micro_batch: the rows asked for.
         device: type of the device.
@@ -97,15 +97,15 @@ def divide(
         rows, largest = sum(sizes), max(sizes)
         if micro_batch is not None:
             micro = min(micro_batch, rows)
-        elif device != "cpu" and mode not in ("cached", "tail-keep") and each.at(rows) <= room:
+        elif device != "cpu" and mode not in ("cached", "tail-keep") and each.at(rows) <= available:
             micro = rows
         else:
-            fitting = _whole_groups(int((room - each.fixed) // each.peak), largest)
+            fitting = _whole_groups(int((available - each.fixed) // each.peak), largest)
             micro = min(_whole_groups(saturating_rows(device), largest) or largest, fitting, rows)
-        if micro < largest or each.at(micro) > room:
+        if micro < largest or each.at(micro) > available:
             continue
         count = sum(1 for _ in pack(sizes, micro))
-        graphs = min(1 + int((room - each.at(micro)) // (each.saved * micro)), count)
+        graphs = min(1 + int((available - each.at(micro)) // (each.saved * micro)), count)
         if mode == "direct" and graphs < count:
             continue
         if mode == "tail-keep":

@@ -14,7 +14,7 @@ from ssl_cli.config.augment import AugmentSettings, CropSettings
 from ssl_cli.config.images import with_data
 from ssl_cli.config.tree import Settings
 from ssl_cli.data.decoded import decoded
-from ssl_cli.data.source import group_numbers
+from ssl_cli.data.source import group_ids
 from ssl_cli.data.sources import Evaluation, open_evaluation
 from ssl_cli.engine.evaluation.evaluate import TRAINED, encode_both, joined_notes, require_finite
 from ssl_cli.engine.evaluation.features import Transform, augmented, encode, fitted
@@ -87,7 +87,7 @@ def linear_of(
         passes = {f" {epoch}": augmented(pipeline, epoch) for epoch in range(1, grid_probe.PASSES + 1)}
     train, test, start = encode_both(objective, settings, precision, data, H, baselines, transform, passes)
     require_unchanged(objective, before)
-    answers, group = dict[str, Answer](), group_numbers(data.bank, train.index)
+    answers, group = dict[str, Answer](), group_ids(data.bank, train.index)
     for name, queries in test.h.items():
         rows = [train.h[name + suffix].to(device) for suffix in ("", *passes)]
         probe, classes, seed = _grid if fast else _lbfgs, len(data.bank.classes), settings.run.seed

@@ -17,7 +17,7 @@ LEVEL = 0.95
 MOST_SEEDS = 100
 """Seeds beyond which it is not said how many would distinguish two arms."""
 
-APART = 0.15
+TOLERANCE = 0.15
 """Part by which the compute of two runs may differ that still counts as equal."""
 
 Values = Mapping[str, Mapping[int, float]]
@@ -68,8 +68,8 @@ class Difference:
         if self.variance is None or not self.value:
             return None
         counts = range(2, MOST_SEEDS + 1)
-        variance, arms, apart = self.variance, self.arms, abs(self.value)
-        place = bisect_left(counts, True, key=lambda n: half_width(variance, arms, n) < apart)
+        variance, arms, effect = self.variance, self.arms, abs(self.value)
+        place = bisect_left(counts, True, key=lambda n: half_width(variance, arms, n) < effect)
         return counts[place] if place < len(counts) else None
 
 
@@ -123,14 +123,14 @@ def _quantile(arms: int, seeds: int) -> float:
     return float(studentized_range.ppf(LEVEL, arms, (arms - 1) * (seeds - 1)))
 
 
-def short_of_compute(compute: Values, apart: float = APART) -> list[Short]:
-    """Return the runs whose compute was not equal: each had less than another one of its seed, by `apart`.
+def short_of_compute(compute: Values, tolerance: float = TOLERANCE) -> list[Short]:
+    """Return the runs whose compute was not equal: each had less than another one of its seed, by `tolerance`.
 
     Seeds are not compared with each other: what all runs of one had less of is taken out with its mean.
 
     Args:
         compute: of each run, in any unit; runs of which it is not known are absent.
-        apart: the part of the larger one by which the smaller one may be below.
+        tolerance: relative difference up to which two runs count as equal.
     """
     seeds = sorted({seed for by_seed in compute.values() for seed in by_seed})
     most = {seed: max(by_seed[seed] for by_seed in compute.values() if seed in by_seed) for seed in seeds}
@@ -138,7 +138,7 @@ def short_of_compute(compute: Values, apart: float = APART) -> list[Short]:
         Short(arm, seed, had, most[seed])
         for arm, by_seed in compute.items()
         for seed, had in sorted(by_seed.items())
-        if had < (1 - apart) * most[seed]
+        if had < (1 - tolerance) * most[seed]
     ]
 
 

@@ -13,7 +13,7 @@ EMBEDDED, THUMBNAILS = 0.9, 0.95
 Images of one kind often have such embeddings, and images of one layout such thumbnails; others rarely have both.
 """
 QUERIES = 2000
-"""Test images at most that are compared, evenly apart."""
+"""Test images at most that are compared, evenly spaced."""
 
 
 def duplicates_note(bank: Tensor, queries: Tensor, bank_thumbnails: Tensor, query_thumbnails: Tensor) -> str:

@@ -35,7 +35,7 @@ def lines(result: Mapping[str, Any]) -> Iterator[Line]:
     if result["looked_at"] < result["images"]:
         yield (
             "opened",
-            f"{result['looked_at']:,} of them, in blocks evenly apart; --sample {result['images']} opens all",
+            f"{result['looked_at']:,} of them, in blocks evenly spaced; --sample {result['images']} opens all",
         )
     if "sizes" in result:
         yield from _files(result)
@@ -87,7 +87,10 @@ def _files(result: Mapping[str, Any]) -> Iterator[Line]:
     for name in ("range", "depth"):
         if found := result.get(name):
             yield name, f"{found['value']} ({safe(found['reason'])})"
-    for name, what in (("brightness", "mean of the pixels: 0 black, 1 white"), ("contrast", "their deviation")):
+    for name, what in (
+        ("brightness", "mean of the pixels: 0 black, 1 white"),
+        ("contrast", "their standard deviation"),
+    ):
         ends = result[name]
         yield name, f"{ends['least']:.2f} to {ends['most']:.2f}, median {ends['median']:.2f} ({what})"
 

@@ -79,10 +79,10 @@ def _best(rows: Mapping[Stage, Row]) -> Stage:
     known = [row for stage in (DISTILL, FINETUNE, SCRATCH) if (row := rows[stage]).top1 is not None]
     best = max(known, key=lambda row: row.top1 or 0.0, default=rows[DISTILL])
     student = rows[DISTILL]
-    return DISTILL if student.top1 is not None and _apart(best, student)[2] == SAME else best.stage
+    return DISTILL if student.top1 is not None and _difference(best, student)[2] == SAME else best.stage
 
 
-def _apart(one: Row, other: Row) -> tuple[float, float, str]:
+def _difference(one: Row, other: Row) -> tuple[float, float, str]:
     """Return the difference of two accuracies, its standard error, and `SAME` where they are not distinguishable."""
     difference, error = (one.top1 or 0.0) - (other.top1 or 0.0), math.hypot(one.error or 0.0, other.error or 0.0)
     return difference, error, "" if abs(difference) >= SURE * error else SAME
@@ -107,7 +107,7 @@ def _differences(rows: dict[Stage, Row]) -> Iterator[str]:
         one, two = rows[stage], rows[other]
         if one.top1 is None or two.top1 is None or one.error is None or two.error is None:
             continue
-        difference, error, same = _apart(one, two)
+        difference, error, same = _difference(one, two)
         yield f"           {stage.row} against {other.row}: {100 * difference:+.1f} ± {100 * error:.1f} points{same}"
 
 

@@ -182,12 +182,12 @@ def _facts(screen: Screen, finished: Finished) -> Iterator[Line]:
         return
     rows = [("resumed" if before else "", "planned", "actual", "")]
     for name, expected, actual in compared:
-        label, written = MEASURES[name]
-        apart = f"{100 * (actual / expected - 1):+.1f} %" if expected > 0 and actual != expected else ""
-        rows.append((label, written(expected), written(actual), apart))
+        label, formatted = MEASURES[name]
+        difference = f"{100 * (actual / expected - 1):+.1f} %" if expected > 0 and actual != expected else ""
+        rows.append((label, formatted(expected), formatted(actual), difference))
     left, middle, right = (max(len(row[column]) for row in rows) for column in (1, 2, 3))
-    for label, planned, actually, apart in rows:
-        yield label, f"{planned:>{left}}   {actually:>{middle}}   {apart:>{right}}".rstrip()
+    for label, planned, actually, difference in rows:
+        yield label, f"{planned:>{left}}   {actually:>{middle}}   {difference:>{right}}".rstrip()
 
 
 def _next(command: str, screen: Screen, out: str) -> Iterator[Line]:
@@ -248,8 +248,8 @@ def _export(result: Mapping[str, Any]) -> Iterator[Line]:
     yield "classifier" if "classes" in result else "encoder", safe(result["path"])
     form = f"ONNX opset {result['opset']}" if "opset" in result else result["format"]
     before = result.get("float32_bytes")
-    numbers = f", weights of {result['numbers']} ({format_bytes(before)} of float32)" if before else ""
-    yield "size", f"{format_bytes(result['bytes'])}, {form}{numbers}"
+    weights = f", {result['numbers']} weights ({format_bytes(before)} as float32)" if before else ""
+    yield "size", f"{format_bytes(result['bytes'])}, {form}{weights}"
     if result.get("step") is not None:
         yield "checkpoint", f"step {result['step']:,}"
     yield "input", safe(result["input"])
@@ -267,8 +267,8 @@ def _export(result: Mapping[str, Any]) -> Iterator[Line]:
         )
     if knn := result.get("knn"):
         rounded, plain = knn[result["numbers"]], knn["float32"]
-        apart = f"{percent(rounded)}, {percent(plain)} with weights of float32 ({100 * (rounded - plain):+.1f} points)"
-        yield "kNN", f"top-1 {apart}"
+        difference = f"{100 * (rounded - plain):+.1f} points"
+        yield "kNN", f"top-1 {percent(rounded)}, {percent(plain)} with float32 weights ({difference})"
         yield "", f"k {knn['k']}, {knn['queries']:,} queries in a bank of {knn['bank']:,}"
     if result.get("model_card"):
         yield "model card", safe(result["model_card"])

@@ -176,8 +176,7 @@ def _mean(found: Mean | None) -> str:
 def _against(found: Difference | None) -> str:
     if found is None:
         return ""
-    apart = "" if found.is_known else ", not distinguishable"
-    return f"{points(found)}{apart}"
+    return points(found) + ("" if found.is_known else ", not distinguishable")
 
 
 def chart(summary: Summary, width: int = WIDTH) -> Iterator[str]:

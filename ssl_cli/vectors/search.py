@@ -109,7 +109,7 @@ def _with_block(found: Pairs, similarity: Tensor, near: Tensor, place: tuple[int
 
 
 def typical_similarity(rows: np.ndarray) -> float | None:
-    """Return the median similarity of two different rows, by some evenly apart; None where there are fewer than two."""
+    """Return the median similarity of two different rows, of evenly spaced ones; None for fewer than two."""
     if len(rows) < 2:
         return None
     chosen = np.unique(np.linspace(0, len(rows) - 1, TYPICAL).astype(np.int64))

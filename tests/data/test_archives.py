@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import struct
 import tarfile
 import threading
@@ -24,6 +25,7 @@ from ssl_cli.data.loader import read_all
 from ssl_cli.data.places import require_data
 from ssl_cli.data.source import entries_of, groups_of
 from ssl_cli.data.sources import open_evaluation, open_pretraining
+from ssl_cli.data.split import files_of
 from ssl_cli.errors import DataError
 from ssl_cli.names import shown
 from tests.data.pictures import folder, save
@@ -201,7 +203,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path, Path], object], str]] = {
     "an empty tar": ("x.tar", lambda r, f: f.touch(), "damaged or cut off"),
     "no image": ("x.tar", lambda r, f: tarfile.open(f, "w").close(), "There is no image in the archive"),
     "a compressed tar": ("x.tar.gz", lambda r, f: tarfile.open(f, "w:gz").close(), "compressed as a whole"),
-    "a tar that is compressed": ("x.tar", lambda r, f: tarfile.open(f, "w:xz").close(), "damaged or cut off"),
+    "a tar that is compressed": ("x.tar", lambda r, f: tarfile.open(f, "w:xz").close(), "compressed as a whole"),
     "a header without an end": ("x.tar", lambda r, f: endless(f), "impossible size"),
 }  # fmt: skip
 
@@ -334,12 +336,68 @@ def test_a_hard_link_in_a_tar_is_an_image_as_in_a_folder(tmp_path: Path) -> None
     assert torch.equal(source.read(0), source.read(1))
 
 
-def test_an_image_that_is_a_sparse_file_in_a_tar_is_said(tmp_path: Path) -> None:
-    info = tarfile.TarInfo("x.png")
-    info.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "99999", "GNU.sparse.major": "0"}
-    info.pax_headers |= {"GNU.sparse.minor": "1", "GNU.sparse.numblocks": "1", "GNU.sparse.name": "x.png"}
-    with tarfile.open(tmp_path / "x.tar", "w") as archive:
-        archive.addfile(info)
-    with pytest.raises(DataError, match="holds an image as a sparse file") as caught:
+def sparse(file: Path, data: bytes, hole: int) -> Path:
+    """A tar of `x.png`, whose `data` follow a hole of so many bytes, and of a label that is one hole."""
+    with tarfile.open(file, "w") as archive:
+        for name, part in (("x.png", data), ("x.cls", b"")):
+            info = tarfile.TarInfo(name)
+            info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": name}
+            info.pax_headers["GNU.sparse.realsize"] = str(hole + len(part))
+            stored = (b"1\n%d\n%d\n" % (hole, len(part))).ljust(512, b"\0") + part
+            info.size = len(stored)
+            archive.addfile(info, io.BytesIO(stored))
+    return file
+
+
+def test_an_image_that_is_a_sparse_file_in_a_tar_is_read(tmp_path: Path) -> None:
+    save(tmp_path / "x.png", 7)
+    data = (tmp_path / "x.png").read_bytes()
+    source = open_pretraining(of(sparse(tmp_path / "x.tar", data, 0)), 0)
+    assert int(source.read(0)[0, 0, 0]) == 7
+    for hole in (9, 2**20 + 9):
+        files, _ = files_of(open_pretraining(of(sparse(tmp_path / "x.tar", data, hole)), 0), 0)
+        assert files.stored(0) == bytes(hole) + data
+    edited(tmp_path / "x.tar", lambda whole: whole.__delitem__(slice(2048, None)))
+    archive_index._index.cache_clear()
+    with pytest.raises(DataError, match="damaged or cut off"):
         require_data(of(tmp_path / "x.tar"))
-    assert caught.value.hint == "Unpack it, and give the folder."
+
+
+@pytest.mark.parametrize("between", [0, 512, 10240, 3 * 2**20])
+def test_tars_that_were_joined_are_one(tmp_path: Path, between: int) -> None:
+    whole = b""
+    for kind, first in (("cat", 0), ("dog", 100), ("cow", 200)):
+        for k in range(2):
+            save(tmp_path / kind / f"{k}.png", first + k)
+        (tmp_path / kind / "0.txt").touch()
+        whole += tarred(tmp_path / kind, tmp_path / f"{kind}.tar").read_bytes() + bytes(between)
+    (tmp_path / "x.tar").write_bytes(whole)
+    source = open_pretraining(of(tmp_path / "x.tar"), 0)  # of two members of one name the later one counts
+    assert [(Path(source.path(k)).name, int(source.read(k)[0, 0, 0])) for k in range(len(source))] == [
+        ("0.png", 200), ("1.png", 201)
+    ]  # fmt: skip
+    (tmp_path / "x.tar").write_bytes(
+        tarred(tmp_path, tmp_path / "y.tar").read_bytes() + bytes(between) + b"signed" * 99
+    )
+    assert len(open_pretraining(of(tmp_path / "x.tar"), 0)) == 6
+
+
+def test_a_link_in_a_zip_is_no_image(tmp_path: Path) -> None:
+    save(tmp_path / "set" / "x.png", 7)
+    zipped(tmp_path / "set", tmp_path / "x.zip")
+    with zipfile.ZipFile(tmp_path / "x.zip", "a") as archive:
+        link = zipfile.ZipInfo("y.png")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "x.png")
+    assert len(open_pretraining(of(tmp_path / "x.zip"), 0)) == 1
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar"])
+def test_archives_in_an_archive_are_counted_and_advised_on(photos: Path, tmp_path: Path, ending: str) -> None:
+    make = {".zip": zipped, ".tar": tarred}[ending]
+    (tmp_path / "set").mkdir()
+    make(photos, tmp_path / "set" / f"inner{ending}")
+    make(tmp_path / "set", tmp_path / f"x{ending}")
+    with pytest.raises(DataError, match=rf"There is no image in .*passed over: 1 \{ending}") as caught:
+        require_data(of(tmp_path / f"x{ending}"))
+    assert caught.value.hint == "Unpack it once, and give the folder."

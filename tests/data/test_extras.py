@@ -265,7 +265,7 @@ def test_a_set_of_heic_has_16_bits_and_no_range(tmp_path: Path, monkeypatch: pyt
     found, choices = measured(settings(tmp_path, depth="auto"), open_folder(tmp_path))
     assert (found.data.range, found.data.depth) == ("auto", 16)
     assert [(choice.name, choice.reason.partition(";")[0]) for choice in choices] == [
-        ("depth", "10-bit numbers in 2 of 2 files looked at")
+        ("depth", "10-bit numbers in 2 of 2 sampled files")
     ]
 
 

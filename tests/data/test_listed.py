@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -12,6 +13,7 @@ import pytest
 from ssl_cli.config import image_list
 from ssl_cli.config.image_list import LONGEST_LINE, keep_stdin, read_rows, word_of
 from ssl_cli.config.tree import DataSettings
+from ssl_cli.data import listed
 from ssl_cli.data.places import require_data
 from ssl_cli.data.source import Source, groups_of
 from ssl_cli.data.sources import open_evaluation, open_pretraining
@@ -278,3 +280,24 @@ def test_cells_that_are_numbers() -> None:
     words = [word_of(cell) for cell in given]
     assert words == ["1"] * 5 + ["0.5"] * 2 + [None] * 6 + ["True"]
     assert word_of(float("inf")) == "inf"
+
+
+def test_a_folder_of_many_files_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [f"{k:03}.png" for k in range(100)]
+    for name in images[:70] + images[71:80] + images[81:90] + images[91:99]:
+        (tmp_path / name).touch()
+    (tmp_path / "080.png").mkdir()
+    (tmp_path / "090.png").symlink_to("nothing")
+    (tmp_path / "099.png").symlink_to("001.png")
+    (tmp_path / "list.txt").write_text("\n".join(images))
+    looked, is_file = list[str](), os.path.isfile
+
+    def isfile(path: str) -> bool:
+        looked.append(path)
+        return is_file(path)
+
+    monkeypatch.setattr("os.path.isfile", isfile)
+    part = listed.parts(tmp_path / "list.txt", "train")[0]
+    assert len(part) == 97
+    assert part.notes == ("not there: 3 of the listed files, such as 070.png",)
+    assert len(looked) == listed.FEW_OF_A_FOLDER - 1 + 3

@@ -46,7 +46,7 @@ def test_a_set_has_one_range_and_dim_images_stay_dim_in_every_format(tmp_path: P
     given = settings(microscope(tmp_path / "cells"))
     found, source, words = seen(given)
     assert found.data.value_range == pytest.approx((0, 4095))
-    assert words == ["range: 0 to 4095 (16-bit numbers in 7 of 7 files looked at; black and white of the whole set)"]
+    assert words == ["range: 0 to 4095 (16-bit numbers in 7 of 7 sampled files; black and white of the whole set)"]
     wanted = (NOISE // 8 * (255 / 4095)).round()
     wanted[0, 0] = 0
     read = {source.path(k): source.read(k)[0].numpy() for k in range(len(source))}
@@ -70,7 +70,7 @@ def test_8_bits_need_no_range_and_a_given_one_is_kept(tmp_path: Path) -> None:
     assert seen(Settings.model_validate({"method": {"name": "simclr"}}))[2] == []
 
 
-def test_the_range_is_that_of_files_evenly_apart_and_bad_ones_are_left_out(
+def test_the_range_is_that_of_files_evenly_spaced_and_bad_ones_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for k in range(9):
@@ -80,11 +80,11 @@ def test_the_range_is_that_of_files_evenly_apart_and_bad_ones_are_left_out(
     (tmp_path / "8.tif").write_bytes(tiff(np.full((4, 4), np.nan, "f4")))
     monkeypatch.setattr(module, "FILES", 5)
     assert seen(settings(tmp_path))[0].data.value_range == pytest.approx((0, 600))
-    assert "in 3 of 5 files" in seen(settings(tmp_path))[2][0]
+    assert "in 3 of 5 sampled files" in seen(settings(tmp_path))[2][0]
     assert seen(settings(tmp_path, limit=3))[0].data.value_range == pytest.approx((0, 200))
     monkeypatch.setattr(module, "MOST_PIXELS", 17)
     assert seen(settings(tmp_path))[0].data.value_range == pytest.approx((0, 200))
-    assert "in 2 of 2 files" in seen(settings(tmp_path))[2][0]
+    assert "in 2 of 2 sampled files" in seen(settings(tmp_path))[2][0]
 
 
 def test_the_mean_and_deviation_are_those_of_the_images(tmp_path: Path) -> None:
@@ -97,7 +97,9 @@ def test_the_mean_and_deviation_are_those_of_the_images(tmp_path: Path) -> None:
     squares = np.stack([((image.reshape(-1, 3) / 255) ** 2).mean(0) for image in images])
     assert np.allclose(found.augment.normalize.mean, means.mean(0), atol=1e-5)
     assert np.allclose(found.augment.normalize.std, np.sqrt(squares.mean(0) - means.mean(0) ** 2), atol=1e-5)
-    assert words == ["normalised by: mean 0.376 0.402 0.374, deviation 0.225 0.226 0.227 (measured on 5 of 5 images)"]
+    assert words == [
+        "normalised by: mean 0.376 0.402 0.374, standard deviation 0.225 0.226 0.227 (measured on 5 of 5 images)"
+    ]
     assert found.views.order[-1] == "normalize"
     assert seen(settings(tmp_path))[0].augment.normalize.mean == (0.485, 0.456, 0.406)
 

@@ -47,7 +47,7 @@ def test_images_from_which_nothing_can_be_learned_are_warned_of(images: list[Ten
     assert words in sample.nothing_to_learn
     assert bool(words) is bool(sample.nothing_to_learn)
     bad = [index for index, image in enumerate(images) if image is None]
-    few = f"{len(bad)} of {len(images)} images that were looked at cannot be read, such as {bad[:1]}: it is damaged."
+    few = f"{len(bad)} of {len(images)} sampled images cannot be read, such as {bad[:1]}: it is damaged."
     assert sample.unreadable == (few.replace("[", "").replace("]", "") if bad else "")
 
 

@@ -151,7 +151,7 @@ def test_alike_is_what_plain_loops_find(monkeypatch: pytest.MonkeyPatch) -> None
     assert alike([]) == copies([]) == []
 
 
-def test_a_part_is_blocks_of_neighbours_evenly_apart() -> None:
+def test_a_part_is_blocks_of_neighbours_evenly_spaced() -> None:
     assert sample_of(5, 10).tolist() == [0, 1, 2, 3, 4]
     chosen = sample_of(1003, 100)
     assert len(chosen) == len(set(chosen.tolist())) == 96

@@ -47,10 +47,10 @@ def test_the_plan_says_what_was_measured_and_the_run_holds_it(run: Path) -> None
     plan = json.loads((run / "plan.json").read_text())
     rows = {row["name"]: (row["value"], row["reason"]) for row in plan["choices"]}
     assert rows["range"] == (
-        "0 to 4000", "16-bit numbers in 16 of 16 files looked at; black and white of the whole set",
+        "0 to 4000", "16-bit numbers in 16 of 16 sampled files; black and white of the whole set",
     )  # fmt: skip
     assert rows["depth"] == (
-        "16 bits", "16-bit numbers in 16 of 16 files looked at; --set data.depth=8 takes half the memory",
+        "16 bits", "16-bit numbers in 16 of 16 sampled files; --set data.depth=8 takes half the memory",
     )  # fmt: skip
     assert rows["normalised by"][1] == "measured on 16 of 16 images"
     table = parse_toml((run / "settings.toml").read_text())

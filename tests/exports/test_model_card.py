@@ -170,7 +170,7 @@ def test_the_end_of_training_and_the_cost_of_rounding_are_said(tmp_path: Path) -
     status.write(tmp_path / "run", "0" * 32, "finished", 0, "", {"measure": "knn", **ways})
     assert list(_measured(tmp_path / "run")) == ["at the end of training: kNN top-1 25.0 % (untrained 12.5 %)"]
     result = {"numbers": "int8", "float32_bytes": 2_000_000, "knn": {"int8": 0.5, "float32": 0.625}}
-    assert model_card._rounding(result) == "int8, rounded from 2.0 MB of float32; kNN top-1 50.0 %, before 62.5 %"
+    assert model_card._rounding(result) == "int8, rounded from 2.0 MB of float32; kNN top-1 50.0 %, 62.5 % in float32"
 
 
 def test_images_and_fingerprint_are_those_of_the_plan(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_another_s_file_is_never_touched(run: Path, tmp_path: Path) -> None:
         (tmp_path / name).write_text("mine")
     events = list(write(str(run), tmp_path / "encoder.safetensors", Options()))
     assert [event.message for event in events if isinstance(event, Warned)] == [
-        f"{tmp_path}/MODEL_CARD.md is not ours to replace: no model card was written."
+        f"{tmp_path}/MODEL_CARD.md was edited, or not written by sslcli: no model card was written."
     ]
     assert isinstance(events[-1], Evaluated)
     assert events[-1].result["model_card"] is None

@@ -43,7 +43,7 @@ def outputs(path: Path, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("numbers", "share"), [*slow(("float16", 0.52)), ("int8", 0.28)])
 def test_rounded_weights_are_smaller_and_measured(run: Path, tmp_path: Path, numbers: str, share: float) -> None:
     output = tmp_path / "small.onnx"
-    result = exported(run, output, numbers=numbers)
+    result = exported(run, output, dtype=numbers)
     assert output.stat().st_size == result["bytes"] < share * result["float32_bytes"]
     x = torch.rand(4, 3, 16, 16)
     with torch.no_grad():
@@ -61,7 +61,7 @@ def test_rounded_weights_are_smaller_and_measured(run: Path, tmp_path: Path, num
 
 @pytest.mark.slow
 def test_images_as_decoded_and_rounded(run: Path, tmp_path: Path) -> None:
-    exported(run, tmp_path / "small.onnx", numbers="float16", input_kind="uint8-nhwc")
+    exported(run, tmp_path / "small.onnx", dtype="float16", input_kind="uint8-nhwc")
     x = torch.randint(256, (2, 21, 30, 3), dtype=torch.uint8)
     assert outputs(tmp_path / "small.onnx", x).shape == (2, 128)
 
@@ -90,9 +90,9 @@ def test_without_labels_nothing_is_measured_and_without_images_it_is_said(tmp_pa
     for n in range(4):
         Image.new("RGB", (20, 20), (60 * n, 9, 9)).save(tmp_path / "photos" / f"{n}.png")
     write_run(tmp_path / "run", toy_settings(source=str(tmp_path / "photos")))
-    assert exported(tmp_path / "run", tmp_path / "a.onnx", numbers="float16")["knn"] is None
+    assert exported(tmp_path / "run", tmp_path / "a.onnx", dtype="float16")["knn"] is None
     (tmp_path / "photos").rename(tmp_path / "elsewhere")
-    events = list(export_run(str(tmp_path / "run"), tmp_path / "a.onnx", numbers="float16"))
+    events = list(export_run(str(tmp_path / "run"), tmp_path / "a.onnx", dtype="float16"))
     assert any("was not measured" in event.message for event in events if isinstance(event, Warned))
 
 
@@ -147,6 +147,6 @@ def test_what_excludes_each_other_is_one_sentence(options: dict[str, Any], said:
 def test_the_command_says_what_it_costs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "-o", str(tmp_path / "small.onnx"), "--half"]) == 0
     out = capsys.readouterr().out
-    assert "weights of float16" in out
-    assert "with weights of float32" in out
+    assert "float16 weights" in out
+    assert "with float32 weights" in out
     assert "12 queries in a bank of 96" in out

@@ -88,7 +88,7 @@ def test_the_command_hands_on_every_word(
                 "l2": True,
                 "classifier": False,
                 "dynamic_size": False,
-                "numbers": "float32",
+                "dtype": "float32",
                 "method": "m.py:M",
             },
         )
@@ -97,7 +97,7 @@ def test_the_command_hands_on_every_word(
     assert main(["export", "runs/x", "-o", "e.onnx"]) == 0
     assert engine_of_words.calls[-1][2] == {
         "opset": 18, "input_kind": "float-nchw", "l2": False, "classifier": False, "dynamic_size": False,
-        "numbers": "float32", "method": None,
+        "dtype": "float32", "method": None,
     }  # fmt: skip
 
 

@@ -95,8 +95,8 @@ MUTANTS = [
         None,
         "compute-is-compared-with-an-idle-machine-s",
         STATISTICS,
-        "if had < (1 - apart) * most[seed]",
-        "if had < 1 - apart",
+        "if had < (1 - tolerance) * most[seed]",
+        "if had < 1 - tolerance",
         INTERVALS,
     ),
     Mutant(

@@ -36,8 +36,8 @@ MUTANTS = [
         None,
         "a-row-is-alike-to-itself-alone",
         ALIKE,
-        "        apart = squares[rows, None] + squares[None, :stop] - 2 *",
-        "        apart = squares[rows, None] + squares[None, :stop] - 1.98 *",
+        "        distances = squares[rows, None] + squares[None, :stop] - 2 *",
+        "        distances = squares[rows, None] + squares[None, :stop] - 1.98 *",
         (f"{FOUND}::test_alike_is_what_plain_loops_find",),
     ),
     Mutant(

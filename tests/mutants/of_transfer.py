@@ -62,7 +62,7 @@ MUTANTS = [
         34,
         "labelled-images-are-test-images-too",
         SOURCES,
-        "        known = known[hold_out(source.labels[known], seed, group=group_numbers(source, known))[0]]",
+        "        known = known[hold_out(source.labels[known], seed, group=group_ids(source, known))[0]]",
         "        known = known[:]",
         LABELLED_TESTS,
     ),

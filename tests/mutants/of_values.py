@@ -11,8 +11,8 @@ MUTANTS = [
         None,
         "each-image-has-its-own-range",
         "ssl_cli/data/measured.py",
-        '        found["range"] = files.value_range = looked.range\n',
-        '        found["range"] = looked.range\n',
+        '        found["range"] = files.value_range = sampled.range\n',
+        '        found["range"] = sampled.range\n',
         (f"{MEASURED}::test_a_set_has_one_range_and_dim_images_stay_dim_in_every_format",),
     ),
     Mutant(
@@ -59,8 +59,8 @@ MUTANTS = [
         None,
         "a-resume-measures-again",
         "ssl_cli/engine/pretrain.py",
-        "    asked, of_data = (asked, ()) if resolved else measured(asked, source)\n",
-        "    asked, of_data = measured(asked, source)\n",
+        "    asked, data_choices = (asked, ()) if resolved else measured(asked, source)\n",
+        "    asked, data_choices = measured(asked, source)\n",
         (f"{RUN}::test_a_resume_measures_nothing",),
     ),
     Mutant(

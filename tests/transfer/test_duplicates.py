@@ -30,7 +30,7 @@ def test_a_shared_offset_and_a_collapse_are_no_nearness() -> None:
     assert near_duplicates(bank, bank[:10], torch.zeros(50, 48), torch.zeros(10, 48)) == (0, 10)
 
 
-def test_many_are_looked_at_evenly_apart_and_said() -> None:
+def test_many_are_looked_at_evenly_spaced_and_said() -> None:
     bank, thumbnails = rows(40, 16, 0), rows(40, 48, 1)
     many, seen = bank.repeat(60, 1), thumbnails.repeat(60, 1)
     assert near_duplicates(bank, many, thumbnails, seen) == (QUERIES, QUERIES)

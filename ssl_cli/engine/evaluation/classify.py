@@ -47,8 +47,8 @@ def classify(
         disk.write_json(folder / "eval" / f"{name}.json", {**record(event), "checkpoint": f"step {step}"})
         yield event
     except (SslcliError, MemoryError, RuntimeError, OSError) as error:
-        ours = convert_exception(error)
-        yield Warned(step=step, message=f"The accuracy was not measured: {ours.message}", hint=ours.hint)
+        converted = convert_exception(error)
+        yield Warned(step=step, message=f"The accuracy was not measured: {converted.message}", hint=converted.hint)
 
 
 def accuracy_of(objective: Objective, settings: Settings, precision: str, queries: Source, note: str) -> dict[str, Any]:

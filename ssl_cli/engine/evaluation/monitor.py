@@ -73,8 +73,8 @@ class Monitor:
             top1, _ = accuracy(votes.ranking, queries.label)
         except (SslcliError, MemoryError, RuntimeError) as error:
             self.active = False
-            ours = convert_exception(error)
-            yield Warned(step=step, message=f"No kNN while training: {ours.message}", hint=ours.hint)
+            converted = convert_exception(error)
+            yield Warned(step=step, message=f"No kNN while training: {converted.message}", hint=converted.hint)
             return
         result = {"top1": top1, "k": votes.k, "bank": len(bank.label), "queries": len(queries.label)}
         yield Evaluated(step=step, name="online_knn", result=result)

@@ -74,8 +74,8 @@ def quality(
         disk.write_json(folder / "eval" / "quality.json", {**record(event), "checkpoint": f"step {step}"})
         yield event
     except (SslcliError, MemoryError, RuntimeError, OSError) as error:
-        ours = convert_exception(error)
-        yield Warned(step=step, message=f"The quality was not measured: {ours.message}", hint=ours.hint)
+        converted = convert_exception(error)
+        yield Warned(step=step, message=f"The quality was not measured: {converted.message}", hint=converted.hint)
 
 
 def label_free(

@@ -77,11 +77,11 @@ class CostModel:
         image, loss = self.sample.image_bytes, self.cost.loss_bytes if self.cost else 0
         return loss + budget.fixed_bytes(self.settings, self.objective, self.precision, image, self.process)
 
-    def divide(self, room: int, mode: Mode | None = None) -> MicroBatchPlan | None:
-        """Divide the batch for `room` bytes of activations, in the mode of the settings unless another is given."""
+    def divide(self, available: int, mode: Mode | None = None) -> MicroBatchPlan | None:
+        """Plan micro-batches whose activations fit in `available` bytes; None for `mode`: that of the settings."""
         sizes, hardware = local_groups(self.settings, self.objective), self.settings.hardware
         mode, rows = mode or hardware.mode, hardware.micro_batch
-        return divide(sizes, self.activations, room, mode=mode, micro_batch=rows, device=self.device.type)
+        return divide(sizes, self.activations, available, mode=mode, micro_batch=rows, device=self.device.type)
 
     def timing(self, limit: float, images: int, recomputed: float, *, decoded_once: bool) -> Timing | None:
         """Estimate the seconds of a step and of the end, an evaluation with this network and an untrained one.
@@ -196,9 +196,9 @@ def place_images(model: CostModel, images: int, limit: int, ram: int) -> tuple[I
     else in `ram` bytes.
     """
     on_gpu, policy = model.device.type == "cuda", model.settings.data.cache
-    whole, room = int(images * model.sample.image_bytes), limit - model.fixed
+    whole, available = int(images * model.sample.image_bytes), limit - model.fixed
     if policy == "disk" and not model.sample.in_memory:
-        return _on_disk(model, whole), model.divide(room)
+        return _on_disk(model, whole), model.divide(available)
     policy = "auto" if policy == "disk" else policy
     ram = min(whole, 0 if policy == "none" else ram)
     place, words = IN_RAM, f"{'' if policy == 'auto' else 'given; '}{format_bytes(whole)} decoded"
@@ -206,7 +206,7 @@ def place_images(model: CostModel, images: int, limit: int, ram: int) -> tuple[I
         place, words = NOWHERE, words + (f", {format_bytes(ram)} of it in RAM" if ram else " every epoch")
     beyond = whole - ram if place == IN_RAM and not on_gpu else 0
     cached = ImageCache(place, words, 0 if on_gpu else ram, beyond)
-    micro_batches = model.divide(room - cached.held)
+    micro_batches = model.divide(available - cached.held)
     if not on_gpu or policy != "auto":
         return cached, micro_batches
     if len({image.shape for image in model.sample.images}) > 1:
@@ -215,7 +215,7 @@ def place_images(model: CostModel, images: int, limit: int, ram: int) -> tuple[I
         why = f"an eighth of the GPU's budget is {format_bytes(limit // GPU_CACHE_PART)}"
     else:
         why = "in GPU memory they would leave too little for the batch"
-        smaller = model.divide(room - whole)
+        smaller = model.divide(available - whole)
         if micro_batches is not None and smaller is not None and smaller.recomputed <= micro_batches.recomputed:
             words = f"{format_bytes(whole)} decoded, within an eighth of its budget"
             return ImageCache(IN_GPU_MEMORY, words, whole), smaller
@@ -238,10 +238,10 @@ def _measure(settings: Settings, objective: Objective, arithmetic: Arithmetic, s
     pipeline, small = (Pipeline(settings.views, side, settings.run.seed) for side in sides)
     sample, cost = read_sample(source, data.size, data.channels), None
     rows = min(settings.hardware.micro_batch or max(saturating_rows(device.type), max(sizes)), sum(sizes))
-    room = budget.free(settings.hardware.memory, device)
+    available = budget.free(settings.hardware.memory, device)
     try:
         cost = measure_step(
-            objective, pipeline, sample, settings.run.batch, arithmetic, max_rows=rows, room=room,
+            objective, pipeline, sample, settings.run.batch, arithmetic, max_rows=rows, available=available,
             smallest=small,
         )  # fmt: skip
     except Exception:

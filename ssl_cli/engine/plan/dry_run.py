@@ -31,7 +31,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     settings = recorded(settings, initial)
     enough = 2 * getattr(settings.method, "queue", settings.run.batch)
     data, device = glance(settings.data, settings.run.seed, enough=enough), resolve_device(settings.hardware.device)
-    settings, of_data = measured(settings, data.few)
+    settings, data_choices = measured(settings, data.few)
     require_batch(data.where, data.images, 2 if "run.batch" in settings.run.fit else settings.run.batch)
     sized = size(settings, data.images, data.few, device)
     settings, notes = cap_queue(sized.settings, data.images)
@@ -40,7 +40,7 @@ def dry_run(settings: Settings) -> Iterator[Event]:
     out, few, spent = Path(settings.run.out or "runs"), data.few, time.monotonic() - began
     where = "; ".join(filter(None, [data.where, data.note]))
     found = plan.make_plan(settings, objective, data.images, where, few, out, dry_run=True, spent=spent)
-    yield Planned(choices=(*sized.choices, *of_data, *starts, *found.choices), expected=found.expected)
+    yield Planned(choices=(*sized.choices, *data_choices, *starts, *found.choices), expected=found.expected)
     if found.resolved.timing is not None:
         yield Sized(
             rows=forecast(work_of(settings, data.images, sized.side, objective), found.settings, found.resolved.timing)

@@ -26,7 +26,7 @@ PASS_SECONDS, MAX_PASS_SECONDS = 0.08, 0.3
 COMPARE_SECONDS, ROUNDS = 2.0, 6
 FAR, WORTHWHILE = 3.0, 1.1
 """Candidates slower by the first factor are dropped; a candidate has to be faster than the default by the second."""
-MIN_WEIGHED, MAX_WEIGHED = 8, 64
+MIN_PEAK_ROWS, MAX_PEAK_ROWS = 8, 64
 """Rows whose memory is measured: with fewer, what kernels need for any number of rows hides the slope."""
 AUGMENTED, LOSS_IMAGES = 256, 1024
 SATURATED_ROWS = 512
@@ -177,14 +177,14 @@ def power_of_two(rows: float) -> int:
 
 def measure_step(
     objective: Objective, pipeline: Pipeline, sample: Sample, batch: int, arithmetic: Arithmetic, *,
-    max_rows: int, room: int, smallest: Pipeline,
+    max_rows: int, available: int, smallest: Pipeline,
 ) -> StepCost:  # fmt: skip
     """Measure augmentation, forward and backward passes of up to `max_rows` rows, and the loss of a batch.
 
     The views of the pipeline `smallest` are compared with those of full size.
 
     Note:
-        The objective is left unchanged. Rows are added only while they are expected to fit in `room` bytes.
+        The objective is left unchanged. Rows are added only while they are expected to fit in `available` bytes.
     """
     device = device_of(objective)
     images = sample.images * max(1, min(batch, AUGMENTED) // len(sample.images))
@@ -195,7 +195,7 @@ def measure_step(
 
     augment = made(pipeline)
     x = pipeline.stacked(_batch(len(sample.images), sample.images).to(device), 1)
-    rows, both, forward, peaks = _measure_passes(objective, x, arithmetic, max_rows, room)
+    rows, both, forward, peaks = _measure_passes(objective, x, arithmetic, max_rows, available)
     loss, loss_bytes = _measure_loss(objective, batch, x)
     cost = StepCost(sample.read_seconds, augment, both, forward, peaks, loss, loss_bytes)
     if smallest.size == pipeline.size:
@@ -231,7 +231,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def _measure_passes(
-    objective: Objective, x: Tensor, arithmetic: Arithmetic, max_rows: int, room: int
+    objective: Objective, x: Tensor, arithmetic: Arithmetic, max_rows: int, available: int
 ) -> tuple[int, float, float, dict[int, int]]:
     """Return how many rows were timed, seconds a row of forward and backward, of forward alone, and peaks by rows."""
     grown, peaks = dict[int, int](), dict[int, int]()
@@ -241,7 +241,7 @@ def _measure_passes(
         part = x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows].contiguous(memory_format=layout)
         return pass_seconds(objective, part, arithmetic.precision, backward=backward)
 
-    def weigh(rows: int, peaks: dict[int, int]) -> float:
+    def measure_peak(rows: int, peaks: dict[int, int]) -> float:
         times = list[float]()
         peak = memory.peak_during(lambda: times.append(run(rows)), x.device)
         peaks |= {} if peak is None else {rows: peak}
@@ -249,22 +249,22 @@ def _measure_passes(
 
     rows, limit = 0, max(max_rows, FIRST_ROWS)
     candidates: tuple[int, ...] = (FIRST_ROWS,)
-    while more := next((count for count in candidates if count <= limit and _fits(grown, count, room)), 0):
+    while more := next((count for count in candidates if count <= limit and _fits(grown, count, available)), 0):
         try:
-            first, again = weigh(more, grown), run(more)  # the first pass of a shape builds kernels
+            first, again = measure_peak(more, grown), run(more)  # the first pass of a shape builds kernels
         except Exception as error:
             if not rows or not convert_exception(error).out_of_memory:
                 raise
             objective.zero_grad(set_to_none=True)
-            room = 0
+            available = 0
             break
         rows, seconds = more, min(first, again)
         slow = again > MAX_PASS_SECONDS / 8
         candidates = () if again > MAX_PASS_SECONDS / 2 else (2 * rows,) if slow else (4 * rows, 2 * rows)
-    weighed = min(max(rows, MIN_WEIGHED), MAX_WEIGHED, limit)
-    weighed = weighed if weighed <= rows or _fits(grown, weighed, room) else rows
-    for count in (max(weighed // 8, FIRST_ROWS // 2), weighed):  # far apart, so that noise matters little
-        weigh(count, peaks)
+    peak_rows = min(max(rows, MIN_PEAK_ROWS), MAX_PEAK_ROWS, limit)
+    peak_rows = peak_rows if peak_rows <= rows or _fits(grown, peak_rows, available) else rows
+    for count in (max(peak_rows // 8, FIRST_ROWS // 2), peak_rows):  # far apart, so that noise matters little
+        measure_peak(count, peaks)
     return rows, seconds / rows, min(run(rows, backward=False) for _ in range(2)) / rows, peaks
 
 
@@ -279,12 +279,12 @@ def _share_of_pass(objective: Objective, x: Tensor, arithmetic: Arithmetic, side
     return min(times[0] / times[1], 1.0)
 
 
-def _fits(peaks: dict[int, int], rows: int, room: int) -> bool:
-    """Return whether the peak bytes of a pass of `rows`, extrapolated linearly from those measured, fit in `room`."""
+def _fits(peaks: dict[int, int], rows: int, available: int) -> bool:
+    """Return whether the peak bytes of a pass of `rows`, extrapolated from those measured, fit in `available`."""
     if not peaks:
         return True
     (few, low), (many, high) = [(0, 0), *sorted(peaks.items())][-2:]
-    return high + max(high - low, 0) / (many - few) * (rows - many) <= room
+    return high + max(high - low, 0) / (many - few) * (rows - many) <= available
 
 
 def _measure_loss(objective: Objective, batch: int, x: Tensor) -> tuple[float, int]:

@@ -62,9 +62,9 @@ def size(settings: Settings, images: int, source: Source | None, device: torch.d
     flop = FORWARD_BACKWARD * network_cost(name, width, side, model.stem, data.channels).flop
     flops = world().size * flop / row_seconds(objective, side, device, arithmetic)
     process = memory.resident()
-    room = budget.budget(hardware.memory, device, process)[0] - (0 if device.type == "cuda" else process)
+    available = budget.budget(hardware.memory, device, process)[0] - (0 if device.type == "cuda" else process)
     work, (seconds, _) = work_of(settings, images, pixels, objective), seconds_for(settings, images)
-    chosen = choose(work, Machine(flops, room, 2 if arithmetic.precision == "bf16" else 4), seconds)
+    chosen = choose(work, Machine(flops, available, 2 if arithmetic.precision == "bf16" else 4), seconds)
     reason = f"{images:,} images of {work.side:,.0f} pixels, {flops / 1e9:,.0f} GFLOP/s measured here, "
     count = settings.schedule.epochs
     epochs = f"{format_epochs(count)} epoch{'s' * (count != 1)}"

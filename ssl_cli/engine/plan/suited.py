@@ -26,7 +26,7 @@ from ssl_cli.transfer.pixels import two_sample_accuracy
 
 LARGE_CROPS = 0.4
 IMAGES, PIXELS, FEWEST = (64, 512), 2**27, 16
-"""Images that are looked at, evenly apart: at least and at most, and pixels in files; and below how many none help."""
+"""Images sampled, evenly spaced: at least and at most, pixels of all their files, and how few choose nothing."""
 SIDE = 16
 """Pixels of a side, to which they are shrunk."""
 SEPARATED, ERRORS = 0.6, 3

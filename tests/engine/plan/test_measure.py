@@ -136,7 +136,9 @@ def test_making_the_smallest_views_is_part_of_their_cost(objective: Objective, m
     monkeypatch.setattr(measure, "pass_seconds", lambda _, x, precision, backward=True: len(x) * (0.1 + 0.4 * backward))
     monkeypatch.setattr(measure, "_share_of_pass", lambda *_: 0.25)
     pipeline, small = (Views(settings(Path("nowhere")).views, side, 0) for side in (16, 8))
-    found = measure_step(objective, pipeline, read_sample(None, 16), 32, FP32, max_rows=32, room=10**9, smallest=small)
+    found = measure_step(
+        objective, pipeline, read_sample(None, 16), 32, FP32, max_rows=32, available=10**9, smallest=small
+    )
     passes = found.image(objective, 0) - 4 / 32
     assert passes == pytest.approx(objective.gradient_views * 0.5 + objective.key_views * 0.1)
     assert found.smallest == pytest.approx((3 / 32 + 0.25 * passes) / (4 / 32 + passes))
@@ -153,7 +155,9 @@ def test_rows_that_are_out_of_memory_are_the_end_of_the_measurement(
 def test_measuring_leaves_the_objective_unchanged(objective: Objective) -> None:
     before = fingerprint(objective)
     pipeline, small = (Pipeline(settings(Path("nowhere")).views, side, 0) for side in (16, 8))
-    found = measure_step(objective, pipeline, read_sample(None, 16), 16, FP32, max_rows=32, room=10**9, smallest=small)
+    found = measure_step(
+        objective, pipeline, read_sample(None, 16), 16, FP32, max_rows=32, available=10**9, smallest=small
+    )
     assert min(found.augment, found.forward_backward, found.forward, found.loss, found.smallest) > 0
     assert fingerprint(objective) == before
     assert objective.training

@@ -1,4 +1,4 @@
-"""Ten lines of Python that load an export in its home library and encode an image: they stand in its model card."""
+"""The usage example of a model card: Python that loads an export in its library and encodes an image."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,8 @@ OPENED = (
 """Open a picture as `data.decode` does: by its EXIF orientation, and on white where it is transparent."""
 
 
-def torch_program(load: Sequence[str], imports: Sequence[str], fit: Preprocessing) -> list[str]:
-    """Return the lines for a file that torch reads.
+def torch_usage(load: Sequence[str], imports: Sequence[str], fit: Preprocessing) -> list[str]:
+    """Return the example for a file that torch reads.
 
     Args:
         load: lines that make `net`.
@@ -24,7 +24,7 @@ def torch_program(load: Sequence[str], imports: Sequence[str], fit: Preprocessin
         fit: the run's test transform.
     """
     size, channels = fit.size, fit.channels
-    if not any(line.startswith("net = ") for line in load):  # there is nothing that computes
+    if not any(line.startswith("net = ") for line in load):  # weights without a network
         return [*sorted(imports), "", *load, "print({name: tuple(value.shape) for name, value in weights.items()})"]
     *load, last = load
     run = "h = net.eval()(x).detach()" if last == EVAL else "h = net(x).detach()"
@@ -50,8 +50,8 @@ def torch_program(load: Sequence[str], imports: Sequence[str], fit: Preprocessin
     ]
 
 
-def onnx_program(file: str, fit: Preprocessing, output: str, *, in_graph: bool) -> list[str]:
-    """Return the lines for an ONNX file, whose graph does the test transform itself if `in_graph`."""
+def onnx_usage(file: str, fit: Preprocessing, output: str, *, in_graph: bool) -> list[str]:
+    """Return the example for an ONNX file, whose graph does the test transform itself if `in_graph`."""
     size, channels, edge = fit.size, fit.channels, (fit.short - fit.size) // 2
     session = f'session = onnxruntime.InferenceSession("{file}")'
     run = f'{output} = session.run(None, {{"image": x}})[0]'
