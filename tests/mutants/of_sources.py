@@ -62,6 +62,18 @@ MUTANTS = [
         "if False:",
         (ARCHIVES,),
     ),
+    Mutant(
+        None,
+        "joined-tars-end-with-the-first",
+        INDEX,
+        "            place = _next_tar(file.fileno(), archive.offset)\n",
+        "            place = None\n",
+        (ARCHIVES,),
+    ),
+    Mutant(
+        None, "a-label-is-a-part-of-the-path", LISTED, "elif found := _with_label(path, row):", "elif False:", (LISTS,)
+    ),
+    Mutant(None, "a-pair-of-splits-are-classes", LAYOUT, " else _alike(folders) or found", " else found", (LAYOUTS,)),
     Mutant(None, "a-header-of-any-size", INDEX, "not 0 <= size <= _LARGEST_HEADER", "size < 0", (ARCHIVES,)),
     Mutant(
         None,

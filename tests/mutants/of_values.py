@@ -49,6 +49,22 @@ MUTANTS = [
     ),
     Mutant(
         None,
+        "an-opacity-among-bands-is-lost",
+        "ssl_cli/data/tiff.py",
+        " else before == RGB and colours\n",
+        " else False\n",
+        (f"{VALUES}::test_numbers_become_the_shades_that_they_are",),
+    ),
+    Mutant(
+        None,
+        "what-is-clear-is-shrunk-with-its-shade",
+        NUMBERS,
+        "        return _on_white(found) if on_white else found",
+        "        return found[:, :, :-1] if on_white else found",
+        (f"{VALUES}::test_what_is_clear_has_no_shade_where_it_is_shrunk",),
+    ),
+    Mutant(
+        None,
         "avif-is-not-turned",
         DECODE,
         '    if picture.format == "TIFF":  # which',
