@@ -134,8 +134,8 @@ def result_file(name: str, step: str, data: Sequence[object], words: Sequence[st
     return "-".join(filter(None, (name, *words, step, short, digest))) + ".json"
 
 
-def require_run(run: str) -> None:
-    """Refuse a path that can hold no checkpoint.
+def require_run(run: str, hint: str = "Give the folder that pretrain --out named.") -> None:
+    """Refuse a path that can hold no checkpoint; `hint` says what would do where nothing has a similar name.
 
     Raises:
         CheckpointError: there is no such file or folder, or a folder without a checkpoint.
@@ -145,8 +145,7 @@ def require_run(run: str) -> None:
         return
     if not is_folder(path):
         near = closest_path(path)
-        hint = f"Did you mean '{near}'?" if near else "Give the folder that pretrain --out named."
-        raise CheckpointError(f"There is no run or checkpoint at {run}.", hint)
+        raise CheckpointError(f"There is no run or checkpoint at {run}.", f"Did you mean '{near}'?" if near else hint)
     with contextlib.suppress(OSError):  # a folder without permission is reported where it is opened
         if any((path / "checkpoints").glob("*.pt")):
             return

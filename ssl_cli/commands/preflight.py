@@ -52,7 +52,8 @@ def training(settings: "Settings", *, resume: bool, overwrite: bool, dry_run: bo
         return  # what it starts from, and its trackers, are the run's own
     require_installed(settings.run.trackers)
     if settings.model.init_from is not None:
-        require_run(str(expanded(settings.model.init_from)))
+        hint = "Give the folder of a run, or a file of weights, such as a .pth or .safetensors."
+        require_run(str(expanded(settings.model.init_from)), hint)
 
 
 def ranks(devices: int | None, places: Sequence[str]) -> None:

@@ -269,6 +269,8 @@ def test_the_command_refuses_it_before_the_engine(engine: Any, capsys: pytest.Ca
     from ssl_cli.cli import main
 
     assert main(["pretrain", "--init-from", "nothing", "--json"]) == 4
-    assert "no run or checkpoint at nothing" in json.loads(capsys.readouterr().out)["error"]["message"]
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "no run or checkpoint at nothing" in error["message"]
+    assert "or a file of weights" in error["hint"]
     assert engine.calls == []
     assert main(["pretrain", "--init-from", "runs/x", "--json"]) == 0
