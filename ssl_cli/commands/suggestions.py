@@ -10,6 +10,8 @@ WEIGHTS = (
 VECTORS = f"sslcli embed RUN DATA -o vectors.npy writes a vector for each image; in Python: {LOAD}"
 RESULTS = "sslcli runs lists runs with their results; all of one is in RUN/metrics.jsonl and RUN/eval/"
 SUGGESTIONS = {
+    "help": "All commands: sslcli --help. The flags of one, with examples: sslcli pretrain --help.",
+    "version": "sslcli --version, or sslcli doctor for those of all packages.",
     "features": VECTORS,
     "weights": f"sslcli finetune RUN DATA trains all of a run's weights; they are in RUN/checkpoints/: {WEIGHTS}",
     "predict": "An encoder gives vectors, not classes: sslcli finetune RUN DATA trains a classifier on it, and "
