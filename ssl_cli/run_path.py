@@ -146,6 +146,9 @@ def require_run(run: str, hint: str = "Give the folder that pretrain --out named
     if not is_folder(path):
         near = closest_path(path)
         raise CheckpointError(f"There is no run or checkpoint at {run}.", f"Did you mean '{near}'?" if near else hint)
+    checkpoints = path / "checkpoints"
+    if is_folder(checkpoints) and not os.access(checkpoints, os.R_OK | os.X_OK):
+        raise CheckpointError(f"{shown(str(checkpoints))} may not be read.", "Give a run that you may read.")
     with contextlib.suppress(OSError):  # a folder without permission is reported where it is opened
         if any((path / "checkpoints").glob("*.pt")):
             return

@@ -278,6 +278,14 @@ def test_a_wrong_input_gets_one_sentence(
     assert left == [] or row.toml, "a refused command left something behind"
 
 
+def test_checkpoints_that_may_not_be_read_are_said(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: "checkpoints" not in str(path))
+    assert main(["knn-eval", "runs/first"]) == 4
+    assert "error: runs/first/checkpoints may not be read.\n" in capsys.readouterr().err
+
+
 def test_the_table_is_long() -> None:
     assert len(TABLE) >= 30
     assert {row.code for row in TABLE} >= {2, 3, 4, 7}
