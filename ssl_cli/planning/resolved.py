@@ -1,7 +1,7 @@
 """The choices of a plan that a resumed run takes over, as `plan.json` and checkpoints hold them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
@@ -75,4 +75,5 @@ class Resolved:
 
     def as_dict(self) -> dict[str, Any]:
         """Return primitives, for `plan.json` and the checkpoint."""
-        return asdict(self)
+        found: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
+        return found

@@ -35,8 +35,8 @@ def examples() -> list[str]:
 
 
 def code_of(line: str) -> int:
-    """Run a command line, without the settings file of another one."""
-    code = main(shlex.split(line)[1:])
+    """Run a command line, without the settings file of another one, and without a shell's redirection."""
+    code = main(shlex.split(line.partition(" > ")[0])[1:])
     Path("sslcli.toml").unlink(missing_ok=True)
     return code
 
@@ -48,6 +48,7 @@ def test_the_examples_are_accepted(engine: FakeEngine, monkeypatch: pytest.Monke
     for name in (
         "birds/train/a.png",
         "birds/test/a.png",
+        "photos/a.png",
         "shards/a.png",
         "archive/a.png",
         "cat.jpg",

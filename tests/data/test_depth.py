@@ -269,7 +269,7 @@ def test_a_mixed_set_has_one_range_and_one_depth(tmp_path: Path) -> None:
     given = settings(photos(tmp_path / "cells", mixed=True), channels=3)
     source = open_pretraining(given.data, 0)
     given, choices = measured(given, source)
-    assert "16-bit numbers in 12 of 13 files" in choices[1].reason
+    assert "16-bit numbers in 12 of 13 sampled files" in choices[1].reason
     images = {source.path(k): source.read(k) for k in range(13)}
     assert {image.dtype for image in images.values()} == {torch.int16}
     pale = images[str(tmp_path / "cells" / "pale.png")]

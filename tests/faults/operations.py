@@ -87,10 +87,12 @@ class Recorder:
         real_open, real_descriptor, real_sync = io.open, os.open, os.fsync
         folders: dict[int, str] = {}
 
-        def opened(file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, *more: Any) -> Any:
+        def opened(
+            file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, *more: Any, **words: Any
+        ) -> Any:
             path = self.below(file)
-            if path is None or mode.strip("bt") == "r":
-                return real_open(file, mode, buffering, encoding, *more)
+            if path is None or mode.strip("bt") == "r" or "opener" in words:  # a temporary file has no name
+                return real_open(file, mode, buffering, encoding, *more, **words)
             truncated = Operation("open", path, data=b"w" if "w" in mode else b"")
             raw = self.perform(truncated, lambda: _Raw(self, path, str(file), mode.replace("b", "")))
             folders[raw.fileno()] = path
