@@ -12,6 +12,7 @@ from ssl_cli import checkpoint, disk, records
 from ssl_cli.config.labels import require_unchanged
 from ssl_cli.config.resume import settings_of
 from ssl_cli.config.sources import Settled
+from ssl_cli.config.start import Request, settle_resumed
 from ssl_cli.config.toml_file import PROJECT_FILE
 from ssl_cli.config.units import format_epochs
 from ssl_cli.engine.pretrain import pretrain
@@ -57,7 +58,7 @@ def check(asked: Asked) -> Images:
     """
     for stage in (FINETUNE, DISTILL):
         flags = asked.flags(stage, {})
-        start.settle_resumed(start.Request(stage.command, None, flags, flag_names=FLAG_NAMES, env=asked.env))
+        settle_resumed(Request(stage.command, None, flags, flag_names=FLAG_NAMES, env=asked.env))
     settings = settle_pretraining(asked).settings
     data = settings.data.model_copy(update={"labels": asked.labels})
     training, test = start.open_labelled(settings.model_copy(update={"data": data}))
@@ -118,9 +119,9 @@ class Pipeline:
         if stage is PRETRAIN:
             return settle_pretraining(self.asked, self.folder, more)
         if (out / "settings.toml").exists():  # what it was asked for is in its folder
-            return start.settle_resumed(start.Request(stage.command, None, more, env=self.asked.env, cwd=self.folder))
+            return settle_resumed(Request(stage.command, None, more, env=self.asked.env, cwd=self.folder))
         flags, before = self.asked.flags(stage, more), PRETRAIN if stage is not DISTILL else FINETUNE
-        request = start.Request(
+        request = Request(
             stage.command, str(self.folder / before.name), flags, flag_names=FLAG_NAMES, env=self.asked.env,
             cwd=self.folder,
         )  # fmt: skip

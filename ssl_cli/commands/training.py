@@ -97,11 +97,12 @@ def start(
     flag_names = {**options.FLAG_NAMES, **(names or {})}
     if here.is_rank_zero:
         preflight.starting(params, run if not resumed else None, request, plan_alone=plan_alone)
-    from ssl_cli.transfer import start as starting  # imports torch: after what can be refused without it
+    from ssl_cli.config import start as starting
+    from ssl_cli.transfer.start import settle_start  # imports torch: after what can be refused without it
 
     asked = starting.Request(request.command, run, flags, sets, config, flag_names)
     alone = resumed or not here.is_rank_zero
-    settled = starting.settle_resumed(asked) if alone else starting.settle_start(asked)
+    settled = starting.settle_resumed(asked) if alone else settle_start(asked)
     if here.is_rank_zero:
         how = {"resume": request.resume, "overwrite": request.overwrite, "dry_run": plan_alone}
         preflight.training(settled.settings, devices=request.devices, **how)

@@ -1,12 +1,14 @@
 """The settings that a run hands on to one that starts from it: network, images, normalisation, head."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ssl_cli.config.labels import parse_labels
 from ssl_cli.config.methods import FineTuneSettings
-from ssl_cli.config.sources import Source
+from ssl_cli.config.sources import Settled, Source, settle
 from ssl_cli.config.tree import SELECTIVE, SHAPING, Settings
 from ssl_cli.errors import UsageError
 from ssl_cli.names import counted
@@ -36,6 +38,50 @@ def sources_of(values: Mapping[str, Any], run: str = "") -> list[Source]:
     """Return two sources of what a run gives: network, head and images, which no file of settings changes; the rest."""
     rest = {key: value for key, value in values.items() if key in DEFAULTS}
     return [OfRun({key: value for key, value in values.items() if key not in rest}, run), OfRun(rest, run)]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for.
+
+    Attributes:
+        name: `finetune` or `distill`.
+        run: to start from; None where a run is resumed.
+        flags: nested tables of settings; None counts as not given.
+        sets: of each --set.
+        config: file of --config.
+        flag_names: for a dotted key, the flag to name as its origin.
+        env: the environment.
+        cwd: where `sslcli.toml` is looked for; None: here.
+    """
+
+    name: str
+    run: str | None
+    flags: Mapping[str, Mapping[str, Any]]
+    sets: Sequence[str] = ()
+    config: Path | None = None
+    flag_names: Mapping[str, str] | None = None
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    cwd: Path | None = None
+
+
+def settle_resumed(request: Request) -> Settled:
+    """Return settings without reading the run to start from: those of a resumed run are in its own folder."""
+    return settle_from(request, {})
+
+
+def settle_from(request: Request, values: Mapping[str, Any]) -> Settled:
+    """Return the settings that a command line and files give on top of `values` of the run to start from."""
+    flags = {section: dict(table) for section, table in request.flags.items()}
+    labels = flags.get("data", {}).get("labels")
+    if labels is not None and (file := parse_labels(labels).file):
+        flags["data"]["labels"] = str(file.absolute())
+    flags.setdefault("method", {})["name"] = request.name
+    names = {**(request.flag_names or {}), "method.run": "RUN"}
+    if request.run is not None:
+        flags["method"]["run"] = str(Path(request.run).absolute())
+    start = sources_of(values, request.run or "")
+    return settle(flags, request.sets, request.config, env=request.env, cwd=request.cwd, flag_names=names, start=start)
 
 
 def require_network(settings: Settings, before: Settings, run: str) -> None:

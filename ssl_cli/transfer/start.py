@@ -1,16 +1,19 @@
 """The settings of a run that starts from another: fine-tuning from an encoder, distillation from a classifier."""
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ssl_cli import checkpoint
-from ssl_cli.config.labels import fingerprint, parse_labels
+from ssl_cli.config.labels import fingerprint
 from ssl_cli.config.resume import settings_of
-from ssl_cli.config.sources import Settled, settle
-from ssl_cli.config.start import for_distilling, for_finetuning, require_layer, require_network, sources_of
+from ssl_cli.config.sources import Settled
+from ssl_cli.config.start import (
+    Request,
+    for_distilling,
+    for_finetuning,
+    require_layer,
+    require_network,
+    settle_from,
+)
 from ssl_cli.config.tree import DataSettings, Settings
 from ssl_cli.data.source import Source
 from ssl_cli.data.sources import open_pretraining, open_test
@@ -18,36 +21,6 @@ from ssl_cli.errors import DataError, UsageError
 from ssl_cli.names import shown
 
 ALL = "100%"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a command line asks for.
-
-    Attributes:
-        name: `finetune` or `distill`.
-        run: to start from; None where a run is resumed.
-        flags: nested tables of settings; None counts as not given.
-        sets: of each --set.
-        config: file of --config.
-        flag_names: for a dotted key, the flag to name as its origin.
-        env: the environment.
-        cwd: where `sslcli.toml` is looked for; None: here.
-    """
-
-    name: str
-    run: str | None
-    flags: Mapping[str, Mapping[str, Any]]
-    sets: Sequence[str] = ()
-    config: Path | None = None
-    flag_names: Mapping[str, str] | None = None
-    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    cwd: Path | None = None
-
-
-def settle_resumed(request: Request) -> Settled:
-    """Return settings without reading the run to start from: those of a resumed run are in its own folder."""
-    return _settle(request, {})
 
 
 def settle_start(request: Request) -> Settled:
@@ -63,7 +36,7 @@ def settle_start(request: Request) -> Settled:
     before = settings_of(checkpoint.load(path, digest)["settings"])
     data, model = request.flags.get("data", {}), request.flags.get("model", {})
     if request.name == "finetune":
-        labels = _settle(request, {"data.labels": ALL}).settings.data.labels
+        labels = settle_from(request, {"data.labels": ALL}).settings.data.labels
         values = {**for_finetuning(before, labels or ALL), "data.labels": ALL}
     else:
         values = for_distilling(before, request.run, model.get("backbone"))
@@ -71,26 +44,13 @@ def settle_start(request: Request) -> Settled:
         for key in ("data.source", "data.test", "data.limit", "data.group_by"):
             values.pop(key, None)
     values |= {"method.checkpoint": str(path.absolute()), "method.sha256": digest}
-    settled = _settle(request, values)
+    settled = settle_from(request, values)
     if request.name == "finetune":
         require_network(settled.settings, before, request.run)
         require_layer(getattr(settled.settings.method, "from_layer", 0), before, request.run)
         settled = _with(settled, labels_sha256=fingerprint(settled.settings.data.labels))
         return _with(settled, classes=open_labelled(settled.settings)[0].classes)
     return _with_teacher(settled, before.data)
-
-
-def _settle(request: Request, values: Mapping[str, Any]) -> Settled:
-    flags = {section: dict(table) for section, table in request.flags.items()}
-    labels = flags.get("data", {}).get("labels")
-    if labels is not None and (file := parse_labels(labels).file):
-        flags["data"]["labels"] = str(file.absolute())
-    flags.setdefault("method", {})["name"] = request.name
-    names = {**(request.flag_names or {}), "method.run": "RUN"}
-    if request.run is not None:
-        flags["method"]["run"] = str(Path(request.run).absolute())
-    start = sources_of(values, request.run or "")
-    return settle(flags, request.sets, request.config, env=request.env, cwd=request.cwd, flag_names=names, start=start)
 
 
 def _with(settled: Settled, **changed: Any) -> Settled:

@@ -39,13 +39,14 @@ from typing import Any
 import torch
 
 from ssl_cli import checkpoint
+from ssl_cli.config.start import Request
 from ssl_cli.data.places import is_shapes
 from ssl_cli.data.sources import open_evaluation, open_test
 from ssl_cli.engine.build import build_objective
 from ssl_cli.engine.evaluation.classify import accuracy_of
 from ssl_cli.engine.pretrain import pretrain
 from ssl_cli.events import Event, Finished, Stepped
-from ssl_cli.transfer.start import Request, settle_start
+from ssl_cli.transfer.start import settle_start
 
 
 def main() -> None:

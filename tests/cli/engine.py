@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ssl_cli.config.start import settle_resumed
 from ssl_cli.events import Evaluated, Event
 from ssl_cli.transfer import start
 from tests.ui.events import MEASURED, knn, training
@@ -118,7 +119,7 @@ class FakeEngine:
         pipeline = ModuleType("ssl_cli.pipeline")
         vars(pipeline).update(Pipeline=self._pipeline, check=lambda asked: Toy(), clear=lambda folder: None)
         monkeypatch.setitem(sys.modules, pipeline.__name__, pipeline)
-        monkeypatch.setattr(start, "settle_start", start.settle_resumed)  # the runs here are empty files
+        monkeypatch.setattr(start, "settle_start", settle_resumed)  # the runs here are empty files
 
     def _pipeline(self, folder: Path, asked: Any, *machine: Any) -> Any:
         return SimpleNamespace(folder=folder, asked=asked, events=self._call("pretrain"))

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ssl_cli import checkpoint, disk
 from ssl_cli.cli import main
+from ssl_cli.config.start import Request
 from ssl_cli.engine.evaluation.features import open_run
-from ssl_cli.transfer.start import Request, settle_start
+from ssl_cli.transfer.start import settle_start
 from tests.data.pictures import folder, save
 
 TINY = ["--device", "cpu", "--precision", "fp32", "--set", "hardware.memory_format=channels_last"]
