@@ -54,11 +54,7 @@ def check(asked: Asked) -> Images:
 
     Raises:
         DataError: there are no labels, a class has too few images, or there is one class.
-        UsageError: settings of ./sslcli.toml or the environment that a later stage would refuse.
     """
-    for stage in (FINETUNE, DISTILL):
-        flags = asked.flags(stage, {})
-        settle_resumed(Request(stage.command, None, flags, flag_names=FLAG_NAMES, env=asked.env))
     settings = settle_pretraining(asked).settings
     data = settings.data.model_copy(update={"labels": asked.labels})
     training, test = start.open_labelled(settings.model_copy(update={"data": data}))

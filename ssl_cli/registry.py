@@ -48,6 +48,8 @@ OPS = {
     "sobel": "ssl_cli.augment.sobel:Sobel",
     "normalize": "ssl_cli.augment.normalize:Normalize",
 }
+SWEPT = tuple(name for name in OPS if name != "normalize")
+"""Operations with a strength, or that are on or off; the others are the same for every view."""
 BENCHES = ("step", "augment", "loader", "loss", "knn")
 """The keys of `bench.parts.PARTS`."""
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]

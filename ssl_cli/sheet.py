@@ -59,10 +59,10 @@ def augmentation_sheet(
         output: the PNG.
         images: rows.
         views: views of each image; with `op` the steps of the sweep.
-        op: instead of views, show this operation alone, from low to high over its range.
+        op: instead of views, show this one of `SWEPT` alone, from low to high over its range.
 
     Raises:
-        UsageError: the picture is too large for most viewers, or would be among the images; `op` has no strength.
+        UsageError: the picture is too large for most viewers, or would be among the images.
         DataError: nothing could be read.
         ResourceError: the picture cannot be written.
     """
@@ -205,17 +205,11 @@ def _sized(settings: Settings, source: Source) -> Settings:
 
 
 def _sweep(settings: Settings, op: str, sides: Tensor, count: int) -> tuple[Pipeline, dict[str, list[dict[str, Any]]]]:
-    """Build a pipeline of the crop and `op`, and the parameters of each step; the crop is the largest in the middle.
-
-    Raises:
-        UsageError: the operation has no strength.
-    """
+    """Build a pipeline of the crop and `op`, and the parameters of each step; the crop is the largest in the middle."""
     order = ("crop",) if op == "crop" else ("crop", op)
     alone = settings.augment.model_copy(update={"order": order, "second": None})
     pipeline = Pipeline(alone, settings.data.size, settings.run.seed)
     steps = pipeline.ops[op].sweep(sides, count)
-    if not steps:
-        raise UsageError(f"'{op}' has no strength to look at: it is the same for every view.", "Leave --op out.")
     largest = pipeline.ops["crop"].centred(sides)  # type: ignore[attr-defined]
     return pipeline, {name: [{"crop": largest, op: params} for params in line] for name, line in steps.items()}
 

@@ -307,7 +307,6 @@ def refused(kind: type[Exception], match: str, **given: Any) -> None:
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
-    refused(UsageError, "has no strength", output=tmp_path / "a.png", op="normalize")
     refused(UsageError, "megapixels", output=tmp_path / "a.png", images=256, views=64)
     folder = photos(tmp_path / "photos")
     refused(UsageError, "among the images", settings=toy_settings(source=str(folder)), output=folder / "x" / "a.png")

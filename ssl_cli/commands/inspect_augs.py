@@ -7,7 +7,8 @@ import typer
 
 from ssl_cli.commands import complete, options
 from ssl_cli.errors import UsageError
-from ssl_cli.registry import OPS, did_you_mean
+from ssl_cli.names import shown
+from ssl_cli.registry import OPS, SWEPT, did_you_mean
 
 EPILOG = options.examples(
     "The embedded shapes, as pretraining sees them: sslcli inspect-augs",
@@ -19,7 +20,7 @@ EPILOG = options.examples(
 PICTURE = "Picture"
 
 
-complete_op = complete.among(name for name in OPS if name != "normalize")
+complete_op = complete.among(SWEPT)
 Images = Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Images, one a row.", rich_help_panel=PICTURE)]
 Views = Annotated[
     int,
@@ -64,8 +65,9 @@ def inspect_augs(
     from ssl_cli.ui.sinks import present
 
     picture(output, "augmentations", images=data)
-    if op is not None and op not in OPS:
-        raise UsageError(f"There is no operation '{op}'.", did_you_mean(op, OPS))
+    if op is not None and op not in SWEPT:
+        same = f"'{op}' has no strength to look at: it is the same for every view."
+        raise UsageError(same if op in OPS else f"There is no operation '{shown(op)}'.", did_you_mean(op, SWEPT))
     from ssl_cli.data.places import require_data
 
     settled = settle(options.flags(ctx.params), set_ or (), config, flag_names=options.FLAG_NAMES, gentle=gentle)

@@ -126,11 +126,10 @@ def _machine(asked: "Asked", folder: Path | None, device: str | None, download: 
         DataError: no such images.
     """
     from ssl_cli.config.sources import settle_machine
-    from ssl_cli.data.places import require_data
     from ssl_cli.planning import stages
 
     if folder is None:
-        require_data(stages.settle_pretraining(asked).settings.data)
+        stages.check(asked)
     flags = {"hardware": {"device": device}, "data": {"download": download}}
     own = asked.method is not None and ":" in asked.method
     return settle_machine(flags, flag_names=options.FLAG_NAMES, own_method=own)

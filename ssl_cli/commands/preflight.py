@@ -9,6 +9,7 @@ from ssl_cli.commands import options
 from ssl_cli.config.image_list import STDIN
 from ssl_cli.errors import UsageError
 from ssl_cli.names import expanded, is_folder, shown
+from ssl_cli.registry import method_path
 from ssl_cli.world import world
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def evaluation(
     """Return the device to evaluate on and this machine's data settings; refuse what could not be evaluated.
 
     Raises:
-        UsageError: a wrong setting of the machine.
+        UsageError: a wrong setting of the machine, or no such method.
         CheckpointError: no such run.
         DataError: no such images.
     """
@@ -117,6 +118,8 @@ def evaluation(
     flags = {"hardware": {"device": device}, "data": {"download": download}}
     settled = settle_machine(flags, flag_names=options.FLAG_NAMES, own_method=method is not None)
     require_run(run)
+    if method is not None:
+        method_path(method)
     if group_by is not None:
         require_group_by(group_by)
     if data:

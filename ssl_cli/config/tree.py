@@ -20,8 +20,8 @@ SELECTIVE = ("resnet50", "resnet101", "resnet152")
 """Backbones that can have selective kernels: those of bottleneck blocks."""
 SHAPING = ("width", "stem", "sk", "zero_init", "init")
 """Settings that shape our own ResNets; a torchvision or timm network is as its library makes it."""
-LEAST_MEMORY = 10**6
-"""Bytes: a smaller budget is a unit that was forgotten."""
+LEAST_MEMORY = 64 * 10**6
+"""Bytes: torch takes more alone; a smaller budget is a unit that was forgotten, or MB in place of GB."""
 DEVICE = r"(auto|cpu|cuda|mps|xpu|hpu|npu|mtia|xla)(:\d{1,3})?"
 """PyTorch's names of devices, which may be none of this machine."""
 CIFAR_UP_TO = 64

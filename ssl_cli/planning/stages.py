@@ -11,8 +11,10 @@ from ssl_cli import disk
 from ssl_cli.config.flags import places
 from ssl_cli.config.labels import fingerprint, parse_labels
 from ssl_cli.config.sources import Settled, settle
+from ssl_cli.config.start import Request, settle_resumed
 from ssl_cli.config.toml_file import PROJECT_FILE
 from ssl_cli.config.units import format_time
+from ssl_cli.data.places import require_data
 from ssl_cli.errors import UsageError
 from ssl_cli.names import shown
 from ssl_cli.planning import record
@@ -149,6 +151,19 @@ def settle_pretraining(
         UsageError: as `settle`.
     """
     return settle(asked.flags(PRETRAIN, more or {}), asked.sets, env=asked.env, cwd=folder, flag_names=FLAG_NAMES)
+
+
+def check(asked: Asked) -> None:
+    """Refuse settings and images that a stage would refuse, before anything trains.
+
+    Raises:
+        UsageError: a flag, ./sslcli.toml or the environment gives a setting that is not valid.
+        DataError: no such images.
+    """
+    require_data(settle_pretraining(asked).settings.data)
+    for stage in (FINETUNE, DISTILL):
+        flags = asked.flags(stage, {})
+        settle_resumed(Request(stage.command, None, flags, flag_names=FLAG_NAMES, env=asked.env))
 
 
 def opened(folder: Path, *, resume: bool, overwrite: bool) -> Asked | None:

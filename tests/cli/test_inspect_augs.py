@@ -60,6 +60,7 @@ def test_its_own_flags(engine: FakeEngine) -> None:
         ("-o folder", "folder is a folder.", "folder/augmentations.png"),
         ("-o folder.png", "folder.png is a folder.", "folder.png/augmentations.png"),
         ("--op bluur", "There is no operation 'bluur'.", "Did you mean 'blur'?"),
+        ("--op normalize", "'normalize' has no strength", "crop"),
         ("--op xyz", "There is no operation 'xyz'.", "crop"),
         ("--images 0", "", ""),
         ("--views 65", "", ""),

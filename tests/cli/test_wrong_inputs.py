@@ -88,7 +88,7 @@ TABLE = [
     Wrong("pretrain --config photos", 2, "it is a folder", "TOML file"),
     Wrong("pretrain --recipe none.toml", 2, "none.toml: No such file", "TOML file"),
     Wrong("pretrain --device gpu", 2, "'gpu' (from --device) is refused: there is no such device", "auto, cpu, cuda"),
-    Wrong("pretrain --memory 8", 2, "'8' (from --memory) is refused: it should be 1.0 MB at least", "Give --memory"),
+    Wrong("pretrain --memory 8", 2, "'8' (from --memory) is refused: it should be 64.0 MB at least", "Give --memory"),
     Wrong("bench setp", 2, "no benchmark 'setp'", "Did you mean 'step'?"),
     Wrong("bench photos", 2, "no benchmark 'photos'", "sslcli bench all photos"),
     Wrong("bench zebra", 2, "no benchmark 'zebra'", "Known: all, augment, knn, loader, loss, step."),
@@ -149,6 +149,7 @@ TABLE = [
     Wrong("linear-eval runs/first --device gpu", 2, "'gpu' (from --device) is refused", "Known: auto, cpu"),
     Wrong("knn-eval encoder.onnx birds --method simclr", 2, "measured without its method", "Leave --method out."),
     Wrong("linear-eval encoder.onnx birds --method simclr", 2, "measured without its method", "Leave --method out."),
+    Wrong("knn-eval runs/first --method simcrl", 2, "There is no method 'simcrl'", "'simclr'"),
     Wrong("neighbors runs/first --duplicates -k 3", 2, "-k is for an IMAGE", "--above gives fewer"),
     Wrong("neighbors runs/first photos", 3, "photos is a folder, not an image", "--data says among which"),
     Wrong("pipeline birds --labels 50% --student resnet5", 2, "'resnet5' (from --student)", "'resnet"),
@@ -324,6 +325,10 @@ EARLY = [
     "study rivalry photos --arms foo",
     "study rivalry photos --device foo",
     "study rivalry photos --memory 1",
+    "pretrain photos --memory 1MB",
+    "inspect-augs photos --op normalize",
+    "knn-eval runs/first --method simcrl",
+    "pipeline birds --labels 50% --student resnet5",
 ]
 
 

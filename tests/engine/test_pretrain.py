@@ -80,7 +80,7 @@ def test_cached_and_direct_runs_agree(tmp_path: Path) -> None:
 
 def test_a_budget_too_small_names_what_to_change(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="BatchNorm group") as caught:
-        run(settings(tmp_path / "run", hardware={"memory": "1MB"}))
+        run(settings(tmp_path / "run", hardware={"memory": "64MB"}))
     assert "--memory" in caught.value.hint
     assert "--batch" in caught.value.hint
     assert json.loads((tmp_path / "run" / "status.json").read_text())["exit_code"] == 5

@@ -134,7 +134,7 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="fewer than the batch"):
         list(dry_run(settings(tmp_path, run={"batch": 128})))
     with pytest.raises(ResourceError, match="BatchNorm group"):
-        list(dry_run(settings(tmp_path, hardware={"memory": "1MB"})))
+        list(dry_run(settings(tmp_path, hardware={"memory": "64MB"})))
 
 
 def test_plans_of_earlier_versions_are_read(tmp_path: Path) -> None:
