@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from ssl_cli import registry
 from ssl_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from ssl_cli.data.positives import Positives
 
 Targets = Tensor | None
 LocalRows = Tensor | slice
@@ -219,8 +222,8 @@ class Objective(nn.Module):
         Called once before training, and before a checkpoint is loaded.
         """
 
-    def prepare_groups(self, group: Tensor) -> None:
-        """Create the state that positives by group need, given the group of each training image, int64 `(images,)`.
+    def prepare_groups(self, positives: Positives) -> None:
+        """Create the state that positives by group need, given how those of the training images are drawn.
 
         Called after `prepare` where positives are by group, and only then: batches have a `group` then.
         """

@@ -97,7 +97,7 @@ def build_objective(
     if images is not None:
         objective.prepare(images, settings.run.seed)
     if source is not None and (positives := positives_of(settings.data, source)):
-        objective.prepare_groups(positives.group)
+        objective.prepare_groups(positives)
         objective.own_groups = positives.own_groups
     return objective.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 

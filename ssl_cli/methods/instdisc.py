@@ -59,9 +59,9 @@ class InstDisc(Objective):
         self.bank, self.seed = Bank(images, self.dim, seed), seed
         self._first_step = True
 
-    def prepare_groups(self, group: Tensor) -> None:
+    def prepare_groups(self, positives: Positives) -> None:
         """Keep the group of each row of the bank; no checkpoint holds it, for it is the data set's."""
-        self.group, self.positives = group, Positives(group)
+        self.group, self.positives = positives.group, positives
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute embeddings v = g(f(x)), unit rows `(M,D)`."""

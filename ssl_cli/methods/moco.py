@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_cli import distributed
 from ssl_cli.config.methods import MoCoSettings
+from ssl_cli.data.positives import Positives
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.info_nce import Groups, info_nce
 from ssl_cli.nn.ema import momentum_copy, update_ema
@@ -67,7 +68,7 @@ class MoCo(Objective):
         loss = info_nce(q, k, self.queue.rows, self.cfg.temperature, groups=local_groups)
         return self.loss_scale * distributed.mean_over_ranks(loss, len(q) / len(z))
 
-    def prepare_groups(self, group: Tensor) -> None:
+    def prepare_groups(self, positives: Positives) -> None:
         """Let the queue store the group of each key."""
         self.queue.store_groups()
 

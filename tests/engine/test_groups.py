@@ -12,7 +12,9 @@ from ssl_cli import checkpoint
 from ssl_cli.augment.sheet import png
 from ssl_cli.cli import main
 from ssl_cli.config.tree import Settings
-from ssl_cli.engine.build import build_objective
+from ssl_cli.data.positives import Positives
+from ssl_cli.data.sources import open_pretraining
+from ssl_cli.engine.build import build_loader, build_objective
 from ssl_cli.engine.plan.dry_run import dry_run
 from ssl_cli.errors import DataError, UsageError
 from ssl_cli.events import Choice, Evaluated, Planned, Stopped
@@ -116,7 +118,7 @@ def test_the_queue_holds_the_group_of_each_key_and_random_rows_none(bursts: Path
     queue: Any = objective.queue
     assert "group" in dict(queue._buffers)
     assert "queue.group" not in objective.state_dict()
-    objective.prepare_groups(torch.arange(44) // 3)
+    objective.prepare_groups(Positives(torch.arange(44) // 3))
     assert queue.group.tolist() == [-1] * 20
     keys = torch.nn.functional.normalize(torch.randn(30, queue.rows.shape[1]), dim=1)
     queue.push(keys[:12], torch.arange(12))
@@ -124,6 +126,13 @@ def test_the_queue_holds_the_group_of_each_key_and_random_rows_none(bursts: Path
     order = [(12 + 30 - 20 + k) % 20 for k in range(20)]
     assert queue.group[order].tolist() == list(range(110, 130))
     assert torch.equal(queue.rows[order], keys[10:])
+
+
+def test_the_loader_and_the_bank_draw_the_same_positives(bursts: Path) -> None:
+    chosen = by_group(Path("nowhere"), bursts, "instdisc")
+    source = open_pretraining(chosen.data, 0)
+    objective: Any = build_objective(chosen, torch.device("cpu"), len(source), source=source)
+    assert objective.positives is build_loader(chosen, objective, source, torch.device("cpu")).positives
 
 
 def test_the_plan_counts_groups_and_images_alone(bursts: Path, tmp_path: Path) -> None:

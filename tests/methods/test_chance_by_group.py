@@ -57,7 +57,7 @@ def test_the_level_of_chance_is_that_of_the_negatives_which_are_left(name: str) 
     assert mean_loss(objective, None) == pytest.approx(whole, abs=2e-3)
     positives = Positives(GROUP)
     assert positives.own_groups == ((0.5, 0.0), (0.5, 149 / 599))
-    objective.prepare_groups(positives.group)
+    objective.prepare_groups(positives)
     objective.own_groups = positives.own_groups
     chance = objective.chance(BATCH)
     assert chance is not None
