@@ -59,26 +59,26 @@ class Comparison:
         return {"runs": runs, "changed": {key: list(values) for key, values in self.changed.items()}}
 
 
-def compare(folders: Sequence[Path]) -> Comparison:
-    """Read runs, and find the settings that differ.
+def compare(folders: Sequence[Path], events: Sequence[Sequence[Mapping[str, Any]]]) -> Comparison:
+    """Read runs, of which the `events` are known, and find the settings that differ.
 
     Raises:
         CheckpointError: a folder holds no run.
     """
-    runs = [_read(folder) for folder in folders]
+    runs = list(map(_read, folders, events))
     keys = {key: None for one in runs for key in one.settings if key not in PASSED_OVER}
     values = {key: [one.settings.get(key) for one in runs] for key in sorted(keys)}
     return Comparison(runs, {key: row for key, row in values.items() if any(value != row[0] for value in row)})
 
 
-def _read(folder: Path) -> Reached:
+def _read(folder: Path, events: Sequence[Mapping[str, Any]]) -> Reached:
     run = read_run(folder)
     if run is None:
         raise CheckpointError(
             f"There is no run in {shown(str(folder))}.", "Give run folders, as sslcli runs lists them."
         )
-    rates = [records.number(event.get("rate")) for event in records.events(folder) if event["event"] == "finished"]
-    sessions = records.sessions(folder)
+    rates = [records.number(event.get("rate")) for event in events if event["event"] == "finished"]
+    sessions = records.sessions(events)
     expected = records.table(records.json_of(folder / "plan.json"), "expected")
     return Reached(
         run,

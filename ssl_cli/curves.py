@@ -59,11 +59,11 @@ class Curve:
         return ((epoch, value) for _, epoch, value in self.points)
 
 
-def curves_of(folder: Path) -> dict[str, Curve]:
-    """Read the curves of a run: those of `TITLES`, and `chance`; what it did not log is left out."""
+def curves_of(events: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
+    """Return the curves of a run's events: those of `TITLES`, and `chance`; what was not logged is left out."""
     found: dict[str, Curve] = {}
     per_step = 0.0
-    for event in records.events(folder):
+    for event in events:
         step, epoch = records.number(event.get("step")), records.number(event.get("epoch"))
         if step is None:
             continue
@@ -85,7 +85,7 @@ def write(folder: Path) -> bool:
     Raises:
         ResourceError: they cannot be written.
     """
-    curves = curves_of(folder)
+    curves = curves_of(records.events(folder))
     if len(list(curves.get("loss", ()))) < 2:
         return False
     disk.write_bytes(folder / FILE, draw({folder.name: curves}))

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,10 @@ def events(run: Path) -> Iterator[dict[str, Any]]:
                 yield from event_of(line)
 
 
-def sessions(run: Path) -> list[float]:
+def sessions(events: Iterable[Mapping[str, Any]]) -> list[float]:
     """Return the seconds of training of each process that took steps of the run, in order, without its evaluation."""
     found, first, start = list[float](), None, 0
-    for event in events(run):
+    for event in events:
         time, step = number(event.get("time")), whole(event.get("step")) or 0
         if event["event"] == "started":
             first, start = time, step

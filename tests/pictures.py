@@ -47,7 +47,7 @@ def draw(run: Path, data: str | None, place: Path) -> None:
     """Write the pictures of a run, and of images; None: those that it was trained on."""
     place.mkdir(exist_ok=True)
     (place / "live.svg").write_text(live(run), encoding="utf-8")
-    (place / "curves.png").write_bytes(curves.draw({run.name: curves.curves_of(run)}))
+    (place / "curves.png").write_bytes(curves.draw({run.name: curves.curves_of(records.events(run))}))
     for words in (
         ["inspect-augs", "--images", "3", "--views", "5", "-o", str(place / "augmentations.png")],
         ["map", str(run), *filter(None, [data]), "--by", "tsne", "--points", "1500", "-o", str(place / "map.png")],

@@ -1,13 +1,15 @@
 """`sslcli runs compare`: what differs, what was reached, in the shell, as JSON and as a picture."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ssl_cli import records
 from ssl_cli.cli import main
-from ssl_cli.comparison import compare
+from ssl_cli.comparison import Comparison, compare
 from tests.test_curves import stepped
 from tests.test_runs import SETTINGS, made
 
@@ -28,8 +30,13 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["a", "b"]
 
 
+def compared(runs: list[str]) -> Comparison:
+    folders = [Path(name) for name in runs]
+    return compare(folders, [list(records.events(folder)) for folder in folders])
+
+
 def test_settings_that_differ_are_found(runs: list[str]) -> None:
-    found = compare([Path(name) for name in runs])
+    found = compared(runs)
     assert found.changed == {"method.temperature": [0.2, 0.1], "model.width": [0.5, 0.25]}
     first = found.runs[0]
     assert (first.seconds, first.rate, first.parameters, first.run.knn) == (90.0, 812.0, 1234567, 0.75)
@@ -47,7 +54,7 @@ def test_the_time_is_that_of_all_processes(runs: list[str]) -> None:
     ]  # fmt: skip
     lines = [json.dumps({"event": name, "step": step, "time": time, **more}) for name, step, time, more in events]
     Path("a/metrics.jsonl").write_text("\n".join(lines))
-    first = compare([Path(name) for name in runs]).runs[0]
+    first = compared(runs).runs[0]
     assert (first.seconds, first.rate) == (10.0 + 3.0 + 2.5, 812.0)
 
 
@@ -57,6 +64,18 @@ def test_curves_are_not_drawn_among_the_images_of_a_run(
     Path("photos").mkdir()
     assert main(["runs", "compare", *runs, "--plot", "photos/curves.png"]) == 2
     assert "among the images of photos" in capsys.readouterr().err
+
+
+def test_events_are_read_once(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    read, events = list[str](), records.events
+
+    def counted(run: Path) -> Iterator[dict[str, Any]]:
+        read.append(str(run))
+        return events(run)
+
+    monkeypatch.setattr(records, "events", counted)
+    assert main(["runs", "compare", *runs, "--json"]) == 0
+    assert read == runs
 
 
 def test_they_stand_side_by_side(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_cli import curves
+from ssl_cli import curves, records
 from ssl_cli.cli import main
 from ssl_cli.curves import COLOURS, Curve, curves_of, draw
 from ssl_cli.engine.pretrain import _draw
@@ -44,7 +44,7 @@ def test_what_was_logged_is_read_with_its_epoch(tmp_path: Path) -> None:
         {"event": "evaluated", "name": "quality", "step": 20, "result": {"top1": 0.75}}, "[" * 9999, '{"event": 3}',
         {"event": "stepped", "step": "x", "epoch": 1, "loss": 1}, stepped(30, loss=1e300), stepped(40),
     )  # fmt: skip
-    found = curves_of(folder)
+    found = curves_of(records.events(folder))
     assert {name: list(curve) for name, curve in found.items()} == {
         "loss": [(1.0, 4.9), (4.0, 4.6)], "chance": [(1.0, 4.5)], "top1": [(1.0, 0.5)], "spread": [(1.0, 1)],
         "lr": [(1.0, 0.1), (2.0, 0.1), (3.0, 0.1), (4.0, 0.1)], "knn": [(2.0, 0.25)],
@@ -53,7 +53,7 @@ def test_what_was_logged_is_read_with_its_epoch(tmp_path: Path) -> None:
 
 def test_of_a_step_that_was_taken_twice_the_last_one_counts(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", stepped(10), stepped(20), stepped(30), stepped(20, loss=1), stepped(30, loss=2))
-    assert list(curves_of(folder)["loss"]) == [(1.0, 4.9), (2.0, 1), (3.0, 2)]
+    assert list(curves_of(records.events(folder))["loss"]) == [(1.0, 4.9), (2.0, 1), (3.0, 2)]
 
 
 def test_a_long_run_is_thinned(monkeypatch: pytest.MonkeyPatch) -> None:

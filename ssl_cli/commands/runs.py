@@ -64,15 +64,17 @@ def _compare(names: list[str], plot: Path | None, *, as_json: bool) -> int:
         raise UsageError("A run is named twice.", "Name different runs.")
     if plot is not None:
         require_picture(plot, "curves")
+    from ssl_cli import records
     from ssl_cli.comparison import compare
 
     folders = [expanded(name) for name in names]
-    found = compare(folders)
+    events = [list(records.events(folder)) for folder in folders]
+    found = compare(folders, events)
     if plot is not None:
         _refuse_among_images(plot, folders)
     from ssl_cli.curves import curves_of, draw  # imports Pillow: after what can be refused
 
-    curves = [curves_of(folder) for folder in folders]
+    curves = list(map(curves_of, events))
     if plot is not None:
         from ssl_cli import disk
 

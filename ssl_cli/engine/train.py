@@ -104,7 +104,7 @@ def started(run: "Trainer") -> Started:
     """Describe where the run starts."""
     out, start, schedule = str(run.folder.path) if run.folder else "", run.start, run.schedule
     done, resumed = schedule.share_of_time(start), start > 0
-    before = sum(records.sessions(run.folder.path)) if run.folder else 0.0
+    before = sum(records.sessions(records.events(run.folder.path))) if run.folder else 0.0
     return Started(
         step=start, out=out, steps=schedule.steps, warmup=schedule.warmup, resumed=resumed, done=done, seconds=before
     )
