@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -54,31 +54,31 @@ def is_list(source: str) -> bool:
     return (source == STDIN and not is_there(path)) or (source.lower().endswith(ENDINGS) and is_file(path))
 
 
-def read_rows(file: Path | None, what: str = "list") -> Iterator[Row]:
-    """Yield the rows of a list, of stdin if it is None.
+def read_rows(file: Path | None, what: str = "list", unused: set[str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a list, of stdin if it is None; add to `unused` the names of columns that no list uses.
 
     A `.csv` without a header has the columns path and label. Rows without a path are left out.
 
     Raises:
         DataError: it cannot be read, or has no column of paths.
     """
-    name = f"The {what} {'on stdin' if file is None else shown(str(file))}"
+    name, unused = f"The {what} {'on stdin' if file is None else shown(str(file))}", set() if unused is None else unused
     ending = _ending_of_stdin() if file is None else file.suffix.lower()
     try:
         if file is not None and file.stat().st_size > LARGEST:
             raise DataError(f"{name} is larger than {LARGEST >> 30} GiB.", HINT)
         if file is not None and ending == ".parquet":
-            yield from _rows_of_table(_parquet(file, name), name)
+            yield from _rows_of_table(_parquet(file, name, unused), name, unused)
             return
         with _open(file) as stream:
             lines = _lines(stream, name)
             match ending:
                 case ".csv" | ".tsv":
-                    yield from _csv(lines, "\t" if ending == ".tsv" else ",")
+                    yield from _csv(lines, "\t" if ending == ".tsv" else ",", unused)
                 case ".jsonl" | ".ndjson":
-                    yield from _rows_of_table(_objects(lines, name), name)
+                    yield from _rows_of_table(_objects(lines, name), name, unused)
                 case _:
-                    yield from _text(lines, name)
+                    yield from _text(lines, name, unused)
     except (OSError, ValueError, csv.Error) as error:
         words = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise DataError(f"{name} cannot be read: {shown(words)}.", HINT) from error
@@ -112,15 +112,15 @@ def _parts_by_cr(lines: Iterator[str]) -> Iterator[str]:
     return (part for line in lines for part in (_AFTER_CR.split(line) if "\r" in line[:-2] else [line]))
 
 
-def _text(lines: Iterator[str], name: str) -> Iterator[Row]:
+def _text(lines: Iterator[str], name: str, unused: set[str]) -> Iterator[Row]:
     """Yield the paths, one a line, or what the first line says it is: JSON objects, or a table by its header."""
     lines = _parts_by_cr(lines)
     first = next((line for line in lines if line.strip()), "")
     lines = itertools.chain([first], lines)
     if first.lstrip().startswith("{"):
-        yield from _rows_of_table(_objects(lines, name), name)
+        yield from _rows_of_table(_objects(lines, name), name, unused)
     elif any(word in first and {*PATHS} & {*_header(first, word)} for word in _DELIMITERS):
-        yield from _csv(lines, ",")
+        yield from _csv(lines, ",", unused)
     else:
         yield from (Row(_unquoted(path)) for line in lines if (path := line.strip()))
 
@@ -129,7 +129,7 @@ def _unquoted(path: str) -> str:
     return path[1:-1] if path[-1] in "\"'" and path[0] == path[-1] and len(path) > 2 else path
 
 
-def _csv(lines: Iterator[str], delimiter: str) -> Iterator[Row]:
+def _csv(lines: Iterator[str], delimiter: str, unused: set[str]) -> Iterator[Row]:
     lines = _parts_by_cr(lines)
     line = next((line for line in lines if line.strip()), "")
     if line.lower().startswith("sep="):  # as Excel reads it
@@ -140,6 +140,7 @@ def _csv(lines: Iterator[str], delimiter: str) -> Iterator[Row]:
     header = [cell.strip().lower() for cell in first]
     is_header = any(cell in PATHS for cell in header)
     columns = _columns(header) if is_header else {"path": 0, "label": 1}
+    unused.update(_unused(header if is_header else ()))
     places = [columns.get(column, sys.maxsize) for column in Row._fields]
     for row in itertools.chain([] if is_header else [first], rows):
         path, *others = (row[place].strip() if place < len(row) else "" for place in places)
@@ -156,6 +157,10 @@ def _cell(word: str) -> str | None:
 
 def _header(line: str, delimiter: str) -> list[str]:
     return [cell.strip().lower() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _unused(names: Iterable[object]) -> Iterator[str]:
+    return (word for name in names if (word := str(name).strip()) and word.lower() not in _COLUMNS)
 
 
 def _columns(header: Sequence[str]) -> Mapping[str, int]:
@@ -179,7 +184,7 @@ def _objects(lines: Iterator[str], name: str) -> Iterator[Mapping[str, Any]]:
         yield found
 
 
-def _parquet(file: Path, name: str) -> Iterator[Mapping[str, Any]]:
+def _parquet(file: Path, name: str, unused: set[str]) -> Iterator[Mapping[str, Any]]:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
@@ -188,13 +193,14 @@ def _parquet(file: Path, name: str) -> Iterator[Mapping[str, Any]]:
     try:
         table = parquet.ParquetFile(file)
         names = table.schema_arrow.names
+        unused.update(_unused(names))
         for batch in table.iter_batches(4096, columns=[n for n in names if n.strip().lower() in _COLUMNS]):
             yield from batch.to_pylist()
     except Exception as error:  # pyarrow has errors of its own
         raise DataError(f"{name} cannot be read: {shown(str(error)).rstrip('.')}.", HINT) from error
 
 
-def _rows_of_table(objects: Iterator[Mapping[str, Any]], name: str) -> Iterator[Row]:
+def _rows_of_table(objects: Iterator[Mapping[str, Any]], name: str, unused: set[str]) -> Iterator[Row]:
     column, before, keys = "", None, list[Any]()
     for given in objects:
         if (names := tuple(given)) != before:
@@ -203,6 +209,7 @@ def _rows_of_table(objects: Iterator[Mapping[str, Any]], name: str) -> Iterator[
             if not column:
                 raise DataError(f"{name} has a row without a path: {shown(str(given), 100)}.", HINT)
             label = next((word for word in LABELS if word in found), "label")
+            unused.update(_unused(names))
             before, keys = names, [found.get(word) for word in (column, label, "group", "split")]
         path, *others = (None if key is None else word_of(given[key]) for key in keys)
         if path and "\0" in path:

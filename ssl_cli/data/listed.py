@@ -18,6 +18,8 @@ FRACTION, FEW = 0.05, 10
 """Up to FEW listed files may be missing, or up to this fraction of them."""
 FEW_OF_A_FOLDER, MOST_OF_A_FOLDER = 64, 100_000
 """Files of a folder in a row after which its names are read, this many at most."""
+NAMED = 8
+"""Columns without a use that are named."""
 PEEKED = 1000
 """Rows that are read to refuse a list before torch is imported."""
 _UNTIDY = re.compile(r"//|/\.|/$")
@@ -91,8 +93,8 @@ def parts(file: Path | None, split: str) -> list[Part]:
     """
     where = "stdin" if file is None else str(file)
     rows = {name: _Rows() for name in (TRAIN, VAL, TEST)}
-    missing, example, total, listing = 0, "", 0, _Listing()
-    for path, row in _absolute(file, read_rows(file)):
+    missing, example, total, listing, unused = 0, "", 0, _Listing(), set[str]()
+    for path, row in _absolute(file, read_rows(file, unused=unused)):
         split_name = _split(row, where)
         total += 1
         if listing.has(path):
@@ -116,6 +118,10 @@ def parts(file: Path | None, split: str) -> list[Part]:
         notes += (f"not there: {missing:,} of the listed files, such as {shown(example, 100)}",)
     both = _shared(rows[TRAIN].paths, (rows[TEST] if len(rows[TEST].paths) else rows[VAL]).paths)
     notes += (f"listed for training and for testing: {both:,}",) if both else ()
+    if unused:
+        more = ", ..." * (len(unused) > NAMED)
+        columns = shown(", ".join(sorted(unused)[:NAMED]) + more, 100)
+        notes += (f"columns that are not used: {columns} (path, label, group and split are)",)
     splits = tuple(name for name, of in rows.items() if len(of.paths))
     return [chosen.part(where, _folder(file), notes, splits if len(splits) > 1 else ())]
 

@@ -15,7 +15,7 @@ from ssl_cli.config.image_list import LONGEST_LINE, keep_stdin, read_rows, word_
 from ssl_cli.config.tree import DataSettings
 from ssl_cli.data import listed
 from ssl_cli.data.places import require_data
-from ssl_cli.data.source import Source, groups_of
+from ssl_cli.data.source import Source, groups_of, note_of
 from ssl_cli.data.sources import open_evaluation, open_pretraining
 from ssl_cli.errors import DataError, UsageError
 from tests.data.pictures import folder, save
@@ -69,6 +69,18 @@ def test_paths_labels_groups_and_splits(photos: Path, form: str) -> None:
     tested = groups_of(evaluation.queries)
     assert tested is not None
     assert {tested.names[k] for k in tested.of.tolist()} == {"site 2"}
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "txt"])
+def test_columns_without_a_use_are_named(photos: Path, form: str) -> None:
+    rows = [{"Path": row["path"], "subset": row["split"], "patient_id": row["group"]} for row in ROWS]
+    blank = {"csv": ",", "tsv": "\t", "txt": ";"}.get(form, "")
+    lines = (
+        [blank.join(each) for each in (rows[0], *(row.values() for row in rows))] if blank else map(json.dumps, rows)
+    )
+    found = open_pretraining(write(photos, f"others.{form}", "\n".join(lines)), 0)
+    assert len(found) == len(ROWS)
+    assert note_of(found) == "columns that are not used: patient_id, subset (path, label, group and split are)"
 
 
 def test_a_table_of_parquet(photos: Path) -> None:
@@ -249,7 +261,8 @@ def test_tables_as_other_programs_write_them(photos: Path, name: str) -> None:
     source = open_pretraining(write(photos, *ODD_TABLES[name]), 0)
     assert names(source) == [row["path"] for row in ROWS if row["split"] == "train"]
     assert [source.classes[k] for k in source.labels.tolist()] == ["cat"] * 4 + ["dog"] * 4
-    assert getattr(source, "notes", ()) == ()
+    unused = "columns that are not used: n (path, label, group and split are)"
+    assert note_of(source) == (unused if name == "other words" else "")
 
 
 @pytest.mark.parametrize("form", ["utf-16", "utf-16-be", "utf-8-sig"])
