@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,17 @@ from torch import Tensor, nn
 from ssl_cli import registry
 from ssl_cli.errors import UsageError
 
-if TYPE_CHECKING:
-    from ssl_cli.data.positives import Positives
-
 Targets = Tensor | None
 LocalRows = Tensor | slice
 """Rows of a step's z that this rank computes: all of them (a slice), or row numbers int64 `(m,)`."""
+
+
+class GroupPositives(Protocol):
+    """Positives of the training images by group; see `data.positives.Positives`."""
+
+    group: Tensor
+
+    def draw(self, seed: int, epoch: int, index: Tensor) -> Tensor: ...
 
 
 class PackedImages(Sequence[Tensor]):
@@ -222,7 +227,7 @@ class Objective(nn.Module):
         Called once before training, and before a checkpoint is loaded.
         """
 
-    def prepare_groups(self, positives: Positives) -> None:
+    def prepare_groups(self, positives: GroupPositives) -> None:
         """Create the state that positives by group need, given how those of the training images are drawn.
 
         Called after `prepare` where positives are by group, and only then: batches have a `group` then.

@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from ssl_cli import distributed, draws
 from ssl_cli.config.methods import InstDiscSettings
-from ssl_cli.data.positives import Positives
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.nce import nce, proximal
 from ssl_cli.losses.row_softmax import row_softmax
 from ssl_cli.nn.bank import Bank
 from ssl_cli.nn.heads import projector, unit
-from ssl_cli.objective import Batch, Objective, Targets, to_device
+from ssl_cli.objective import Batch, GroupPositives, Objective, Targets, to_device
 
 NOISE = 1 << 20
 """The number of a view that no image has: noise rows are drawn as if for this one."""
@@ -31,7 +30,7 @@ class InstDisc(Objective):
     gradient_views = 1
     bank: Bank
     group: Tensor | None
-    positives: Positives | None = None
+    positives: GroupPositives | None = None
     log_Z: Tensor  # noqa: N815
     """Log of NCE's normalising constant (equation 8): NaN until the first step has set it."""
 
@@ -59,7 +58,7 @@ class InstDisc(Objective):
         self.bank, self.seed = Bank(images, self.dim, seed), seed
         self._first_step = True
 
-    def prepare_groups(self, positives: Positives) -> None:
+    def prepare_groups(self, positives: GroupPositives) -> None:
         """Keep the group of each row of the bank; no checkpoint holds it, for it is the data set's."""
         self.group, self.positives = positives.group, positives
 

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from ssl_cli import distributed
 from ssl_cli.config.methods import MoCoSettings
-from ssl_cli.data.positives import Positives
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.info_nce import Groups, info_nce
 from ssl_cli.nn.ema import momentum_copy, update_ema
 from ssl_cli.nn.heads import projector, unit
 from ssl_cli.nn.queue import Queue
-from ssl_cli.objective import Batch, Objective, Targets, view_by_view
+from ssl_cli.objective import Batch, GroupPositives, Objective, Targets, view_by_view
 
 
 class MoCo(Objective):
@@ -68,7 +67,7 @@ class MoCo(Objective):
         loss = info_nce(q, k, self.queue.rows, self.cfg.temperature, groups=local_groups)
         return self.loss_scale * distributed.mean_over_ranks(loss, len(q) / len(z))
 
-    def prepare_groups(self, positives: Positives) -> None:
+    def prepare_groups(self, positives: GroupPositives) -> None:
         """Let the queue store the group of each key."""
         self.queue.store_groups()
 

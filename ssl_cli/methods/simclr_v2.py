@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from ssl_cli import distributed
 from ssl_cli.config.methods import SimCLRv2Settings
-from ssl_cli.data.positives import Positives
 from ssl_cli.losses.geometry import agreement
 from ssl_cli.losses.row_softmax import row_softmax
 from ssl_cli.methods.simclr import SimCLR, nt_xent_over_ranks
 from ssl_cli.nn.ema import momentum_copy, update_ema
 from ssl_cli.nn.heads import unit
 from ssl_cli.nn.queue import Queue
-from ssl_cli.objective import Batch, Targets, view_by_view
+from ssl_cli.objective import Batch, GroupPositives, Targets, view_by_view
 
 
 class SimCLRv2(SimCLR):
@@ -93,7 +92,7 @@ class SimCLRv2(SimCLR):
         )
         return self.loss_scale * distributed.mean_over_ranks(loss, len(rows) / len(z))
 
-    def prepare_groups(self, positives: Positives) -> None:
+    def prepare_groups(self, positives: GroupPositives) -> None:
         """Let the memory, if there is one, store the group of each key."""
         if self.queue is not None:
             self.queue.store_groups()
