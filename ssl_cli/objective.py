@@ -23,7 +23,8 @@ class GroupPositives(Protocol):
 
     group: Tensor
 
-    def draw(self, seed: int, epoch: int, index: Tensor) -> Tensor: ...
+    def draw(self, seed: int, epoch: int, index: Tensor) -> Tensor:
+        """Return the positive of each image of int64 indices `(M,)`."""
 
 
 class PackedImages(Sequence[Tensor]):
