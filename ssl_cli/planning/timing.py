@@ -35,7 +35,7 @@ CALIBRATE_AGAIN, MEASURED_FROM = 0.5, 0.25
 first correction alone, by views of half the size, ended a run 20 % late: they had cost 0.6 of what was expected, which
 looks like a fast machine."""
 FEWEST_MEASURED = 3
-"""Steps whose time corrects the number of steps a second time, at least."""
+"""Steps whose time corrects the number of steps, at least: a run that is resumed just before takes so many first."""
 AREAS = 1000
 """Steps of a schedule whose views' areas give their mean to a thousandth."""
 PARTS = 200
@@ -169,7 +169,7 @@ class RunSchedule:
 
     A run of 60 steps or more is calibrated after 30 or a tenth of its steps, a shorter one after a quarter of them;
     each again at half of its time. Steps up to a calibration keep their rates, so that a run that is resumed before
-    it repeats them exactly.
+    it repeats them exactly; one that is resumed right before it is calibrated up to `FEWEST_MEASURED` steps later.
 
     Args:
         settings: of the run, sized.
@@ -238,10 +238,10 @@ class RunSchedule:
         """Measure the steps; return the correction of their number where one is due, which later steps follow."""
         if self.timing is None:
             return None
-        window = self._window(step)
+        window = self._window()
         if step == window.start:
             self._window_began = self.clock()
-        if step != window.stop or len(window) < FEWEST_MEASURED:
+        if step != window.stop:
             return None
         now, before = self.clock(), self.schedule
         measured, expected = ((now - self._window_began) / len(window), sum(map(self._time, window)) / len(window))
@@ -256,17 +256,17 @@ class RunSchedule:
             message=_words(before.epochs, self.schedule.epochs, window, measured, expected),
         )  # fmt: skip
 
-    def _window(self, step: int) -> range:
-        """Return the steps that are measured for the first calibration after `step - 1` steps; empty where none is."""
+    def _window(self) -> range:
+        """Return the steps that are measured for the next calibration; empty where there is none, or it is too late."""
         first = calibrated_after(self.planned.steps(self.steps_per_epoch))
         last = self.calibrations[-1][0] if self.calibrations else 0
-        if not first or last > first:
+        if not first or last > first + FEWEST_MEASURED:
             return range(0)
-        if step <= first and not last:
-            begin, end = first // 3, first
-        else:
+        begin, end = first // 3, first
+        if last or self._start >= first:
             begin, end = self._step_at(MEASURED_FROM), self._step_at(CALIBRATE_AGAIN)
-        return range(max(begin, last + 1, self._start + 1), end)
+        begin = max(begin, last + 1, self._start + 1)
+        return range(begin, max(end, begin + FEWEST_MEASURED)) if begin <= end else range(0)
 
     def _step_at(self, share: float) -> int:
         """Return after how many steps so large a share of the time is over."""

@@ -80,7 +80,7 @@ MUTANTS = [
         None,
         "a-run-is-corrected-by-its-small-views-alone",
         TIMING,
-        "if not first or last > first:",
+        "if not first or last > first + FEWEST_MEASURED:",
         "if not first or last:",
         TIMING_TESTS,
     ),

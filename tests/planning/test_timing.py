@@ -173,7 +173,17 @@ def test_a_run_resumed_before_it_is_corrected_is_corrected_then(clock: Clock, si
     assert again.calibrations == ((30, 5.3),)
     late = RunSchedule(sized, PER_EPOCH, TIMING, ())
     drive(late, clock, 1.5, 29)
-    assert late.calibrations == ((41, 5.5),)  # at half of its time alone: 7 of these 12 steps suffice
+    assert late.calibrations == ((33, 5.3),)  # three steps later, as so many are measured at least
+
+
+def test_a_run_resumed_right_before_half_of_its_time_is_corrected_there(clock: Clock, sized: Settings) -> None:
+    first = RunSchedule(sized, PER_EPOCH, TIMING, ())
+    drive(first, clock, 0.8, later=1.3)
+    (_, (half, _)) = first.calibrations
+    for start, step in ((half - 4, half), (half - 2, half + 2), (half - 1, half + 3), (half, None)):
+        again = RunSchedule(sized, PER_EPOCH, TIMING, first.calibrations[:1])
+        drive(again, clock, 1.3, start)
+        assert [each for each, _ in again.calibrations[1:]] == [step] * (step is not None)
 
 
 @pytest.mark.parametrize("start", [30, 38])
