@@ -172,9 +172,9 @@ def convert_exception(error: Exception) -> SslcliError:
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return ResourceError("There is no room left on the disk.", "Free some space and try again.")
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "ssl_cli":
-        package = error.name.partition(".")[0]
-        what = f"The Python package {package}, which another one needs, is not installed."
-        return UsageError(what, f"pip install {package}")
+        package, _, inner = error.name.partition(".")
+        what = f"The Python module {error.name}, which another one needs, is not installed."
+        return UsageError(what, f"pip install {'--upgrade ' * bool(inner)}{package}")
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return ResourceError("Too many files are open.", "Raise the limit with ulimit -n, or close other programs.")
     return SslcliError(

@@ -136,11 +136,12 @@ def test_a_traceback_is_there_for_who_asks(
 
 
 def test_a_package_that_another_one_lacks_is_no_bug() -> None:
-    found = errors.convert_exception(ModuleNotFoundError("No module named 'tqdm.auto'", name="tqdm.auto"))
-    assert (found.code, found.hint) == (2, "pip install tqdm")
-    assert "package tqdm" in found.message
-    ours = errors.convert_exception(ModuleNotFoundError("No module named 'ssl_cli.gone'", name="ssl_cli.gone"))
-    assert ours.code == 1
+    for name, hint in (("tqdm", "pip install tqdm"), ("tqdm.auto", "pip install --upgrade tqdm")):
+        found = errors.convert_exception(ModuleNotFoundError(f"No module named '{name}'", name=name))
+        assert (found.code, found.hint) == (2, hint)
+        assert f"module {name}," in found.message
+    of_sslcli = errors.convert_exception(ModuleNotFoundError("No module named 'ssl_cli.gone'", name="ssl_cli.gone"))
+    assert of_sslcli.code == 1
 
 
 def test_ctrl_c(engine: FakeEngine) -> None:
