@@ -118,12 +118,12 @@ class Environment(EnvSettingsSource, Source):
     remedy = "Give the variable {origin} another value, or unset it."
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        ours = sorted(name for name in env if name.startswith(ENV) and name not in SWITCHES)
-        for name in ours:
+        variables = sorted(name for name in env if name.startswith(ENV) and name not in SWITCHES)
+        for name in variables:
             _require_name(name.removeprefix(ENV).lower().replace("__", "."), name)
-        self._given = {name.lower(): env[name] for name in ours}
+        self._given = {name.lower(): env[name] for name in variables}
         super().__init__(Settings, env_prefix=ENV, env_nested_delimiter="__")
-        names = {name.removeprefix(ENV).lower().replace("__", "."): name for name in ours}
+        names = {name.removeprefix(ENV).lower().replace("__", "."): name for name in variables}
         strays = {key: env[name] for key, name in names.items() if key.partition(".")[0] not in Settings.model_fields}
         found = [*flatten(EnvSettingsSource.__call__(self)), *strays.items()]
         self.values = {key: _parsed(key, value) if isinstance(value, str) else value for key, value in found}

@@ -206,8 +206,8 @@ def _files() -> Check:
 
 def _launcher(env: Mapping[str, str]) -> Check:
     """Name the variables of launchers, and refuse half of a world."""
-    converted = spinning.SHORT if spinning.is_chosen_here() else {}
-    found = {name: shown(env[name], 80) for name in sorted(env) if LAUNCHER.fullmatch(name) and name not in converted}
+    set_here = spinning.SHORT if spinning.is_chosen_here() else {}
+    found = {name: shown(env[name], 80) for name in sorted(env) if LAUNCHER.fullmatch(name) and name not in set_here}
     words = ", ".join(f"{name}={value}" for name, value in found.items()) or "no variables of one"
     facts = {"variables": found}
     size = int(found["WORLD_SIZE"]) if found.get("WORLD_SIZE", "").isdigit() else 1

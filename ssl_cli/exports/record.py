@@ -75,8 +75,8 @@ def finish(
     )  # fmt: skip
     try:
         path = model_card.write(output, text)
-        theirs = f"{output.parent / model_card.NAME} was edited, or not written by sslcli"
-        note = "" if path else f"{theirs}: no model card was written."
+        why = f"{output.parent / model_card.NAME} was edited, or not written by sslcli"
+        note = "" if path else f"{why}: no model card was written."
     except ResourceError as error:
         path, note = None, f"No model card was written: {error.message}"
     yield from [Warned(step=trained.step, message=note)] if note else []

@@ -219,11 +219,11 @@ def convert(net: nn.Module) -> nn.Module:
     for name, child in net.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(child, _GroupedBatchNorm):
             kind = BatchNorm2d if isinstance(child, nn.BatchNorm2d) else BatchNorm1d
-            ours = kind(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
+            made = kind(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
             for tensor in list(child.state_dict().values())[:1]:
-                ours.to(device=tensor.device, dtype=tensor.dtype)
-            ours.load_state_dict(child.state_dict())
-            setattr(net, name, ours.train(child.training))
+                made.to(device=tensor.device, dtype=tensor.dtype)
+            made.load_state_dict(child.state_dict())
+            setattr(net, name, made.train(child.training))
         else:
             convert(child)
     return net

@@ -185,7 +185,7 @@ def _rungs(work: Work) -> Sequence[Size]:
     ladder = _ladder(work.side)
     if work.images < FEW_IMAGES:
         ladder = [rung for rung in ladder if rung[1] <= WIDEST_FOR_FEW]
-    rungs = dict.fromkeys(Size(backbone or ours, width or wide, size or side, 2, 1) for ours, wide, side in ladder)
+    rungs = dict.fromkeys(Size(backbone or name, width or wide, size or side, 2, 1) for name, wide, side in ladder)
     cost = lambda rung: network_cost(rung.backbone, rung.width, rung.size, work.stem, work.channels).flop  # noqa: E731
     return sorted(rungs, key=cost)
 

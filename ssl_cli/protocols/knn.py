@@ -74,7 +74,7 @@ def knn_eval(
         trained.objective, settings, trained.precision, images, ks=ks, temperatures=temperatures, feature=feature,
         baselines=baselines, details=True, transform=transform,
     )  # fmt: skip
-    published = KNN[protocol].source if protocol and KNN[protocol].is_that(ks, temperatures, feature) else None
+    published = KNN[protocol].source if protocol and KNN[protocol].matches(ks, temperatures, feature) else None
     result |= {"protocol": protocol if published else None, "protocol_source": published}
     if confusion is not None:
         write_confusion(confusion, result["confusion"], result["per_class"], result["top1"])

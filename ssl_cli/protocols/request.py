@@ -26,8 +26,8 @@ class KnnProtocol:
     feature: str
     source: str
 
-    def is_that(self, ks: Sequence[int], temperatures: Sequence[float], feature: str) -> bool:
-        """Return whether a result, which is that of the first k and temperature, is by this protocol."""
+    def matches(self, ks: Sequence[int], temperatures: Sequence[float], feature: str) -> bool:
+        """Return whether a result of this feature, by the first k and temperature, is one of the protocol."""
         return ([*ks[:1]], temperatures[0], feature) == ([self.k], self.temperature, self.feature)
 
 

@@ -73,8 +73,8 @@ def open_labelled(settings: Settings) -> tuple[Source, Source]:
         )
     test, _ = open_test(settings.data, settings.run.seed)
     if not set(test.classes) & set(source.classes):
-        theirs = shown(", ".join(test.classes[:3]))
-        what = f"The test images' classes ({theirs}, ...) are not among the training images'."
+        names = shown(", ".join(test.classes[:3]))
+        what = f"The test images' classes ({names}, ...) are not among the training images'."
         raise DataError(what, "Both need folders of the same names.")
     return source, test
 

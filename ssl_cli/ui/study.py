@@ -218,9 +218,9 @@ def matrix(summary: Summary) -> Iterator[str]:
 
 def _papers(book: Book) -> Iterator[str]:
     """Yield the numbers of the papers that have some for an arm of this study, or for none in particular."""
-    ours = {arm.name for arm in book.arms}
+    names = {arm.name for arm in book.arms}
     for paper in PAPERS.get(book.asked.name, ()):
-        if paper.arms and not ours & {*paper.arms} and not paper.others:
+        if paper.arms and not names & {*paper.arms} and not paper.others:
             continue
         yield f"{'paper':<{LABEL}}{paper.setting} ({paper.source}); of other images, networks and lengths"
         for words, value in paper.others.items():

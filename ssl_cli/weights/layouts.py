@@ -55,7 +55,7 @@ def locate(content: Content, expected: Iterable[str]) -> Located | None:
         if name.startswith(prefix):
             first, dot, rest = name.removeprefix(prefix).partition(".")
             names[f"{rename.get(first, first)}{dot}{rest}".replace(".shortcut.", ".downsample.")] = name
-    tensors = {ours: content.tensors[theirs] for ours, theirs in names.items()}
+    tensors = {name: content.tensors[other] for name, other in names.items()}
     return Located(_kind(content, prefix, numbered=bool(rename)), prefix, tensors, names)
 
 

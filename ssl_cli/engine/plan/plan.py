@@ -307,8 +307,8 @@ def _why_groups(settings: Settings, objective: Objective, sizes: tuple[int, ...]
         return count
     if group_sizes(settings.run.batch, objective.gradient_views, paper) == sizes:
         return f"{count}, as in the paper"
-    theirs = "all rows in one group" if paper == "global" else f"groups of {paper}"
-    return f"{count}; the paper has {theirs}: --set model.bn_group={paper}"
+    groups = "all rows in one group" if paper == "global" else f"groups of {paper}"
+    return f"{count}; the paper has {groups}: --set model.bn_group={paper}"
 
 
 def _expected(settings: Settings, objective: Objective, images: int, seconds: float | None) -> dict[str, float]:
