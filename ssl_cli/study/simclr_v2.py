@@ -8,7 +8,7 @@ from ssl_cli.study.arm import LINEAR, PRETRAIN, Arm, Given
 METHOD, FINETUNE, DISTILL = "simclr-v2", "finetune", "distill"
 LABELS = {"1%": "1 % of the labels", "10%": "10 % of the labels", "100%": "all labels"}
 PART = 0.5
-"""Images that a classifier's training sees at most, of those that pretraining sees."""
+"""Images that fine-tuning sees at most, of those that pretraining sees; a student, which is not pretrained, sees all."""
 SMALLER = 0.5
 """Width of the smaller network, in that of the others."""
 HEAD2, HALF = f"{PRETRAIN}-head2", f"{PRETRAIN}-half"
@@ -62,5 +62,5 @@ def _classifiers(labels: str, group: str, *, smaller: float | None) -> list[Arm]
         arm("half-scratch", FINETUNE, scratch, HALF),
         arm("half-linear", LINEAR, learns, HALF, 0.0),
         arm("half-layer1", FINETUNE, first, HALF),
-        arm("half-distilled", DISTILL, student, f"layer1{ending}"),
+        arm("half-distilled", DISTILL, student, f"layer1{ending}", share=1.0),
     ]

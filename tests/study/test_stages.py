@@ -63,7 +63,7 @@ def test_epochs_are_those_of_the_recipe_or_fewer(stages: Stages) -> None:
     assert stages.epochs(ARMS["h-10pct"], 1000, 80) == 30
     assert stages.epochs(ARMS["h-100pct"], 8, 80) == pytest.approx(0.5 * 8 * 80 / 64)
     assert stages.epochs(ARMS["h-100pct"], 0.1, 80) == 1
-    assert stages.epochs(ARMS["half-distilled-1pct"], 500, 80) == 250  # on all images, as long as they allow
+    assert stages.epochs(ARMS["half-distilled-1pct"], 500, 80) == 500  # on all images, as long as they allow
 
 
 def test_a_run_costs_its_epochs(stages: Stages) -> None:
@@ -76,7 +76,7 @@ def test_a_run_costs_its_epochs(stages: Stages) -> None:
     assert cost("linear-100pct") == pytest.approx(20 + 64 / 200)
     for name, rate in {"h-1pct": 200.0, "head2-h-100pct": 220.0, "half-layer1-10pct": 400.0}.items():
         assert cost(name) == pytest.approx(20 + trained(name, rate)), name  # one view an image in place of two
-    assert cost("half-distilled-1pct") == pytest.approx(20 + 4 * 80 * (1 / 400 + 1 / 3 / 200))
+    assert cost("half-distilled-1pct") == pytest.approx(20 + 8 * 80 * (1 / 400 + 1 / 3 / 200))
 
 
 def test_runs_are_of_the_command_that_does_it_by_hand(stages: Stages) -> None:
@@ -91,7 +91,7 @@ def test_runs_are_of_the_command_that_does_it_by_hand(stages: Stages) -> None:
     assert tuned.settings["method"] == {"from_layer": 1}
     assert tuned.settings["run"] == {"evaluate": False, "monitor": False, "keep": 2, "fit": ["run.batch"]}
     assert (student.command, student.start, student.settings["model"]) == ("distill", "layer1-10pct", {"width": 0.125})
-    assert student.settings["schedule"] == {"epochs": 4.0, "warmup": 0.4}
+    assert student.settings["schedule"] == {"epochs": 8.0, "warmup": 0.8}
     assert (probe.command, probe.place, probe.batch) == ("linear-eval", "pretrain", 0)
     assert {arm.group for arm in (tuned, student)} == {"10 % of the labels"}
 
