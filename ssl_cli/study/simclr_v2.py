@@ -8,7 +8,7 @@ from ssl_cli.study.arm import LINEAR, PRETRAIN, Arm, Given
 METHOD, FINETUNE, DISTILL = "simclr-v2", "finetune", "distill"
 LABELS = {"1%": "1 % of the labels", "10%": "10 % of the labels", "100%": "all labels"}
 PART = 0.5
-"""Images that fine-tuning sees at most, of those that pretraining sees; a student, which is not pretrained, sees all."""
+"""Images that fine-tuning sees at most, of those that pretraining sees; a student, not being pretrained, sees all."""
 SMALLER = 0.5
 """Width of the smaller network, in that of the others."""
 HEAD2, HALF = f"{PRETRAIN}-head2", f"{PRETRAIN}-half"
