@@ -18,6 +18,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
     for name in ("photos/a.png", "tests/a.png", "runs/x/checkpoints/step_00000001.pt"):  # what preflight looks for
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
+    (tmp_path / "mine.py").touch()
     fake = FakeEngine()
     fake.install(monkeypatch)
     return fake

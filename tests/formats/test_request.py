@@ -76,6 +76,7 @@ def test_the_command_hands_on_every_word(
     checkpoint = Path("runs/x/checkpoints/step_1.pt")
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
+    Path("m.py").touch()
     words = ["export", "runs/x", "-o", "e.onnx", "--input", "uint8-nhwc", "--l2", "--opset", "20", "--method", "m.py:M"]
     assert main(words) == 0
     assert engine_of_words.calls == [

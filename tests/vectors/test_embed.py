@@ -263,7 +263,7 @@ def test_a_file_of_another_program_is_not_touched(tmp_path: Path) -> None:
     [
         (["-o", "v.txt"], 2, "ends in none of"),
         (["-o", "/proc/nowhere/v.npy"], 5, "Cannot write"),
-        (["-o", "v.npy", "--method", "moco-v9"], 2, "not by 'moco-v9'"),
+        (["-o", "v.npy", "--method", "moco-v9"], 2, "no method 'moco-v9'"),
         (["-o", "."], 2, "ends in none of"),
         (["-o", "v.npy", "--feature", "y"], 2, "no feature"),
         (["-o", "v.npy", "missing"], 3, "no folder and no data set"),
