@@ -62,7 +62,8 @@ def read_rows(file: Path | None, what: str = "list", unused: set[str] | None = N
     Raises:
         DataError: it cannot be read, or has no column of paths.
     """
-    name, unused = f"The {what} {'on stdin' if file is None else shown(str(file))}", set() if unused is None else unused
+    name = f"The {what} {'on stdin' if file is None else shown(str(file))}"
+    unused = set() if unused is None else unused
     ending = _ending_of_stdin() if file is None else file.suffix.lower()
     try:
         if file is not None and file.stat().st_size > LARGEST:

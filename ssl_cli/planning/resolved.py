@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from ssl_cli.config.tree import Fitted, Settings
 from ssl_cli.planning.divide import Mode
@@ -75,5 +76,5 @@ class Resolved:
 
     def as_dict(self) -> dict[str, Any]:
         """Return primitives, for `plan.json` and the checkpoint."""
-        found: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
-        return found
+        primitives: dict[str, Any] = to_jsonable_python(self)
+        return primitives

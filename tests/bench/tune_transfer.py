@@ -25,8 +25,8 @@ fine-tuning is above random weights by two standard errors; at 1 % it is disting
 probe.
 
 Distilled, of the recipe's classifier from 10 % of these labels (28.1 %), into the same network, six epochs on all
-images at batch 64: AdamW 1e-3, as the recipe, 29.0 with a warm-up of a tenth and 29.1 with one of 10 epochs, 3e-3 29.2
-and 27.9, SGD 0.1 with Nesterov (10 epochs) 26.8: not distinguishable.
+images at batch 64: AdamW 1e-3, the recipe then, 29.0 with a warm-up of a tenth and 29.1 with one of 10 epochs, 3e-3
+29.2 and 27.9, SGD 0.1 with Nesterov (10 epochs) 26.8: not distinguishable.
 
 Distilled, of a classifier from 10 % of the labels of 10,000 CIFAR-10 images (46.0 %; eight epochs of `simclr-v2`, then
 fine-tuned from h), into half its width, eight epochs at batch 64 (standard error 1.1), temperature 1: AdamW 1e-3 43.8
